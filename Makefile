@@ -1,0 +1,29 @@
+# One line each; `make` alone runs the main job.
+PYTHON ?= python3
+DATA ?= digits
+RUN := .venv/bin/python -m
+.PHONY: demo test check proof bench lock clean
+.DEFAULT_GOAL := demo
+
+demo: .venv/.installed ## build, optimize, serve and measure the reference model
+	@$(RUN) export build mnist --data $(DATA) --reuse
+	@$(RUN) export optimize models/mnist/original --to models/mnist/optimized --reuse
+	@$(RUN) benchmark compare original optimized --model mnist --batch 100 --repeat 100 --protocol rest,grpc \
+		--html reports/demo.html --json reports/demo.json
+
+test: .venv/.installed ## the tests
+	@$(RUN) pytest -q
+
+check: .venv/.installed ## the style checks
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/shellcheck tfserving.sh .ci/run
+	@$(RUN) pytest -q tests/docs
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed (make PYTHON=python3.12)' >&2; exit 2; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo 'Installing the pinned packages into .venv (a minute with a warm cache) ...'
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@

@@ -1,0 +1,139 @@
+"""What `python -m export`, `python -m serving` and `python -m benchmark` share.
+
+A command is a module, imported only when it is chosen, so `--help` costs milliseconds and never imports TensorFlow.
+Every failure that a user can cause ends as one line on stderr that says what to do next, and an exit status above 0.
+"""
+import difflib
+import importlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+
+EXIT_COULD_NOT_RUN = 2
+EXIT_INTERRUPTED = 130
+
+json_option = click.option(
+    "--json", "json_path", metavar="PATH", help="Write the result as JSON to PATH ('-': standard output).")
+
+
+class UserError(Exception):
+    """Something the user can put right. The message is one line that names the culprit and the next step."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_COULD_NOT_RUN) -> None:
+        super().__init__(" ".join(message.split()))
+        self.exit_code = exit_code
+
+
+class Commands(click.Group):
+    """A group whose commands are "module:attribute" strings beside their one-line summaries."""
+
+    def __init__(self, name: str, help: str, commands: Mapping[str, tuple[str, str]]) -> None:  # noqa: A002
+        super().__init__(name, help=help, context_settings={"help_option_names": ["-h", "--help"],
+                                                            "max_content_width": 110})
+        self._table = commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._table:
+            return None
+        module, _, attribute = self._table[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute or "command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+            self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self._table and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self._table, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(self._table)}"
+            raise click.UsageError(f"no command '{args[0]}' ({hint})", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in self._table.items()])
+
+
+def run(commands: Commands) -> NoReturn:
+    """Runs the chosen command and ends the process: 0, the command's own status, or 2 with one line on stderr."""
+    try:
+        status = commands.main(prog_name=f"python -m {commands.name}", standalone_mode=False)
+        sys.stdout.flush()
+    except UserError as error:
+        fail(str(error), error.exit_code)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else f"python -m {commands.name}"
+        fail(f"{error.format_message()} (see '{path} --help')", EXIT_COULD_NOT_RUN)
+    except click.ClickException as error:
+        fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        fail("interrupted; nothing half-written is left behind", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): say nothing, and keep the interpreter from flushing into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_COULD_NOT_RUN)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}", EXIT_COULD_NOT_RUN)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(exit_code)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a whole file or none: '-' is standard output, any other path appears by one rename."""
+    if str(path) == "-":
+        print(text)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a report is as readable as any other file of the user's.
+        os.chmod(partial, 0o666 & ~_umask())
+        os.replace(partial, target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2))
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Shows on stderr that `title` is under way, and how long it took once it is done."""
+    console = Console(stderr=True, highlight=False)
+    began = perf_counter()
+    if console.is_terminal:
+        with console.status(title):
+            yield
+    else:
+        yield
+    console.print(f"[green]✓[/green] {title} [dim]{perf_counter() - began:.1f} s[/dim]", soft_wrap=True)
+
+
+def _umask() -> int:
+    # There is no way to read the umask but to set it.
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

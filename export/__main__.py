@@ -1,0 +1,16 @@
+"""python -m export: a trained model -> graph -> transforms -> versioned SavedModel."""
+from commandline import Commands, run
+
+COMMANDS = Commands("export", __doc__, {
+    "build": ("export.zoo.build", "Train a reference model and export it as a SavedModel."),
+    "optimize": ("export.optimize", "Freeze, transform, reconvert, verify: publish the next version of a variant."),
+    "freeze": ("export.freeze", "SavedModel -> frozen GraphDef."),
+    "transform": ("export.pipeline", "Frozen GraphDef -> transformed GraphDef, with the Graph Transform Tool's flags."),
+    "reconvert": ("export.reconvert", "GraphDef -> SavedModel with signatures."),
+    "verify": ("export.equivalence", "Are two SavedModels equal on the same inputs, and how far apart?"),
+    "describe": ("export.describe", "Signatures, op counts and sizes of one model, or of two side by side."),
+    "transforms": ("export.pipeline:transforms_command", "List the transforms, or explain one."),
+})
+
+if __name__ == "__main__":
+    run(COMMANDS)
