@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# build_image.sh IMAGE: a local image with the tensorflow/serving image's contract (entry point, MODEL_NAME,
+# /models/$MODEL_NAME, ports 8500 and 8501, flags appended) and the embedded server as its tensorflow_model_server.
+# It needs no registry: Debian's packages by debootstrap, everything else from .venv. For tests; about 2.5 GB.
+set -euo pipefail
+
+image=${1:?usage: build_image.sh IMAGE}
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+suite=bookworm
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+ours=$("$root/.venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+[[ $ours == 3.11 ]] || { echo "error: .venv has Python $ours, Debian $suite 3.11: this image cannot hold it" >&2; exit 2; }
+# shellcheck disable=SC2016  # apt expands it
+mirror=$(apt-get indextargets --format '$(SITE)' "Codename: $suite" | head -n 1)
+debootstrap --variant=minbase --include=python3 "$suite" "$work" "$mirror" >"$work.log" ||
+  { tail -n 5 "$work.log" >&2; exit 1; }
+rm -rf "$work.log" "$work"/var/cache/apt/* "$work"/usr/share/{doc,locale,man}
+
+mkdir -p "$work/srv/packages" "$work/models"
+# Only what the server imports; the tests' and the reports' packages stay outside.
+tar -c -C "$root/.venv/lib/python3.11/site-packages" --exclude=__pycache__ --exclude='__editable__*' \
+  --exclude=./{mypy,mypyc,ruff,plotly,sklearn,scipy,locust,gevent,hypothesis,pip,include} \
+  --exclude='*/tensorflow/include' . | tar -x -C "$work/srv/packages"
+cp -r "$root/serving" "$root/commandline.py" "$work/srv/packages/"
+
+cat >"$work/usr/bin/tensorflow_model_server" <<'SERVER'
+#!/bin/sh
+# In a container loopback is the container's own: the published port reaches only an address of its network.
+PYTHONPATH=/srv/packages exec python3 -m serving serve --bind_address=0.0.0.0 "$@"
+SERVER
+cat >"$work/usr/bin/tf_serving_entrypoint.sh" <<'ENTRY'
+#!/bin/bash
+exec tensorflow_model_server --port=8500 --rest_api_port=8501 \
+  --model_name="${MODEL_NAME}" --model_base_path="${MODEL_BASE_PATH}/${MODEL_NAME}" "$@"
+ENTRY
+chmod +x "$work"/usr/bin/{tensorflow_model_server,tf_serving_entrypoint.sh}
+
+tar -c -C "$work" . | docker import \
+  --change 'ENV MODEL_NAME=model MODEL_BASE_PATH=/models' \
+  --change 'EXPOSE 8500 8501' \
+  --change 'ENTRYPOINT ["/usr/bin/tf_serving_entrypoint.sh"]' \
+  - "$image" >/dev/null

@@ -1,0 +1,104 @@
+"""tfserving.sh and docker-compose.yml with a real Docker engine, on a locally built image (build_image.sh)."""
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import tensorflow as tf
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = "tfserving-embedded:test"
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image() -> None:
+    subprocess.run([str(Path(__file__).with_name("build_image.sh")), IMAGE], check=True)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for variant, offset in (("original", 2.0), ("optimized", 3.0)):
+        module = tf.Module()
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+        def serve(x, offset=offset):
+            return {"y": 0.5 * x + offset}
+
+        module.serve = serve
+        tf.saved_model.save(module, str(root / "half" / variant / "1"), signatures=serve)
+    return root
+
+
+def answer(rest_port: int) -> list[float]:
+    reply = requests.post(f"http://127.0.0.1:{rest_port}/v1/models/half:predict", json={"instances": [1.0, 2.0]},
+                          timeout=10)
+    return reply.json()["predictions"]
+
+
+@pytest.fixture
+def hosted(models: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    log = tmp_path / "log"
+    environment = os.environ | {"MODELS": str(models), "MODEL": "half", "IMAGE": IMAGE, "PORT": "18500", "REST_PORT": "18501"}
+    with log.open("w") as out:
+        process = subprocess.Popen([str(ROOT / "tfserving.sh"), "optimized"], env=environment, stdout=out, stderr=out,
+                                   stdin=subprocess.DEVNULL)
+    yield process, log
+    if process.poll() is None:
+        process.terminate()
+        process.wait(60)
+
+
+def test_the_container_is_chosen_serves_and_is_gone_after_a_stop(hosted: tuple[subprocess.Popen[bytes], Path]) -> None:
+    process, log = hosted
+    deadline = time.monotonic() + 120
+    while "Ctrl-C stops it" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    assert f"backend: container (a Docker engine answers and has {IMAGE})" in log.read_text()
+    assert answer(18501) == [3.5, 4.0]
+    process.terminate()
+    assert process.wait(60) == 0
+    assert docker("ps", "-aq", "--filter", "name=tfserving-half-optimized") == ""
+
+
+def test_an_absent_image_is_not_pulled_unasked(models: Path) -> None:
+    done = subprocess.run(
+        [str(ROOT / "tfserving.sh"), "--backend=container"], capture_output=True, text=True, timeout=60, check=False,
+        stdin=subprocess.DEVNULL, env=os.environ | {"MODELS": str(models), "MODEL": "half", "IMAGE": "no/such:image"})
+    assert done.returncode == 2
+    assert done.stderr == "error: the image is not here; get it with: docker pull no/such:image\n"
+
+
+def test_compose_runs_original_and_optimized_side_by_side(models: Path, tmp_path: Path) -> None:
+    # Compose mounts what lies beside its file, as it does for a user in the checkout.
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    shutil.copytree(models, tmp_path / "models")
+    environment = os.environ | {"MODEL": "half", "IMAGE": IMAGE, "PORT": "18600", "REST_PORT": "18601",
+                                "OPTIMIZED_PORT": "18610", "OPTIMIZED_REST_PORT": "18611"}
+
+    def compose(*arguments: str) -> str:
+        return subprocess.run(["docker-compose", *arguments], cwd=tmp_path, env=environment, capture_output=True,
+                              text=True, check=True).stdout
+
+    compose("up", "-d")
+    try:
+        deadline = time.monotonic() + 120
+        while compose("ps").count("(healthy)") < 2:
+            assert time.monotonic() < deadline, compose("ps") + compose("logs")
+            time.sleep(0.5)
+        assert answer(18601) == [2.5, 3.0]
+        assert answer(18611) == [3.5, 4.0]
+    finally:
+        compose("down")

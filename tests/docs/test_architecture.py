@@ -1,0 +1,70 @@
+"""The rules of the tree, checked: which way imports point, and what a light command may load."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("export", "serving", "benchmark", "loadtest")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+# What a package may import of the others; commandline is everybody's.
+MAY_IMPORT = {
+    "serving.client": ("serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
+    "serving": ("serving",),
+    "benchmark": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
+    "loadtest": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto"),
+    "export": ("export", "serving.client.payloads", "serving.client.answers"),
+}
+MAY_IMPORT_TENSORFLOW = ("export/", "serving/model_store.py", "serving/predictor.py", "benchmark/in_process/")
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def room(path: Path) -> str:
+    relative = path.relative_to(ROOT).as_posix()
+    return "serving.client" if relative.startswith("serving/client/") else relative.split("/")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_point_one_way(path: Path) -> None:
+    allowed = MAY_IMPORT[room(path)]
+    for name in imported(path):
+        if name.split(".")[0] in PACKAGES:
+            assert any(name == prefix or name.startswith(prefix + ".") for prefix in allowed), name
+        if name.split(".")[0] in ("tensorflow", "keras"):
+            assert path.relative_to(ROOT).as_posix().startswith(MAY_IMPORT_TENSORFLOW), name
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"],
+                         ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_init_files_are_empty(path: Path) -> None:
+    # transforms/ excepted: its list is the registry's.
+    assert path.parent.name == "transforms" or path.read_text() == ""
+
+
+@pytest.mark.parametrize("command", [
+    ["export", "--help"], ["serving", "--help"], ["serving", "serve", "--help"], ["serving", "predict", "--help"],
+    ["serving", "status", "--help"], ["benchmark", "--help"], ["benchmark", "compare", "--help"],
+], ids=" ".join)
+def test_help_leaves_tensorflow_unimported(command: list[str]) -> None:
+    script = ("import runpy, sys\n"
+              "module, *sys.argv[1:] = sys.argv[1:]\n"
+              "try: runpy.run_module(module, run_name='__main__', alter_sys=False)\n"
+              "except SystemExit as end: assert not end.code, end.code\n"
+              "assert 'tensorflow' not in sys.modules\n")
+    done = subprocess.run([sys.executable, "-c", script, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

@@ -1,0 +1,153 @@
+"""tfserving.sh as a user runs it: real servers, real signals, from another directory."""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "tfserving.sh"
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+
+Run = Callable[..., "Hosted"]
+
+
+class Hosted:
+    """A running tfserving.sh and what it has said so far."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path, cwd: Path) -> None:
+        self.log = log
+        self.rest_port = int(environment["REST_PORT"])
+        with log.open("w") as out:
+            self.process = subprocess.Popen([str(SCRIPT), *arguments], stdout=out, stderr=out, cwd=cwd,
+                                            env=os.environ | environment, stdin=subprocess.DEVNULL)
+
+    def await_text(self, text: str, seconds: float = 90) -> str:
+        deadline = time.monotonic() + seconds
+        while text not in (said := self.log.read_text()):
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{said}"
+            assert time.monotonic() < deadline, f"no '{text}' in time:\n{said}"
+            time.sleep(0.05)
+        return said
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def host(models: Path, tmp_path: Path) -> Iterator[Run]:
+    running: list[Hosted] = []
+
+    def start(*arguments: str, **environment: str) -> Hosted:
+        hosted = Hosted(list(arguments), {"MODELS": str(models), "MODEL": "half", "PORT": str(free_port()),
+                                          "REST_PORT": str(free_port()), **environment},
+                        tmp_path / f"log{len(running)}", tmp_path)
+        running.append(hosted)
+        return hosted
+
+    yield start
+    for hosted in running:
+        if hosted.process.poll() is None:
+            hosted.stop(signal.SIGTERM)
+
+
+def refused(*arguments: str, **environment: str) -> str:
+    """What a run prints that must end at once, with status 2 and one line."""
+    done = subprocess.run([str(SCRIPT), *arguments], env=os.environ | environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_hosts_original_by_default_and_stops_cleanly(host: Run, number: signal.Signals) -> None:
+    hosted = host(**NO_ENGINE)
+    said = hosted.await_text("Ctrl-C stops it")
+    assert "backend: embedded (no Docker engine answers; no tensorflow_model_server on PATH)" in said
+    assert "variant original, version 7" in said
+    url = f"http://127.0.0.1:{hosted.rest_port}/v1/models/half"
+    assert f"try: curl {url}/metadata" in said
+    answer = requests.post(f"{url}:predict", json={"instances": [1.0, 2.0, 5.0]}, timeout=5)
+    assert answer.json() == {"predictions": [2.5, 3.0, 4.5]}
+    assert hosted.stop(number) == 0
+    assert hosted.log.read_text().endswith("tfserving: stopped\n")
+    with pytest.raises(requests.ConnectionError):
+        requests.get(url, timeout=5)
+
+
+def test_a_binary_on_path_is_taken_before_the_embedded_server(host: Run, tmp_path: Path) -> None:
+    binary = tmp_path / "bin" / "tensorflow_model_server"
+    binary.parent.mkdir()
+    binary.write_text(f'#!/bin/sh\ncd {ROOT} && exec .venv/bin/python -m serving serve "$@"\n')
+    binary.chmod(0o755)
+    hosted = host("optimized", **NO_ENGINE, PATH=f"{binary.parent}:{os.environ['PATH']}")
+    said = hosted.await_text("Ctrl-C stops it")
+    assert "backend: binary (no Docker engine answers)" in said
+    assert "variant optimized, version 7" in said
+    assert hosted.stop(signal.SIGINT) == 0
+
+
+def test_a_server_that_dies_before_it_answers_ends_the_script(models: Path, host: Run, tmp_path: Path) -> None:
+    shutil.copytree(models / "half" / "original", tmp_path / "models" / "half" / "broken")
+    (tmp_path / "models" / "half" / "broken" / "7" / "saved_model.pb").write_bytes(b"not a SavedModel")
+    hosted = host("broken", "--backend", "embedded", MODELS=str(tmp_path / "models"))
+    assert hosted.process.wait(60) == 1
+    assert "error: the server (embedded) ended before the model answered" in hosted.log.read_text()
+
+
+def test_a_taken_port_is_an_error_before_anything_starts(models: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        message = refused("--backend=embedded", MODELS=str(models), MODEL="half", PORT=str(free_port()), REST_PORT=port)
+    assert message == f"error: port {port} is taken; stop what listens there, or set PORT and REST_PORT\n"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["nope"], "there is no variant 'nope' of half; there are: optimized original"),
+    (["empty"], "there is no variant 'empty' of half; there are: optimized original"),
+    (["production"], "'production' is reserved for promoted versions and no variant; there are: optimized original"),
+    (["../half/original"], "'../half/original' is no variant's name"),
+    (["original", "optimized"], "one variant at a time"),
+    (["--oops"], "unknown option '--oops'"),
+    (["--backend"], "--backend takes a name: container, binary, embedded"),
+    (["--backend=podman"], "unknown backend 'podman'; there are: container, binary, embedded"),
+    (["--backend=container"], "no Docker engine answers; start one, or use --backend embedded"),
+    (["--backend=binary"], "there is no tensorflow_model_server on PATH"),
+])
+def test_refuses_and_says_what_there_is(models: Path, arguments: list[str], message: str) -> None:
+    assert message in refused(*arguments, MODELS=str(models), MODEL="half", **NO_ENGINE)
+
+
+def test_an_unknown_model_names_those_there_are(models: Path) -> None:
+    message = refused(MODELS=str(models), MODEL="nope")
+    assert "(there are: half)" in message
+    assert "make demo" in message
+
+
+def test_help_needs_nothing() -> None:
+    done = subprocess.run([str(SCRIPT), "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: ./tfserving.sh [VARIANT]")
+
+
+def test_works_through_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "link.sh").symlink_to(SCRIPT)
+    done = subprocess.run([str(tmp_path / "link.sh"), "nope"], capture_output=True, text=True, check=False,
+                          env=os.environ | {"MODEL": "no_such_model"})
+    assert str(ROOT / "models" / "no_such_model") in done.stderr
