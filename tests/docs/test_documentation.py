@@ -1,0 +1,85 @@
+"""The documents say what the project does: every command, target, file and link in them is real."""
+import importlib
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+PAGES = sorted(ROOT / name for name in TRACKED if name.endswith(".md"))
+COMMANDS = [(package, name) for package in ("export", "serving", "benchmark")
+            for name in importlib.import_module(f"{package}.__main__").COMMANDS.list_commands(click.Context(click.Command("x")))]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def documents() -> str:
+    return "\n".join(page.read_text() for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_in_documents_exist(page: Path) -> None:
+    known = set(COMMANDS)
+    for package, name in re.findall(r"python -m (export|serving|benchmark) ([a-z][a-z_-]*)", page.read_text()):
+        assert (package, name) in known, f"python -m {package} {name}"
+    targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
+    for target in re.findall(r"`make ([a-z]+)", page.read_text()):
+        assert target in targets, f"make {target}"
+
+
+@pytest.mark.parametrize(("package", "name"), COMMANDS, ids=" ".join)
+def test_every_command_is_documented_and_has_help(package: str, name: str) -> None:
+    assert f"python -m {package} {name}" in documents()
+    group = importlib.import_module(f"{package}.__main__").COMMANDS
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    assert command.help or command.get_short_help_str()
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{package} {name}: {parameter.opts} has no help"
+
+
+def test_decisions_are_numbered_once_and_complete() -> None:
+    records = [name for name in TRACKED if re.fullmatch(r"docs/decisions/\d{4}-.*\.md", name)]
+    numbers = [Path(name).name[:4] for name in records]
+    assert len(set(numbers)) == len(numbers)
+    for name in records:
+        for part in ("## Context", "## Decision", "## Consequence"):
+            assert part in text(name), f"{name}: no {part}"
+
+
+def test_the_image_tag_is_pinned_once() -> None:
+    tags = {tag for name in ("tfserving.sh", "docker-compose.yml")
+            for tag in re.findall(r"tensorflow/serving:([0-9.]+)", text(name))}
+    assert len(tags) == 1
+
+
+def test_versions_are_pinned_and_no_host_is_named() -> None:
+    pins = [line for line in text("constraints.txt").splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^\s/@]+", pin) for pin in pins)
+    # What pyproject.toml asks for, extras included, is pinned.
+    names = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
+    wanted = re.findall(r'^\s+"([A-Za-z][A-Za-z0-9._-]+)(?:[<>=;][^"]*)?",$', text("pyproject.toml"), re.MULTILINE)
+    asked = {re.sub(r"[-_.]+", "-", name).lower() for name in wanted if "." not in name}
+    assert "tensorflow" in asked
+    assert asked - names == set()
+
+
+def test_readme_gives_the_main_commands() -> None:
+    readme = text("README.md")
+    for command in ("make demo", "make test", "./tfserving.sh optimized", "locust -f loadtest/"):
+        assert command in readme
+    for folder in ("export/", "serving/", "loadtest/", "benchmark/", "tests/"):
+        assert f"`{folder}`" in readme
