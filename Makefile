@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DATA ?= digits
 RUN := .venv/bin/python -m
-.PHONY: demo test check proof bench lock clean
+.PHONY: demo test check proof lock
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed ## build, optimize, serve and measure the reference model
@@ -19,6 +19,13 @@ check: .venv/.installed ## the style checks
 	@.venv/bin/mypy
 	@.venv/bin/shellcheck tfserving.sh .ci/run
 	@$(RUN) pytest -q tests/docs
+
+proof: .venv/.installed ## every long count in full, into docs/proof/ (ONLY=NAME: one of them)
+	@$(RUN) pytest -q -m proof --timeout=0 $(if $(ONLY),-k $(ONLY))
+
+lock: .venv/.installed ## constraints.txt from what is installed
+	@(echo '# Every version that the tests ran with. Made by: make lock'; .venv/bin/pip freeze --all --exclude-editable \
+		| grep -v '^pip==') > constraints.txt
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed (make PYTHON=python3.12)' >&2; exit 2; }

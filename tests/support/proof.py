@@ -1,0 +1,51 @@
+"""Long proofs: the full count of what an issue names, written to docs/proof/NAME.json as it goes.
+
+A row is measured once for the code it is about: a run that was stopped goes on where it was, and a row is measured
+again when that code changes.
+"""
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Proof:
+    """docs/proof/NAME.json: {"command", "seed", "rows": {KEY: {"commit", "code", "measured", ...figures}}}.
+
+    `about`: the folders and files whose content the figures depend on, from the project's root.
+    """
+
+    def __init__(self, name: str, seed: int, about: Sequence[str]) -> None:
+        self.path = ROOT / "docs" / "proof" / f"{name}.json"
+        self.code = _digest(about)
+        self.content: dict[str, Any] = {"command": f"make proof ONLY={name}", "seed": seed, "rows": {}}
+        if self.path.exists():
+            self.content["rows"] = json.loads(self.path.read_text())["rows"]
+
+    def row(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The figures of one row: those on file if the code is the same, else measured and saved now."""
+        rows = self.content["rows"]
+        if rows.get(key, {}).get("code") != self.code:
+            figures = measure()
+            commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
+                                    check=True).stdout.strip()
+            rows[key] = {"commit": commit, "code": self.code, "measured": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+                         **figures}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps(self.content, indent=1, sort_keys=True) + "\n")
+            partial.replace(self.path)
+        return dict(rows[key])
+
+
+def _digest(about: Sequence[str]) -> str:
+    files = [path for name in about for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*.py"))]
+    whole = hashlib.sha256()
+    for path in sorted(files):
+        whole.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return whole.hexdigest()[:16]
