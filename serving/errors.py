@@ -1,0 +1,53 @@
+"""What can go wrong while a request is answered: one exception, with the canonical status codes.
+
+The codes are gRPC's (and absl's); each transport maps them once. Messages are TensorFlow Serving's own words,
+because people search for them and programs match them.
+"""
+from enum import Enum
+
+
+class Code(Enum):
+    """Canonical status codes, with their numbers on the wire."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class ServingError(Exception):
+    """A request that cannot be answered.
+
+    The message may have several lines (TensorFlow's often do) and is sent to the client as it is.
+    """
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"ServingError({self.code.name}, {self.message!r})"
+
+
+def invalid(message: str) -> ServingError:
+    """The commonest error: the request itself is wrong."""
+    return ServingError(Code.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> ServingError:
+    """A model, version or label that is not there."""
+    return ServingError(Code.NOT_FOUND, message)

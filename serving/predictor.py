@@ -1,0 +1,186 @@
+"""One core that answers requests for every transport, in TensorFlow Serving's order and words.
+
+It knows signatures, not wire formats: arrays and Input messages in, arrays and result messages out. The order
+of the checks is TensorFlow Serving's: a request that is wrong twice is told about the first mistake only.
+"""
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from serving import inference
+from serving.errors import Code, ServingError, invalid
+from serving.servable import (
+    CLASSIFY_METHOD,
+    DEFAULT_SIGNATURE,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    Array,
+    ModelSpec,
+    Servable,
+    Signature,
+    VersionStatus,
+)
+
+_METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
+
+
+class Store(Protocol):
+    """Where servables come from."""
+
+    def pin(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
+        """The servable asked for; it is not unloaded before the context ends."""
+
+    def status(self, spec: ModelSpec) -> list[VersionStatus]:
+        """The versions known of a model, newest first."""
+
+    def models(self) -> list[str]:
+        """The names of the models that are configured, sorted."""
+
+
+class Predictor:
+    """Answers predict, classify and regress for any servable of a store."""
+
+    def __init__(self, store: Store, check_method_names: bool = False) -> None:
+        self._store = store
+        self._check_method_names = check_method_names
+
+    def pin(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
+        """Pins the servable that `spec` names, from parsing to answer.
+
+        Raises INVALID_ARGUMENT for an empty name or unknown label, NOT_FOUND for what is not loaded.
+        """
+        if not spec.name:
+            raise invalid("ModelSpec has no name specified.")
+        return self._store.pin(spec)
+
+    def status(self, spec: ModelSpec) -> list[VersionStatus]:
+        """The states of a model's versions, newest first. Raises NOT_FOUND."""
+        return self._store.status(spec)
+
+    def models(self) -> list[str]:
+        """The names of the models that are configured, sorted."""
+        return self._store.models()
+
+    def signature(self, servable: Servable, signature_name: str) -> Signature:
+        """The signature named, or serving_default for "". Raises FAILED_PRECONDITION."""
+        name = signature_name or DEFAULT_SIGNATURE
+        found = servable.signatures.get(name)
+        if found is None:
+            raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        return found
+
+    def predict(self, servable: Servable, signature_name: str, inputs: Mapping[str, Array],
+                output_filter: Sequence[str] = (), timeout_s: float | None = None) -> dict[str, Array]:
+        """Runs one signature.
+
+        Args:
+            inputs: arrays by input alias; shapes need not be the signature's, the graph decides.
+            output_filter: output aliases to compute; all of them when empty.
+            timeout_s: seconds until DEADLINE_EXCEEDED.
+
+        Returns:
+            Arrays by output alias, in alias order.
+        """
+        signature = self.signature(servable, signature_name)
+        if self._check_method_names and signature.method_name not in _METHODS:
+            raise ServingError(Code.INTERNAL, "Expected prediction signature method_name to be one of "
+                               f"{{{', '.join(_METHODS)}}}. Was: {signature.method_name}")
+        missing = len(signature.inputs) - len(inputs)
+        if missing < 0 or (missing > 0 and not signature.defaults):
+            raise _wrong_number(signature, inputs)
+        feeds, values = [], []
+        for alias, spec in signature.inputs.items():
+            value = inputs[alias] if alias in inputs else signature.defaults.get(alias)
+            if value is None:
+                raise _missing_input(signature, alias, inputs)
+            feeds.append(spec.name)
+            values.append(value)
+        aliases = _filtered(signature, output_filter) if output_filter else tuple(signature.outputs)
+        results = servable.run(feeds, values, [signature.outputs[a].name for a in aliases], timeout_s)
+        return dict(zip(aliases, results, strict=True))
+
+    def classify(self, servable: Servable, signature_name: str, examples: Any,
+                 timeout_s: float | None = None) -> Any:
+        """A ClassificationResult message for an Input message of tf.Examples."""
+        return self._infer(servable, signature_name, inference.CLASSIFY, examples, timeout_s)
+
+    def regress(self, servable: Servable, signature_name: str, examples: Any,
+                timeout_s: float | None = None) -> Any:
+        """A RegressionResult message for an Input message of tf.Examples."""
+        return self._infer(servable, signature_name, inference.REGRESS, examples, timeout_s)
+
+    def multi_inference(self, servable: Servable, tasks: Sequence[tuple[ModelSpec, str]], examples: Any,
+                        timeout_s: float | None = None) -> list[Any]:
+        """Classifies and regresses the same examples in one run of the graph.
+
+        Args:
+            tasks: which signature, and by which method ("tensorflow/serving/classify" or ".../regress").
+
+        Returns:
+            A ClassificationResult or a RegressionResult for each task.
+        """
+        plans: list[tuple[inference.Method, inference.Fetches]] = []
+        feed, seen = "", set[str]()
+        for spec, method_name in tasks:
+            if not spec.name:
+                raise invalid("Found ModelSpec with an empty model name.")
+            if spec.name != tasks[0][0].name:
+                raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            if name in seen:
+                raise invalid(f"Duplicate evaluation of signature: {name}")
+            seen.add(name)
+            signature = inference.find_signature(
+                servable, name, "Requested signature not found in model graph: ")
+            method = {CLASSIFY_METHOD: inference.CLASSIFY, REGRESS_METHOD: inference.REGRESS}.get(method_name)
+            if method is None:
+                raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {method_name}")
+            tensor, fetches = method.plan(signature, self._check_method_names)
+            if feed and feed != tensor:
+                raise invalid("Input tensor must be the same for all Signatures.")
+            feed = tensor
+            plans.append((method, fetches))
+        serialized = inference.serialized_examples(examples)
+        tensors = sorted({tensor for _, fetches in plans for tensor in fetches.values()})
+        found = dict(zip(tensors, servable.run([feed], [serialized], tensors, timeout_s), strict=True))
+        return [method.result({part: found[tensor] for part, tensor in fetches.items()}, len(serialized))
+                for method, fetches in plans]
+
+    def _infer(self, servable: Servable, signature_name: str, method: inference.Method, examples: Any,
+               timeout_s: float | None) -> Any:
+        signature = inference.find_signature(servable, signature_name)
+        feed, fetches = method.plan(signature, self._check_method_names)
+        serialized = inference.serialized_examples(examples)
+        results = servable.run([feed], [serialized], list(fetches.values()), timeout_s)
+        return method.result(dict(zip(fetches, results, strict=True)), len(serialized))
+
+
+def _filtered(signature: Signature, output_filter: Sequence[str]) -> Sequence[str]:
+    seen: set[str] = set()
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise invalid(f"output tensor alias not found in signature: {alias} Outputs expected to be in "
+                          f"the set {_braces(signature.outputs)}.")
+        if alias in seen:
+            raise invalid(f"duplicate output tensor alias: {alias}")
+        seen.add(alias)
+    return output_filter
+
+
+def _wrong_number(signature: Signature, inputs: Mapping[str, Array]) -> ServingError:
+    return invalid(
+        f"input size does not match signature: {len(inputs)}!={len(signature.inputs)} "
+        f"len({_braces(inputs)}) != len({_braces(signature.inputs)}). "
+        f"Sent extra: {_braces(inputs.keys() - signature.inputs.keys())}. "
+        f"Missing but required: {_braces(signature.inputs.keys() - inputs.keys())}.")
+
+
+def _missing_input(signature: Signature, alias: str, inputs: Mapping[str, Array]) -> ServingError:
+    return invalid(
+        f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found in request "
+        f"and no default value provided. Inputs expected to be in the request {_braces(inputs)}, or default "
+        f"input alias set: {','.join(sorted(signature.defaults))}")
+
+
+def _braces(names: Collection[str]) -> str:
+    return "{" + ",".join(sorted(names)) + "}"

@@ -1,0 +1,94 @@
+"""The values that every part of the server shares: which model is meant, what it takes and gives, its state.
+
+Plain values and one interface. Nothing here imports TensorFlow, so transports and their tests need none.
+"""
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import Code
+
+Array = NDArray[Any]
+
+DEFAULT_SIGNATURE = "serving_default"
+PREDICT_METHOD = "tensorflow/serving/predict"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The servable that a request asks for: the newest version, one by number, or one by label."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    signature_name: str = ""
+
+    def __str__(self) -> str:
+        return f"Latest({self.name})" if self.version is None else f"Specific({self.name}, {self.version})"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output of a signature: tensor name, DataType number, shape (-1: any; None: any rank)."""
+
+    name: str
+    dtype: int
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A SignatureDef as values. `text` is its debug string, which some error messages quote."""
+
+    name: str
+    method_name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    defaults: Mapping[str, Array] = field(default_factory=dict)
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """One version as GetModelStatus reports it."""
+
+    version: int
+    state: str
+    code: Code = Code.OK
+    message: str = ""
+
+
+class Servable(Protocol):
+    """One loaded version of a model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]: ...
+
+    @property
+    def metadata(self) -> Any:
+        """The SignatureDefMap message that GetModelMetadata answers with."""
+
+    def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
+            timeout_s: float | None = None) -> list[Array]:
+        """Runs the graph: one array for each fed tensor name in, the fetched tensors out, in their order.
+
+        Strings are object arrays of bytes. Raises ServingError with TensorFlow's own code and message.
+        """
+
+
+def string_array(values: Sequence[bytes]) -> Array:
+    """A string tensor of shape [len(values)]."""
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
