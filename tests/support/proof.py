@@ -1,4 +1,4 @@
-"""Long proofs: the full count of what an issue names, written to docs/proof/NAME.json as it goes.
+"""Long proofs: every count that the project claims, in full, written to docs/proof/NAME.json as it goes.
 
 A row is measured once for the code it is about: a run that was stopped goes on where it was, and a row is measured
 again when that code changes.
