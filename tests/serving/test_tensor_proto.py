@@ -119,7 +119,8 @@ def test_agrees_with_make_tensor_proto_and_make_ndarray(tf: Any, data_type: int)
 TYPED = {
     "FLOAT": ("float_val", [1.5, -2, float("inf")]), "DOUBLE": ("double_val", [1e-300, 2, 3]),
     "INT32": ("int_val", [1, -2, 3]), "INT8": ("int_val", [1, -128, 300]),
-    "UINT8": ("int_val", [1, 255, 256]), "INT16": ("int_val", [1, -32768, 70000]), "UINT16": ("int_val", [1, 65535, 3]),
+    "UINT8": ("int_val", [1, 255, 256]), "INT16": ("int_val", [1, -32768, 70000]),
+    "UINT16": ("int_val", [1, 65535, 3]),
     "INT64": ("int64_val", [1, -2**63, 3]), "UINT32": ("uint32_val", [1, 2**32 - 1, 3]),
     "UINT64": ("uint64_val", [1, 2**64 - 1, 3]), "BOOL": ("bool_val", [True, False, True]),
     "COMPLEX64": ("scomplex_val", [1, 2, 3, 4, 5, 6]), "COMPLEX128": ("dcomplex_val", [1, 2, 3, 4, 5, 6]),
