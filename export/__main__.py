@@ -1,5 +1,10 @@
 """python -m export: a trained model -> graph -> transforms -> versioned SavedModel."""
+import os
+
 from commandline import Commands, run
+
+# TensorFlow writes pages of notes to stderr unless told before it is imported; its warnings and errors stay.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 COMMANDS = Commands("export", __doc__, {
     "build": ("export.zoo.build", "Train a reference model and export it as a SavedModel."),

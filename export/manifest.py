@@ -1,0 +1,67 @@
+"""assets.extra/manifest.json: what a version was made from, with what, how equal. Needs no TensorFlow."""
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from export.publish import versions
+
+LOCATION = Path("assets.extra", "manifest.json")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def recipe(
+        configuration: Mapping[str, Any], code: Iterable[Path], source: str | None = None) -> dict[str, Any]:
+    """All that decides what a version holds; two equal recipes give interchangeable versions.
+
+    configuration: the options that matter, JSON values only. code: the files that make the version.
+    source: the digest of what it is made from (see `digest`), None if from data alone.
+    """
+    return {
+        "source": source,
+        "code": _digest_files(sorted(code), ROOT),
+        "configuration": dict(configuration),
+        "versions": {name: installed(name) for name in ("tensorflow", "keras", "numpy")},
+    }
+
+
+def digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a file or directory; our manifest does not count."""
+    if path.is_file():
+        return _digest_files([path], path.parent)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.relative_to(path) != LOCATION)
+    return _digest_files(files, path)
+
+
+def read(version: Path) -> dict[str, Any] | None:
+    """A version's manifest; None if it has none that can be read."""
+    try:
+        found = json.loads((version / LOCATION).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write(version: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
+    target = version / LOCATION
+    target.parent.mkdir(exist_ok=True)
+    content = {"tool": "tfserving-kit", **facts, "recipe": made_from}
+    target.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def reusable(base: Path, wanted: Mapping[str, Any]) -> Path | None:
+    """The newest version of `base`, if it was made by the recipe `wanted`."""
+    newest = next(reversed(versions(base).values()), None)
+    found = read(newest) if newest else None
+    return newest if found and found.get("recipe") == wanted else None
+
+
+def _digest_files(files: Iterable[Path], root: Path) -> str:
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as handle:
+            content = hashlib.file_digest(handle, "sha256").hexdigest()
+        total.update(f"{file.relative_to(root)}\0{content}\n".encode())
+    return f"sha256:{total.hexdigest()}"

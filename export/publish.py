@@ -1,0 +1,130 @@
+"""A version directory appears whole, by one rename, or not at all.
+
+TensorFlow Serving polls base paths, so everything is written beside the base path under a hidden name, flushed
+to disk, and renamed. A run that is killed leaves at most that hidden directory, which the next run removes.
+"""
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from commandline import UserError
+
+
+def versions(base: Path) -> dict[int, Path]:
+    """The model versions in a base path, oldest first: the directories whose names are positive integers."""
+    if not base.is_dir():
+        return {}
+    found = {int(child.name): child for child in base.iterdir()
+             if child.name.isascii() and child.name.isdecimal() and int(child.name) > 0 and child.is_dir()}
+    return dict(sorted(found.items()))
+
+
+@contextmanager
+def new_version(base: Path, version: int | None = None) -> Iterator[Path]:
+    """Gives an empty directory to fill; on leaving without an error it is `base`/`version`.
+
+    The directory's own name is the version. Without `version` it is the next free integer.
+    Raises UserError if the version exists: a published version is never overwritten.
+    """
+    if base.exists() and not base.is_dir():
+        raise UserError(f"{base} is a file; --to takes the directory that holds a model's versions")
+    number = _free_version(base, version)
+    home = _staging_home(base)
+    home.mkdir(parents=True, exist_ok=True)
+    prefix = f".{base.name}.part-"
+    _remove_abandoned(home, prefix)
+    staging = Path(tempfile.mkdtemp(dir=home, prefix=prefix))
+    lock = os.open(staging, os.O_RDONLY)
+    try:
+        # Held until we end, however we end: tells the next run that this directory is not abandoned.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.chmod(staging, 0o777 & ~_umask())
+        filled = staging / str(number)
+        filled.mkdir()
+        yield filled
+        _flush(staging)
+        _rename(filled, base, number, chosen=version is not None)
+    finally:
+        os.close(lock)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _free_version(base: Path, wanted: int | None) -> int:
+    if wanted is None:
+        return max(versions(base), default=0) + 1
+    if wanted < 1:
+        raise UserError(f"--version {wanted}: a version is a positive integer")
+    if wanted in versions(base) or (base / str(wanted)).exists():
+        raise UserError(f"{base / str(wanted)} exists and is never overwritten; choose another --version, "
+                        "or leave it out for the next free one")
+    return wanted
+
+
+def _staging_home(base: Path) -> Path:
+    """Beside the base path, so that a killed run leaves that untouched; inside if the rename needs it."""
+    parent = base.absolute().parent
+    if base.exists() and (base.stat().st_dev != parent.stat().st_dev or not os.access(parent, os.W_OK)):
+        return base
+    return parent
+
+
+def _remove_abandoned(home: Path, prefix: str) -> None:
+    for leftover in home.glob(f"{prefix}*"):
+        handle = os.open(leftover, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(leftover, ignore_errors=True)
+        except BlockingIOError:
+            pass  # its owner is alive
+        finally:
+            os.close(handle)
+
+
+def _rename(filled: Path, base: Path, number: int, chosen: bool) -> None:
+    if not base.exists():
+        # One rename makes base path and version together: no moment shows an empty base path.
+        try:
+            os.rename(filled.parent, base)
+            _fsync(base.parent)
+            return
+        except OSError:
+            if not base.is_dir():
+                raise
+    while True:
+        target = base / str(number)
+        if not target.exists():
+            try:
+                os.rename(filled, target)
+                break
+            except OSError:
+                if not target.exists():
+                    raise
+        if chosen:
+            raise UserError(f"{target} was published by another run meanwhile; choose another --version")
+        number += 1
+    _fsync(base)
+
+
+def _flush(root: Path) -> None:
+    for folder, _, files in os.walk(root, topdown=False):
+        for name in files:
+            _fsync(Path(folder, name))
+        _fsync(Path(folder))
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

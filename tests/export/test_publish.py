@@ -1,0 +1,94 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from commandline import UserError
+from export.publish import new_version, versions
+
+
+def publish(base: Path, content: str = "weights", version: int | None = None) -> None:
+    with new_version(base, version) as staging:
+        (staging / "saved_model.pb").write_text(content)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
+def test_versions_are_positive_integers_in_numeric_order(tmp_path: Path) -> None:
+    for name in ("10", "9", "0", "-1", "x", "1.5", ".11"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "7").write_text("a file")
+    assert list(versions(tmp_path)) == [9, 10]
+    assert versions(tmp_path / "missing") == {}
+
+
+def test_next_free_version_follows_the_newest(tmp_path: Path) -> None:
+    base = tmp_path / "model"
+    publish(base)
+    publish(base, version=7)
+    publish(base)
+    assert list(versions(base)) == [1, 7, 8]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_an_existing_version_is_never_overwritten(tmp_path: Path) -> None:
+    base = tmp_path / "model"
+    publish(base, "first")
+    with pytest.raises(UserError, match="never overwritten"):
+        publish(base, "second", version=1)
+    assert tree(base) == {"1/saved_model.pb": b"first"}
+
+
+def test_a_version_published_meanwhile_is_kept_and_ours_takes_the_next(tmp_path: Path) -> None:
+    base = tmp_path / "model"
+    publish(base)
+    with new_version(base) as staging:
+        (staging / "saved_model.pb").write_text("slow")
+        publish(base, "fast")
+    assert tree(base)["2/saved_model.pb"] == b"fast"
+    assert tree(base)["3/saved_model.pb"] == b"slow"
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    base = tmp_path / "model"
+    with pytest.raises(TypeError):
+        publish(base, content=b"not text")  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_base_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        publish(tmp_path / "model")
+
+
+def test_what_a_killed_run_leaves_is_invisible_and_removed_by_the_next(tmp_path: Path) -> None:
+    base = tmp_path / "model"
+    publish(base)
+    before = tree(base)
+    code = ("import os, pathlib, sys; from export.publish import new_version\n"
+            "with new_version(pathlib.Path(sys.argv[1])) as staging:\n"
+            "    (staging / 'saved_model.pb').write_text('half'); os.kill(os.getpid(), 9)")
+    killed = subprocess.run([sys.executable, "-c", code, str(base)], timeout=30, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert tree(base) == before
+    assert len(os.listdir(tmp_path)) == 2
+    publish(base)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_living_run_is_not_disturbed(tmp_path: Path) -> None:
+    with new_version(tmp_path / "model") as slow:
+        publish(tmp_path / "model")
+        assert slow.is_dir()
+
+
+def test_every_version_can_be_read_by_the_server_account(tmp_path: Path) -> None:
+    publish(tmp_path / "model")
+    assert (tmp_path / "model").stat().st_mode & 0o055
+    assert (tmp_path / "model" / "1").stat().st_mode & 0o055
