@@ -132,6 +132,24 @@ def step(title: str) -> Iterator[None]:
     console.print(f"[green]✓[/green] {title} [dim]{perf_counter() - began:.1f} s[/dim]", soft_wrap=True)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back what TensorFlow's C++ side writes to stderr while imported; shows it if the import fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            chatter.seek(0)
+            os.write(kept, chatter.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def _umask() -> int:
     # There is no way to read the umask but to set it.
     mask = os.umask(0)

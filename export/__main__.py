@@ -3,8 +3,8 @@ import os
 
 from commandline import Commands, run
 
-# TensorFlow writes pages of notes to stderr unless told before it is imported; its warnings and errors stay.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Read when TensorFlow is imported. Its errors reach us as exceptions; what it also logs of them is noise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 COMMANDS = Commands("export", __doc__, {
     "build": ("export.zoo.build", "Train a reference model and export it as a SavedModel."),

@@ -1,7 +1,7 @@
 """A version directory appears whole, by one rename, or not at all.
 
-TensorFlow Serving polls base paths, so everything is written beside the base path under a hidden name, flushed
-to disk, and renamed. A run that is killed leaves at most that hidden directory, which the next run removes.
+TensorFlow Serving polls base paths, so everything is written beside the base path under a hidden name,
+flushed and renamed. A run that is killed leaves at most that hidden directory, which the next run removes.
 """
 import fcntl
 import os
