@@ -36,7 +36,7 @@ class UserError(Exception):
 class Commands(click.Group):
     """A group whose commands are "module:attribute" strings beside their one-line summaries."""
 
-    def __init__(self, name: str, help: str, commands: Mapping[str, tuple[str, str]]) -> None:  # noqa: A002
+    def __init__(self, name: str, help: str, commands: Mapping[str, tuple[str, str]]) -> None:
         super().__init__(name, help=help, context_settings={"help_option_names": ["-h", "--help"],
                                                             "max_content_width": 110})
         self._table = commands

@@ -49,7 +49,8 @@ def answer(rest_port: int) -> list[float]:
 @pytest.fixture
 def hosted(models: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     log = tmp_path / "log"
-    environment = os.environ | {"MODELS": str(models), "MODEL": "half", "IMAGE": IMAGE, "PORT": "18500", "REST_PORT": "18501"}
+    environment = os.environ | {
+        "MODELS": str(models), "MODEL": "half", "IMAGE": IMAGE, "PORT": "18500", "REST_PORT": "18501"}
     with log.open("w") as out:
         process = subprocess.Popen([str(ROOT / "tfserving.sh"), "optimized"], env=environment, stdout=out, stderr=out,
                                    stdin=subprocess.DEVNULL)

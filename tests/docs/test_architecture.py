@@ -65,6 +65,7 @@ def test_help_leaves_tensorflow_unimported(command: list[str]) -> None:
               "try: runpy.run_module(module, run_name='__main__', alter_sys=False)\n"
               "except SystemExit as end: assert not end.code, end.code\n"
               "assert 'tensorflow' not in sys.modules\n")
-    done = subprocess.run([sys.executable, "-c", script, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script, *command], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout

@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 PAGES = sorted(ROOT / name for name in TRACKED if name.endswith(".md"))
-COMMANDS = [(package, name) for package in ("export", "serving", "benchmark")
-            for name in importlib.import_module(f"{package}.__main__").COMMANDS.list_commands(click.Context(click.Command("x")))]
+GROUPS = {package: importlib.import_module(f"{package}.__main__").COMMANDS
+          for package in ("export", "serving", "benchmark")}
+COMMANDS = [(package, name) for package, group in GROUPS.items() for name in group.list_commands(click.Context(group))]
 
 
 def text(name: str) -> str:
@@ -42,7 +43,7 @@ def test_commands_in_documents_exist(page: Path) -> None:
 @pytest.mark.parametrize(("package", "name"), COMMANDS, ids=" ".join)
 def test_every_command_is_documented_and_has_help(package: str, name: str) -> None:
     assert f"python -m {package} {name}" in documents()
-    group = importlib.import_module(f"{package}.__main__").COMMANDS
+    group = GROUPS[package]
     command = group.get_command(click.Context(group), name)
     assert command is not None
     assert command.help or command.get_short_help_str()

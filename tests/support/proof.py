@@ -34,8 +34,8 @@ class Proof:
             figures = measure()
             commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
                                     check=True).stdout.strip()
-            rows[key] = {"commit": commit, "code": self.code, "measured": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
-                         **figures}
+            measured = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
+            rows[key] = {"commit": commit, "code": self.code, "measured": measured, **figures}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial = self.path.with_suffix(".partial")
             partial.write_text(json.dumps(self.content, indent=1, sort_keys=True) + "\n")
@@ -44,7 +44,8 @@ class Proof:
 
 
 def _digest(about: Sequence[str]) -> str:
-    files = [path for name in about for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*.py"))]
+    files = [path for name in about
+             for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*.py"))]
     whole = hashlib.sha256()
     for path in sorted(files):
         whole.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
