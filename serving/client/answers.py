@@ -1,0 +1,283 @@
+"""Are two answers equal, and how far apart: the project's one tolerance table.
+
+    comparison = compare(expected, actual)              # two answers: name -> array
+    comparison = prove(pairs_of_answers)                # a proof: the reference must not be constant, either
+    print(comparison.summary())
+
+The reference chooses the row: floats that are probabilities along their last axis (in 0..1, each row summing
+to 1) are held to an absolute bound, other floats to a bound relative to the largest magnitude of their output
+and example. Integers, strings, booleans, infinities and the pattern of NaNs are exact. Reduced precision has
+no default: outputs of such a dtype are exact, unless the caller states a Budget.
+"""
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+Answer: TypeAlias = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: |a-b| <= max(relative * max|a|, absolute), max over one output of one example."""
+    name: str
+    relative: float = 0.0
+    absolute: float = 0.0
+
+    def __str__(self) -> str:
+        bounds = ([f"{self.relative:g} * max|a|"] * bool(self.relative)
+                  + [f"{self.absolute:g}"] * bool(self.absolute))
+        return f"{self.name}, |a-b| <= {' or '.join(bounds)}" if bounds else self.name
+
+
+EXACT = Row("exact")
+PROBABILITIES = Row("probabilities", absolute=1e-5)
+FLOAT32 = Row("float32", relative=1e-4)
+FLOAT64 = Row("float64", relative=1e-9)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a caller grants to reduced precision: bounds of all float outputs, in place of the table's.
+
+    `disagreement` is the share (0..1) of an output's integers, strings or booleans that may differ.
+    """
+    relative: float = 0.0
+    absolute: float = 0.0
+    disagreement: float = 0.0
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """One output: `max_abs` is max|a-b|, `max_rel` that over max|a| of the example, `ulps` float steps.
+
+    `worst` is the index of the element furthest out of (or nearest to) its bound; None when nothing differs.
+    """
+    name: str
+    row: str
+    equal: bool
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    ulps: int | None = 0
+    differing: int = 0
+    worst: tuple[int, ...] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All outputs of one or more answers. `constant`: those whose reference was the same for all examples."""
+    outputs: Mapping[str, OutputComparison]
+    reasons: tuple[str, ...] = ()
+    examples: int = 0
+    constant: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        return not self.reasons
+
+    @property
+    def worst_output(self) -> OutputComparison | None:
+        return max(self.outputs.values(), key=_badness, default=None)
+
+    def summary(self) -> str:
+        """One line: equal, with the row and the distance of the worst output; or why not."""
+        if self.reasons:
+            return f"not equal: {'; '.join(self.reasons)}"
+        worst = self.worst_output
+        if worst is None:
+            return "equal: no outputs"
+        return (f"equal over {self.examples} examples; "
+                f"furthest: '{worst.name}' ({worst.row}), {_distance(worst)}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "equal": self.equal, "examples": self.examples, "reasons": list(self.reasons),
+            "constant": list(self.constant),
+            "outputs": {name: {"row": o.row, "equal": o.equal, "max_abs": _finite(o.max_abs),
+                               "max_rel": _finite(o.max_rel), "ulps": o.ulps, "differing": o.differing,
+                               "worst": o.worst and list(o.worst)} for name, o in self.outputs.items()},
+        }
+
+
+def compare(expected: Answer, actual: Answer, budget: Budget | None = None) -> Comparison:
+    """Compares two answers to one request, output by output; axis 0 of an output counts its examples."""
+    outputs = {name: _compare_output(name, np.asarray(expected[name]), np.asarray(actual[name]), budget)
+               for name in expected if name in actual}
+    reasons = [f"output '{name}' is missing" for name in expected if name not in actual]
+    reasons += [f"output '{name}' was not expected" for name in actual if name not in expected]
+    reasons += [output.reason for output in outputs.values() if output.reason]
+    examples = max((len(array) for array in expected.values() if np.ndim(array)), default=1)
+    return Comparison(outputs, tuple(reasons), examples)
+
+
+def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None) -> Comparison:
+    """Compares (expected, actual) pairs, and fails as proof when the whole reference is constant.
+
+    Each output of the result is the worst among the pairs. A reference that never changes would be equal to a
+    model that ignores its input, so it proves nothing.
+    """
+    total = Comparison({})
+    first: dict[str, Array] = {}
+    varying: set[str] = set()
+    for expected, actual in pairs:
+        total = combine((total, compare(expected, actual, budget)))
+        for name, array in expected.items():
+            examples = array if np.ndim(array) else np.reshape(array, 1)
+            if len(examples) and name not in varying:
+                one = first.setdefault(name, examples[0])
+                if any(not _identical(one, example) for example in examples):
+                    varying.add(name)
+    constant = tuple(name for name in first if name not in varying)
+    if not total.outputs:
+        return replace(total, reasons=(*total.reasons, "nothing was compared"))
+    if not varying:
+        words = (f"the reference is constant over {total.examples} examples, which proves nothing: "
+                 "use other inputs, or weights that are not at their initial state")
+        return replace(total, reasons=(*total.reasons, words), constant=constant)
+    return replace(total, constant=constant)
+
+
+def combine(comparisons: Sequence[Comparison]) -> Comparison:
+    """The worst of each output, all reasons once, and the sum of examples."""
+    outputs: dict[str, OutputComparison] = {}
+    for comparison in comparisons:
+        for name, output in comparison.outputs.items():
+            outputs[name] = max(outputs.get(name, output), output, key=_badness)
+    reasons = dict.fromkeys(reason for comparison in comparisons for reason in comparison.reasons)
+    return Comparison(outputs, tuple(reasons), sum(comparison.examples for comparison in comparisons))
+
+
+def row_for(expected: Array, budget: Budget | None = None) -> Row:
+    """The table's row for a reference output."""
+    if not _is_float(expected.dtype):
+        return EXACT
+    if budget is not None:
+        return Row("stated budget", budget.relative, budget.absolute)
+    if expected.dtype in (np.float32, np.float64) and _are_probabilities(expected):
+        return PROBABILITIES
+    return {"float32": FLOAT32, "complex64": FLOAT32, "float64": FLOAT64, "complex128": FLOAT64}.get(
+        expected.dtype.name, Row(f"exact, since {expected.dtype.name} has no budget stated"))
+
+
+def _compare_output(name: str, expected: Array, actual: Array, budget: Budget | None) -> OutputComparison:
+    row = row_for(expected, budget)
+    for what, a, b in (("dtype", expected.dtype, actual.dtype), ("shape", expected.shape, actual.shape)):
+        if a != b:
+            return OutputComparison(name, str(row), False, np.inf, np.inf, None, expected.size,
+                                    reason=f"output '{name}' has {what} {b} where {a} was expected")
+    if _identical(expected, actual):
+        return OutputComparison(name, str(row), True)
+    if not _is_float(expected.dtype):
+        return _compare_exact(name, row, expected, actual, budget)
+    return _compare_floats(name, row, expected, actual)
+
+
+def _compare_exact(
+        name: str, row: Row, expected: Array, actual: Array, budget: Budget | None) -> OutputComparison:
+    different = np.asarray(expected != actual)
+    share = float(different.mean())
+    worst = tuple(int(i) for i in np.argwhere(different)[0])
+    if budget is not None:
+        row = Row(f"stated budget, {budget.disagreement:.2%} may differ")
+    within = budget is not None and share <= budget.disagreement
+    output = OutputComparison(name, str(row), within, ulps=None, differing=int(different.sum()), worst=worst)
+    if expected.dtype.kind in "iu":
+        distance = np.abs(expected.astype(object) - actual.astype(object))
+        output = replace(output, max_abs=float(distance.max()))
+    return output if within else replace(output, reason=_reason(output, expected[worst], actual[worst]))
+
+
+def _compare_floats(name: str, row: Row, expected: Array, actual: Array) -> OutputComparison:
+    wide = np.complex128 if expected.dtype.kind == "c" else np.float64
+    a, b = expected.astype(wide), actual.astype(wide)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.where(same, 0.0, np.abs(a - b))
+    error[np.isnan(error)] = np.inf  # a number where the other has NaN
+    scale = _scale(a)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(error == 0, 0.0, error / scale)
+        bound = np.maximum(row.relative * scale, row.absolute)
+        excess = np.where(error == 0, 0.0, error / bound)
+    worst = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
+    output = OutputComparison(name, str(row), bool((error <= bound).all()), float(error.max()),
+                              float(relative.max()), _ulps(expected, actual), int((~same).sum()), worst)
+    return output if output.equal else replace(output, reason=_reason(output, expected[worst], actual[worst]))
+
+
+def _scale(a: Array) -> Array:
+    """max|a| of each example, over finite values, shaped to broadcast against `a`.
+
+    With one number per example the whole output is the scale: a sum that cancels has no scale of its own.
+    """
+    magnitude = np.where(np.isfinite(a), np.abs(a), 0.0)
+    whole = a.ndim == 0 or a.size == len(a)
+    axes = tuple(range(a.ndim)) if whole else tuple(range(1, a.ndim))
+    return np.asarray(magnitude.max(axis=axes, keepdims=True))
+
+
+def _ulps(expected: Array, actual: Array) -> int | None:
+    """The most representable steps between two elements that are both finite; None for complex and float4."""
+    if expected.dtype.kind == "c" or "float4" in expected.dtype.name:
+        return None
+    counted = np.isfinite(expected) & np.isfinite(actual) & (expected != actual)
+    if not counted.any():
+        return 0
+    a, b = (_ordered(array[counted]) for array in (expected, actual))
+    return int((np.maximum(a, b) - np.minimum(a, b)).max())
+
+
+def _ordered(floats: Array) -> Array:
+    """Unsigned integers in the order of the floats, one step apart where the floats are neighbours."""
+    bits = floats.view(f"u{floats.dtype.itemsize}")
+    sign = bits.dtype.type(1 << (8 * bits.itemsize - 1))
+    return np.where(bits & sign, ~bits, bits | sign)
+
+
+def _are_probabilities(a: Array) -> bool:
+    if a.ndim == 0 or a.shape[-1] < 2 or a.size == 0:
+        return False
+    return bool((a >= 0).all() and (a <= 1).all() and (np.abs(a.sum(axis=-1) - 1) < 1e-3).all())
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    # ml_dtypes' floats are of kind 'f' or 'V', its integers of kind 'V'.
+    return dtype.kind in "fc" or "float" in dtype.name
+
+
+def _identical(a: Array, b: Array) -> bool:
+    """Same shape and values, NaN like NaN."""
+    if a.shape != b.shape:
+        return False
+    return bool(np.all((a == b) | ((a != a) & (b != b))))
+
+
+def _reason(output: OutputComparison, expected: Any, actual: Any) -> str:
+    where = f"{output.name}[{','.join(map(str, output.worst or ()))}]"
+    return (f"output '{output.name}' is out of its row ({output.row}): {_distance(output)}, "
+            f"{where} is {_show(actual)} where {_show(expected)} was expected")
+
+
+def _distance(output: OutputComparison) -> str:
+    if not output.differing:
+        return "identical"
+    if output.ulps is None and not output.max_abs:
+        return f"{output.differing} differ"
+    steps = "" if output.ulps is None else f", {output.ulps} ULP"
+    return f"max|a-b| {output.max_abs:.3g}, relative {output.max_rel:.3g}{steps}"
+
+
+def _show(value: Any) -> str:
+    return repr(value[:40]) if isinstance(value, bytes | str) else f"{value}"
+
+
+def _badness(output: OutputComparison) -> tuple[bool, float, float, int]:
+    return not output.equal, output.max_rel, output.max_abs, output.differing
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
