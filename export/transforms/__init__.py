@@ -1,0 +1,12 @@
+"""Every transform: importing this package fills the registry, in the order of `python -m export transforms`."""
+from export.transforms import (  # noqa: F401
+    fold_constants,
+    inline_partitionedcall,
+    merge_duplicate_nodes,
+    remove_control_dependencies,
+    remove_device,
+    remove_nodes,
+    set_device,
+    sort_by_execution_order,
+    strip_unused_nodes,
+)

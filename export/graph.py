@@ -1,0 +1,350 @@
+"""The graph: immutable nodes by name, what consumes them, their order, and their checks. The sole owner of GraphDef.
+
+A tensor is named "node" (its first output), "node:1" (a further one) or "^node" (a control input); "node:0" is
+normalised away, so equal tensors have equal names. Constants stay inside the AttrValue messages they came in: every
+graph made from another shares them, so a step costs pointers, never bytes.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from commandline import UserError
+from export.tensors import Array, DType, dtype_of, shape_of, to_array, to_proto
+
+if TYPE_CHECKING:
+    from tensorflow.core.framework.attr_value_pb2 import AttrValue
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+
+COLOCATION = "_class"
+_COLOCATED_WITH = b"loc:@"
+# The only op whose output may feed a node before it in the graph: it closes a v1 while loop.
+BACK_EDGE_OPS = ("NextIteration", "RefNextIteration")
+
+
+class GraphError(UserError):
+    """A graph that cannot be read, or that a step left broken."""
+
+
+def normal(ref: str) -> str:
+    return ref[:-2] if ref.endswith(":0") else ref
+
+
+def producer(ref: str) -> str:
+    """The name of the node that makes a tensor or that a control input waits for."""
+    if ref.startswith("^"):
+        return ref[1:]
+    return ref.rpartition(":")[0] if ":" in ref else ref
+
+
+def port(ref: str) -> int:
+    """The output number of a tensor's name; -1 for a control input."""
+    if ref.startswith("^"):
+        return -1
+    return int(ref.rpartition(":")[2]) if ":" in ref else 0
+
+
+def tensor(name: str, output: int) -> str:
+    return f"{name}:{output}" if output else name
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. `attrs` are shared between graphs: make a new node (`with_...`), never change one in place."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...] = ()
+    attrs: Mapping[str, AttrValue] = field(default_factory=dict)
+    device: str = ""
+    debug_info: Any = None
+    full_type: Any = None
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The tensors it computes with."""
+        return tuple(ref for ref in self.inputs if ref[0] != "^")
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The nodes it waits for, as "^name"."""
+        return tuple(ref for ref in self.inputs if ref[0] == "^")
+
+    def get(self, attr: str, default: Any = None) -> Any:
+        """The plain value of an attribute: bool, int, float, str, DType, shape (None: unknown rank), list,
+        or proto."""
+        value = self.attrs.get(attr)
+        return default if value is None else plain(value)
+
+    @property
+    def value(self) -> Array:
+        """A Const's value."""
+        return to_array(self.attrs["value"].tensor)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A Const's shape, without touching its bytes."""
+        return shape_of(self.attrs["value"].tensor)
+
+    def with_inputs(self, inputs: Iterable[str]) -> Node:
+        return replace(self, inputs=tuple(inputs))
+
+    def with_attrs(self, without: Iterable[str] = (), **values: Any) -> Node:
+        attrs = {key: value for key, value in self.attrs.items() if key not in without}
+        return replace(self, attrs=attrs | {key: attr(value) for key, value in values.items()})
+
+
+def node(name: str, op: str, inputs: Iterable[str] = (), device: str = "", **attrs: Any) -> Node:
+    return Node(name, op, tuple(inputs), {key: attr(value) for key, value in attrs.items()}, device)
+
+
+def const(name: str, value: Array, controls: Iterable[str] = (), device: str = "", dtype: int | None = None) -> Node:
+    """A Const node. `controls` hold it in the frame of a v1 while loop, where it has no other input."""
+    kind = DType(dtype_of(value) if dtype is None else dtype)
+    return Node(name, "Const", tuple(controls), {"dtype": attr(kind), "value": attr(to_proto(value, dtype))}, device)
+
+
+def plain(value: AttrValue) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "s":
+        return value.s.decode("utf-8", "surrogateescape")
+    if kind == "type":
+        return DType(value.type)
+    if kind == "shape":
+        return None if value.shape.unknown_rank else tuple(dim.size for dim in value.shape.dim)
+    if kind == "list":
+        items = value.list
+        if items.type:
+            return [DType(item) for item in items.type]
+        if items.shape:
+            return [None if item.unknown_rank else tuple(dim.size for dim in item.dim) for item in items.shape]
+        if items.s:
+            return [item.decode("utf-8", "surrogateescape") for item in items.s]
+        return list(items.i) or list(items.f) or list(items.b) or list(items.tensor) or list(items.func)
+    return getattr(value, kind) if kind else None
+
+
+def attr(value: Any) -> AttrValue:
+    """An AttrValue of a plain value (see `plain`); a shape is a tuple, any other sequence a list."""
+    from tensorflow.core.framework.attr_value_pb2 import AttrValue
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
+    if isinstance(value, AttrValue):
+        return value
+    result = AttrValue()
+    if isinstance(value, bool):
+        result.b = value
+    elif isinstance(value, DType):
+        result.type = value
+    elif isinstance(value, int):
+        result.i = value
+    elif isinstance(value, float):
+        result.f = value
+    elif isinstance(value, str | bytes):
+        result.s = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+    elif isinstance(value, TensorProto):
+        result.tensor.CopyFrom(value)
+    elif isinstance(value, tuple):
+        result.shape.SetInParent()
+        for size in value:
+            result.shape.dim.add(size=size)
+    else:
+        result.list.SetInParent()
+        for item in value:
+            single = attr(item)
+            kind = single.WhichOneof("value")
+            getattr(result.list, kind).append(getattr(single, kind))
+    return result
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes by name, in file order.
+
+    `inputs` are fed and `outputs` are fetched (tensor names): their nodes keep name and meaning through every step.
+    `library` and `versions` are the GraphDef's own messages; `bodies` has the functions of the library that have been
+    read as graphs, whose nodes then stand for those in the library.
+    """
+
+    nodes: Mapping[str, Node]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    library: Any = None
+    versions: Any = None
+    bodies: Mapping[str, Graph] = field(default_factory=dict)
+    # The body of a function: what has an effect runs, whether or not an output needs it.
+    is_body: bool = False
+
+    @staticmethod
+    def from_graph_def(graph_def: GraphDef, inputs: Iterable[str] = (), outputs: Iterable[str] = ()) -> Graph:
+        """Raises GraphError for a name that occurs twice, and for an input or output that is not in the graph."""
+        nodes: dict[str, Node] = {}
+        for proto in graph_def.node:
+            if proto.name in nodes:
+                raise GraphError(f"the graph has two nodes named '{proto.name}': rename one")
+            nodes[proto.name] = from_node_def(proto)
+        graph = Graph(nodes, tuple(map(normal, inputs)), tuple(map(normal, outputs)),
+                      *(getattr(graph_def, part) if graph_def.HasField(part) else None for part in ("library",
+                      "versions")))
+        for kind, refs in (("input", graph.inputs), ("output", graph.outputs)):
+            for ref in refs:
+                if producer(ref) not in nodes:
+                    raise GraphError(f"{kind} '{ref}' is not in the graph{nearest(producer(ref), nodes)}")
+        return graph
+
+    def to_graph_def(self) -> GraphDef:
+        from tensorflow.core.framework.graph_pb2 import GraphDef
+        graph_def = GraphDef()
+        for item in self.nodes.values():
+            into_node_def(item, graph_def.node.add())
+        if self.library is not None:
+            from export.functions import definitions, to_function
+            functions = definitions(self.library)
+            for name, function in functions.items():
+                body = self.bodies.get(name)
+                graph_def.library.function.add().CopyFrom(
+                    function if body is None else to_function(body, function, functions))
+            graph_def.library.gradient.extend(self.library.gradient)
+        if self.versions is not None:
+            graph_def.versions.CopyFrom(self.versions)
+        return graph_def
+
+    @cached_property
+    def fed(self) -> frozenset[str]:
+        """Nodes whose value comes from outside, so nothing may be concluded from what they compute."""
+        return frozenset(map(producer, self.inputs))
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Nodes that must survive with their name and their value."""
+        return self.fed | frozenset(map(producer, self.outputs))
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[str, ...]]:
+        """The nodes that read or wait for each node, in file order; no entry for a node that nothing reads."""
+        found: dict[str, dict[str, None]] = {}
+        for item in self.nodes.values():
+            for ref in item.inputs:
+                found.setdefault(producer(ref), {})[item.name] = None
+        return {name: tuple(readers) for name, readers in found.items()}
+
+    def with_nodes(self, nodes: Iterable[Node]) -> Graph:
+        return replace(self, nodes={item.name: item for item in nodes})
+
+    def order(self) -> list[Node]:
+        """The nodes so that each comes after those it reads, otherwise in file order. Raises GraphError on
+        a cycle."""
+        waiting = {}
+        ready = []
+        for item in self.nodes.values():
+            before = {producer(ref) for ref in item.inputs}
+            before = {name for name in before if self.nodes[name].op not in BACK_EDGE_OPS}
+            waiting[item.name] = len(before)
+            if not before:
+                ready.append(item)
+        done = []
+        consumers = self.consumers
+        ready.reverse()
+        while ready:
+            item = ready.pop()
+            done.append(item)
+            if item.op in BACK_EDGE_OPS:
+                continue
+            for reader in reversed(consumers.get(item.name, ())):
+                waiting[reader] -= 1
+                if not waiting[reader]:
+                    ready.append(self.nodes[reader])
+        if len(done) < len(self.nodes):
+            placed = {item.name for item in done}
+            stuck = next(name for name in self.nodes if name not in placed)
+            raise GraphError(f"node '{stuck}' waits for itself through a cycle that is no while loop")
+        return done
+
+    def reachable(self, roots: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str]:
+        """The nodes that `roots` need, themselves included; what lies before a node in `stop` is not needed."""
+        found: set[str] = set()
+        todo = list(roots)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                if name not in stop:
+                    todo.extend(producer(ref) for ref in self.nodes[name].inputs)
+        return found
+
+    def renamed(self, names: Mapping[str, str]) -> Graph:
+        """The same graph with nodes renamed, in inputs and in colocation constraints too."""
+        def ref(old: str) -> str:
+            name = producer(old)
+            if name not in names:
+                return old
+            return f"^{names[name]}" if old[0] == "^" else tensor(names[name], port(old))
+
+        def moved(item: Node) -> Node:
+            result = replace(item, name=names.get(item.name, item.name), inputs=tuple(map(ref, item.inputs)))
+            return colocated(result, lambda name: names.get(name, name)) if COLOCATION in item.attrs else result
+        return replace(self.with_nodes(map(moved, self.nodes.values())),
+                       inputs=tuple(map(ref, self.inputs)), outputs=tuple(map(ref, self.outputs)))
+
+    def without_dangling_colocation(self) -> Graph:
+        """Drops the colocation constraints ("loc:@name") that name nodes which are no longer there."""
+        changed = {
+            item.name: colocated(item, lambda name: name if name in self.nodes else None)
+            for item in self.nodes.values() if COLOCATION in item.attrs}
+        return replace(self, nodes={**self.nodes, **changed}) if changed else self
+
+    def validate(self, step: str) -> Graph:
+        """Returns itself, or raises GraphError naming the step that left an input, an output or an order broken."""
+        for item in self.nodes.values():
+            control_seen = False
+            for ref in item.inputs:
+                if producer(ref) not in self.nodes:
+                    raise GraphError(f"{step}: node '{item.name}' reads '{ref}', which is not in the graph")
+                if ref[0] == "^":
+                    control_seen = True
+                elif control_seen:
+                    raise GraphError(f"{step}: node '{item.name}' has data input '{ref}' after a control input")
+        for ref in (*self.inputs, *self.outputs):
+            if producer(ref) not in self.nodes:
+                raise GraphError(f"{step}: '{ref}' must survive but is gone")
+        self.order()
+        return self
+
+
+def colocated(item: Node, where: Any) -> Node:
+    """The node with each "loc:@name" mapped by `where`; one that maps to None is dropped."""
+    kept = []
+    for entry in item.attrs[COLOCATION].list.s:
+        if entry.startswith(_COLOCATED_WITH):
+            target = where(entry[len(_COLOCATED_WITH):].decode())
+            if target is None:
+                continue
+            entry = _COLOCATED_WITH + target.encode()
+        kept.append(entry)
+    return item.with_attrs(**{COLOCATION: kept}) if kept else item.with_attrs(without=(COLOCATION,))
+
+
+def from_node_def(proto: Any) -> Node:
+    return Node(
+        proto.name, proto.op, tuple(map(normal, proto.input)), dict(proto.attr), proto.device,
+        proto.experimental_debug_info if proto.HasField("experimental_debug_info") else None,
+        proto.experimental_type if proto.HasField("experimental_type") else None)
+
+
+def into_node_def(item: Node, proto: Any) -> None:
+    proto.name, proto.op, proto.device = item.name, item.op, item.device
+    proto.input.extend(item.inputs)
+    for key, value in item.attrs.items():
+        proto.attr[key].CopyFrom(value)
+    if item.debug_info is not None:
+        proto.experimental_debug_info.CopyFrom(item.debug_info)
+    if item.full_type is not None:
+        proto.experimental_type.CopyFrom(item.full_type)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' for an error message, or nothing when no name is near."""
+    from difflib import get_close_matches
+    near = get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""

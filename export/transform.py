@@ -1,0 +1,257 @@
+"""What a transform is, and the registry of them by name.
+
+A whole-graph transform is a function; a `Rewrite` is a pattern with a check and a rewrite, applied wherever it fits:
+
+    @transform("remove_device")
+    def remove_device(graph: Graph, args: Arguments, record: Record) -> Graph: ...
+
+    @transform("fuse_pad_and_conv")
+    class FusePadAndConv(Rewrite):
+        pattern = Op("Conv2D", Op("Pad", Any("x"), Const("paddings"), bind="pad"), Any("W"), bind="conv")
+
+Both say in their docstring what they rewrite, when that is safe, and where the idea is from.
+"""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from commandline import UserError
+from export.graph import Graph, Node, nearest, producer, tensor
+from export.ops import is_pure
+from export.pattern import Match, Op, Skip, match
+
+
+class TransformError(UserError):
+    """A transform that cannot run as asked: an unknown name or argument, a value it does not take."""
+
+
+@dataclass(frozen=True)
+class Arg:
+    """One argument of a transform: how its text is read, and what it is when it is not given."""
+
+    name: str
+    kind: str = "text"  # text | int | float | bool
+    default: Any = None
+    repeated: bool = False
+    required: bool = False
+    help: str = ""
+
+    def read(self, transform_name: str, texts: list[str]) -> Any:
+        if self.required and not texts:
+            raise TransformError(f"{transform_name}: needs {self.name}=..., for example "
+                                 f"{transform_name}({self.name}=name)")
+        if self.repeated:
+            return [self._one(transform_name, text) for text in texts]
+        if len(texts) > 1:
+            raise TransformError(f"{transform_name}: '{self.name}' is given {len(texts)} times, it takes one value")
+        if not texts:
+            return self.default
+        return self._one(transform_name, texts[0])
+
+    def _one(self, transform_name: str, text: str) -> Any:
+        try:
+            if self.kind == "bool":
+                return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            return {"text": str, "int": int, "float": float}[self.kind](text)
+        except (KeyError, ValueError):
+            wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}[self.kind]
+            raise TransformError(f"{transform_name}: {self.name}={text}: expected {wanted}") from None
+
+
+IGNORE_ERRORS = Arg("ignore_errors", "bool", False, help="record an error of this step and go on")
+
+
+class Arguments:
+    """The values of a transform's arguments, by name: `args["op"]`."""
+
+    def __init__(self, name: str, specs: Iterable[Arg], given: Mapping[str, list[str]]) -> None:
+        by_name = {spec.name: spec for spec in specs}
+        for key in given:
+            if key not in by_name:
+                raise TransformError(f"{name}: no argument '{key}'{nearest(key, by_name)}; "
+                                     f"it takes {', '.join(by_name)}")
+        self.values = {key: spec.read(name, given.get(key, [])) for key, spec in by_name.items()}
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+
+@dataclass
+class Record:
+    """What a step did: how many times it applied, and which nodes it left alone and why."""
+
+    applied: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def skip(self, node: str, reason: str) -> None:
+        self.skipped.append((node, reason))
+
+
+Run = Callable[[Graph, Arguments, Record], Graph]
+
+
+@dataclass(frozen=True)
+class Transform:
+    name: str
+    run: Run
+    doc: str
+    pattern: str
+    args: tuple[Arg, ...]
+    # Whether the bodies of the graph's functions are transformed too.
+    bodies: bool
+
+    @property
+    def summary(self) -> str:
+        return self.doc.partition("\n")[0]
+
+    def explained(self) -> str:
+        """Name, arguments, pattern and docstring, as `python -m export transforms NAME` prints them."""
+        lines = [self.name, "", *(f"  {line}".rstrip() for line in self.doc.splitlines()), ""]
+        if self.pattern:
+            lines += [f"  Pattern: {self.pattern}", ""]
+        lines.append("  Arguments:")
+        for arg in self.args:
+            default = "" if arg.default in (None, "") or arg.repeated else f" (default {arg.default})"
+            note = ", repeatable" if arg.repeated else ", required" if arg.required else ""
+            lines.append(f"    {arg.name}={arg.kind}{note}: {arg.help}{default}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "summary": self.summary, "doc": self.doc, "pattern": self.pattern,
+                "args": [{"name": arg.name, "kind": arg.kind, "default": arg.default, "repeated": arg.repeated,
+                          "required": arg.required, "help": arg.help} for arg in self.args]}
+
+
+REGISTRY: dict[str, Transform] = {}
+
+
+def transform(name: str, *args: Arg, bodies: bool = True) -> Callable[[Any], Any]:
+    """Registers a function (Graph, Arguments, Record) -> Graph, or a Rewrite class, under a name."""
+    def register(target: Any) -> Any:
+        run = target().run if inspect.isclass(target) else target
+        pattern = str(target.pattern) if inspect.isclass(target) else ""
+        REGISTRY[name] = Transform(name, run, inspect.getdoc(target) or "", pattern, (*args, IGNORE_ERRORS), bodies)
+        return target
+    return register
+
+
+def every_transform() -> list[Transform]:
+    import export.transforms  # noqa: F401  (the list of all)
+    return list(REGISTRY.values())
+
+
+def named(name: str) -> Transform:
+    every_transform()
+    if name not in REGISTRY:
+        raise TransformError(f"no transform '{name}'{nearest(name, REGISTRY)}; "
+                             "'python -m export transforms' lists all")
+    return REGISTRY[name]
+
+
+class Draft:
+    """A graph under work: nodes and their consumers, kept up to date node by node, so a step costs what it changes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: dict[str, Node] = dict(graph.nodes)
+        self.kept = graph.kept
+        self.consumers: dict[str, dict[str, None]] = {
+            name: dict.fromkeys(readers) for name, readers in graph.consumers.items()}
+
+    def put(self, item: Node) -> None:
+        """Adds a node, or puts it in the place of the one with its name."""
+        self._forget(item.name)
+        self.nodes[item.name] = item
+        for ref in item.inputs:
+            self.consumers.setdefault(producer(ref), {})[item.name] = None
+
+    def drop(self, name: str) -> None:
+        self._forget(name)
+        del self.nodes[name]
+
+    def drop_unused(self, names: Iterable[str]) -> None:
+        """Drops those of `names` that nothing reads or keeps and that only compute; then what only they read."""
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            if (name in self.nodes and name not in self.kept and not self.consumers.get(name)
+                    and is_pure(self.nodes[name])):
+                todo.extend(map(producer, self.nodes[name].inputs))
+                self.drop(name)
+
+    def redirect(self, old: str, new: str, keep: frozenset[str] = frozenset()) -> None:
+        """Lets every reader of tensor `old`, except those in `keep`, read `new`."""
+        for reader in list(self.consumers.get(producer(old), ())):
+            if reader not in keep:
+                item = self.nodes[reader]
+                if old in item.inputs:
+                    self.put(item.with_inputs(new if ref == old else ref for ref in item.inputs))
+
+    def readers(self, ref: str) -> list[Node]:
+        """The nodes that read this tensor."""
+        return [self.nodes[name] for name in self.consumers.get(producer(ref), ()) if ref in self.nodes[name].inputs]
+
+    def unused_name(self, wanted: str) -> str:
+        name, count = wanted, 0
+        while name in self.nodes:
+            count += 1
+            name = f"{wanted}_{count}"
+        return name
+
+    def result(self) -> Graph:
+        return self.graph.with_nodes(self.nodes.values())
+
+    def _forget(self, name: str) -> None:
+        if name in self.nodes:
+            for ref in self.nodes[name].inputs:
+                self.consumers.get(producer(ref), {}).pop(name, None)
+
+
+class Rewrite:
+    """Pattern, check, rewrite. Subclasses give `pattern` and `rewrite`, and raise Skip (or `m.require`) to refuse."""
+
+    pattern: ClassVar[Op]
+
+    def check(self, m: Match, draft: Draft) -> None:
+        """Raises Skip where the rewrite would change a result."""
+
+    def rewrite(self, m: Match, draft: Draft, args: Arguments) -> Iterable[Node]:
+        """The new nodes; the one with the root's name takes its place. Nothing is changed in place."""
+        raise NotImplementedError
+
+    def run(self, graph: Graph, args: Arguments, record: Record) -> Graph:
+        draft = Draft(graph)
+        for name in list(graph.nodes):
+            if name not in draft.nodes or draft.nodes[name].op not in self.pattern.ops:
+                continue
+            m = match(self.pattern, draft.nodes, draft.nodes[name])
+            if m is None:
+                continue
+            try:
+                self.check(m, draft)
+                if name in graph.fed:
+                    raise Skip("it is fed from outside")
+                new = list(self.rewrite(m, draft, args))
+            except Skip as skip:
+                record.skip(skip.node or name, skip.reason)
+                continue
+            for item in new:
+                draft.put(item)
+            draft.drop_unused(item.name for item in m.members[1:])
+            record.applied += 1
+        return draft.result()
+
+
+def sole_reader(draft: Draft, item: Node, reader: str) -> None:
+    """Raises Skip unless `reader` alone uses `item`, through its first output, and nothing else needs it."""
+    if item.name in draft.kept:
+        raise Skip(f"'{item.name}' is itself a requested input or output", item.name)
+    others = [name for name in draft.consumers.get(item.name, ()) if name != reader]
+    if others:
+        raise Skip(f"'{item.name}' is also read by '{others[0]}'", item.name)
+    refs = [ref for ref in draft.nodes[reader].inputs if producer(ref) == item.name]
+    if refs != [tensor(item.name, 0)]:
+        raise Skip(f"'{reader}' uses '{item.name}' more than once", item.name)
