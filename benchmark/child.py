@@ -1,0 +1,137 @@
+"""Child processes that never outlive a measurement: servers, in-process engines, generators."""
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import psutil
+
+from commandline import UserError
+
+PR_SET_PDEATHSIG = 1
+STOP_S = 20.0
+PORT_TAKEN = re.compile(r"address already in use|failed to bind|in use", re.IGNORECASE)
+
+
+class TerminatedError(UserError):
+    """SIGTERM arrived: unwinds like Ctrl-C, so every child is stopped on the way out."""
+
+    def __init__(self) -> None:
+        super().__init__("terminated; the servers were stopped", 128 + signal.SIGTERM)
+
+
+def unwind_on_sigterm() -> None:
+    """Makes SIGTERM an exception in the main thread; without it the interpreter would end and leave its children."""
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise TerminatedError
+    signal.signal(signal.SIGTERM, stop)
+
+
+class Child:
+    """A process in a session of its own (Ctrl-C reaches only us, and we stop it), killed by the kernel if we die."""
+
+    def __init__(self, title: str, argv: Sequence[str], env: Mapping[str, str] | None = None,
+                 cwd: str | Path | None = None, **pipes: Any) -> None:
+        self.title = title
+        self.argv = list(argv)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self.began = monotonic()
+        self.process = subprocess.Popen(
+            self.argv, cwd=cwd, env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=_die_with_parent,
+            **{"stdin": subprocess.DEVNULL, "stdout": self._log, "stderr": self._log, **pipes})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def last_words(self) -> str:
+        """The last line it printed that says something."""
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return lines[-1][-300:] if lines else "it printed nothing"
+
+    def check(self, doing: str) -> None:
+        """Raises UserError, with how it ended and its last words, when the process is no longer there."""
+        code = self.process.poll()
+        if code is not None:
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+            raise UserError(f"the {self.title} died {doing} ({how}): {self.last_words()}", 1)
+
+    def await_death(self, doing: str, timeout_s: float) -> None:
+        """As check, but gives a process that is about to end the time to do so."""
+        deadline = monotonic() + timeout_s
+        while self.alive and monotonic() < deadline:
+            sleep(0.02)
+        self.check(doing)
+
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float, doing: str) -> float:
+        """Polls until ready() and returns the seconds since the start; UserError when it dies or takes too long."""
+        deadline = self.began + timeout_s
+        while not ready():
+            self.check(doing)
+            if monotonic() > deadline:
+                raise UserError(f"the {self.title} was not ready after {timeout_s:g} s: {self.last_words()}", 1)
+            sleep(0.02)
+        return monotonic() - self.began
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the process and all its children."""
+        own = psutil.Process(self.process.pid)
+        return sum(int(process.memory_info().rss) for process in [own, *own.children(recursive=True)])
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        if self.alive:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+        # A child's own children (a wrapper script's server) share its session, so nothing of it is left.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self._log.close()
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+if sys.platform == "linux":
+    # Loaded before the fork: the child of a process with threads may not take locks.
+    _libc = ctypes.CDLL(None, use_errno=True)
+
+    def _die_with_parent() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+else:
+    _die_with_parent = None

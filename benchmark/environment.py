@@ -1,0 +1,135 @@
+"""Where and with what a number was measured: a result without it cannot be compared with another."""
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = ("tensorflow", "numpy", "grpcio", "protobuf", "urllib3", "hdrhistogram")
+CPU_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
+             "amx_tile", "amx_int8", "amx_bf16")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
+                    "CUDA_VISIBLE_DEVICES", "MALLOC_ARENA_MAX", "LD_PRELOAD")
+
+
+def environment(models: Mapping[str, Path] | None = None, seed: int | None = None) -> dict[str, Any]:
+    """Machine, versions, command and the digests of the model versions measured ({name: version directory})."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.executable).name, *_as_typed()]),
+        "seed": seed,
+        "revision": git_revision(),
+        "cpu": cpu_model(),
+        "cpus": os.cpu_count(),
+        "cpu_quota": cpu_quota(),
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in cpu_flags()],
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_average": round(os.getloadavg()[0], 2),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "variables": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        "models": {name: {"digest": digest(path), "bytes": size(path), "version": path.name}
+                   for name, path in (models or {}).items()},
+    }
+
+
+def cpu_quota() -> float:
+    """The CPUs this process may use: the least of its affinity and its cgroup's quota (v2, then v1)."""
+    allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    for directory in _cgroup_directories(Path("/sys/fs/cgroup")):
+        if text := _read(directory / "cpu.max"):
+            limit, _, period = text.partition(" ")
+            if limit != "max":
+                allowed = min(allowed, int(limit) / int(period or 100_000))
+    v1 = [_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period")]
+    if v1[0] and v1[1] and int(v1[0]) > 0:
+        allowed = min(allowed, int(v1[0]) / int(v1[1]))
+    return allowed
+
+
+def steal_s() -> float:
+    """Seconds that other machines on the host have taken from this one since it started."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
+def cpu_model() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> set[str]:
+    return set((_cpuinfo("flags") or "").split())
+
+
+def git_revision() -> str | None:
+    """The commit of this checkout, with "+changes" when files differ from it."""
+    here = Path(__file__).parent
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10,
+                              check=True).stdout.strip()
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def digest(directory: Path) -> str:
+    """SHA-256 over names and contents of all files of a model version (assets.extra, which is about it, excepted)."""
+    total = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and "assets.extra" not in path.relative_to(directory).parts:
+            total.update(f"{path.relative_to(directory)}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while part := file.read(1 << 20):
+                    total.update(part)
+    return total.hexdigest()[:16]
+
+
+def size(directory: Path) -> int:
+    """Bytes on disk of a model version, assets.extra excepted."""
+    return sum(path.stat().st_size for path in directory.rglob("*")
+               if path.is_file() and "assets.extra" not in path.relative_to(directory).parts)
+
+
+def _as_typed() -> list[str]:
+    # `python -m benchmark` arrives as the path of benchmark/__main__.py.
+    main = Path(sys.argv[0])
+    return ["-m", main.parent.name, *sys.argv[1:]] if main.name == "__main__.py" else sys.argv
+
+
+def _cgroup_directories(root: Path) -> list[Path]:
+    own = next((line.split("::", 1)[1] for line in (_read("/proc/self/cgroup") or "").splitlines()
+                if line.startswith("0::")), "/")
+    here = root / own.strip().lstrip("/")
+    return [here, *(parent for parent in here.parents if parent == root or root in parent.parents)]
+
+
+def _cpuinfo(key: str) -> str | None:
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return None
+
+
+def _read(path: str | Path) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
