@@ -1,0 +1,187 @@
+"""The JSON of TensorFlow Serving's REST API, from the client's side: requests out, answers in."""
+import base64
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from commandline import UserError
+from serving import tensor_proto
+from serving.client.payloads import Array, Arrays, TensorSpec
+from serving.client.protocol import Metadata, Signature, VersionStatus
+from serving.protos import types_pb2
+
+
+def request_body(inputs: Arrays, signature_name: str = "", layout: str = "row",
+                 extra: Mapping[str, Any] | None = None) -> bytes:
+    """A predict request. Row form where every input has the same first axis, unless `layout` is "column".
+
+    Raises ValueError for complex inputs, which JSON cannot carry.
+    """
+    head: dict[str, Any] = {"signature_name": signature_name} if signature_name else {}
+    batches = {array.shape[0] if np.ndim(array) else None for array in inputs.values()}
+    if layout == "row" and len(batches) == 1 and batches != {None}:
+        return _dump({**head, "instances": _rows({name: _json_value(array) for name, array in inputs.items()}),
+                      **(extra or {})}, inputs)
+    return _dump({**head, "inputs": {name: _json_value(array) for name, array in inputs.items()}}, inputs)
+
+
+def outputs(raw: bytes, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    """The outputs of an answer in row or column form, in their signature's dtypes.
+
+    Raises UserError when this is not a predict answer, or not one of this signature.
+    """
+    answer = _load(raw)
+    if "predictions" in answer:
+        rows = answer["predictions"]
+        named = len(specs) > 1
+        columns = {name: [row[name] for row in rows] for name in specs} if named else dict.fromkeys(specs, rows)
+    elif "outputs" in answer:
+        columns = answer["outputs"] if len(specs) > 1 else dict.fromkeys(specs, answer["outputs"])
+    else:
+        raise UserError(f"this is no answer to predict: it has neither 'predictions' nor 'outputs' ({raw[:80]!r})")
+    missing = [name for name in specs if name not in columns]
+    if missing:
+        raise UserError(f"the answer has no output '{missing[0]}'; it has: {', '.join(columns)}")
+    return {name: to_array(columns[name], spec) for name, spec in specs.items()}
+
+
+def metadata(raw: bytes) -> Metadata:
+    answer = _load(raw)
+    try:
+        signatures = answer["metadata"]["signature_def"]["signature_def"]
+        return Metadata(answer["model_spec"]["name"], int(answer["model_spec"]["version"]), {
+            name: Signature(definition.get("method_name", ""), _specs(definition, "inputs"),
+                            _specs(definition, "outputs"))
+            for name, definition in signatures.items()})
+    except (KeyError, TypeError) as error:
+        raise UserError(f"this is no metadata of a model: {error} is missing ({raw[:80]!r})") from None
+
+
+def status(raw: bytes) -> tuple[VersionStatus, ...]:
+    try:
+        return tuple(VersionStatus(int(one["version"]), one["state"], one["status"]["error_code"],
+                                   one["status"]["error_message"])
+                     for one in _load(raw)["model_version_status"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"this is no status of a model: {error} is missing ({raw[:80]!r})") from None
+
+
+def plain_values(array: Array) -> Any:
+    """Nested lists for any JSON reader: strings as text or {"b64"}, NaN and infinities as words."""
+    if array.dtype.kind == "O":
+        return _map_leaves(array.tolist(), _json_string)
+    if array.dtype.kind == "c":
+        return _map_leaves(array.tolist(), str)
+    value = _json_value(array)
+    return _map_leaves(value.tolist() if isinstance(value, np.ndarray) else value, _finite_or_word)
+
+
+def error_message(raw: bytes) -> str:
+    """What the body of a refusal says: {"error": "..."}, {"error": {"message": "..."}}, or else the text itself."""
+    try:
+        error = json.loads(raw)["error"]
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        return raw[:200].decode(errors="replace")
+
+
+def _rows(columns: Mapping[str, Any]) -> Any:
+    """One entry per example: its tensor itself when there is one input, else {name: tensor}."""
+    if len(columns) == 1:
+        return next(iter(columns.values()))
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _json_value(array: Any) -> Any:
+    """What orjson can write as it stands: a contiguous array of its own dtypes, or nested lists."""
+    array = np.asarray(array)
+    if array.dtype.kind in "OSU":
+        return _map_leaves(array.tolist(), _json_string)
+    if array.dtype.kind == "c":
+        raise ValueError(f"JSON has no {array.dtype.name}: use gRPC")
+    if array.dtype.names:
+        array = array.view(array.dtype[0])
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize < 4:
+        array = array.astype(np.float32 if "float" in array.dtype.name else np.int64)
+    return np.ascontiguousarray(array) if array.ndim else array.item()
+
+
+def _dump(body: Mapping[str, Any], inputs: Arrays) -> bytes:
+    if all(_is_finite(array) for array in inputs.values()):
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    # orjson writes null for NaN and infinity; the server reads the words that Python's json writes.
+    return json.dumps(body, default=lambda array: array.tolist()).encode()
+
+
+def _is_finite(array: Any) -> bool:
+    array = np.asarray(array)
+    return "float" not in array.dtype.name or bool(np.isfinite(array).all())
+
+
+def _json_string(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(value).decode()}
+
+
+def to_array(value: Any, spec: TensorSpec) -> Array:
+    """The array of nested lists in the dtype of `spec`. Raises ValueError for lists of unequal length."""
+    if spec.dtype.kind == "O":
+        return _string_array(value)
+    if value == []:  # says nothing of the further axes
+        return np.zeros([0, *(max(size, 0) for size in (spec.shape or ())[1:])], spec.dtype)
+    array = np.array(value)
+    if spec.dtype.names:
+        return array.astype(spec.dtype[0]).view(spec.dtype)
+    return array.astype(spec.dtype, copy=False)
+
+
+def _string_array(value: Any) -> Array:
+    shape: list[int] = []
+    level = value
+    while isinstance(level, list):
+        shape.append(len(level))
+        level = level[0] if level else None
+    flat: list[bytes] = []
+    _map_leaves(value, lambda leaf: flat.append(
+        base64.b64decode(leaf["b64"]) if isinstance(leaf, dict) else str(leaf).encode()))
+    array = np.empty(len(flat), object)
+    array[:] = flat
+    return array.reshape(shape)
+
+
+def _finite_or_word(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def _map_leaves(value: Any, function: Any) -> Any:
+    return [_map_leaves(item, function) for item in value] if isinstance(value, list) else function(value)
+
+
+def _specs(definition: Mapping[str, Any], side: str) -> dict[str, TensorSpec]:
+    specs = {}
+    for name, tensor in definition.get(side, {}).items():
+        shape = tensor["tensor_shape"]
+        sizes = None if shape.get("unknown_rank") else tuple(int(dim["size"]) for dim in shape.get("dim", ()))
+        specs[name] = TensorSpec(tensor_proto.numpy_dtype(types_pb2.DataType.Value(tensor["dtype"])), sizes)
+    return specs
+
+
+def _load(raw: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(raw)  # slower, but takes the server's NaN and Infinity
+        except ValueError:
+            value = None
+    if not isinstance(value, dict):
+        raise UserError(f"the answer is no JSON object: {raw[:80]!r}")
+    return value

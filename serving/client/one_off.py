@@ -1,0 +1,43 @@
+"""The REST client for single requests from a command line."""
+import http.client
+from collections.abc import Mapping
+
+import requests
+
+from serving.client import json_codec
+from serving.client.protocol import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, AnswerError, Tls, UnreachableError
+from serving.client.rest import RestApi, tls_context, why
+
+
+class OneOffRestClient(RestApi):
+    """`requests`: slow per request, but it honours proxies and certificates as the environment sets them."""
+    measured_by = f"requests {requests.__version__}, a connection per request"
+
+    def __init__(self, address: str, model: str, version: int | None = None, label: str | None = None, *,
+                 headers: Mapping[str, str] | None = None, layout: str = "row", tls: Tls | None = None) -> None:
+        super().__init__(address, model, version, label, headers=headers, layout=layout)
+        tls = tls or Tls()
+        tls_context(tls)  # names a file that cannot be used, which requests does not
+        self._verify = tls.authority or tls.verify
+        self._certificate = (tls.certificate, tls.key) if tls.certificate and tls.key else tls.certificate
+
+    def _exchange(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        try:
+            response = requests.request(method, self._where() + path, data=body, headers=self._headers,
+                                        timeout=(CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S), verify=self._verify,
+                                        cert=self._certificate)
+        except requests.Timeout:
+            raise UnreachableError(f"{self._where()}: no answer in time") from None
+        except requests.RequestException as error:
+            raise UnreachableError(f"{self._where()}: cannot connect or no HTTP answer ({_root(error)}); is the "
+                                   "server running, and is this its REST port?") from None
+        if response.status_code != http.client.OK:
+            raise AnswerError(str(response.status_code), json_codec.error_message(response.content))
+        return response.content
+
+
+def _root(error: BaseException) -> str:
+    """The innermost reason: requests and urllib3 wrap the system's word three times."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return why(error)

@@ -1,0 +1,84 @@
+"""The options by which a command line names a model on a running server, and the client they make."""
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import click
+
+from commandline import UserError
+from serving.client.protocol import Client, Tls
+
+REST_ADDRESS = "localhost:8501"
+GRPC_ADDRESS = "localhost:8500"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model, or one version of it, on a server."""
+    protocol: str
+    address: str
+    model: str
+    version: int | None = None
+    label: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    tls: Tls | None = None
+
+    def client(self) -> Client:
+        """A client for single requests. Raises UserError for an address or TLS file that cannot be used."""
+        if self.protocol == "grpc":
+            from serving.client.grpc import GrpcClient
+            return GrpcClient(self.address, self.model, self.version, self.label, headers=self.headers, tls=self.tls)
+        from serving.client.one_off import OneOffRestClient
+        return OneOffRestClient(self.address, self.model, self.version, self.label, headers=self.headers,
+                                tls=self.tls)
+
+
+_OPTIONS = (
+    click.option("--model", default="mnist", show_default=True, help="The model's name on the server."),
+    click.option("--version", type=click.IntRange(min=1), help="One version (default: the newest)."),
+    click.option("--label", help="The version that has this label (such as stable or canary)."),
+    click.option("--protocol", type=click.Choice(["rest", "grpc"]), default="rest", show_default=True,
+                 help="How to ask."),
+    click.option("--address", metavar="HOST:PORT",
+                 help=f"The server: host:port, or a URL for REST ({REST_ADDRESS}; gRPC: {GRPC_ADDRESS})."),
+    click.option("--header", "headers", multiple=True, metavar="NAME:VALUE",
+                 help="Sent with the request (gRPC: as metadata); may be given more than once."),
+    click.option("--tls-authority", metavar="FILE", help="Certificate (PEM) of the authority to trust."),
+    click.option("--tls-certificate", metavar="FILE", help="The client's own certificate (PEM)."),
+    click.option("--tls-key", metavar="FILE", help="The key of --tls-certificate (PEM)."),
+    click.option("--tls", is_flag=True, help="Encrypt gRPC (REST does so for an https:// address)."),
+)
+
+
+def target_options(command: Command) -> Command:
+    """Adds the options of `target` to a click command's function."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def target(*, model: str, version: int | None, label: str | None, protocol: str, address: str | None,
+           headers: tuple[str, ...], tls: bool, tls_authority: str | None, tls_certificate: str | None,
+           tls_key: str | None) -> Target:
+    """The target that the options of `target_options` name. Raises UserError for what contradicts itself."""
+    if version is not None and label:
+        raise UserError("--version and --label both choose a version: give one of them")
+    if tls_key and not tls_certificate:
+        raise UserError("--tls-key needs its --tls-certificate")
+    files = Tls(tls_authority, tls_certificate, tls_key)
+    address = address or (GRPC_ADDRESS if protocol == "grpc" else REST_ADDRESS)
+    return Target(protocol, address, model, version, label, parse_headers(headers),
+                  files if tls or files != Tls() else None)
+
+
+def parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
+    """{"Name": "value"} of "Name: value" strings. Raises UserError for one without a name."""
+    parsed = {}
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise UserError(f"'{header}' is no header; write NAME:VALUE")
+        parsed[name.strip()] = value.strip()
+    return parsed

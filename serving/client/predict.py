@@ -1,0 +1,120 @@
+"""python -m serving predict: one request to a running server, and its answer."""
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from commandline import UserError, json_option, write_json
+from serving.client import json_codec, payloads
+from serving.client.options import Target, target, target_options
+from serving.client.payloads import Array, Arrays, TensorSpec
+
+SHOWN_VALUES = 12
+
+
+@click.command("predict", epilog="""
+\b
+Examples:
+  python -m serving predict                                         # made-up inputs, from the model's metadata
+  python -m serving predict --samples models/mnist/original/1/assets.extra/samples.npz --batch 3
+  python -m serving predict --model half_plus_two --inputs '{"x": [1.0, 2.0, 5.0]}'
+  python -m serving predict --inputs @inputs.json --protocol grpc --address localhost:8500
+  python -m serving predict --json - | jq .outputs.softmax.values
+
+\b
+Exit status: 0 with an answer, 1 when the server refuses the request, 2 when it cannot be asked.
+""")
+@target_options
+@click.option("--signature", "signature_name", default="", metavar="NAME",
+              help="The signature to call (default: serving_default).")
+@click.option("--inputs", "given", metavar="JSON|@FILE", help="The inputs: an object of nested lists by input name.")
+@click.option("--samples", metavar="FILE.npz", help="Take the inputs from the arrays of this file, by input name.")
+@click.option("--start", type=click.IntRange(min=0), default=0, help="The first example to take from --samples.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Examples in the request.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the inputs that are made up.")
+@json_option
+def command(signature_name: str, given: str | None, samples: str | None, start: int, batch: int, seed: int,
+            json_path: str | None, **options: Any) -> None:
+    """Send one request to a running server and print the answer."""
+    where = target(**options)
+    if given and samples:
+        raise UserError("--inputs and --samples both give the inputs: give one of them")
+    client = where.client()
+    try:
+        metadata = client.metadata()
+        specs = metadata.signature(signature_name).inputs
+        if given:
+            inputs = parse_inputs(given, specs)
+        elif samples:
+            inputs = payloads.pick(payloads.load_samples(samples), specs, batch, start)
+        else:
+            inputs = payloads.make(specs, batch, seed)
+        try:
+            request = client.prepare(inputs, signature_name)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        began = time.perf_counter()
+        raw = client.send(request)
+        latency_ms = (time.perf_counter() - began) * 1000
+        outputs = client.decode(raw, signature_name)
+    finally:
+        client.close()
+    if json_path:
+        write_json(json_path, {
+            "model": where.model, "version": metadata.version, "signature": signature_name or "serving_default",
+            "protocol": where.protocol, "address": where.address, "client": client.measured_by,
+            "latency_ms": round(latency_ms, 3),
+            "inputs": {name: _described(array) for name, array in inputs.items()},
+            "outputs": {name: {**_described(array), "values": json_codec.plain_values(array)}
+                        for name, array in outputs.items()}})
+    if json_path != "-":
+        _print(where, metadata.version, inputs, outputs, latency_ms)
+
+
+def parse_inputs(text: str, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    """Arrays in the signature's dtypes from a JSON object, or from a file named with "@". Raises UserError."""
+    try:
+        values = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except OSError as error:
+        raise UserError(f"--inputs: cannot read {text[1:]}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"--inputs is no JSON ({error}); write an object such as '{{\"x\": [1.0, 2.0]}}'") from None
+    if not isinstance(values, dict) or set(values) != set(specs):
+        names = ", ".join(f"'{name}' ({spec})" for name, spec in specs.items())
+        raise UserError(f"--inputs must be an object of exactly these inputs: {names}")
+    try:
+        return {name: json_codec.to_array(values[name], spec) for name, spec in specs.items()}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"--inputs does not fit the signature: {error}") from None
+
+
+def _described(array: Array) -> dict[str, Any]:
+    return {"dtype": "string" if array.dtype.kind == "O" else array.dtype.name, "shape": list(array.shape)}
+
+
+def _print(where: Target, version: int, inputs: Arrays, outputs: Arrays, latency_ms: float) -> None:
+    console = Console(highlight=False)
+    sent = ", ".join(f"{name} {TensorSpec(array.dtype, array.shape)}" for name, array in inputs.items())
+    console.print(f"{where.model} version {version} at {where.address} ({where.protocol}) answered in "
+                  f"{latency_ms:.1f} ms to {sent}", markup=False, soft_wrap=True)
+    table = Table()
+    for heading in ("output", "type", "values"):
+        table.add_column(heading)
+    for name, array in outputs.items():
+        for index, row in enumerate(array.reshape(len(array) if array.ndim else 1, -1)[:SHOWN_VALUES]):
+            table.add_row(name if index == 0 else "", str(TensorSpec(array.dtype, array.shape)) if index == 0 else "",
+                          _shown(row))
+    console.print(table)
+
+
+def _shown(row: Array) -> str:
+    if row.dtype.kind == "O":
+        return " ".join(value.decode(errors="backslashreplace") for value in row[:SHOWN_VALUES].tolist())
+    return np.array2string(row, precision=4, threshold=SHOWN_VALUES, edgeitems=SHOWN_VALUES // 2, max_line_width=10**6,
+                           suppress_small=True)

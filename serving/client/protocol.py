@@ -1,0 +1,95 @@
+"""What every client can do, whatever the transport: `Client`, and the values it gives and raises."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from commandline import UserError
+from serving.client.payloads import Array, Arrays, TensorSpec
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 60.0
+DEFAULT_SIGNATURE = "serving_default"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A SignatureDef: inputs and outputs by key, in the order the server gives."""
+    method_name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """One loaded version of a model and its signatures."""
+    model: str
+    version: int
+    signatures: Mapping[str, Signature]
+
+    def signature(self, name: str = "") -> Signature:
+        """The signature of that name; "" is serving_default. Raises UserError that lists what there is."""
+        found = self.signatures.get(name or DEFAULT_SIGNATURE)
+        if found is None:
+            raise UserError(f"model '{self.model}' version {self.version} has no signature "
+                            f"'{name or DEFAULT_SIGNATURE}'; it has: {', '.join(sorted(self.signatures))}")
+        return found
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """`state` is START, LOADING, AVAILABLE, UNLOADING or END; `code` is OK or why loading failed."""
+    version: int
+    state: str
+    code: str = "OK"
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM form. `authority` replaces the system's certificates; `certificate` and `key` are the client's own.
+
+    `verify=False` accepts any server: for tests of one's own servers.
+    """
+    authority: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    verify: bool = True
+
+
+class AnswerError(UserError):
+    """The server answered, and refused: `code` is "404" over REST and "NOT_FOUND" over gRPC."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"the server answered {code}: {message or 'no reason given'}", exit_code=1)
+        self.code = code
+        self.message = message
+
+
+class UnreachableError(UserError):
+    """There is no connection, or it broke, or the answer did not come in time."""
+
+
+class Client(Protocol):
+    """One connection to one model on one server, for use by one thread.
+
+    `predict` is prepare, send and decode in one. To measure, prepare before the clock starts, time only `send`,
+    and decode after it has stopped. All methods raise AnswerError and UnreachableError.
+    """
+    measured_by: str
+
+    def prepare(self, inputs: Arrays, signature_name: str = "") -> Any:
+        """The request, serialized. Raises ValueError for inputs that the transport cannot carry."""
+
+    def send(self, request: Any) -> bytes:
+        """Sends a prepared request and gives the body of the answer, not decoded."""
+
+    def decode(self, raw: bytes, signature_name: str = "") -> dict[str, Array]:
+        """The outputs by key, in the dtypes of the signature."""
+
+    def predict(self, inputs: Arrays, signature_name: str = "") -> dict[str, Array]: ...
+
+    def metadata(self) -> Metadata: ...
+
+    def status(self) -> tuple[VersionStatus, ...]: ...
+
+    def close(self) -> None: ...
