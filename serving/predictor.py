@@ -3,8 +3,9 @@
 It knows signatures, not wire formats: arrays and Input messages in, arrays and result messages out. The order
 of the checks is TensorFlow Serving's: a request that is wrong twice is told about the first mistake only.
 """
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
+from time import perf_counter
 from typing import Any, Protocol
 
 from serving import inference
@@ -40,9 +41,12 @@ class Store(Protocol):
 class Predictor:
     """Answers predict, classify and regress for any servable of a store."""
 
-    def __init__(self, store: Store, check_method_names: bool = False) -> None:
+    def __init__(self, store: Store, check_method_names: bool = False,
+                 ran: Callable[[str, str, float], None] | None = None) -> None:
+        """`ran(api, model, seconds)` is told of every run of a graph."""
         self._store = store
         self._check_method_names = check_method_names
+        self._ran = ran
 
     def pin(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
         """Pins the servable that `spec` names, from parsing to answer.
@@ -96,18 +100,18 @@ class Predictor:
             feeds.append(spec.name)
             values.append(value)
         aliases = _filtered(signature, output_filter) if output_filter else tuple(signature.outputs)
-        results = servable.run(feeds, values, [signature.outputs[a].name for a in aliases], timeout_s)
+        results = self._run("Predict", servable, feeds, values, [signature.outputs[a].name for a in aliases], timeout_s)
         return dict(zip(aliases, results, strict=True))
 
     def classify(self, servable: Servable, signature_name: str, examples: Any,
                  timeout_s: float | None = None) -> Any:
         """A ClassificationResult message for an Input message of tf.Examples."""
-        return self._infer(servable, signature_name, inference.CLASSIFY, examples, timeout_s)
+        return self._infer("Classify", servable, signature_name, inference.CLASSIFY, examples, timeout_s)
 
     def regress(self, servable: Servable, signature_name: str, examples: Any,
                 timeout_s: float | None = None) -> Any:
         """A RegressionResult message for an Input message of tf.Examples."""
-        return self._infer(servable, signature_name, inference.REGRESS, examples, timeout_s)
+        return self._infer("Regress", servable, signature_name, inference.REGRESS, examples, timeout_s)
 
     def multi_inference(self, servable: Servable, tasks: Sequence[tuple[ModelSpec, str]], examples: Any,
                         timeout_s: float | None = None) -> list[Any]:
@@ -146,13 +150,22 @@ class Predictor:
         return [method.result({part: found[tensor] for part, tensor in fetches.items()}, len(serialized))
                 for method, fetches in plans]
 
-    def _infer(self, servable: Servable, signature_name: str, method: inference.Method, examples: Any,
+    def _infer(self, api: str, servable: Servable, signature_name: str, method: inference.Method, examples: Any,
                timeout_s: float | None) -> Any:
         signature = inference.find_signature(servable, signature_name)
         feed, fetches = method.plan(signature, self._check_method_names)
         serialized = inference.serialized_examples(examples)
-        results = servable.run([feed], [serialized], list(fetches.values()), timeout_s)
+        results = self._run(api, servable, [feed], [serialized], list(fetches.values()), timeout_s)
         return method.result(dict(zip(fetches, results, strict=True)), len(serialized))
+
+    def _run(self, api: str, servable: Servable, feeds: Sequence[str], values: Sequence[Array],
+             fetches: Sequence[str], timeout_s: float | None) -> list[Array]:
+        if self._ran is None:
+            return servable.run(feeds, values, fetches, timeout_s)
+        began = perf_counter()
+        results = servable.run(feeds, values, fetches, timeout_s)
+        self._ran(api, servable.name, perf_counter() - began)
+        return results
 
 
 def _filtered(signature: Signature, output_filter: Sequence[str]) -> Sequence[str]:

@@ -1,0 +1,206 @@
+"""The server's flags and its models.config, as values.
+
+`Flags` is the one table: names, types and defaults are TensorFlow Serving's, the text says what a flag does here.
+The parser, --help, the list of flags that are accepted without effect, and the documentation are all made from it.
+"""
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from commandline import UserError
+from serving import text_proto
+from serving.errors import Code, ServingError, invalid
+from serving.protos import model_server_config_pb2
+from serving.versions import All, Latest, Policy, Specific
+
+T = TypeVar("T")
+_CPUS = os.cpu_count() or 1
+USAGE = "usage: python -m serving serve --flag=value ... Flags: python -m serving serve --help"
+
+
+def flag(default: T, text: str, *, ours: bool = False, ignored: bool = False) -> T:
+    """A row of the table. `ours`: TensorFlow Serving has no such flag; `ignored`: accepted, without effect here."""
+    made: T = field(default=default, metadata={"text": text, "ours": ours, "ignored": ignored})
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """Every flag of `python -m serving serve`."""
+
+    port: int = flag(8500, "TCP port of the gRPC API; 0: none.")
+    grpc_socket_path: str = flag("", "Also serve gRPC on this Unix socket.")
+    rest_api_port: int = flag(0, "TCP port of the REST API; 0: none.")
+    bind_address: str = flag("127.0.0.1", "Address of both ports; 0.0.0.0: every interface.", ours=True)
+    rest_api_num_threads: int = flag(4 * _CPUS, "REST requests that run at once.")
+    rest_api_timeout_in_ms: int = flag(30000, "Time for a REST request; then it is answered with an error.")
+    rest_api_enable_cors_support: bool = flag(False, "Answer browsers' cross-origin requests.")
+    rest_api_max_body_bytes: int = flag(1 << 30, "Longest REST request body; a longer one is answered 413.", ours=True)
+    grpc_max_threads: int = flag(4 * _CPUS, "gRPC requests that run at once.")
+    grpc_channel_arguments: str = flag("", "gRPC server arguments: name=value,name=value.")
+    enable_grpc_healthcheck_service: bool = flag(False, "Serve grpc.health.v1.Health.")
+    enable_grpc_reflection: bool = flag(False, "Serve gRPC reflection, so that grpcurl can list methods.", ours=True)
+    model_name: str = flag("default", "Name of the model at --model_base_path.")
+    model_base_path: str = flag("", "Directory of a model's version directories (absolute).")
+    model_config_file: str = flag("", "Several models: a ModelServerConfig in text form; wins over --model_base_path.")
+    model_config_file_poll_wait_seconds: int = flag(0, "Seconds between reloads of --model_config_file; 0: never.")
+    file_system_poll_wait_seconds: int = flag(1, "Seconds between looks for versions; 0: only at start; -1: never.")
+    max_num_load_retries: int = flag(5, "How often the load of a version is tried again.")
+    load_retry_interval_micros: int = flag(60_000_000, "Time between those tries.")
+    num_load_threads: int = flag(0, "Versions loaded at once; 0: one per CPU at start, then one.")
+    num_unload_threads: int = flag(0, "A version is unloaded as soon as its last request ends.", ignored=True)
+    allow_version_labels_for_unavailable_models: bool = flag(
+        False, "A new label may name a version that is not loaded (an existing one may still not move to one).")
+    force_allow_any_version_labels_for_unavailable_models: bool = flag(
+        False, "Any label may name a version that is not loaded.")
+    saved_model_tags: str = flag("serve", "Tags of the MetaGraphDef to load, with commas.")
+    enable_model_warmup: bool = flag(True, "Replay assets.extra/tf_serving_warmup_requests before serving a version.")
+    num_request_iterations_for_warmup: int = flag(1, "How often each warm-up record is run.")
+    enable_batching: bool = flag(False, "Put requests together into batches.")
+    batching_parameters_file: str = flag("", "BatchingParameters in text form.")
+    enable_per_model_batching_parameters: bool = flag(
+        False, "Read each version's own batching_params.pbtxt, if it has one.")
+    enable_signature_method_name_check: bool = flag(False, "Refuse signatures whose method_name does not fit.")
+    enable_serialization_as_tensor_content: bool = flag(False, "Answer gRPC Predict in tensor_content.")
+    tensorflow_session_parallelism: int = flag(0, "Threads within and between operations; 0: TensorFlow decides.")
+    tensorflow_intra_op_parallelism: int = flag(0, "Threads within an operation.")
+    tensorflow_inter_op_parallelism: int = flag(0, "Threads between operations.")
+    tensorflow_session_config_file: str = flag("", "A ConfigProto in text form for every session.")
+    monitoring_config_file: str = flag("", "MonitoringConfig in text form: serves Prometheus metrics on the REST port.")
+    access_log: str = flag("", "Write a JSON line for each request to this file; '-': standard output.", ours=True)
+    ssl_config_file: str = flag("", "SSLConfig in text form: TLS for gRPC.")
+    rest_api_ssl_config_file: str = flag("", "SSLConfig in text form: TLS for REST.", ours=True)
+    drain_seconds: float = flag(30.0, "On SIGTERM: how long running requests may take to finish.", ours=True)
+    version: bool = flag(False, "Print the versions and exit.")
+
+    thread_pool_factory_config_file: str = flag("", "Not used: TensorFlow's own pools run the graph.", ignored=True)
+    platform_config_file: str = flag("", "Not used: the only platform is tensorflow.", ignored=True)
+    flush_filesystem_caches: bool = flag(True, "Not needed: nothing is cached between looks.", ignored=True)
+    per_process_gpu_memory_fraction: float = flag(0.0, "Not used: see gpu_options in a session config.", ignored=True)
+    remove_unused_fields_from_bundle_metagraph: bool = flag(True, "Always so.", ignored=True)
+    prefer_tflite_model: bool = flag(False, "Not used: SavedModels only.", ignored=True)
+    num_tflite_pools: int = flag(1, "Not used: SavedModels only.", ignored=True)
+    num_tflite_interpreters_per_pool: int = flag(1, "Not used: SavedModels only.", ignored=True)
+    use_tflite_model: bool = flag(False, "Not used: SavedModels only.", ignored=True)
+    enable_profiler: bool = flag(True, "Not used: there is no profiler service.", ignored=True)
+    mixed_precision: str = flag("", "Not used: see python -m export for reduced precision.", ignored=True)
+    skip_initialize_tpu: bool = flag(False, "Not used: no TPUs.", ignored=True)
+    use_alts_credentials: bool = flag(False, "Refused: use --ssl_config_file.")
+
+
+FLAGS: Mapping[str, dataclasses.Field[Any]] = {row.name: row for row in dataclasses.fields(Flags)}
+
+
+def parse_flags(arguments: Sequence[str]) -> Flags:
+    """Reads `--flag=value`, `--flag value`, `--bool` and `--bool=false`.
+
+    Raises UserError for an unknown flag or a value of the wrong type. The original ignores what it does not
+    know and runs on without it; a misspelt flag would be found by its missing effect only.
+    """
+    values: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument[2:].partition("=")
+        if not argument.startswith("--") or name not in FLAGS:
+            near = difflib.get_close_matches(argument.lstrip("-").partition("=")[0], FLAGS, n=1)
+            hint = f"did you mean --{near[0]}? " if near else ""
+            raise UserError(f"unknown argument: {argument} ({hint}see --help); {USAGE}")
+        kind = type(FLAGS[name].default)
+        if not equals:
+            if kind is bool:
+                value = "true"
+            elif rest and not rest[0].startswith("--"):
+                value = rest.pop(0)
+            else:
+                raise UserError(f"--{name} needs a value: --{name}=VALUE; {USAGE}")
+        values[name] = _value(name, kind, value)
+    return Flags(**values)
+
+
+def _value(name: str, kind: type, text: str) -> Any:
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise UserError(f"Couldn't interpret value {text} for flag {name}. It takes {wanted}; {USAGE}") from None
+
+
+def help_text() -> str:
+    """The flags with their defaults, for --help; those without effect are named at the end."""
+    lines = ["Flags (as --flag=value or --flag value; *: not a flag of TensorFlow Serving):", ""]
+    for row in FLAGS.values():
+        if not row.metadata["ignored"]:
+            default = str(row.default).lower() if isinstance(row.default, bool) else row.default
+            mark = "*" if row.metadata["ours"] else ""
+            lines += [f"  --{row.name}{mark}={default}", f"      {row.metadata['text']}"]
+    ignored = [row.name for row in FLAGS.values() if row.metadata["ignored"]]
+    return "\n".join([*lines, "", "Accepted without effect:", "  " + ", ".join(ignored)])
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One entry of a ModelServerConfig."""
+
+    name: str
+    base_path: str
+    policy: Policy = field(default_factory=Latest)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_models(flags: Flags) -> list[Model]:
+    """The models that the flags ask for. Raises ServingError in the original's words."""
+    if flags.model_config_file:
+        return models_of(text_proto.read(flags.model_config_file, model_server_config_pb2.ModelServerConfig()))
+    if not flags.model_base_path:
+        raise invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    return checked([Model(flags.model_name, flags.model_base_path)])
+
+
+def models_of(config: Any) -> list[Model]:
+    """The models of a ModelServerConfig message, checked. Raises ServingError."""
+    if config.WhichOneof("config") == "custom_model_config":
+        raise ServingError(Code.UNIMPLEMENTED, "custom_model_config is not supported; use model_config_list")
+    models = []
+    for entry in config.model_config_list.config:
+        if entry.model_type and entry.model_platform:
+            raise invalid("Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                          f"ModelServerConfig::model_platform, model name is {entry.name}")
+        platform = entry.model_platform or ("tensorflow" if entry.model_type == 1 else "")
+        if not platform and not entry.model_type:
+            raise invalid("Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                          f"ModelServerConfig::model_platform, model name is {entry.name}")
+        if platform != "tensorflow":
+            raise invalid(f"Model {entry.name} requests unsupported platform {platform or 'other'}")
+        models.append(Model(entry.name, entry.base_path, _policy(entry), dict(entry.version_labels)))
+    return checked(models)
+
+
+def checked(models: list[Model]) -> list[Model]:
+    """The same models, if names are unique and paths absolute."""
+    names: set[str] = set()
+    for model in models:
+        if model.name in names:
+            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
+        names.add(model.name)
+        if not Path(model.base_path).is_absolute():
+            raise invalid(f"Expected model {model.name} to have an absolute path or URI; "
+                          f"got base_path()={model.base_path}")
+    return models
+
+
+def _policy(entry: Any) -> Policy:
+    policy = entry.model_version_policy
+    match policy.WhichOneof("policy_choice"):
+        case "all":
+            return All()
+        case "specific":
+            return Specific(frozenset(policy.specific.versions))
+        case _:
+            return Latest(policy.latest.num_versions or 1)

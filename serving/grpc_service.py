@@ -1,0 +1,220 @@
+"""The gRPC API: PredictionService and ModelService over the predictor; error -> grpc.StatusCode.
+
+Handlers take bytes and return messages; one wrapper parses, gives the deadline, maps errors and reports the call.
+"""
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from serving import messages
+from serving.config import Model, models_of
+from serving.errors import Code, ServingError, invalid
+from serving.metrics import Call, Observer
+from serving.predictor import Predictor
+from serving.protos import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+log = logging.getLogger("serving")
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+
+_STATUS = {code: status for code in Code for status in grpc.StatusCode if status.value[0] == code.value}
+# Message sizes are TensorFlow's business (2 GB); a port that is taken is an error, not shared in silence.
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+
+Reload = Callable[[list[Model]], None]
+Answer = Callable[[Any, Call, float | None], Any]
+
+
+class GrpcServer:
+    """Serves a predictor over gRPC. `start` raises OSError for an address that cannot be had."""
+
+    def __init__(self, predictor: Predictor, addresses: Sequence[str], threads: int, *, reload: Reload,
+                 observe: Observer, tensor_content: bool = False, with_health: bool = False,
+                 with_reflection: bool = False,
+                 credentials: grpc.ServerCredentials | None = None,
+                 options: Sequence[tuple[str, str | int]] = ()) -> None:
+        self._addresses = addresses
+        self._credentials = credentials
+        self._server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+                                   options=[*_OPTIONS, *options])
+        services = [PREDICTION_SERVICE, MODEL_SERVICE]
+        self._health = _Health() if with_health else None
+        if self._health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+            services.append(health.SERVICE_NAME)
+        if with_reflection:
+            reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], self._server)
+        # Last, since it answers what no other service has.
+        self._server.add_generic_rpc_handlers((_Methods(_Service(predictor, reload, tensor_content), observe),))
+
+    def start(self) -> None:
+        """Binds and serves."""
+        for address in self._addresses:
+            try:
+                if self._credentials is None:
+                    self._server.add_insecure_port(address)
+                else:
+                    self._server.add_secure_port(address, self._credentials)
+            except RuntimeError:
+                raise OSError(f"Failed to BuildAndStart gRPC server: {address} cannot be bound") from None
+        self._server.start()
+
+    def stop(self, drain_s: float) -> None:
+        """Takes no more calls, and ends when those that run have been answered or time is up."""
+        if self._health is not None:
+            self._health.enter_graceful_shutdown()
+        self._server.stop(drain_s).wait()
+
+
+class _Health(health.HealthServicer):
+    """grpc.health.v1 under the names that the original gives its services (not their full names)."""
+
+    def __init__(self) -> None:
+        super().__init__(experimental_non_blocking=True)
+        for name in ("", "ModelService", "PredictionService"):
+            self.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        answer = super().Check(request, context)
+        if context.code() is grpc.StatusCode.NOT_FOUND:
+            context.set_details("service name unknown")
+        return answer
+
+
+class _Service:
+    """What each method answers; every handler is (request, call, timeout_s) -> response."""
+
+    def __init__(self, predictor: Predictor, reload: Reload, tensor_content: bool) -> None:
+        self._predictor = predictor
+        self._reload = reload
+        self._tensor_content = tensor_content
+
+    def predict(self, request: Any, call: Call, timeout_s: float | None) -> Any:
+        with self._predictor.pin(messages.spec_of(request)) as servable:
+            call.version = servable.version
+            return messages.predict(self._predictor, servable, request, timeout_s, self._tensor_content)
+
+    def classify(self, request: Any, call: Call, timeout_s: float | None) -> Any:
+        with self._predictor.pin(messages.spec_of(request)) as servable:
+            call.version = servable.version
+            return messages.classify(self._predictor, servable, request, timeout_s)
+
+    def regress(self, request: Any, call: Call, timeout_s: float | None) -> Any:
+        with self._predictor.pin(messages.spec_of(request)) as servable:
+            call.version = servable.version
+            return messages.regress(self._predictor, servable, request, timeout_s)
+
+    def multi_inference(self, request: Any, call: Call, timeout_s: float | None) -> Any:
+        first = request.tasks[0].model_spec if request.tasks else inference_pb2.InferenceTask().model_spec
+        call.model = first.name
+        with self._predictor.pin(messages.model_spec(first)) as servable:
+            call.version = servable.version
+            response = messages.multi_inference(self._predictor, servable, request, timeout_s)
+            call.examples = messages.count_examples(request.input)
+            return response
+
+    def metadata(self, request: Any, call: Call, timeout_s: float | None) -> Any:
+        spec = messages.spec_of(request)
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for name in request.metadata_field:
+            if name != "signature_def":
+                raise invalid(f"Metadata field {name} is not supported")
+        with self._predictor.pin(spec) as servable:
+            call.version = servable.version
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name = spec.name
+            response.model_spec.version.value = servable.version
+            response.metadata["signature_def"].Pack(servable.metadata)
+            return response
+
+    def status(self, request: Any, call: Call, timeout_s: float | None) -> Any:
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version in self._predictor.status(messages.spec_of(request)):
+            made = response.model_version_status.add(
+                version=version.version,
+                state=get_model_status_pb2.ModelVersionStatus.State.Value(version.state))
+            made.status.SetInParent()
+            made.status.error_code = version.code.value
+            made.status.error_message = version.message
+        return response
+
+    def reload(self, request: Any, call: Call, timeout_s: float | None) -> Any:
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid("ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                          "Only ModelConfigList is currently supported")
+        self._reload(models_of(request.config))
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        for name in sorted(set(request.metric_names)):
+            response.metric.add(name=name, int64_value_increase=0)
+        return response
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """Method name -> handler; UNIMPLEMENTED, without grpcio's own words, for all others."""
+
+    def __init__(self, service: _Service, observe: Observer) -> None:
+        self._observe = observe
+        self._unknown = grpc.unary_unary_rpc_method_handler(_unimplemented)
+        self._handlers = {f"/{name}": self._handler(name.rpartition("/")[2], kind, answer)
+                          for name, kind, answer in (
+            (f"{PREDICTION_SERVICE}/Predict", predict_pb2.PredictRequest, service.predict),
+            (f"{PREDICTION_SERVICE}/Classify", classification_pb2.ClassificationRequest, service.classify),
+            (f"{PREDICTION_SERVICE}/Regress", regression_pb2.RegressionRequest, service.regress),
+            (f"{PREDICTION_SERVICE}/MultiInference", inference_pb2.MultiInferenceRequest, service.multi_inference),
+            (f"{PREDICTION_SERVICE}/GetModelMetadata", get_model_metadata_pb2.GetModelMetadataRequest,
+             service.metadata),
+            (f"{MODEL_SERVICE}/GetModelStatus", get_model_status_pb2.GetModelStatusRequest, service.status),
+            (f"{MODEL_SERVICE}/HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest, service.reload),
+        )}
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return self._handlers.get(details.method, self._unknown)
+
+    def _handler(self, api: str, kind: Any, answer: Answer) -> Any:
+        observe = self._observe
+
+        def handle(data: bytes, context: grpc.ServicerContext) -> Any:
+            call = Call("GRPC", api, perf_counter())
+            code, text = Code.INTERNAL, ""
+            try:
+                # Parsed here, since grpcio's answer to bytes that cannot be parsed has words of its own.
+                request = kind.FromString(data)
+                if hasattr(request, "model_spec"):
+                    call.model, call.signature = request.model_spec.name, request.model_spec.signature_name
+                response = answer(request, call, context.time_remaining())
+                code = Code.OK
+                return response.SerializeToString()
+            except ServingError as error:
+                code, text = error.code, error.message
+            except DecodeError:
+                pass
+            except Exception as error:
+                log.exception("%s failed", api)
+                text = f"{type(error).__name__}: {error}"
+            finally:
+                observe(call, code)
+            return context.abort(_STATUS[code], text)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _unimplemented(request: bytes, context: grpc.ServicerContext) -> Any:
+    return context.abort(grpc.StatusCode.UNIMPLEMENTED, "")

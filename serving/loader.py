@@ -1,0 +1,216 @@
+"""SavedModel -> Servable: a version loaded into a v1 Session, as TensorFlow Serving runs models.
+
+The sole user of TensorFlow in the server. Session.run costs 84 us a call for a trivial graph, most of it Python; the
+two calls below it that every Session has cost 20 us, take the very same arrays, and are what is used here.
+"""
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from commandline import quiet
+from serving import text_proto
+from serving.errors import Code, ServingError, invalid, not_found
+from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2, saved_model_pb2
+from serving.servable import Array, Signature, TensorSpec
+from serving.tensor_proto import to_ndarray
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with quiet():
+    import tensorflow as tf
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
+    from tensorflow.python.client import pywrap_tf_session  # RunOptions buffers have no other maker
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+Options = config_pb2.ConfigProto
+
+
+class LoadedModel:
+    """A Servable whose graph runs in a v1 Session."""
+
+    def __init__(self, name: str, version: int, session: Any, meta_graph: Any) -> None:
+        self.name = name
+        self.version = version
+        self.metadata = get_model_metadata_pb2.SignatureDefMap()
+        for key, signature in meta_graph.signature_def.items():
+            self.metadata.signature_def[key].CopyFrom(signature)
+        self.signatures: Mapping[str, Signature] = {
+            key: _signature(key, signature) for key, signature in meta_graph.signature_def.items()
+            # TensorFlow keeps what a model was trained with beside what it serves; no client means it.
+            if key not in ("__saved_model_init_op", "__saved_model_train_op")}
+        self._session = session
+        self._outputs: dict[str, Any] = {}
+
+    def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
+            timeout_s: float | None = None) -> list[Array]:
+        """See Servable.run."""
+        if len(set(feeds)) != len(feeds):
+            twice = next(feed for feed in feeds if feeds.count(feed) > 1)
+            raise invalid(f'Endpoint "{twice}" fed more than once.')
+        try:
+            fed = {self._output(feed): value for feed, value in zip(feeds, values, strict=True)}
+            fetched = [self._output(fetch) for fetch in fetches]
+            options = None if timeout_s is None else _run_options(timeout_s)
+            results: list[Array] = self._session._call_tf_sessionrun(options, fed, fetched, [], None)
+            return results
+        except tf.errors.OpError as error:
+            raise _serving_error(error) from None
+
+    def close(self) -> None:
+        """Frees the session and its variables. No request may be running."""
+        self._session.close()
+
+    def _output(self, tensor: str) -> Any:
+        found = self._outputs.get(tensor)
+        if found is None:
+            try:
+                found = self._session.graph.get_tensor_by_name(tensor)._as_tf_output()
+            except (KeyError, ValueError):
+                raise invalid(f"Tensor {tensor}, specified in either feed_devices or fetch_devices was not found "
+                              "in the Graph") from None
+            self._outputs[tensor] = found
+        return found
+
+
+def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any) -> LoadedModel:
+    """Loads a version. Raises ServingError with TensorFlow Serving's code and words."""
+    meta_graph = _read_meta_graph(path, tags)
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph, config=options)
+    try:
+        _refuse_missing_variables(meta_graph, path)
+        tf.compat.v1.saved_model.loader.load(session, list(tags), str(path))
+        return LoadedModel(name, version, session, meta_graph)
+    except tf.errors.OpError as error:
+        session.close()
+        raise _serving_error(error) from None
+    except ServingError:
+        session.close()
+        raise
+    except Exception as error:
+        # TensorFlow's Python loader has no one error type for a graph that it cannot import.
+        session.close()
+        raise ServingError(Code.INVALID_ARGUMENT, f"{type(error).__name__}: {error}") from error
+
+
+def session_options(config_file: str, session: int, intra_op: int, inter_op: int) -> Any:
+    """The ConfigProto for every session. Raises ServingError."""
+    if config_file:
+        return text_proto.read(config_file, config_pb2.ConfigProto())
+    if session and (intra_op or inter_op):
+        raise invalid("Either configure server_options.tensorflow_session_parallelism or "
+                      "(server_options.tensorflow_intra_op_parallelism, "
+                      "server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all.")
+    return config_pb2.ConfigProto(intra_op_parallelism_threads=session or intra_op,
+                                  inter_op_parallelism_threads=session or inter_op)
+
+
+def _read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
+    """The MetaGraphDef with exactly these tags."""
+    model = saved_model_pb2.SavedModel()
+    binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
+    if binary.is_file():
+        data = binary.read_bytes()
+        try:
+            model.ParseFromString(data)
+        except DecodeError:
+            if _ends_early(data):
+                raise ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested") from None
+            raise ServingError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from None
+    elif text.is_file():
+        try:
+            text_format.Parse(text.read_text(), model)
+        except (text_format.ParseError, UnicodeDecodeError):
+            raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from None
+    elif path.exists() and not path.is_dir():
+        raise ServingError(
+            Code.FAILED_PRECONDITION, "Error while attempting to reserve resources to load servable "
+            f"{{name: {path.parent.name} version: {path.name}}}: {path}; Not a directory")
+    else:
+        # A path may also be a SavedModel whose large parts are in files of their own; TensorFlow itself reads those.
+        raise not_found("Specified file path does not appear to contain a SavedModel bundle (should have a file "
+                        f"called `saved_model.pb`)\nSpecified file path: {path}")
+    for meta_graph in model.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == set(tags):
+            return meta_graph
+    raise not_found("Could not find meta graph def matching supplied tags: { " + " ".join(sorted(tags)) + " }. To "
+                    "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`")
+
+
+def _ends_early(data: bytes) -> bool:
+    """Whether a message that does not parse says that it is longer than the file (and not just nonsense)."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    try:
+        while at < len(data):
+            kind = varint() & 7
+            if kind == 0:
+                varint()
+            elif kind == 2:
+                at += varint()
+            elif kind in (1, 5):
+                at += 8 if kind == 1 else 4
+            else:
+                return False
+    except IndexError:
+        return True
+    return at > len(data)
+
+
+def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:
+    """TensorFlow Serving calls such a version AVAILABLE, and every request to it fails."""
+    if (path / "variables" / "variables.index").is_file():
+        return
+    held = {node.op for node in meta_graph.graph_def.node} & {"VariableV2", "Variable", "VarHandleOp"}
+    if held and meta_graph.saver_def.restore_op_name:
+        raise not_found(f"{path}/variables/variables.index is missing, but the graph has variables; "
+                        "copy the whole version directory")
+
+
+def _signature(name: str, message: Any) -> Signature:
+    def specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
+        return {alias: TensorSpec(info.name, info.dtype, None if info.tensor_shape.unknown_rank else tuple(
+            dim.size for dim in info.tensor_shape.dim)) for alias, info in sorted(tensors.items())}
+
+    kept = meta_graph_pb2.SignatureDef()
+    kept.CopyFrom(message)
+    return Signature(name, message.method_name, specs(message.inputs), specs(message.outputs),
+                     {alias: to_ndarray(value) for alias, value in message.defaults.items()},
+                     text_format.MessageToString(kept))
+
+
+def _serving_error(error: Any) -> ServingError:
+    return ServingError(Code(error.error_code), error.message)
+
+
+_buffers: dict[int, Any] = {}
+_buffers_lock = threading.Lock()
+
+
+def _run_options(timeout_s: float) -> Any:
+    """A RunOptions buffer with this timeout, rounded up by at most 2 % so that few are made, which are kept."""
+    if timeout_s <= 0:
+        raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+    milliseconds = int(timeout_s * 1000) + 1
+    step = max(1, milliseconds >> 6)
+    milliseconds = min(-(-milliseconds // step) * step, 2**31 - 1)
+    with _buffers_lock:
+        buffer = _buffers.get(milliseconds)
+        if buffer is None:
+            options = config_pb2.RunOptions(timeout_in_ms=milliseconds)
+            buffer = _buffers[milliseconds] = pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
+        return buffer

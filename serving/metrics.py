@@ -1,0 +1,197 @@
+"""What is counted and timed, as Prometheus text under TensorFlow Serving's names; and the access log.
+
+Beside those, series of our own tell versions, signatures and transports apart, which the original's do not.
+"""
+import json
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TextIO
+
+from serving.errors import Code
+from serving.servable import DEFAULT_SIGNATURE
+
+# Microseconds, and numbers of examples: the original's buckets.
+_LATENCY = [10.0 * 1.8 ** k for k in range(33)]
+_EXAMPLES = [2.0 ** k for k in range(15)]
+# What the original counts as requests, and by which word a transport names them.
+_COUNTED = {"Predict", "Classify", "Regress", "predict", "classify", "regress"}
+
+# Clients choose the names of the models they ask for: this many combinations are told apart, the rest are one.
+_MOST_COMBINATIONS = 5000
+
+Labels = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, filled in while it is answered."""
+
+    entrypoint: str
+    api: str
+    began: float
+    model: str = ""
+    signature: str = ""
+    version: int | None = None
+    examples: int = 0
+
+
+Observer = Callable[[Call, Code], None]
+
+
+class Counter:
+    """A number for each combination of labels that was ever counted."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, text: str, labels: Labels) -> None:
+        self.name, self.text, self.labels = name, text, labels
+        self._values: dict[Labels, float] = {}
+
+    def add(self, labels: Labels, amount: float = 1) -> None:
+        """Counts. The caller holds the registry's lock."""
+        if labels not in self._values and len(self._values) >= _MOST_COMBINATIONS:
+            labels = ("other",) * len(labels)
+        self._values[labels] = self._values.get(labels, 0) + amount
+
+    def lines(self) -> Iterable[str]:
+        for labels, value in sorted(self._values.items()):
+            yield f"{self.name}{_braces(self.labels, labels)} {_number(value)}"
+
+
+class Histogram:
+    """How many observations lie below each bound, for each combination of labels."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, text: str, labels: Labels, bounds: list[float]) -> None:
+        self.name, self.text, self.labels = name, text, labels
+        self._bounds = bounds
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, float] = {}
+
+    def observe(self, labels: Labels, value: float) -> None:
+        """Counts one observation. The caller holds the registry's lock."""
+        if labels not in self._counts and len(self._counts) >= _MOST_COMBINATIONS:
+            labels = ("other",) * len(labels)
+        counts = self._counts.get(labels)
+        if counts is None:
+            counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
+            self._sums[labels] = 0.0
+        # The original's bounds are exclusive: 1 example is not in the bucket that ends at 1.
+        counts[bisect_right(self._bounds, value)] += 1
+        self._sums[labels] += value
+
+    def lines(self) -> Iterable[str]:
+        edges = [*(f"{bound:.6g}" for bound in self._bounds), "+Inf"]
+        for labels, counts in sorted(self._counts.items()):
+            total = 0
+            for edge, count in zip(edges, counts, strict=True):
+                total += count
+                yield f"{self.name}_bucket{_braces((*self.labels, 'le'), (*labels, edge))} {total}"
+            yield f"{self.name}_sum{_braces(self.labels, labels)} {_number(self._sums[labels])}"
+            yield f"{self.name}_count{_braces(self.labels, labels)} {total}"
+
+
+class Metrics:
+    """Every series of one server."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loads = Counter(":tensorflow:cc:saved_model:load_attempt_count",
+                              "The number of times a SavedModel was requested to be loaded.", ("model_path", "status"))
+        self._load_time = Counter(":tensorflow:cc:saved_model:load_latency",
+                                  "Latency in microseconds for SavedModels that were successfully loaded.",
+                                  ("model_path",))
+        self._requests = Counter(":tensorflow:serving:request_count", "The total number of requests.",
+                                 ("model_name", "status"))
+        self._latency = Histogram(":tensorflow:serving:request_latency",
+                                  "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
+                                  ("API", "entrypoint", "model_name"), _LATENCY)
+        self._runtime = Histogram(":tensorflow:serving:runtime_latency",
+                                  "Distribution of wall time (in microseconds) for Tensorflow runtime.",
+                                  ("API", "model_name", "runtime"), _LATENCY)
+        self._examples = Counter(":tensorflow:serving:request_example_count_total",
+                                 "The total number of tensorflow.Examples.", ("model",))
+        self._example_counts = Histogram(":tensorflow:serving:request_example_counts",
+                                         "The number of tensorflow.Examples per request.", ("model",), _EXAMPLES)
+        self._calls = Counter("embedded_serving_requests",
+                              "Requests by model version and signature.",
+                              ("entrypoint", "api", "model_name", "version", "signature_name", "status"))
+        self._call_time = Histogram("embedded_serving_request_latency_microseconds",
+                                    "Wall time of requests that were answered, by model version and signature.",
+                                    ("entrypoint", "api", "model_name", "version", "signature_name"), _LATENCY)
+        self._all = (self._loads, self._load_time, self._requests, self._latency, self._runtime, self._examples,
+                     self._example_counts, self._calls, self._call_time)
+
+    def loaded(self, path: str, seconds: float | None) -> None:
+        """A version was loaded in so many seconds, or (None) could not be."""
+        with self._lock:
+            self._loads.add((path, "fail" if seconds is None else "success"))
+            if seconds is not None:
+                self._load_time.add((path,), int(seconds * 1e6))
+
+    def ran(self, api: str, model: str, seconds: float) -> None:
+        """The graph was run for a request."""
+        with self._lock:
+            self._runtime.observe((api, model, "TF1"), int(seconds * 1e6))
+
+    def answered(self, call: Call, code: Code) -> None:
+        """A request was answered. This is an Observer."""
+        microseconds = int((perf_counter() - call.began) * 1e6)
+        version = "" if call.version is None else str(call.version)
+        ours = (call.entrypoint, call.api, call.model, version, call.signature or DEFAULT_SIGNATURE)
+        with self._lock:
+            if call.api in _COUNTED:
+                self._requests.add((call.model, code.name))
+                if code is Code.OK:
+                    self._latency.observe((call.api, call.entrypoint, call.model), microseconds)
+            if call.examples:
+                self._examples.add((call.model,), call.examples)
+                self._example_counts.observe((call.model,), call.examples)
+            self._calls.add((*ours, code.name))
+            if code is Code.OK:
+                self._call_time.observe(ours, microseconds)
+
+    def text(self) -> str:
+        """All series in Prometheus' text format."""
+        with self._lock:
+            lines: list[str] = []
+            for metric in self._all:
+                values = list(metric.lines())
+                if values:
+                    lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}", *values]
+        return "\n".join(lines) + "\n"
+
+
+class AccessLog:
+    """One JSON line for each request. `answered` is an Observer."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def answered(self, call: Call, code: Code) -> None:
+        line = json.dumps({
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "entrypoint": call.entrypoint, "api": call.api,
+            "model": call.model, "version": call.version, "signature": call.signature, "status": code.name,
+            "ms": round((perf_counter() - call.began) * 1000, 3)})
+        with self._lock:
+            self._file.write(line + "\n")
+            self._file.flush()
+
+
+def _braces(names: Labels, values: Labels) -> str:
+    pairs = sorted(zip(names, values, strict=True))
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

@@ -1,0 +1,365 @@
+"""Loads and unloads what versions.py decides, and lends loaded versions to requests.
+
+One thread looks at the directories, a few load, and requests pin. All state is behind one lock, which is never held
+while a model is loaded, unloaded or run. An error stays with its model: the others are loaded and served.
+"""
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from serving.config import Model
+from serving.errors import Code, ServingError, invalid, not_found
+from serving.servable import ModelSpec, Servable, VersionStatus
+from serving.versions import Load, Snapshot, State, found, next_action, wanted
+
+log = logging.getLogger("serving")
+
+
+class Loaded(Servable, Protocol):
+    """What a load function gives: a Servable that can be freed."""
+
+    def close(self) -> None:
+        """Frees it. No request is running."""
+
+
+LoadFunction = Callable[[str, int, Path], Loaded]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How a failed load is tried again."""
+
+    count: int = 5
+    interval_s: float = 60.0
+
+
+@dataclass(slots=True)
+class _Version:
+    """One version of a model, from the first look to END; kept afterwards, since GetModelStatus shows it."""
+
+    path: Path
+    state: State = State.START
+    wanted: bool = True
+    error: ServingError | None = None
+    servable: Loaded | None = None
+    pins: int = 0
+    tries: int = 0
+    retry: threading.Timer | None = None
+
+
+@dataclass(slots=True)
+class _Model:
+    config: Model
+    versions: dict[int, _Version] = field(default_factory=dict)
+    removed: bool = False
+    # Why no version was found at the last look; "" when there was one.
+    missing: str = ""
+
+
+class ModelStore:
+    """The models of one server. `configure`, then `start`; `stop` unloads everything."""
+
+    def __init__(self, load: LoadFunction, poll_s: float = 1.0, retries: Retries | None = None, threads: int = 0,
+                 any_label_when_new: bool = False, any_label: bool = False) -> None:
+        self._load = load
+        self._poll_s = poll_s
+        self._retries = retries or Retries()
+        self._any_label_when_new = any_label_when_new
+        self._any_label = any_label
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._reload = threading.Lock()
+        self._models: dict[str, _Model] = {}
+        self._labels: dict[str, dict[str, int]] = {}
+        self._serving: dict[str, dict[int, _Version]] = {}
+        self._stopping = threading.Event()
+        self._workers = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="load")
+        self._poller = threading.Thread(target=self._poll, name="poll", daemon=True)
+
+    def start(self) -> None:
+        """Begins to look for new versions."""
+        if self._poll_s > 0:
+            self._poller.start()
+
+    def stop(self, timeout_s: float = 30.0) -> None:
+        """Unloads every version, each when its last request has ended."""
+        self._stopping.set()
+        with self._changed:
+            for model in self._models.values():
+                self._want(model, ())
+            self._advance()
+            self._changed.wait_for(lambda: all(v.state is State.END for m in self._models.values()
+                                               for v in m.versions.values()), timeout_s)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    # -- requests
+
+    def pin(self, spec: ModelSpec) -> "_Pin":
+        """The servable asked for, as a context that keeps it loaded."""
+        return _Pin(self, spec)
+
+    def lend(self, spec: ModelSpec) -> _Version:
+        """Looks a servable up and counts one more user. Raises ServingError."""
+        with self._lock:
+            number = spec.version
+            if spec.label is not None:
+                number = self._labels.get(spec.name, {}).get(spec.label)
+                if number is None:
+                    raise invalid(f"Unrecognized servable version label: {spec.label}")
+            serving = self._serving.get(spec.name)
+            if serving:
+                version = serving.get(max(serving) if number is None else number)
+                if version is not None:
+                    version.pins += 1
+                    return version
+        raise not_found(f"Servable not found for request: {ModelSpec(spec.name, number)}")
+
+    def give_back(self, version: _Version) -> None:
+        """The end of what `lend` began."""
+        with self._lock:
+            version.pins -= 1
+            if version.pins == 0 and version.state is State.UNLOADING:
+                self._workers.submit(self._take_down, version)
+
+    def status(self, spec: ModelSpec) -> list[VersionStatus]:
+        """The versions known of a model, newest first; a label is not looked at, as in the original."""
+        with self._lock:
+            model = self._models.get(spec.name)
+            versions = dict(model.versions) if model else {}
+            if spec.version is not None:
+                if spec.version not in versions:
+                    raise not_found(f"Could not find version {spec.version} of model {spec.name}")
+                versions = {spec.version: versions[spec.version]}
+            if not versions:
+                raise not_found(f"Could not find any versions of model {spec.name}")
+            return [_status(number, version) for number, version in sorted(versions.items(), reverse=True)]
+
+    def models(self) -> list[str]:
+        """The names of the models that are configured, sorted."""
+        with self._lock:
+            return sorted(name for name, model in self._models.items() if not model.removed)
+
+    def ready(self) -> bool:
+        """Whether every configured model has all the versions that its policy wants, loaded and warmed up."""
+        with self._lock:
+            return all(not model.missing
+                       and all(v.state is State.AVAILABLE for v in model.versions.values() if v.wanted)
+                       for model in self._models.values() if not model.removed)
+
+    # -- configuration
+
+    def configure(self, models: Iterable[Model], timeout_s: float | None = None) -> dict[str, str]:
+        """Replaces the configuration, and waits until each new model has been loaded or has failed to.
+
+        The order is TensorFlow Serving's: first the labels are checked against what is loaded now, and nothing is
+        changed when one of them names a version that is not; then models come and go.
+
+        Returns:
+            Why new models have no version that answers: name -> reasons, in the original's words. The configuration
+            holds even so, and later versions will be found.
+
+        Raises:
+            ServingError: FAILED_PRECONDITION for a label.
+        """
+        with self._reload:
+            configured = {model.name: model for model in models}
+            with self._lock:
+                labels = {name: self._checked_labels(model) for name, model in configured.items()}
+                self._labels = labels
+                new = [name for name in configured if name not in self._models or self._models[name].removed]
+                for name, model in configured.items():
+                    known = self._models.get(name)
+                    if known is None or known.removed:
+                        # What failed before may have been put right: a model that comes back starts afresh.
+                        kept = {n: v for n, v in known.versions.items() if not v.error} if known else {}
+                        self._models[name] = _Model(model, kept)
+                    else:
+                        known.config = model
+                for name, known in self._models.items():
+                    if name not in configured:
+                        known.removed = True
+                        self._want(known, ())
+            self.look()
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping.is_set() or all(
+                    self._serving.get(name) or self._settled(name) for name in new), timeout_s)
+                return {name: self._reasons(name) for name in new if not self._serving.get(name)}
+
+    def _checked_labels(self, model: Model) -> dict[str, int]:
+        for label, number in model.labels.items():
+            current = self._labels.get(model.name, {}).get(label)
+            free = self._any_label or (self._any_label_when_new and current in (None, number))
+            if not free and number not in self._serving.get(model.name, {}):
+                raise ServingError(Code.FAILED_PRECONDITION, f"Request to assign label to version {number} of model "
+                                   f"{model.name}, which is not currently available for inference")
+        return dict(model.labels)
+
+    def _settled(self, name: str) -> bool:
+        """Whether nothing is left to wait for but other files, or another try."""
+        return all(v.error is not None or v.state in (State.AVAILABLE, State.END)
+                   for v in self._models[name].versions.values() if v.wanted)
+
+    def _reasons(self, name: str) -> str:
+        model = self._models[name]
+        failed = [f"{{{{name: {name} version: {number}}} due to error: {version.error.code.name}: "
+                  f"{version.error.message}}}"
+                  for number, version in model.versions.items() if version.error]
+        return ", ".join(failed) or f"{{{{name: {name}}} due to error: {model.missing}}}"
+
+    # -- versions
+
+    def look(self) -> None:
+        """Looks at every model's directory once, and starts what follows from it."""
+        with self._lock:
+            configs = {name: model.config for name, model in self._models.items() if not model.removed}
+        for name, config in configs.items():
+            seen = _on_disk(config)
+            with self._lock:
+                model = self._models[name]
+                if model.config is config and not model.removed:
+                    self._note_seen(model, seen)
+        with self._lock:
+            self._advance()
+
+    def _note_seen(self, model: _Model, seen: Mapping[int, str] | str) -> None:
+        if isinstance(seen, str):
+            # The directory may be away for a moment (a remounted disk): what is loaded stays.
+            if seen != model.missing:
+                log.warning("%s", seen)
+            model.missing = seen
+            return
+        wants = wanted(model.config.policy, seen)
+        model.missing = "" if wants else (
+            f"NOT_FOUND: No versions of servable {model.config.name} found under base path {model.config.base_path}. "
+            "Did you forget to name your leaf directory as a number (eg. '/1/')?")
+        for number in wants:
+            version = model.versions.get(number)
+            if version is None or (version.state is State.END and version.error is None):
+                model.versions[number] = _Version(Path(model.config.base_path, seen[number]))
+        self._want(model, wants)
+
+    def _want(self, model: _Model, wants: Collection[int]) -> None:
+        for number, version in model.versions.items():
+            version.wanted = number in wants
+            if not version.wanted:
+                if version.retry is not None:
+                    version.retry.cancel()
+                    version.retry = None
+                    version.state = State.END
+                elif version.state is State.START:
+                    version.state = State.END
+
+    def _advance(self) -> None:
+        """Begins every action that is due now. The lock is held."""
+        for name, model in self._models.items():
+            while (action := next_action(_snapshots(model))) is not None:
+                version = model.versions[action.version]
+                if isinstance(action, Load):
+                    version.state = State.LOADING
+                    self._workers.submit(self._bring_up, name, action.version, version)
+                else:
+                    version.state = State.UNLOADING
+                    del self._serving[name][action.version]
+                    if version.pins == 0:
+                        self._workers.submit(self._take_down, version)
+                    # Else the last request to end gives it to a worker.
+        self._changed.notify_all()
+
+    def _bring_up(self, name: str, number: int, version: _Version) -> None:
+        try:
+            servable = self._load(name, number, version.path)
+        except ServingError as error:
+            self._load_failed(name, number, version, error)
+        except Exception as error:
+            log.exception("version %s of model %s: internal error", number, name)
+            self._load_failed(name, number, version, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
+        else:
+            with self._lock:
+                version.error = None
+                version.servable = servable
+                version.state = State.AVAILABLE
+                self._serving.setdefault(name, {})[number] = version
+                self._advance()
+            log.info("version %s of model %s is available", number, name)
+
+    def _load_failed(self, name: str, number: int, version: _Version, error: ServingError) -> None:
+        log.error("version %s of model %s cannot be loaded: %s: %s", number, name, error.code.name, error)
+        with self._lock:
+            version.error = error
+            version.tries += 1
+            if version.wanted and version.tries <= self._retries.count and not self._stopping.is_set():
+                version.retry = threading.Timer(self._retries.interval_s, self._try_again, (name, number, version))
+                version.retry.daemon = True
+                version.retry.start()
+            else:
+                version.state = State.END
+            self._advance()
+
+    def _try_again(self, name: str, number: int, version: _Version) -> None:
+        with self._lock:
+            if version.retry is not None:
+                version.retry = None
+                self._workers.submit(self._bring_up, name, number, version)
+
+    def _take_down(self, version: _Version) -> None:
+        servable, version.servable = version.servable, None
+        if servable is not None:
+            servable.close()
+        with self._lock:
+            # Wanted again while its last request ran: then it is loaded anew.
+            version.state = State.START if version.wanted else State.END
+            self._advance()
+        log.info("%s is unloaded", version.path)
+
+    def _poll(self) -> None:
+        while not self._stopping.wait(self._poll_s):
+            try:
+                self.look()
+            except Exception:
+                # Whatever it was, the next look may succeed, and what is loaded answers meanwhile.
+                log.exception("looking for versions failed")
+
+
+class _Pin:
+    """A servable in use."""
+
+    __slots__ = ("_spec", "_store", "_version")
+
+    def __init__(self, store: ModelStore, spec: ModelSpec) -> None:
+        self._store = store
+        self._spec = spec
+
+    def __enter__(self) -> Servable:
+        self._version = self._store.lend(self._spec)
+        assert self._version.servable is not None
+        return self._version.servable
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._store.give_back(self._version)
+
+
+def _status(number: int, version: _Version) -> VersionStatus:
+    if version.error is None or version.state is not State.END:
+        return VersionStatus(number, version.state.value)
+    return VersionStatus(number, version.state.value, version.error.code, version.error.message)
+
+
+def _snapshots(model: _Model) -> dict[int, Snapshot]:
+    return {number: Snapshot(version.state, version.wanted) for number, version in model.versions.items()
+            if version.wanted or version.state is not State.END}
+
+
+def _on_disk(config: Model) -> dict[int, str] | str:
+    """The versions in a model's directory, or what is wrong with it."""
+    try:
+        return found(entry.name for entry in Path(config.base_path).iterdir())
+    except OSError as error:
+        return (f"NOT_FOUND: Could not find base path {config.base_path} for servable {config.name} "
+                f"with error {error.strerror}")

@@ -1,0 +1,292 @@
+"""`python -m serving serve`: wires the parts together, opens the ports, and drains on SIGTERM."""
+import logging
+import os
+import signal
+import ssl
+import sys
+import tempfile
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TextIO
+
+import click
+
+from commandline import UserError
+from serving import text_proto
+from serving.config import USAGE, Flags, Model, help_text, parse_flags, read_models
+from serving.errors import Code, ServingError, invalid
+from serving.metrics import AccessLog, Call, Metrics
+
+log = logging.getLogger("serving")
+
+_FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform_config_file", "ssl_config_file",
+          "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
+
+
+class Server:
+    """The models of the flags, served over gRPC and REST. Every method raises ServingError."""
+
+    def __init__(self, flags: Flags) -> None:
+        self._flags = flags
+        self._models = _checked(flags)
+        monitoring = text_proto.message("MonitoringConfig")
+        if flags.monitoring_config_file:
+            text_proto.read(flags.monitoring_config_file, monitoring)
+        self._metrics = Metrics()
+        self._metrics_path = (monitoring.prometheus_config.path or "/monitoring/prometheus/metrics"
+                              if monitoring.prometheus_config.enable else "")
+        self._access_log = AccessLog(_open_log(flags.access_log)) if flags.access_log else None
+        self._stopping = threading.Event()
+        # Imported here, since TensorFlow takes seconds: a wrong flag or file is told of at once.
+        from serving.grpc_service import GrpcServer
+        from serving.loader import load, session_options
+        from serving.model_store import ModelStore, Retries
+        from serving.predictor import Predictor
+        from serving.warmup import warm_up
+        options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
+                                  flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
+        tags = flags.saved_model_tags.split(",")
+
+        def load_version(name: str, number: int, path: Path) -> Any:
+            began = perf_counter()
+            try:
+                model = load(name, number, path, tags, options)
+                if flags.enable_model_warmup:
+                    try:
+                        warm_up(self._predictor, model, path, flags.num_request_iterations_for_warmup)
+                    except ServingError:
+                        model.close()
+                        raise
+            except ServingError:
+                self._metrics.loaded(str(path), None)
+                raise
+            self._metrics.loaded(str(path), perf_counter() - began)
+            return model
+
+        self._store = ModelStore(
+            load_version, flags.file_system_poll_wait_seconds,
+            Retries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6), flags.num_load_threads,
+            flags.allow_version_labels_for_unavailable_models,
+            flags.force_allow_any_version_labels_for_unavailable_models)
+        self._predictor = Predictor(self._store, flags.enable_signature_method_name_check,
+                                    self._metrics.ran if self._metrics_path else None)
+        host = flags.bind_address
+        addresses = [f"{host}:{flags.port}"] if flags.port else []
+        if flags.grpc_socket_path:
+            addresses.append(f"unix:{flags.grpc_socket_path}")
+        self._grpc = GrpcServer(
+            self._predictor, addresses, flags.grpc_max_threads, reload=self.reload, observe=self._observe,
+            tensor_content=flags.enable_serialization_as_tensor_content,
+            with_health=flags.enable_grpc_healthcheck_service, with_reflection=flags.enable_grpc_reflection,
+            credentials=_grpc_credentials(flags.ssl_config_file), options=_channel_arguments(flags))
+        self._rest = self._rest_server(host, flags.rest_api_port) if flags.rest_api_port else None
+
+    def start(self) -> None:
+        """Loads the models, then opens the ports: whoever gets a connection gets an answer."""
+        flags = self._flags
+        failures = self._store.configure(self._models)
+        if failures and len(failures) == len(self._models):
+            raise ServingError(Code.UNKNOWN, _did_not_load("servable", failures))
+        for reason in failures.values():
+            log.warning("serving without a model that did not become available: %s", reason)
+        self._store.start()
+        try:
+            self._grpc.start()
+            if flags.port:
+                log.info("Running gRPC ModelServer at %s:%d ...", flags.bind_address, flags.port)
+            if self._rest is not None:
+                self._rest.start()
+                log.info("Exporting HTTP/REST API at:%s:%d ...", flags.bind_address, flags.rest_api_port)
+        except OSError as error:
+            raise invalid(f"{error}; is the port taken? Stop what uses it, or choose another --port and "
+                          "--rest_api_port") from None
+        if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+            threading.Thread(target=self._poll_config, name="config", daemon=True).start()
+
+    def reload(self, models: list[Model]) -> None:
+        """Replaces the configuration and waits for new models, as HandleReloadConfigRequest does."""
+        failures = self._store.configure(models)
+        if failures:
+            raise ServingError(Code.UNKNOWN, _did_not_load("model", failures))
+
+    def stop(self) -> None:
+        """Takes no more requests, answers those that run, and unloads the models."""
+        self._stopping.set()
+        drain = self._flags.drain_seconds
+        stops = [threading.Thread(target=part.stop, args=(drain,)) for part in (self._grpc, self._rest) if part]
+        for each in stops:
+            each.start()
+        for each in stops:
+            each.join()
+        self._store.stop(drain)
+
+    def _rest_server(self, host: str, port: int) -> Any:
+        from serving.rest import RestServer
+        flags = self._flags
+        return RestServer(
+            self._predictor, host, port, timeout_ms=flags.rest_api_timeout_in_ms,
+            cors=flags.rest_api_enable_cors_support, max_body_bytes=flags.rest_api_max_body_bytes,
+            threads=flags.rest_api_num_threads,
+            tls=_rest_context(flags.rest_api_ssl_config_file),
+            monitoring=(self._metrics_path, self._metrics.text) if self._metrics_path else None,
+            ready=self._store.ready)
+
+    def _observe(self, call: Call, code: Code) -> None:
+        if self._metrics_path:
+            self._metrics.answered(call, code)
+        if self._access_log is not None:
+            self._access_log.answered(call, code)
+
+    def _poll_config(self) -> None:
+        told = ""
+        while not self._stopping.wait(self._flags.model_config_file_poll_wait_seconds):
+            try:
+                self.reload(read_models(self._flags))
+                told = ""
+            except ServingError as error:
+                # What is served stays as it is; said once, not every second.
+                if error.message != told:
+                    log.error("%s is not applied: %s", self._flags.model_config_file, error.message)
+                told = error.message
+
+
+def _checked(flags: Flags) -> list[Model]:
+    """The models, if the flags fit together and their files exist."""
+    if not flags.port and not flags.grpc_socket_path:
+        raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path should be set.")
+    if not 0 <= flags.port < 65536 or not 0 <= flags.rest_api_port < 65536:
+        raise invalid("Failed to BuildAndStart gRPC server: --port and --rest_api_port take 0 to 65535")
+    if flags.port and flags.port == flags.rest_api_port:
+        raise invalid("server_options.http_port cannot be same as grpc_port; choose another --rest_api_port")
+    if flags.use_alts_credentials:
+        raise ServingError(Code.UNIMPLEMENTED, "ALTS is not supported; use --ssl_config_file")
+    for name in ("grpc_max_threads", "rest_api_num_threads"):
+        if getattr(flags, name) < 1:
+            raise invalid(f"--{name} must be at least 1")
+    if flags.file_system_poll_wait_seconds < 0:
+        raise invalid("--file_system_poll_wait_seconds=-1 would never find a version; 0 looks once, at start")
+    if flags.batching_parameters_file and not flags.enable_batching:
+        raise invalid("server_options.batching_parameters_file is set without setting "
+                      "server_options.enable_batching to true.")
+    for name in _FILES:
+        path = getattr(flags, name)
+        if path and not Path(path).is_file():
+            raise ServingError(Code.NOT_FOUND, f"{path}; No such file or directory (--{name})")
+    return read_models(flags)
+
+
+def _did_not_load(kind: str, failures: dict[str, str]) -> str:
+    return f"{len(failures)} {kind}(s) did not become available: {{{', '.join(failures.values())}, }}"
+
+
+def _channel_arguments(flags: Flags) -> list[tuple[str, str | int]]:
+    made: list[tuple[str, str | int]] = []
+    for argument in filter(None, flags.grpc_channel_arguments.split(",")):
+        name, equals, value = argument.partition("=")
+        if not equals:
+            raise invalid(f"--grpc_channel_arguments={argument}: name=value is wanted")
+        made.append((name, int(value) if value.lstrip("-").isdecimal() else value))
+    return made
+
+
+def _grpc_credentials(config_file: str) -> Any:
+    if not config_file:
+        return None
+    import grpc
+    config = text_proto.read(config_file, text_proto.message("SSLConfig"))
+    if config.client_verify and not config.custom_ca:
+        raise invalid(f"{config_file}: client_verify needs custom_ca, which the clients' certificates are checked by")
+    return grpc.ssl_server_credentials([(config.server_key.encode(), config.server_cert.encode())],
+                                       config.custom_ca.encode() or None, config.client_verify)
+
+
+def _rest_context(config_file: str) -> ssl.SSLContext | None:
+    if not config_file:
+        return None
+    config = text_proto.read(config_file, text_proto.message("SSLConfig"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # The ssl module reads keys from files only; this one is private and gone at once.
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
+            pem.write(config.server_key + "\n" + config.server_cert)
+            pem.flush()
+            context.load_cert_chain(pem.name)
+        if config.custom_ca:
+            context.load_verify_locations(cadata=config.custom_ca)
+    except ssl.SSLError as error:
+        raise invalid(f"{config_file}: {error.reason}; server_key and server_cert take PEM text") from None
+    if config.client_verify:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _open_log(path: str) -> TextIO:
+    return sys.stdout if path == "-" else open(path, "a", encoding="utf-8")
+
+
+class _Serve(click.Command):
+    """A command that leaves its arguments to the flags' own parser, as click knows nothing of `--bool=false`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--help" in args or "-h" in args:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        ctx.params["arguments"] = list(args)
+        ctx.args = []
+        return []
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "--flag=value ...")
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write("\n" + help_text() + "\n")
+
+
+@click.command(cls=_Serve)
+def command(arguments: list[str]) -> None:
+    """Host SavedModels over gRPC and REST, as tensorflow_model_server does, with its flags.
+
+    \b
+    One model, its versions in numbered directories below an absolute path:
+      python -m serving serve --model_name=mnist --model_base_path=$PWD/models/mnist/original \\
+          --port=8500 --rest_api_port=8501
+    Several, with versions and labels, as in models.config:
+      python -m serving serve --model_config_file=models.config --rest_api_port=8501
+    """
+    flags = parse_flags(arguments)
+    if flags.version:
+        click.echo(f"TensorFlow Serving API of the embedded server, TensorFlow {version('tensorflow')}, "
+                   f"Python {sys.version.split()[0]}")
+        return
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # SIGINT too: a shell starts its background jobs with it ignored.
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        server = Server(flags)
+        server.start()
+    except ServingError as error:
+        raise UserError(f"Failed to start server. Error: {error.code.name}: {error.message}{_hint(error)}") from None
+    stop.wait()
+    log.info("Stopping: no new requests, %g s for those that run", flags.drain_seconds)
+    server.stop()
+    log.info("Stopped")
+    logging.shutdown()
+    sys.stdout.flush()
+    # A run that was given up is still in TensorFlow's hands; waiting for its thread would undo the time limit.
+    os._exit(0)
+
+
+def _hint(error: ServingError) -> str:
+    if "are empty!" in error.message:
+        return f" Give --model_name and --model_base_path, or --model_config_file; {USAGE}"
+    if "base path" in error.message:
+        return " Give --model_base_path the absolute path of a directory with one numbered directory per version."
+    if "did not become available" in error.message:
+        return " Export or copy the version again."
+    if "not currently available" in error.message:
+        return "; --allow_version_labels_for_unavailable_models=true lets a new label name a version not yet loaded"
+    return ""

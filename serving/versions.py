@@ -1,0 +1,114 @@
+"""Which versions of a model should be loaded, and what to do next. Pure: values in, values out.
+
+The rules are TensorFlow Serving's (file system source, AvailabilityPreservingPolicy): the policy wants versions
+among those on disk; the newest wanted one is loaded first; an old one goes only when a wanted one can answer.
+"""
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+_MAX_VERSION = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The `count` newest versions."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Specific:
+    """These versions, where they exist."""
+
+    versions: frozenset[int]
+
+
+Policy: TypeAlias = Latest | All | Specific
+
+
+class State(Enum):
+    """The life of a version, as GetModelStatus names it."""
+
+    START = "START"
+    LOADING = "LOADING"
+    AVAILABLE = "AVAILABLE"
+    UNLOADING = "UNLOADING"
+    END = "END"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load this version next."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Unload this version next."""
+
+    version: int
+
+
+Action: TypeAlias = Load | Unload
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How one version stands; `wanted` by the policy or not."""
+
+    state: State
+    wanted: bool
+
+
+def number(name: str) -> int | None:
+    """The version that a directory name stands for: decimal digits, perhaps with a plus; None for other names."""
+    match = re.fullmatch(r"\s*\+?([0-9]+)\s*", name, re.ASCII)
+    if match is None or int(match[1]) > _MAX_VERSION:
+        return None
+    return int(match[1])
+
+
+def found(names: Iterable[str]) -> dict[int, str]:
+    """The versions among directory entries, each with its entry's name."""
+    versions: dict[int, str] = {}
+    for name in sorted(names):
+        version = number(name)
+        if version is not None:
+            versions.setdefault(version, name)
+    return versions
+
+
+def wanted(policy: Policy, on_disk: Collection[int]) -> set[int]:
+    """The versions that the policy wants of those on disk."""
+    match policy:
+        case All():
+            return set(on_disk)
+        case Specific(versions):
+            return set(versions & set(on_disk))
+        case Latest(count):
+            return set(sorted(on_disk, reverse=True)[:count])
+
+
+def next_action(versions: Mapping[int, Snapshot]) -> Action | None:
+    """The next step for one model, or None when there is nothing to do now.
+
+    Args:
+        versions: every version that is wanted or loaded; START means that a load may begin, END that it failed.
+    """
+    serving = [v for v, s in versions.items() if s.state is State.AVAILABLE]
+    surplus = [v for v in serving if not versions[v].wanted]
+    any_wanted = any(s.wanted for s in versions.values())
+    # An old version stays until a wanted one can answer; of several old ones only the newest is worth keeping.
+    if surplus and (not any_wanted or len(surplus) < len(serving) or len(surplus) > 1):
+        return Unload(min(surplus))
+    waiting = [v for v, s in versions.items() if s.state is State.START and s.wanted]
+    return Load(max(waiting)) if waiting else None
