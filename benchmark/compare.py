@@ -1,0 +1,103 @@
+"""python -m benchmark compare: which of several variants is faster, or that one cannot tell."""
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from benchmark import results, targets
+from benchmark.child import unwind_on_sigterm
+from benchmark.comparison import RULES, Rules
+from benchmark.environment import environment, steal_s
+from benchmark.interleaved import Plan, measure
+from benchmark.options import comma_list, model_options, positive_list
+from benchmark.report import html
+from benchmark.tables import comparison_table, verdict_lines
+from commandline import UserError, json_option, write_json, write_text
+
+
+@click.command(epilog="""\b
+Examples:
+  python -m benchmark compare original optimized --model mnist
+  python -m benchmark compare original optimized --batch 1,100 --repeat 1000 --html reports/compare.html
+  python -m benchmark compare original original                    # A/A: must say "cannot tell"
+  python -m benchmark compare container:original embedded:original --protocol grpc
+  python -m benchmark compare --url http://127.0.0.1:8501 --url http://127.0.0.1:8503 --samples digits.npz
+\b
+A ratio is baseline over candidate: over 1, the candidate is faster. The first target is the baseline.
+A verdict needs the whole 95 % interval outside the noise floor, which is how far two processes of the same
+variant were apart in the same run, and at least 1 %.
+Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that died; 2 could not run.
+""")
+@click.argument("variants", nargs=-1, metavar="BASELINE CANDIDATE ...")
+@model_options
+@click.option("--batch", "batches", type=positive_list, default="100", show_default=True,
+              help="Examples per request, comma-separated.")
+@click.option("--repeat", type=click.IntRange(1), default=200, show_default=True,
+              help="Requests per target, protocol and batch size.")
+@click.option("--protocol", "protocols", type=comma_list(targets.PROTOCOLS),
+              help="rest, grpc or rest,grpc (default: what all targets speak).")
+@click.option("--warmup", type=click.IntRange(0), default=10, show_default=True,
+              help="Requests to each process before measuring.")
+@click.option("--url", "urls", multiple=True, metavar="URL",
+              help="A server already running, as http://host:port; repeatable.")
+@click.option("--grpc", "grpcs", multiple=True, metavar="HOST:PORT",
+              help="The gRPC address of a server already running; the n-th is of the server of the n-th --url.")
+@click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
+@json_option
+def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
+            server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int, protocols: tuple[str, ...] | None,
+            warmup: int, urls: tuple[str, ...], grpcs: tuple[str, ...], html_path: str | None,
+            json_path: str | None) -> None:
+    """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
+    unwind_on_sigterm()
+    chosen = _distinct([*(targets.find(text, models, model, server_flags) for text in variants),
+                        *targets.addresses(urls, grpcs, model)])
+    if len(chosen) < 2:
+        raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
+    if protocols is None:
+        protocols = tuple(name for name in targets.PROTOCOLS if all(name in target.protocols for target in chosen))
+    plan = Plan(tuple(chosen), protocols, batches, repeat, warmup, signature, samples, seed)
+    result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
+    console = Console(stderr=json_path == "-", highlight=False)
+    console.print(comparison_table(result))
+    for line in verdict_lines(result):
+        console.print(line, soft_wrap=True)
+    if json_path:
+        write_json(json_path, result)
+    if html_path:
+        write_text(html_path, html(result))
+        console.print(f"Report: {Path(html_path).resolve()}", soft_wrap=True)
+    if result["first_wrong"]:
+        raise UserError(f"wrong answers while measuring: {result['first_wrong']}", 1)
+
+
+def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict[str, Any]:
+    """Measures the plan with a progress bar, and keeps every finished round beside json_path until the end."""
+    names = [target.name for target in plan.targets]
+    versions = {target.name: path for target in plan.targets if (path := target.version_directory)}
+    about: dict[str, Any] = {"model": plan.targets[0].model, "signature": plan.signature or "serving_default",
+             "repeat": plan.repeat, "warmup": plan.warmup, "environment": environment(versions, plan.seed)}
+    head = {"kind": "compare", "targets": names, "about": about, "rules": asdict(rules), "seed": plan.seed}
+    journal = results.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), head)
+    stolen, complete = steal_s(), False
+    try:
+        outcome = measure(plan, lambda outcome: journal.save(outcome.blocks, outcome.about()))
+        complete = True
+    finally:
+        if kept := journal.close(complete):
+            click.echo(kept, err=True)
+    about |= outcome.about()
+    about["environment"]["steal_s"] = round(steal_s() - stolen, 2)
+    return results.document("compare", names, outcome.blocks, about, rules, plan.seed)
+
+
+def _distinct(chosen: list[targets.Target]) -> list[targets.Target]:
+    """The same variant twice is an A/A run: the second gets a name of its own."""
+    seen: dict[str, int] = {}
+    named = []
+    for target in chosen:
+        seen[target.name] = seen.get(target.name, 0) + 1
+        named.append(replace(target, name=f"{target.name} #{seen[target.name]}") if seen[target.name] > 1 else target)
+    return named

@@ -1,0 +1,166 @@
+"""Measures targets side by side: starts them, proves their answers equal, then rounds of A B B A until done."""
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.comparison import Block, block_plan, round_order
+from benchmark.inputs import inputs_for
+from benchmark.lanes import Measured, Workload
+from benchmark.progress import counted
+from benchmark.targets import Instance, Target, first_request, start
+from commandline import UserError, step
+from serving.client import answers
+from serving.client.protocol import AnswerError, UnreachableError
+
+HALVES = 2
+DISTINCT = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one comparison measures; everything that a repetition of it needs."""
+
+    targets: tuple[Target, ...]
+    protocols: tuple[str, ...] = ("rest", "grpc")
+    batches: tuple[int, ...] = (100,)
+    repeat: int = 200
+    warmup: int = 10
+    signature: str = ""
+    samples: Path | None = None
+    seed: int = 0
+    budget: answers.Budget | None = None
+
+
+@dataclass
+class Outcome:
+    """What was measured so far; complete rounds only."""
+
+    plan: Plan
+    inputs: str = ""
+    measured_by: dict[str, str] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    first_wrong: str | None = None
+
+    def about(self) -> dict[str, Any]:
+        """What a report says of the measurement beside its figures."""
+        return {"inputs": self.inputs, "measured_by": self.measured_by, "targets": self.facts,
+                "first_wrong": self.first_wrong}
+
+
+@contextmanager
+def running(targets: Sequence[Target]) -> Iterator[dict[str, list[Instance]]]:
+    """Two instances of every target, loaded and answering; stopped at the end however it ends."""
+    with ExitStack() as stack:
+        instances: dict[str, list[Instance]] = {}
+        for target in targets:
+            for _ in range(HALVES):
+                instance = start(target)
+                stack.callback(instance.stop)
+                instances.setdefault(target.name, []).append(instance)
+        for each in [each for pair in instances.values() for each in pair]:
+            each.wait()
+        yield instances
+
+
+def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
+    """Runs the whole plan, showing its progress; calls round_done(outcome so far) after every round."""
+    outcome = Outcome(plan)
+    names = " and ".join(target.name for target in plan.targets)
+    with ExitStack() as stack:
+        with step(f"Start {names} ({HALVES} processes each)"):
+            instances = stack.enter_context(running(plan.targets))
+        for protocol in plan.protocols:
+            for batch in plan.batches:
+                with ExitStack() as lanes:
+                    measured = _prepare(plan, protocol, batch, instances, outcome, lanes)
+                    done = lanes.enter_context(counted(f"{title(protocol, batch)}: measure {names} in turns",
+                                                       plan.repeat * len(plan.targets)))
+                    _rounds(plan, protocol, batch, instances, measured, outcome, round_done, done)
+        outcome.facts = {target.name: _facts(target, instances[target.name]) for target in plan.targets}
+    return outcome
+
+
+def title(protocol: str, batch: int) -> str:
+    return f"{'REST' if protocol == 'rest' else 'gRPC'} batch {batch}"
+
+
+Lanes = dict[tuple[str, int], Measured]
+
+
+def _prepare(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Instance]], outcome: Outcome,
+             stack: ExitStack) -> Lanes:
+    """Opens the lanes, checks that every process answers as the first one does, and warms all of them up."""
+    measured: Lanes = {}
+    workload: Workload | None = None
+    with step(f"{title(protocol, batch)}: check that the answers are equal, warm up ({plan.warmup} requests each)"):
+        for target in plan.targets:
+            for half, instance in enumerate(instances[target.name]):
+                with alive(instance, "while it was warmed up"):
+                    lane = instance.lane(protocol, plan.signature)
+                    stack.callback(lane.close)
+                    if workload is None:
+                        inputs, outcome.inputs = inputs_for(lane.signature(), batch, DISTINCT, plan.samples,
+                                                                    target.version_directory, plan.seed)
+                        workload = Workload(batch, inputs, budget=plan.budget)
+                        workload.expected = [lane.decode(first_request(instance, lane, each)) for each in inputs]
+                        _refuse_constant(workload, target)
+                    else:
+                        first_request(instance, lane, workload.inputs[0])
+                    measured[target.name, half] = _checked(lane, workload, target, plan.targets[0])
+                    outcome.measured_by[protocol] = lane.measured_by
+                    measured[target.name, half].block(plan.warmup, target=target.name, half=half, protocol=protocol,
+                                                      round=-1)
+    return measured
+
+
+def _checked(lane: Any, workload: Workload, target: Target, first: Target) -> Measured:
+    measured = Measured(lane, workload)
+    for index in range(len(workload.inputs)):
+        if not measured.checker.right(index, measured.ask(index)[1]):
+            raise UserError(f"{target.name} answers otherwise than {first.name}, so their speed is not comparable: "
+                            f"{measured.checker.first_wrong}", 1)
+    return measured
+
+
+def _refuse_constant(workload: Workload, target: Target) -> None:
+    """Equality with a model that answers the same to everything proves nothing."""
+    proof = answers.prove((expected, expected) for expected in workload.expected)
+    if not proof.equal and workload.batch * len(workload.inputs) > 1:
+        raise UserError(f"{target.name}: {proof.reasons[0]}; real ones can be given with --samples FILE.npz", 1)
+
+
+def _rounds(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Instance]], measured: Lanes,
+            outcome: Outcome, round_done: Callable[[Outcome], None], done: Callable[[int], None]) -> None:
+    names = [target.name for target in plan.targets]
+    for round_, (there, back) in enumerate(block_plan(plan.repeat)):
+        blocks = []
+        for position, (name, half) in enumerate(round_order(names, round_)):
+            count = there if position < len(names) else back
+            with alive(instances[name][half], "while it was measured"):
+                blocks.append(measured[name, half].block(count, target=name, half=half, protocol=protocol,
+                                                         round=round_))
+        outcome.blocks += blocks
+        outcome.first_wrong = outcome.first_wrong or next(
+            (each.checker.first_wrong for each in measured.values() if each.checker.first_wrong), None)
+        round_done(outcome)
+        done(sum(len(block.latencies) for block in blocks))
+
+
+@contextmanager
+def alive(instance: Instance, doing: str) -> Iterator[None]:
+    """Turns a broken connection into what broke it: the death of the server, when it died."""
+    try:
+        yield
+    except (AnswerError, UnreachableError) as error:
+        instance.await_death(doing)
+        raise UserError(f"{instance.target.name} failed {doing}: {error}", 1) from error
+
+
+def _facts(target: Target, instances: Sequence[Instance]) -> dict[str, Any]:
+    first = instances[0]
+    return {"backend": target.backend, "path": str(target.version_directory) if target.base_path else None,
+            "load_s": first.load_s, "first_request_s": first.first_request_s,
+            "resident_bytes": first.child.resident_bytes() if first.child else None}

@@ -1,0 +1,115 @@
+"""How one process of a target is asked: a lane times a request and hands over an answer that is checked later."""
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter, process_time
+from typing import Any, Protocol
+
+from benchmark.comparison import Block
+from serving.client import answers
+from serving.client.payloads import Array, Arrays
+from serving.client.protocol import Client, Signature
+
+KEPT = 8
+
+
+class Lane(Protocol):
+    """One connection to one process of a target."""
+
+    measured_by: str
+
+    def signature(self) -> Signature:
+        """The inputs and outputs asked for, from the server's own metadata."""
+
+    def prepare(self, inputs: Arrays) -> Any:
+        """Serialises a request, before any clock starts."""
+
+    def timed(self, request: Any) -> tuple[float, Any]:
+        """Sends it and returns (seconds, raw answer): undecoded, so decoding is off the clock."""
+
+    def decode(self, raw: Any) -> dict[str, Array]: ...
+
+    def close(self) -> None: ...
+
+
+class ClientLane:
+    """A lane over one of the project's clients (REST or gRPC)."""
+
+    def __init__(self, client: Client, signature_name: str) -> None:
+        self._client = client
+        self._signature = signature_name
+        self.measured_by = client.measured_by
+
+    def signature(self) -> Signature:
+        return self._client.metadata().signature(self._signature)
+
+    def prepare(self, inputs: Arrays) -> Any:
+        return self._client.prepare(inputs, self._signature)
+
+    def timed(self, request: Any) -> tuple[float, Any]:
+        began = perf_counter()
+        raw = self._client.send(request)
+        return perf_counter() - began, raw
+
+    def decode(self, raw: Any) -> dict[str, Array]:
+        return self._client.decode(raw, self._signature)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@dataclass
+class Workload:
+    """Requests of one batch size and the answers they must get: the first target's."""
+
+    batch: int
+    inputs: Sequence[Arrays]
+    expected: list[dict[str, Array]] = field(default_factory=list)
+    budget: answers.Budget | None = None
+
+
+class Checker:
+    """Compares raw answers with the expected ones; an answer seen before, byte for byte, is not decoded again."""
+
+    def __init__(self, lane: Lane, workload: Workload) -> None:
+        self._lane = lane
+        self._workload = workload
+        # Bounded: a model whose answers never repeat would otherwise be kept whole.
+        self._right: list[set[bytes]] = [set() for _ in workload.inputs]
+        self.first_wrong: str | None = None
+
+    def right(self, index: int, raw: Any) -> bool:
+        if isinstance(raw, bytes) and raw in self._right[index]:
+            return True
+        comparison = answers.compare(self._workload.expected[index], self._lane.decode(raw), self._workload.budget)
+        if comparison.equal and isinstance(raw, bytes) and len(self._right[index]) < KEPT:
+            self._right[index].add(raw)
+        if not comparison.equal and self.first_wrong is None:
+            self.first_wrong = comparison.summary()
+        return bool(comparison.equal)
+
+
+class Measured:
+    """A lane with its prepared requests: measures blocks, taking up the requests where the last block stopped."""
+
+    def __init__(self, lane: Lane, workload: Workload) -> None:
+        self.lane = lane
+        self.checker = Checker(lane, workload)
+        self._requests = [lane.prepare(inputs) for inputs in workload.inputs]
+        self._workload = workload
+        self._next = 0
+
+    def ask(self, index: int) -> tuple[float, Any]:
+        return self.lane.timed(self._requests[index])
+
+    def block(self, count: int, **labels: Any) -> Block:
+        """`count` requests back to back; the answers are decoded and compared when the clock has stopped."""
+        order = [(self._next + i) % len(self._requests) for i in range(count)]
+        self._next = (self._next + count) % len(self._requests)
+        taken: list[tuple[float, Any]] = []
+        began, cpu = perf_counter(), process_time()
+        for index in order:
+            taken.append(self.lane.timed(self._requests[index]))
+        wall, cpu = perf_counter() - began, process_time() - cpu
+        wrong = sum(not self.checker.right(index, raw) for index, (_, raw) in zip(order, taken, strict=True))
+        return Block(latencies=tuple(seconds for seconds, _ in taken), wall_s=wall, cpu_s=cpu, wrong=wrong,
+                     batch=self._workload.batch, **labels)

@@ -1,0 +1,45 @@
+"""Options that the commands share."""
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class CommaList(click.ParamType[Any]):
+    """Comma-separated values, each converted by `item`, none twice."""
+
+    name = "list"
+
+    def __init__(self, item: click.ParamType[Any]) -> None:
+        self._item = item
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(dict.fromkeys(self._item.convert(part.strip(), param, ctx) for part in value.split(",")))
+
+
+def comma_list(choices: Sequence[str]) -> CommaList:
+    return CommaList(click.Choice(choices))
+
+
+positive_list = CommaList(click.IntRange(1))
+
+
+def model_options(command: Command) -> Command:
+    """--model, --models, --signature, --samples, --seed, --server-flag."""
+    for option in reversed((
+            click.option("--model", default="mnist", show_default=True, help="The model below --models."),
+            click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True,
+                         help="The folder of models/<model>/<variant>/<version>."),
+            click.option("--signature", default="", help="Signature to ask (default: serving_default)."),
+            click.option("--samples", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                         help="Inputs: an .npz of arrays [n, ...] by input (default: the model version's own)."),
+            click.option("--seed", type=int, default=0, show_default=True, help="Of made inputs and of the bootstrap."),
+            click.option("--server-flag", "server_flags", multiple=True, metavar="FLAG",
+                         help="For every server started, such as --server-flag=--enable_batching; repeatable."))):
+        command = option(command)
+    return command

@@ -1,0 +1,83 @@
+"""Results on a terminal."""
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.statistics import samples_needed
+
+COLOURS = {"faster": "green", "slower": "red", "cannot tell": "yellow"}
+
+
+def comparison_table(result: dict[str, Any]) -> Table:
+    """Both variants under every protocol: the article's figures, percentiles, ratio, verdict. 80 columns wide."""
+    table = Table(title=f"{result['model']}: {result['inputs']}", title_justify="left", box=SIMPLE_HEAD,
+                  pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for title in ("total s", "ms/batch", "p50", "p90", "p99"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("ratio, 95 %", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    group = None
+    for each in result["summaries"]:
+        if group != (group := f"{protocol_name(each['protocol'])} {each['batch']}"):
+            table.add_row(f"[bold]{group}[/]")
+        ratio, verdict = "baseline", ""
+        if comparison := of_mean(result, each):
+            low, high = comparison["ci95"]
+            ratio = f"{comparison['ratio']:.2f} {bound(low, 2)}-{bound(high, 2)}"
+            word = comparison["verdict"] if comparison["valid"] else "INVALID"
+            verdict = f"[{COLOURS[comparison['verdict']]}]{word}[/]"
+        table.add_row(f" {escape(each['target'])}", f"{each['total_s']:.2f}", short(each["mean_ms"]),
+                      *(percentile(each, p) for p in (50, 90, 99)), ratio, verdict)
+    return table
+
+
+def verdict_lines(result: dict[str, Any]) -> list[str]:
+    """The table in words: each verdict on the average latency, and who measured."""
+    lines = [escape(sentence(each)) for each in result["comparisons"] if each["metric"] == "mean"]
+    lines += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
+    if any(each["requests"] < samples_needed(99) for each in result["summaries"]):
+        lines.append(f"[dim]~ too few samples for this percentile to be relied on (p99 needs {samples_needed(99)})[/]")
+    return lines
+
+
+def sentence(comparison: dict[str, Any]) -> str:
+    """One line that can be read out: who is faster, by how much, how surely."""
+    c = comparison
+    what = {"mean": "average latency", "throughput": "throughput"}.get(c["metric"], f"{c['metric']} latency")
+    where = f"{protocol_name(c['protocol'])} batch {c['batch']}"
+    ratio = f"ratio {c['ratio']:.3f} [{bound(c['ci95'][0])}, {bound(c['ci95'][1])}]"
+    if not c["valid"]:
+        return f"{where}: INVALID, cannot tell ({'; '.join(c['reasons'])})"
+    least = "no" if c["least_effect"] is None else f"{c['least_effect']:.1%}"
+    if c["verdict"] == "cannot tell":
+        return (f"{where}: cannot tell {c['candidate']} from {c['baseline']} by {what}: {ratio}, noise floor "
+                f"±{c['floor']:.1%}; a difference of {least} would have been seen")
+    return (f"{where}: {c['candidate']} is {c['verdict']} than {c['baseline']} by {what}: {ratio}, "
+            f"noise floor ±{c['floor']:.1%}")
+
+
+def of_mean(result: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any] | None:
+    """The comparison of means whose candidate is the target of a summary."""
+    return next((c for c in result["comparisons"] if c["metric"] == "mean" and c["candidate"] == summary["target"]
+                 and (c["protocol"], c["batch"]) == (summary["protocol"], summary["batch"])), None)
+
+
+def percentile(summary: dict[str, Any], p: int) -> str:
+    mark = "" if summary["requests"] >= samples_needed(p) else "~"
+    return f"{mark}{short(summary[f'p{p}_ms'])}"
+
+
+def short(milliseconds: float) -> str:
+    """As many digits as mean something: 0.412, 5.32, 76.5, 189.8."""
+    return f"{milliseconds:.{3 if milliseconds < 1 else 2 if milliseconds < 10 else 1}f}"
+
+
+def protocol_name(protocol: str) -> str:
+    return {"rest": "REST", "grpc": "gRPC"}.get(protocol, protocol)
+
+
+def bound(value: float | None, digits: int = 3) -> str:
+    return "?" if value is None else f"{value:.{digits}f}"

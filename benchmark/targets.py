@@ -1,0 +1,161 @@
+"""What can be measured, by name: `original`, `container:original`, or an address already running."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmark.child import Child, free_ports, python_module
+from benchmark.lanes import ClientLane, Lane
+from commandline import UserError
+from serving.client.grpc import GrpcClient
+from serving.client.payloads import Arrays
+from serving.client.protocol import AnswerError, Client, UnreachableError
+from serving.client.rest import RestClient
+
+ROOT = Path(__file__).resolve().parents[1]
+PROTOCOLS = ("rest", "grpc")
+SERVERS = ("embedded", "container", "binary")
+READY_S = 180.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A variant under a backend, or (backend "address") servers that someone else runs."""
+
+    name: str
+    model: str
+    backend: str = "embedded"
+    base_path: Path | None = None
+    rest: str | None = None
+    grpc: str | None = None
+    flags: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What it can be asked over; a server of ours speaks both."""
+        if self.backend != "address":
+            return PROTOCOLS
+        return tuple(name for name, address in zip(PROTOCOLS, (self.rest, self.grpc), strict=True) if address)
+
+    @property
+    def version_directory(self) -> Path | None:
+        """The version a server takes: the newest."""
+        return newest_version(self.base_path) if self.base_path else None
+
+
+def find(text: str, models: Path, model: str, flags: Sequence[str] = ()) -> Target:
+    """`variant` or `backend:variant` of models/<model>. UserError when it is not there or has no version."""
+    backend, _, variant = text.rpartition(":")
+    backend = backend or "embedded"
+    if backend not in SERVERS:
+        raise UserError(f"no backend '{backend}' in '{text}': choose from {', '.join(SERVERS)}")
+    base = models / model / variant
+    if not (models / model).is_dir():
+        raise UserError(f"no model '{model}' in {models}/: make it with 'python -m export build {model}', "
+                        "or name another with --model")
+    if not base.is_dir() or not variant:
+        there = sorted(path.name for path in (models / model).iterdir() if path.is_dir() and newest_version(path))
+        raise UserError(f"no variant '{variant}' in {models / model}: there are {', '.join(there) or 'none'}")
+    if newest_version(base) is None:
+        raise UserError(f"{base} has no version (a folder named by a number, with a saved_model.pb in it): "
+                        f"make one with 'python -m export build' or 'python -m export optimize'")
+    return Target(text, model, backend, base.resolve(), flags=tuple(flags))
+
+
+def addresses(urls: Sequence[str], grpcs: Sequence[str], model: str) -> list[Target]:
+    """Servers that already run. The n-th gRPC address is of the same server as the n-th URL."""
+    pairs = zip_longest(urls, grpcs)
+    return [Target(url or grpc or "", model, "address", rest=url, grpc=grpc) for url, grpc in pairs]
+
+
+def newest_version(base_path: Path) -> Path | None:
+    versions = [path for path in base_path.iterdir()
+                if path.name.isdecimal() and any((path / f"saved_model.{kind}").is_file() for kind in ("pb", "pbtxt"))]
+    return max(versions, key=lambda path: int(path.name), default=None)
+
+
+class Instance:
+    """One running process (or one address) of a target."""
+
+    def __init__(self, target: Target, child: Child | None, rest: str | None, grpc: str | None) -> None:
+        self.target = target
+        self.child = child
+        self.load_s: float | None = None
+        self.first_request_s: float | None = None
+        self._rest = rest
+        self._grpc = grpc
+
+    def wait(self) -> None:
+        """Until the model is loaded; the seconds it took from the start are load_s."""
+        if self.child is not None:
+            self.load_s = self.child.wait_until(self._available, READY_S, "while loading the model")
+        elif self._rest is not None and not self._available():
+            raise UserError(f"{self._rest} has no model '{self.target.model}' that is AVAILABLE: "
+                            f"name it with --model, or start the server")
+
+    def lane(self, protocol: str, signature_name: str = "") -> Lane:
+        """A new connection. UserError when this target has no address for the protocol."""
+        address = self._rest if protocol == "rest" else self._grpc
+        if address is None:
+            raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
+        return ClientLane(connect(protocol, address, self.target.model), signature_name)
+
+    def await_death(self, doing: str) -> None:
+        """Raises UserError if the server is gone, or goes within a second: its connections break before it ends."""
+        if self.child is not None:
+            self.child.await_death(doing, 1.0)
+
+    def stop(self) -> None:
+        if self.child is not None:
+            self.child.stop()
+
+    def _available(self) -> bool:
+        assert self._rest is not None
+        client = RestClient(self._rest, self.target.model, connect_timeout_s=5, answer_timeout_s=5)
+        try:
+            states = client.status()
+        except (AnswerError, UnreachableError):
+            return False
+        finally:
+            client.close()
+        failed = next((each for each in states if each.code != "OK"), None)
+        if failed:
+            raise UserError(f"{self.target.name} version {failed.version} does not load: {failed.message}", 1)
+        return any(each.state == "AVAILABLE" for each in states)
+
+
+def start(target: Target) -> Instance:
+    """Starts a server for the target on free loopback ports; the caller waits for it and stops it."""
+    if target.backend == "address":
+        return Instance(target, None, target.rest, target.grpc)
+    assert target.base_path is not None
+    grpc_port, rest_port = free_ports(2)
+    env = dict(target.env)
+    if target.backend == "embedded":
+        argv = python_module("serving", "serve", f"--model_name={target.model}",
+                             f"--model_base_path={target.base_path}", f"--port={grpc_port}",
+                             f"--rest_api_port={rest_port}", *target.flags)
+    else:
+        argv = [str(ROOT / "tfserving.sh"), target.base_path.name, "--backend", target.backend, "--", *target.flags]
+        env |= {"MODELS": str(target.base_path.parents[1]), "MODEL": target.model, "PORT": str(grpc_port),
+                "REST_PORT": str(rest_port)}
+    child = Child(f"server of {target.name}", argv, env=env)
+    return Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
+
+
+def connect(protocol: str, address: str, model: str) -> Client:
+    """One of the project's clients, on a persistent connection."""
+    return RestClient(address, model) if protocol == "rest" else GrpcClient(address, model)
+
+
+def first_request(instance: Instance, lane: Lane, inputs: Arrays) -> Any:
+    """The cold first request of a process: prepared, sent, its time kept; returns the raw answer."""
+    request = lane.prepare(inputs)
+    began = perf_counter()
+    _, raw = lane.timed(request)
+    if instance.first_request_s is None:
+        instance.first_request_s = perf_counter() - began
+    return raw

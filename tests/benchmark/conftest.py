@@ -1,0 +1,31 @@
+"""Servers to measure that cost nothing to start: null servers, with work of a known length where asked."""
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from benchmark.child import Child, free_ports, python_module
+from benchmark.targets import Instance, Target
+
+
+@dataclass(frozen=True)
+class NullServer:
+    rest: str
+    grpc: str
+    child: Child
+
+
+@pytest.fixture
+def null_server() -> Iterator[Callable[..., NullServer]]:
+    """null_server(work_ms=...) starts one and returns it once it answers."""
+    with ExitStack() as stack:
+        def start(work_ms: float = 0.0) -> NullServer:
+            rest, grpc = free_ports(2)
+            argv = python_module("benchmark", "null-server", "--rest-port", str(rest), "--grpc-port", str(grpc),
+                                 "--work-ms", str(work_ms))
+            child = stack.enter_context(Child("null server", argv))
+            server = NullServer(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}", child)
+            Instance(Target("null", "null", "address"), child, server.rest, server.grpc).wait()
+            return server
+        yield start
