@@ -128,7 +128,7 @@ class Server:
         return RestServer(
             self._predictor, host, port, timeout_ms=flags.rest_api_timeout_in_ms,
             cors=flags.rest_api_enable_cors_support, max_body_bytes=flags.rest_api_max_body_bytes,
-            threads=flags.rest_api_num_threads,
+            threads=flags.rest_api_num_threads, observe=self._observe,
             tls=_rest_context(flags.rest_api_ssl_config_file),
             monitoring=(self._metrics_path, self._metrics.text) if self._metrics_path else None,
             ready=self._store.ready)
