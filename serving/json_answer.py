@@ -1,0 +1,197 @@
+"""Answers -> JSON, byte for byte as TensorFlow Serving writes them.
+
+Predictions and results have RapidJSON's pretty form (four spaces; the row form keeps an example on one line, and
+so its first bracket on the line of the key); status and metadata have protobuf's JSON form (one space).
+Floating-point numbers have six significant digits if these give the same value back, else nine (float) or
+seventeen (double).
+"""
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format
+
+from serving.errors import ServingError, invalid
+from serving.json_text import string
+from serving.json_values import data_type_name
+from serving.servable import Array, VersionStatus
+from serving.tensor_proto import data_type
+
+_DIGITS = {np.dtype(np.float32): 9, np.dtype(np.float64): 17}
+_POWERS = np.array([float(f"1e{power}") for power in range(309)] + [np.inf] * 92)
+_HTML = {ord("<"): "\\u003c", ord(">"): "\\u003e", 0x7F: "\\u007f"}
+_LINE = "\n    "
+
+
+def predictions(outputs: Mapping[str, Array], row: bool) -> bytes:
+    """The body of a predict answer. Raises INVALID_ARGUMENT where an output has no such form."""
+    text = _row_form(outputs) if row else _column_form(outputs)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def classifications(result: Any) -> bytes:
+    """The body of a classify answer, from a ClassificationResult."""
+    if not result.classifications:
+        raise invalid("Cannot convert empty ClassificationResults to JSON")
+    rows = [
+        "[" + ", ".join(f"[{_text(c.label)}, {score}]"
+                        for c, score in zip(row.classes, _scores(row.classes), strict=True)) + "]"
+        for row in result.classifications]
+    return f'{{{_LINE}"results": [{", ".join(rows)}{_LINE}]\n}}'.encode()
+
+
+def regressions(result: Any) -> bytes:
+    """The body of a regress answer, from a RegressionResult."""
+    if not result.regressions:
+        raise invalid("Cannot convert empty RegressionResults to JSON")
+    values = decimals(np.array([r.value for r in result.regressions], np.float32))
+    return f'{{{_LINE}"results": [{", ".join(values)}]\n}}'.encode()
+
+
+def error(message: str) -> bytes:
+    """The body of an error. What is not UTF-8 in a message becomes U+FFFD: the body stays JSON."""
+    text = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return f'{{{_LINE}"error": {string(text)}\n}}'.encode()
+
+
+def status(versions: Sequence[VersionStatus]) -> bytes:
+    """The body of a model status answer."""
+    return _proto_json({"model_version_status": [
+        {"version": str(v.version), "state": v.state,
+         "status": {"error_code": v.code.name, "error_message": v.message}} for v in versions]})
+
+
+def metadata(name: str, version: int, signatures: Any) -> bytes:
+    """The body of a metadata answer, from a SignatureDefMap."""
+    model = _proto_json({"name": name, "version": str(version), "signature_name": ""})
+    defs = _proto_json(json_format.MessageToDict(
+        signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
+    return b'{\n"model_spec":%s,\n"metadata": {"signature_def": %s}\n}\n' % (model, defs)
+
+
+def _proto_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False).translate(_HTML) + "\n").encode()
+
+
+def _row_form(outputs: Mapping[str, Array]) -> str:
+    size = -1
+    for alias, array in outputs.items():
+        if array.ndim == 0:
+            raise invalid(f"Tensor name: {alias} has no shape information ")
+        if size not in (-1, len(array)):
+            raise invalid(f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {size}")
+        size = len(array)
+    columns = {alias: _elements(alias, array, 3 + (len(outputs) > 1)) for alias, array in outputs.items()}
+    rows = {alias: _nested(texts, outputs[alias].shape, lambda _, items: f"[{', '.join(items)}]", 1)
+            for alias, texts in columns.items()}
+    if len(rows) == 1:
+        text = ", ".join(next(iter(rows.values())))
+    else:
+        keys = [string(alias) for alias in rows]
+        text = ",".join(
+            f"{_LINE}    {{" + ",".join(f"{_LINE}        {key}: {value}" for key, value in
+                                        zip(keys, values, strict=True)) + f"{_LINE}    }}"
+            for values in zip(*rows.values(), strict=True))
+    end = _LINE if size else ""
+    return f'{{{_LINE}"predictions": [{text}{end}]\n}}'
+
+
+def _column_form(outputs: Mapping[str, Array]) -> str:
+    named = len(outputs) > 1
+    values = {}
+    for alias, array in outputs.items():
+        base = 1 + named
+
+        def lines(level: int, items: Sequence[str], base: int = base) -> str:
+            indent = "\n" + "    " * (base + level)
+            return f"[{','.join(f'{indent}    {item}' for item in items)}{indent if items else ''}]"
+
+        (values[alias],) = _nested(_elements(alias, array, base + array.ndim + 1), array.shape, lines, 0)
+    if not named:
+        return f'{{{_LINE}"outputs": {next(iter(values.values()))}\n}}'
+    text = ",".join(f"{_LINE}    {string(alias)}: {value}" for alias, value in values.items())
+    return f'{{{_LINE}"outputs": {{{text}{_LINE}}}\n}}'
+
+
+def _nested(texts: Sequence[str], shape: Sequence[int], enclose: Callable[[int, Sequence[str]], str],
+            outer: int) -> Sequence[str]:
+    """The elements put into lists, from the innermost dimension out to `outer`."""
+    for level in range(len(shape) - 1, outer - 1, -1):
+        size, count = shape[level], math.prod(shape[:level])
+        texts = [enclose(level, texts[n * size:(n + 1) * size]) for n in range(count)]
+    return texts
+
+
+def _elements(alias: str, array: Array, depth: int) -> Sequence[str]:
+    """The text of each element, in order; `depth` is how far a {"b64": ...} is indented."""
+    kind = array.dtype
+    if kind in _DIGITS:
+        return decimals(array.ravel())
+    if kind == np.uint16 or kind.kind not in "iubO":
+        if not array.size:
+            return []
+        raise invalid(f"Failed to write JSON value for tensor type: {data_type_name(data_type(kind))}")
+    values = array.ravel().tolist()
+    if kind == np.bool_:
+        return ["true" if value else "false" for value in values]
+    if kind.kind != "O":
+        return list(map(str, values))
+    if alias.endswith("_bytes"):
+        indent = "\n" + "    " * depth
+        return [f'{{{indent}"b64": "{base64.b64encode(value).decode()}"{indent[:-4]}}}' for value in values]
+    try:
+        return [string(value.decode()) for value in values]
+    except UnicodeDecodeError:
+        raise _not_text(alias) from None
+
+
+def _not_text(alias: str) -> ServingError:
+    return invalid(f"Output {alias} holds bytes that are not UTF-8 text, which JSON cannot carry; an output whose "
+                   "name ends in _bytes is sent as base64")
+
+
+def _text(label: str | bytes) -> str:
+    if isinstance(label, bytes):
+        label = label.decode("utf-8", "replace")
+    return string(label)
+
+
+def _scores(classes: Sequence[Any]) -> Sequence[str]:
+    return decimals(np.array([c.score for c in classes], np.float32))
+
+
+def decimals(values: Array) -> list[str]:
+    """Floating-point numbers (rank 1) as the genuine server prints them: 0.1, 1.0, 1e+20, NaN, -Infinity."""
+    if not values.size:
+        return []
+    flushed = np.where(np.abs(values) < np.finfo(values.dtype).tiny, np.copysign(values.dtype.type(0), values), values)
+    long = f"%.{_DIGITS[values.dtype]}g"
+    with np.errstate(all="ignore"):
+        magnitudes = np.abs(flushed.astype(np.float64))
+        short = _has_six_digits(flushed, magnitudes)
+        whole = (flushed == np.rint(flushed)) & (magnitudes < np.where(short, 1e6, 10.0 ** _DIGITS[values.dtype]))
+    formats = np.where(whole, "%.1f", np.where(short, "%.6g", long)).tolist()
+    texts = (" ".join(formats) % tuple(flushed.tolist())).split(" ")
+    if not np.isfinite(magnitudes).all():
+        special = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN", "-nan": "NaN"}
+        texts = [special.get(text, text) for text in texts]
+    return texts
+
+
+def _has_six_digits(values: Array, magnitudes: Array) -> Array:
+    """Which values the six-digit text gives back."""
+    exponents = np.floor(np.log10(np.where((magnitudes > 0) & np.isfinite(magnitudes), magnitudes, 1.0)))
+    places = 5 - exponents.astype(np.int64)
+    # The logarithm may be off by one next to a power of ten; five digits more or less decide nothing there.
+    powers = _POWERS[np.abs(places)]
+    rounded = np.where(places >= 0, np.rint(magnitudes * powers) / powers, np.rint(magnitudes / powers) * powers)
+    short = rounded.astype(values.dtype) == np.abs(values)
+    if values.dtype == np.float64:
+        # Scaling by a power of ten is not exact in the same precision: those that come close are tried out.
+        close = np.flatnonzero((np.abs(rounded - magnitudes) <= 4 * np.spacing(magnitudes)) | (magnitudes < 1e-300))
+        short = np.zeros(len(values), np.bool_)
+        short[close] = [float(f"{v:.6g}") == v for v in values[close].tolist()]
+    return short

@@ -1,0 +1,252 @@
+"""TensorFlow Serving's REST API: routes, and errors as HTTP status + {"error": ...}.
+
+    POST /v1/models/NAME[/versions/N|/labels/LABEL]:predict|classify|regress
+    GET  /v1/models/NAME[/versions/N|/labels/LABEL][/metadata]
+
+Handlers run in worker threads and translate only: JSON to values, the predictor's answer to JSON. One wrapper
+turns what they raise into an answer; one table gives the status of each code.
+"""
+import asyncio
+import logging
+import re
+import socket
+import ssl
+import threading
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from time import perf_counter
+from urllib.parse import unquote_to_bytes
+
+from serving import json_answer
+from serving.errors import Code, ServingError, invalid
+from serving.http1 import Connection, Request, Response, Service, page
+from serving.json_examples import parse_examples
+from serving.json_tensor import parse_predict
+from serving.metrics import Call, Observer
+from serving.predictor import Predictor
+from serving.servable import DEFAULT_SIGNATURE, ModelSpec, Servable, Signature
+
+log = logging.getLogger("serving")
+
+HTTP_STATUS = {
+    Code.OK: 200, Code.CANCELLED: 499, Code.UNKNOWN: 500, Code.INVALID_ARGUMENT: 400, Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404, Code.ALREADY_EXISTS: 409, Code.PERMISSION_DENIED: 403, Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400, Code.ABORTED: 409, Code.OUT_OF_RANGE: 400, Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500, Code.UNAVAILABLE: 503, Code.DATA_LOSS: 500, Code.UNAUTHENTICATED: 401,
+}
+
+_API = re.compile(r"/v1/.*", re.I)
+_VERSION = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+_INFER = re.compile(rf"(?i:/v1/models/(?P<name>[^/:]+){_VERSION}):(?P<verb>classify|regress|predict)")
+_MODEL = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<part>metadata))?", re.I)
+_MAX_VERSION = 2**63 - 1
+_JSON = "application/json"
+_BACKLOG = 1024
+_CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", "POST, GET"),
+         ("Access-Control-Allow-Headers", "Content-Type"))
+
+
+class RestApi:
+    """Answers requests; knows neither sockets nor threads."""
+
+    def __init__(self, predictor: Predictor, *, timeout_ms: int, cors: bool, max_body_bytes: int,
+                 observe: Observer, monitoring: tuple[str, Callable[[], str]] | None,
+                 ready: Callable[[], bool] | None) -> None:
+        self._predictor = predictor
+        self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
+        self._headers = _CORS if cors else ()
+        self._max_body_bytes = max_body_bytes
+        self._observe = observe
+        self._monitoring = monitoring
+        self._ready = ready
+
+    def handle(self, request: Request) -> Response:
+        """The answer to any request. Every error ends here, once."""
+        call = Call("REST", "", perf_counter())
+        try:
+            code, response = Code.OK, self._route(request, call)
+        except ServingError as error:
+            code, response = error.code, self._json(json_answer.error(error.message), HTTP_STATUS[error.code])
+        except Exception as error:
+            log.exception("%s %s failed", request.method, request.target)
+            code = Code.INTERNAL
+            response = self._json(json_answer.error(f"{type(error).__name__}: {error}"), HTTP_STATUS[code])
+        if call.api:
+            self._observe(call, code)
+        return response
+
+    def _route(self, request: Request, call: Call) -> Response:
+        own = self._own_endpoint(request)
+        if own:
+            return own
+        if not _API.fullmatch(request.target):
+            return page(404)
+        if request.method == "OPTIONS":
+            origin = request.headers.get("origin", "null")
+            return Response(400 if origin in ("", "null") else 200, headers=self._headers)
+        if request.method == "POST" and (found := _INFER.fullmatch(request.target)):
+            call.api = found["verb"]
+        elif request.method == "GET" and (found := _MODEL.fullmatch(request.target)):
+            call.api = "metadata" if found["part"] == "metadata" else "status"
+        else:
+            raise invalid(f"Malformed request: {request.method} {request.target}")
+        spec = _model_spec(found)
+        if spec is None:
+            return self._json(b"", 400)  # a version of more than 64 bits: the original answers without a message
+        call.model = spec.name
+        return self._answer(spec, request, call)
+
+    def _own_endpoint(self, request: Request) -> Response | None:
+        """What is not part of the /v1 API: metrics, liveness, readiness."""
+        path = request.target.partition("?")[0].partition("#")[0]
+        if self._monitoring and path == self._monitoring[0]:
+            if path != request.target:
+                text = f"Unexpected path: {request.target}. Should be {path}"
+                return Response(400, text.encode(), "text/plain")
+            return Response(200, self._monitoring[1]().encode(), "text/plain")
+        if self._ready and path == "/health/live":
+            return Response(200, b"live\n", "text/plain")
+        if self._ready and path == "/health/ready":
+            ready = self._ready()
+            return Response(200 if ready else 503, b"ready\n" if ready else b"not ready\n", "text/plain")
+        return None
+
+    def _json(self, body: bytes, status: int = 200) -> Response:
+        return Response(status, body, _JSON, self._headers)
+
+    def _answer(self, spec: ModelSpec, request: Request, call: Call) -> Response:
+        if call.api == "status":
+            if not spec.name:
+                raise invalid("Missing model name in request.")
+            return self._json(json_answer.status(self._predictor.status(spec)))
+        if call.api == "metadata":
+            with self._predictor.pin(spec) as servable:
+                call.version = servable.version
+                return self._json(json_answer.metadata(servable.name, servable.version, servable.metadata))
+        body = _body(request, self._max_body_bytes)
+        if call.api == "predict":
+            return self._predict(spec, body, call)
+        call.signature, examples = parse_examples(body)
+        with self._predictor.pin(spec) as servable:
+            call.version = servable.version
+            if call.api == "classify":
+                result = self._predictor.classify(servable, call.signature, examples, self._timeout_s)
+                return self._json(json_answer.classifications(result))
+            result = self._predictor.regress(servable, call.signature, examples, self._timeout_s)
+            return self._json(json_answer.regressions(result))
+
+    def _predict(self, spec: ModelSpec, body: bytes, call: Call) -> Response:
+        pinned: list[Servable] = []
+        with ExitStack() as pins:
+
+            def find_signature(name: str) -> Signature:
+                # Looked up when the body has been read, as in the original: what is no JSON is told so first.
+                if not pinned:
+                    pinned.append(pins.enter_context(self._predictor.pin(spec)))
+                    call.version = pinned[0].version
+                call.signature = name
+                signature = pinned[0].signatures.get(name or DEFAULT_SIGNATURE)
+                if signature is None:
+                    raise invalid(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
+                return signature
+
+            query = parse_predict(body, find_signature)
+            outputs = self._predictor.predict(pinned[0], query.signature_name, query.inputs,
+                                              timeout_s=self._timeout_s)
+            return self._json(json_answer.predictions(outputs, query.row))
+
+
+class RestServer:
+    """The REST API on a port, in a thread of its own.
+
+    `start` binds in the caller's thread (OSError for a taken port); `port` is then the port bound. `stop` takes no
+    more connections, lets running requests end within `drain_s` seconds and closes.
+    """
+
+    def __init__(self, predictor: Predictor, host: str, port: int, *, threads: int = 16, timeout_ms: int = 30_000,
+                 cors: bool = False, max_body_bytes: int = 1 << 30, tls: ssl.SSLContext | None = None,
+                 observe: Observer = lambda call, code: None,
+                 monitoring: tuple[str, Callable[[], str]] | None = None,
+                 ready: Callable[[], bool] | None = None) -> None:
+        self.host, self.port = host, port
+        self._api = RestApi(predictor, timeout_ms=timeout_ms, cors=cors, max_body_bytes=max_body_bytes,
+                            observe=observe, monitoring=monitoring, ready=ready)
+        self._tls = tls
+        self._loop = new_event_loop()
+        self._executor = ThreadPoolExecutor(threads, "rest")
+        self._service = Service(self._api.handle, self._executor, self._loop, max_body_bytes)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
+        self._server: asyncio.Server | None = None
+
+    def start(self) -> None:
+        """Binds, and answers from now on."""
+        listener = socket.create_server((self.host, self.port), backlog=_BACKLOG,
+                                        family=socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        self.port = listener.getsockname()[1]
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
+
+    async def _listen(self, listener: socket.socket) -> None:
+        self._server = await self._loop.create_server(
+            lambda: Connection(self._service), sock=listener, backlog=_BACKLOG, ssl=self._tls)
+
+    def stop(self, drain_s: float = 10.0) -> None:
+        """Ends in order: every request that has come in whole is answered."""
+        asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._loop.close()
+
+    async def _drain(self, drain_s: float) -> None:
+        assert self._server
+        self._server.close()
+        self._service.draining = True
+        for connection in tuple(self._service.connections):
+            connection.drain()
+        deadline = self._loop.time() + drain_s
+        while self._service.connections and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in tuple(self._service.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's event loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _model_spec(found: re.Match[str]) -> ModelSpec | None:
+    """The model of a path; None where its version is too big."""
+    version = None
+    if found["version"] is not None:
+        digits = found["version"].lstrip("0")
+        if len(digits) > len(str(_MAX_VERSION)) or int(digits or "0") > _MAX_VERSION:
+            return None
+        version = int(digits or "0")
+    label = None if found["label"] is None else _decoded(found["label"])
+    return ModelSpec(_decoded(found["name"] or ""), version, label)
+
+
+def _decoded(text: str) -> str:
+    return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
+
+
+def _body(request: Request, limit: int) -> bytes:
+    """The body, unpacked where it says it is gzip. What cannot be unpacked counts as empty, as in the original."""
+    if not request.body or "gzip" not in request.headers.get("content-encoding", ""):
+        return request.body
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        body = unpacker.decompress(request.body, limit + 1)
+    except zlib.error:
+        return b""
+    return body if unpacker.eof and not unpacker.unused_data and len(body) <= limit else b""
