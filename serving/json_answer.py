@@ -67,9 +67,18 @@ def status(versions: Sequence[VersionStatus]) -> bytes:
 def metadata(name: str, version: int, signatures: Any) -> bytes:
     """The body of a metadata answer, from a SignatureDefMap."""
     model = _proto_json({"name": name, "version": str(version), "signature_name": ""})
-    defs = _proto_json(json_format.MessageToDict(
-        signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True))
+    defs = _proto_json(_whole_numbers(json_format.MessageToDict(
+        signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)))
     return b'{\n"model_spec":%s,\n"metadata": {"signature_def": %s}\n}\n' % (model, defs)
+
+
+def _whole_numbers(value: Any) -> Any:
+    """C++ prints a float that is whole without a point, Python with one."""
+    if isinstance(value, dict):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
 
 
 def _proto_json(value: Any) -> bytes:

@@ -60,6 +60,8 @@ def _add(feature: Any, name: str, value: Value) -> None:
         value = decode_base64(value["b64"])
     elif isinstance(value, str):
         value = value.encode("utf-8", "surrogateescape")
+    elif isinstance(value, bool):
+        value = int(value)
     getattr(feature, kind).value.append(value)
 
 

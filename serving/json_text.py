@@ -2,6 +2,7 @@
 import math
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 from serving.rapid_json import Value, members
@@ -66,24 +67,78 @@ def _scalar(value: Value) -> str:
 
 
 def _double(value: float) -> str:
-    """The shortest digits that give the value back, laid out as RapidJSON does: 1.0, 0.001, 1e30."""
+    """Digits that give the value back, laid out as RapidJSON does: 1.0, 0.001, 1e30."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     sign = "-" if math.copysign(1, value) < 0 else ""
-    mantissa, _, exponent = f"{abs(value)!r}".partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    point = len(digits) - len(fraction) + int(exponent or 0)  # the value is 0.DIGITS * 10**point
-    digits = digits.rstrip("0")
-    if not digits:
+    if value == 0:
         return sign + "0.0"
-    if len(digits) <= point <= 21:
+    digits, power = _grisu2(abs(value))
+    point = len(digits) + power  # the value is 0.DIGITS * 10**point
+    if power >= 0 and point <= 21:
         return f"{sign}{digits.ljust(point, '0')}.0"
     if 0 < point <= 21:
         return f"{sign}{digits[:point]}.{digits[point:]}"
     if -6 < point <= 0:
         return f"{sign}0.{'0' * -point}{digits}"
     return f"{sign}{digits[0]}{'.' if digits[1:] else ''}{digits[1:]}e{point - 1}"
+
+
+def _grisu2(value: float) -> tuple[str, int]:
+    """Digits and power of ten of a positive double by Grisu2 (Loitsch 2010), which RapidJSON uses.
+
+    Not repr(): Grisu2 works in 64 bits, so its digits always give the value back but are not always the nearest.
+    """
+    fraction, exponent = math.frexp(value)
+    whole, exponent = int(fraction * 2**53), exponent - 53
+    # The boundaries to the neighbours and the value itself, scaled to 64 bits.
+    shift = 64 - (2 * whole + 1).bit_length()
+    high, exponent = (2 * whole + 1) << shift, exponent - 1 - shift
+    low = (4 * whole - 1) << (shift - 1) if whole == 2**52 else (2 * whole - 1) << shift
+    power = -348 + 8 * ((math.ceil((-61 - exponent) * 0.30102999566398114 + 347) >> 3) + 1)
+    scale, scale_exponent = _power_of_ten(power)
+    middle, high, low = (_upper_half(part * scale) for part in (whole << (shift + 1), high, low))
+    unit = -(exponent + scale_exponent + 64)
+    high, low = high - 1, low + 1
+    delta, distance = high - low, high - middle
+    digits = str(high >> unit)
+    for left in range(len(digits) - 1, -1, -1):
+        ten = 10**left << unit
+        rest = high % ten
+        if rest <= delta:
+            return _rounded(digits[:len(digits) - left], delta, rest, ten, distance), left - power
+    rest, left = high % (1 << unit), 0
+    while True:
+        rest, delta, left = rest * 10, delta * 10, left - 1
+        digits += str(rest >> unit)
+        rest %= 1 << unit
+        if rest < delta:
+            near = distance * 10**-left if left > -9 else 0
+            return _rounded(digits, delta, rest, 1 << unit, near), left - power
+
+
+def _rounded(digits: str, delta: int, rest: int, ten: int, distance: int) -> str:
+    """Lowers the last digit while that comes closer to the value."""
+    last = int(digits)
+    while rest < distance and delta - rest >= ten and (
+            rest + ten < distance or distance - rest > rest + ten - distance):
+        last -= 1
+        rest += ten
+    return str(last)
+
+
+def _upper_half(product: int) -> int:
+    return (product + (1 << 63)) >> 64
+
+
+def _power_of_ten(power: int) -> tuple[int, int]:
+    """10**power as 64 bits and a binary exponent, rounded."""
+    numerator, denominator = (10**power, 1) if power >= 0 else (1, 10**-power)
+    exponent = numerator.bit_length() - denominator.bit_length() - 64
+    scaled = Fraction(numerator, denominator) / Fraction(2) ** exponent
+    while scaled >= 2**64:
+        scaled, exponent = scaled / 2, exponent + 1
+    return round(scaled), exponent
 
 
 def string(text: str) -> str:

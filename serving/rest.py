@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
-from serving import json_answer
+from serving import json_answer, messages
 from serving.errors import Code, ServingError, invalid
 from serving.http1 import Connection, Request, Response, Service, page
 from serving.json_examples import parse_examples
@@ -129,6 +129,7 @@ class RestApi:
         if call.api == "predict":
             return self._predict(spec, body, call)
         call.signature, examples = parse_examples(body)
+        call.examples = messages.count_examples(examples)
         with self._predictor.pin(spec) as servable:
             call.version = servable.version
             if call.api == "classify":
