@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from commandline import quiet
 from serving import text_proto
 from serving.errors import Code, ServingError, invalid, not_found
@@ -54,10 +56,11 @@ class LoadedModel:
             fed = {self._output(feed): value for feed, value in zip(feeds, values, strict=True)}
             fetched = [self._output(fetch) for fetch in fetches]
             options = None if timeout_s is None else _run_options(timeout_s)
-            results: list[Array] = self._session._call_tf_sessionrun(options, fed, fetched, [], None)
-            return results
+            results = self._session._call_tf_sessionrun(options, fed, fetched, [], None)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
+        # A string of rank 0 comes as bytes.
+        return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
 
     def close(self) -> None:
         """Frees the session and its variables. No request may be running."""

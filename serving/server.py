@@ -40,6 +40,7 @@ class Server:
         self._access_log = AccessLog(_open_log(flags.access_log)) if flags.access_log else None
         self._stopping = threading.Event()
         # Imported here, since TensorFlow takes seconds: a wrong flag or file is told of at once.
+        from serving.batching import Batching
         from serving.grpc_service import GrpcServer
         from serving.loader import load, session_options
         from serving.model_store import ModelStore, Retries
@@ -48,17 +49,20 @@ class Server:
         options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
                                   flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
         tags = flags.saved_model_tags.split(",")
+        batching = Batching(flags.batching_parameters_file, flags.enable_per_model_batching_parameters) if (
+            flags.enable_batching) else None
 
         def load_version(name: str, number: int, path: Path) -> Any:
             began = perf_counter()
             try:
-                model = load(name, number, path, tags, options)
-                if flags.enable_model_warmup:
-                    try:
+                loaded = load(name, number, path, tags, options)
+                try:
+                    model = batching.wrap(loaded, path) if batching else loaded
+                    if flags.enable_model_warmup:
                         warm_up(self._predictor, model, path, flags.num_request_iterations_for_warmup)
-                    except ServingError:
-                        model.close()
-                        raise
+                except ServingError:
+                    loaded.close()
+                    raise
             except ServingError:
                 self._metrics.loaded(str(path), None)
                 raise
