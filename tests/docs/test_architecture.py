@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "loadtest": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
 }
-MAY_IMPORT_TENSORFLOW = ("export/", "serving/model_store.py", "serving/predictor.py", "benchmark/in_process/")
+MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "benchmark/in_process/")
 
 
 def imported(path: Path) -> set[str]:
