@@ -168,6 +168,8 @@ def _map_leaves(value: Any, function: Any) -> Any:
 def _specs(definition: Mapping[str, Any], side: str) -> dict[str, TensorSpec]:
     specs = {}
     for name, tensor in definition.get(side, {}).items():
+        if tensor["dtype"] == "DT_INVALID":  # the init op of TF2's SavedModels: an operation, not a tensor
+            continue
         shape = tensor["tensor_shape"]
         sizes = None if shape.get("unknown_rank") else tuple(int(dim["size"]) for dim in shape.get("dim", ()))
         specs[name] = TensorSpec(tensor_proto.numpy_dtype(types_pb2.DataType.Value(tensor["dtype"])), sizes)
