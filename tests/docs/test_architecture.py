@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "loadtest": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
 }
-MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "benchmark/in_process/")
+# protos.py names tensorflow's message modules and loads them without tensorflow itself (tests/serving/test_protos.py).
+MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "benchmark/in_process/")
 
 
 def imported(path: Path) -> set[str]:
