@@ -26,6 +26,15 @@ def evaluate(node: Node, inputs: Sequence[Any]) -> list[Any]:
         return list(execute.execute(name, len(outputs), tensors, tuple(attrs), context.context(), node.name))
 
 
+def as_tensor(constant: Node) -> Any:
+    """A Const's value as an eager tensor."""
+    from tensorflow.python.eager import context
+
+    from export.runtime import tf
+    with context.eager_mode(), tf.device("/CPU:0"):
+        return tf.constant(constant.value)
+
+
 def _eager(value: Any, kind: str) -> Any:
     """An AttrValue in the form that the eager runtime takes."""
     if kind == "tensor":

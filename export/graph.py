@@ -16,6 +16,7 @@ from export.tensors import Array, DType, dtype_of, shape_of, to_array, to_proto
 
 if TYPE_CHECKING:
     from tensorflow.core.framework.attr_value_pb2 import AttrValue
+    from tensorflow.core.framework.function_pb2 import FunctionDef
     from tensorflow.core.framework.graph_pb2 import GraphDef
 
 COLOCATION = "_class"
@@ -185,8 +186,8 @@ class Graph:
                 raise GraphError(f"the graph has two nodes named '{proto.name}': rename one")
             nodes[proto.name] = from_node_def(proto)
         graph = Graph(nodes, tuple(map(normal, inputs)), tuple(map(normal, outputs)),
-                      *(getattr(graph_def, part) if graph_def.HasField(part) else None for part in ("library",
-                      "versions")))
+                      graph_def.library if graph_def.HasField("library") else None,
+                      graph_def.versions if graph_def.HasField("versions") else None)
         for kind, refs in (("input", graph.inputs), ("output", graph.outputs)):
             for ref in refs:
                 if producer(ref) not in nodes:
@@ -199,16 +200,18 @@ class Graph:
         for item in self.nodes.values():
             into_node_def(item, graph_def.node.add())
         if self.library is not None:
-            from export.functions import definitions, to_function
-            functions = definitions(self.library)
-            for name, function in functions.items():
-                body = self.bodies.get(name)
-                graph_def.library.function.add().CopyFrom(
-                    function if body is None else to_function(body, function, functions))
+            graph_def.library.function.extend(self.functions().values())
             graph_def.library.gradient.extend(self.library.gradient)
         if self.versions is not None:
             graph_def.versions.CopyFrom(self.versions)
         return graph_def
+
+    def functions(self) -> dict[str, FunctionDef]:
+        """The functions of the library by name, as their bodies are now."""
+        from export.functions import definitions, to_function
+        before = definitions(self.library)
+        return {name: to_function(self.bodies[name], function, before) if name in self.bodies else function
+                for name, function in before.items()}
 
     @cached_property
     def fed(self) -> frozenset[str]:
@@ -219,6 +222,12 @@ class Graph:
     def kept(self) -> frozenset[str]:
         """Nodes that must survive with their name and their value."""
         return self.fed | frozenset(map(producer, self.outputs))
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int | None, ...] | None]:
+        """What is known of tensors' shapes, by tensor name; None or no entry: not even the rank."""
+        from export.shapes import static_shapes
+        return static_shapes(self)
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:

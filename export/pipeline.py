@@ -24,7 +24,7 @@ ARTICLE = """remove_nodes(op=Identity) merge_duplicate_nodes strip_unused_nodes
     fold_constants(ignore_errors=true) fold_batch_norms"""
 DEFAULT = """inline_partitionedcall strip_unused_nodes
     remove_nodes(op=Identity, op=StopGradient, op=PreventGradient, op=Snapshot)
-    fold_constants(ignore_errors=true)
+    fold_constants(ignore_errors=true) fold_batch_norms fold_old_batch_norms fold_affine_through
     fold_constants(ignore_errors=true) merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
 NAMED = {"article": ARTICLE, "default": DEFAULT}
 
@@ -190,9 +190,11 @@ def _with_bodies(graph: Graph) -> tuple[Graph, dict[str, str]]:
     """The graph with its functions read as graphs, and why some could not be."""
     from export.functions import definitions, to_graph
     functions = definitions(graph.library)
-    bodies: dict[str, Graph] = {}
+    bodies: dict[str, Graph] = dict(graph.bodies)
     reasons: dict[str, str] = {}
     for name, function in functions.items():
+        if name in bodies:
+            continue
         try:
             bodies[name] = replace(to_graph(function, functions), is_body=True)
         except GraphError as error:

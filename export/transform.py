@@ -16,7 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from commandline import UserError
 from export.graph import Graph, Node, nearest, producer, tensor
@@ -131,8 +131,9 @@ REGISTRY: dict[str, Transform] = {}
 def transform(name: str, *args: Arg, bodies: bool = True) -> Callable[[Any], Any]:
     """Registers a function (Graph, Arguments, Record) -> Graph, or a Rewrite class, under a name."""
     def register(target: Any) -> Any:
-        run = target().run if inspect.isclass(target) else target
-        pattern = str(target.pattern) if inspect.isclass(target) else ""
+        rewrite = cast(Rewrite, target()) if inspect.isclass(target) else None
+        run: Run = rewrite.run if rewrite else target
+        pattern = str(rewrite.pattern) if rewrite else ""
         REGISTRY[name] = Transform(name, run, inspect.getdoc(target) or "", pattern, (*args, IGNORE_ERRORS), bodies)
         return target
     return register
@@ -232,8 +233,9 @@ class Rewrite:
                 continue
             try:
                 self.check(m, draft)
-                if name in graph.fed:
-                    raise Skip("it is fed from outside")
+                fed = next((item.name for item in m.members if item.name in graph.fed), None)
+                if fed is not None:
+                    raise Skip("it is fed from outside", fed)
                 new = list(self.rewrite(m, draft, args))
             except Skip as skip:
                 record.skip(skip.node or name, skip.reason)

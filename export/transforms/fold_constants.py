@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from export.evaluate import evaluate
+from export.evaluate import as_tensor, evaluate
 from export.graph import Graph, Node, node, port, producer, tensor
 from export.ops import IDENTITIES, is_pure, op_def
 from export.tensors import DType
@@ -140,7 +140,7 @@ class _Folding:
         if not isinstance(value, Node):
             return value
         if value.name not in self.tensors:
-            self.tensors[value.name] = evaluate(Node(value.name, "Const", (), value.attrs), [])[0]
+            self.tensors[value.name] = as_tensor(value)
         return self.tensors[value.name]
 
     def _check_size(self, item: Node, inputs: list[Any]) -> None:

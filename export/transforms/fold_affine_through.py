@@ -1,0 +1,20 @@
+from export.affine import AFFINE
+from export.folding import fold_affines
+from export.graph import Graph
+from export.transform import Arguments, Record, transform
+
+
+@transform("fold_affine_through")
+def fold_affine_through(graph: Graph, args: Arguments, record: Record) -> Graph:
+    """Any constant affine op -> into a contraction that relu, pooling, reshape or the like separate it from.
+
+    Moves scale and offset back or forth through MaxPool, AvgPool, Relu, LeakyRelu, Reshape, Squeeze, Transpose,
+    ConcatV2, Pad, MirrorPad, Mean and Max, into every contraction that reads the result, or into the one that made
+    it.
+
+    Safe when: as fold_batch_norms, and each op passes the map on exactly: relu and maximum only a scale that is not
+      negative, relu and zero padding no offset, a reshape only whole rows of channels. What cannot move whole is
+      split: the scale goes, and one addition stays.
+    Source: beyond the Graph Transform Tool.
+    """
+    return fold_affines(graph, record, AFFINE, through=True)

@@ -1,0 +1,17 @@
+from export.affine import NORMS
+from export.folding import fold_affines
+from export.graph import Graph
+from export.transform import Arguments, Record, transform
+
+
+@transform("fold_old_batch_norms")
+def fold_old_batch_norms(graph: Graph, args: Arguments, record: Record) -> Graph:
+    """FusedBatchNorm, V2, V3 or BatchNormWithGlobalNormalization beside a contraction -> other weights and one bias.
+
+    As fold_batch_norms, for the norms that are one op; arithmetic by constants next to the norm goes with it.
+
+    Safe when: as fold_batch_norms, and the norm is not in training mode, its four statistics are constant, and only
+      its first output is used.
+    Source: Graph Transform Tool, fold_old_batch_norms (which folded training mode, NCHW and shared weights wrongly).
+    """
+    return fold_affines(graph, record, NORMS, through=False)
