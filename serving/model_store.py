@@ -94,9 +94,11 @@ class ModelStore:
             for model in self._models.values():
                 self._want(model, ())
             self._advance()
-            self._changed.wait_for(lambda: all(v.state is State.END for m in self._models.values()
-                                               for v in m.versions.values()), timeout_s)
-        self._workers.shutdown(wait=False, cancel_futures=True)
+            ended = self._changed.wait_for(lambda: all(v.state is State.END for m in self._models.values()
+                                                       for v in m.versions.values()), timeout_s)
+        if ended:
+            # Else a request still runs, and will need a worker to unload what it used.
+            self._workers.shutdown(wait=False)
 
     # -- requests
 
@@ -222,7 +224,7 @@ class ModelStore:
             seen = _on_disk(config)
             with self._lock:
                 model = self._models[name]
-                if model.config is config and not model.removed:
+                if model.config is config and not model.removed and not self._stopping.is_set():
                     self._note_seen(model, seen)
         with self._lock:
             self._advance()

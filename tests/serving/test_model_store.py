@@ -1,0 +1,302 @@
+"""Versions come and go under requests, and one model's trouble stays its own."""
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_servable import FakeServable
+
+from serving.config import Model
+from serving.errors import Code, ServingError
+from serving.model_store import ModelStore, Retries
+from serving.servable import ModelSpec
+from serving.versions import All, Latest, Specific
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+class Loader:
+    """Loads fakes; what is in `broken` fails, `gate` holds every load back."""
+
+    def __init__(self) -> None:
+        self.broken: set[tuple[str, int]] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.loaded: list[FakeServable] = []
+        self.attempts: list[tuple[str, int]] = []
+
+    def __call__(self, name: str, number: int, path: Path) -> FakeServable:
+        assert path.is_dir()
+        self.attempts.append((name, number))
+        assert self.gate.wait(10)
+        if (name, number) in self.broken:
+            raise ServingError(Code.DATA_LOSS, "broken")
+        self.loaded.append(FakeServable(name, number))
+        return self.loaded[-1]
+
+    def one(self, name: str, number: int) -> FakeServable:
+        return next(s for s in reversed(self.loaded) if (s.name, s.version) == (name, number))
+
+
+class Stage:
+    """A store, its loader, and a directory of model versions."""
+
+    def __init__(self, root: Path, store: ModelStore, loader: Loader) -> None:
+        self.root, self.store, self.loader = root, store, loader
+
+    def add(self, name: str, *versions: int) -> Model:
+        for version in versions:
+            (self.root / name / str(version)).mkdir(parents=True)
+        return Model(name, str(self.root / name))
+
+    def states(self, name: str) -> dict[int, str]:
+        return {status.version: status.state for status in self.store.status(ModelSpec(name))}
+
+    def answering(self, name: str = "m", version: int | None = None) -> int:
+        with self.store.pin(ModelSpec(name, version)) as servable:
+            return servable.version
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    loader = Loader()
+    store = ModelStore(loader, poll_s=0.01, retries=Retries(0, 0.0))
+    store.start()
+    yield Stage(tmp_path, store, loader)
+    loader.gate.set()
+    store.stop(5)
+
+
+def test_the_newest_version_answers_and_a_newer_one_replaces_it(stage: Stage) -> None:
+    assert stage.store.configure([stage.add("m", 1, 2)]) == {}
+    assert stage.answering() == 2
+    stage.add("m", 3)
+    until(lambda: stage.answering() == 3)
+    until(lambda: stage.states("m") == {3: "AVAILABLE", 2: "END"})
+    assert stage.loader.one("m", 2).closed
+
+
+def test_the_old_version_answers_until_the_new_one_is_loaded(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    stage.loader.gate.clear()
+    stage.add("m", 2)
+    until(lambda: stage.states("m").get(2) == "LOADING")
+    assert stage.answering() == 1
+    stage.loader.gate.set()
+    until(lambda: stage.answering() == 2)
+
+
+def test_unloading_waits_for_running_requests(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    with stage.store.pin(ModelSpec("m")) as servable:
+        stage.add("m", 2)
+        until(lambda: stage.states("m") == {2: "AVAILABLE", 1: "UNLOADING"})
+        assert not stage.loader.one("m", 1).closed
+        assert servable.version == 1
+        with pytest.raises(ServingError, match=r"Specific\(m, 1\)"):
+            stage.answering(version=1)
+    until(lambda: stage.states("m") == {2: "AVAILABLE", 1: "END"})
+    assert stage.loader.one("m", 1).closed
+
+
+def test_a_broken_version_leaves_the_old_one_serving(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    stage.loader.broken.add(("m", 2))
+    stage.add("m", 2)
+    until(lambda: stage.states("m").get(2) == "END")
+    assert stage.answering() == 1
+    [failed] = stage.store.status(ModelSpec("m", 2))
+    assert (failed.code, failed.message) == (Code.DATA_LOSS, "broken")
+    assert not stage.store.ready()
+
+
+def test_a_broken_model_does_not_keep_others_from_being_loaded(stage: Stage) -> None:
+    stage.loader.broken.add(("bad", 1))
+    failures = stage.store.configure([stage.add("bad", 1), stage.add("m", 1), Model("none", str(stage.root / "none"))])
+    assert failures == {
+        "bad": "{{name: bad version: 1} due to error: DATA_LOSS: broken}",
+        "none": "{{name: none} due to error: NOT_FOUND: Could not find base path "
+                f"{stage.root}/none for servable none with error No such file or directory}}"}
+    assert stage.answering() == 1
+    stage.add("none", 4)
+    until(lambda: stage.states("m") and stage.answering("m") == 1)
+    until(lambda: "none" not in [n for n in stage.store.models() if not _answers(stage, n)])
+    assert stage.answering("none") == 4
+
+
+def _answers(stage: Stage, name: str) -> bool:
+    try:
+        stage.answering(name)
+    except ServingError:
+        return False
+    return True
+
+
+def test_a_failed_load_is_tried_again(tmp_path: Path) -> None:
+    loader = Loader()
+    loader.broken.add(("m", 1))
+    store = ModelStore(loader, retries=Retries(3, 0.02))
+    stage = Stage(tmp_path, store, loader)
+    assert list(store.configure([stage.add("m", 1)])) == ["m"]
+    assert stage.states("m") == {1: "LOADING"}
+    loader.broken.clear()
+    until(lambda: stage.states("m") == {1: "AVAILABLE"})
+    assert len(loader.attempts) >= 2
+    store.stop(5)
+
+
+def test_retries_end(tmp_path: Path) -> None:
+    loader = Loader()
+    loader.broken.add(("m", 1))
+    stage = Stage(tmp_path, ModelStore(loader, retries=Retries(2, 0.001)), loader)
+    stage.store.configure([stage.add("m", 1)])
+    until(lambda: stage.states("m") == {1: "END"})
+    assert len(loader.attempts) == 3
+    stage.store.stop(5)
+
+
+def test_an_unwanted_version_is_not_tried_again(tmp_path: Path) -> None:
+    loader = Loader()
+    loader.broken.add(("m", 1))
+    stage = Stage(tmp_path, ModelStore(loader, retries=Retries(5, 60.0)), loader)
+    stage.store.configure([stage.add("m", 1)])
+    stage.store.configure([])
+    assert stage.states("m") == {1: "END"}
+    stage.store.stop(1)
+
+
+def test_a_missing_directory_keeps_what_is_loaded(stage: Stage) -> None:
+    model = stage.add("m", 1)
+    stage.store.configure([model])
+    Path(model.base_path).rename(stage.root / "away")
+    until(lambda: not stage.store.ready())
+    assert stage.answering() == 1
+
+
+def test_removing_the_only_version_unloads_it(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    (stage.root / "m" / "1").rmdir()
+    until(lambda: stage.states("m") == {1: "END"})
+    with pytest.raises(ServingError, match=r"Latest\(m\)"):
+        stage.answering()
+
+
+def test_policies_change_by_configuration(stage: Stage) -> None:
+    path = stage.add("m", 1, 2, 3).base_path
+    stage.store.configure([Model("m", path, All())])
+    until(lambda: set(stage.states("m").values()) == {"AVAILABLE"} and len(stage.states("m")) == 3)
+    stage.store.configure([Model("m", path, Specific(frozenset({1})))])
+    until(lambda: stage.states("m") == {1: "AVAILABLE", 2: "END", 3: "END"})
+    stage.store.configure([Model("m", path, Latest(2))])
+    until(lambda: stage.states("m") == {1: "END", 2: "AVAILABLE", 3: "AVAILABLE"})
+
+
+def test_a_removed_model_can_come_back(stage: Stage) -> None:
+    model = stage.add("m", 1)
+    stage.store.configure([model])
+    stage.store.configure([])
+    until(lambda: stage.states("m") == {1: "END"})
+    assert stage.store.models() == []
+    assert stage.store.configure([model]) == {}
+    assert stage.answering() == 1
+
+
+def test_a_model_that_comes_back_forgets_its_failures(stage: Stage) -> None:
+    model = stage.add("m", 1)
+    stage.loader.broken.add(("m", 1))
+    assert "m" in stage.store.configure([model])
+    stage.store.configure([])
+    stage.loader.broken.clear()
+    assert stage.store.configure([model]) == {}
+    assert stage.answering() == 1
+
+
+def test_labels_are_checked_before_anything_is_changed(stage: Stage) -> None:
+    path = stage.add("m", 1, 2).base_path
+    stage.store.configure([Model("m", path, Specific(frozenset({1})))])
+    with pytest.raises(ServingError) as error:
+        stage.store.configure([Model("m", path, All(), {"canary": 2})])
+    assert error.value.code is Code.FAILED_PRECONDITION
+    assert "version 2 of model m, which is not currently available" in error.value.message
+    assert stage.states("m") == {1: "AVAILABLE"}
+    stage.store.configure([Model("m", path, All())])
+    until(lambda: stage.states("m").get(2) == "AVAILABLE")
+    stage.store.configure([Model("m", path, All(), {"canary": 2, "stable": 1})])
+    for label, version in (("canary", 2), ("stable", 1)):
+        with stage.store.pin(ModelSpec("m", label=label)) as servable:
+            assert servable.version == version
+    stage.store.configure([Model("m", path, All(), {"stable": 2})])
+    with (pytest.raises(ServingError, match="Unrecognized servable version label: canary"),
+          stage.store.pin(ModelSpec("m", label="canary"))):
+        pass
+
+
+@pytest.mark.parametrize("any_label", [False, True])
+def test_flags_let_labels_name_versions_that_are_not_loaded(tmp_path: Path, any_label: bool) -> None:
+    loader = Loader()
+    stage = Stage(tmp_path, ModelStore(loader, any_label_when_new=True, any_label=any_label), loader)
+    path = stage.add("m", 1).base_path
+    stage.store.configure([Model("m", path, labels={"next": 7})])
+    with pytest.raises(ServingError, match=r"Specific\(m, 7\)"), stage.store.pin(ModelSpec("m", label="next")):
+        pass
+    if any_label:
+        stage.store.configure([Model("m", path, labels={"next": 8})])
+    else:
+        with pytest.raises(ServingError, match="version 8"):
+            stage.store.configure([Model("m", path, labels={"next": 8})])
+    stage.store.stop(1)
+
+
+def test_what_is_unknown_is_told_in_the_originals_words(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    for spec, words in ((ModelSpec("x"), "Could not find any versions of model x"),
+                        (ModelSpec("m", 9), "Could not find version 9 of model m")):
+        with pytest.raises(ServingError, match=words):
+            stage.store.status(spec)
+
+
+def test_stopping_waits_for_requests_and_frees_everything(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1), stage.add("n", 1)])
+    pin = stage.store.pin(ModelSpec("m"))
+    pin.__enter__()
+    stop = threading.Thread(target=stage.store.stop, args=(10,))
+    stop.start()
+    until(lambda: stage.states("n") == {1: "END"})
+    assert stop.is_alive()
+    pin.__exit__(None, None, None)
+    stop.join(5)
+    assert not stop.is_alive()
+    assert all(servable.closed for servable in stage.loader.loaded)
+
+
+def test_no_request_fails_while_versions_are_swapped(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    failures: list[ServingError] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                with stage.store.pin(ModelSpec("m")) as servable:
+                    servable.run(["x"], [np.ones(1)], ["y"])
+            except ServingError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for version in range(2, 32):
+        stage.add("m", version)
+        until(lambda version=version: stage.answering() == version)  # type: ignore[misc]
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    until(lambda: sum(not servable.closed for servable in stage.loader.loaded) == 1)
