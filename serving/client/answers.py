@@ -126,10 +126,11 @@ def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None) 
     for expected, actual in pairs:
         total = combine((total, compare(expected, actual, budget)))
         for name, array in expected.items():
-            examples = array if np.ndim(array) else np.reshape(array, 1)
+            examples = np.atleast_1d(array)
             if len(examples) and name not in varying:
-                one = first.setdefault(name, examples[0])
-                if any(not _identical(one, example) for example in examples):
+                # Slices, not items: an item of strings is no array.
+                one = first.setdefault(name, examples[:1])
+                if one.shape[1:] != examples.shape[1:] or not _identical(np.broadcast_to(one, examples.shape), examples):
                     varying.add(name)
     constant = tuple(name for name in first if name not in varying)
     if not total.outputs:

@@ -129,6 +129,11 @@ def channel(address: str, tls: Tls | None = None, connect_timeout_s: float = CON
         address, _credentials(tls), options)
 
 
+def answered_version(raw: bytes) -> int:
+    """The model version that gave a raw answer to predict."""
+    return int(predict_pb2.PredictResponse.FromString(raw).model_spec.version.value)
+
+
 def code_name(number: int) -> str:
     """"NOT_FOUND" of 5."""
     return next((code.name for code in grpc.StatusCode if code.value[0] == number), str(number))
@@ -149,4 +154,4 @@ def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
     return {name: TensorSpec(tensor_proto.numpy_dtype(tensor.dtype),
                              None if tensor.tensor_shape.unknown_rank
                              else tuple(dim.size for dim in tensor.tensor_shape.dim))
-            for name, tensor in tensors.items()}
+            for name, tensor in tensors.items() if tensor.dtype}  # DT_INVALID: an operation (TF2's init op)

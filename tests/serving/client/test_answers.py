@@ -183,6 +183,16 @@ def test_inputs_that_differ_only_between_requests_are_proof() -> None:
     assert prove([(scalar, scalar) for scalar in scalars]).equal
 
 
+def test_strings_vary_or_not_like_numbers() -> None:
+    words = np.array([[b"a", b"b"], [b"a", b"c"]], object)
+    answer = {"words": words, "same": np.array([b"x", b"x"], object)}
+    assert prove([(answer, answer)]).constant == ("same",)
+    longer = {"words": np.array([[b"a"]], object)}
+    same = {"words": words[:1]}
+    assert prove([(same, same), (longer, longer)]).equal
+    assert not prove([(same, same), (same, same)]).equal
+
+
 def test_no_answers_prove_nothing() -> None:
     assert prove([]).reasons == ("nothing was compared",)
 
