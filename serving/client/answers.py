@@ -130,7 +130,8 @@ def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None) 
             if len(examples) and name not in varying:
                 # Slices, not items: an item of strings is no array.
                 one = first.setdefault(name, examples[:1])
-                if one.shape[1:] != examples.shape[1:] or not _identical(np.broadcast_to(one, examples.shape), examples):
+                same_shape = one.shape[1:] == examples.shape[1:]
+                if not same_shape or not _identical(np.broadcast_to(one, examples.shape), examples):
                     varying.add(name)
     constant = tuple(name for name in first if name not in varying)
     if not total.outputs:
