@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,10 +40,8 @@ class Wire:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # what it has answered can still be read
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # what it has answered can still be read
 
     def read_head(self) -> Answer:
         head = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
