@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import half_model
 import pytest
 import requests
-import tensorflow as tf
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "tfserving-embedded:test"
@@ -28,15 +28,8 @@ def image() -> None:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
-    for variant, offset in (("original", 2.0), ("optimized", 3.0)):
-        module = tf.Module()
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-        def serve(x, offset=offset):
-            return {"y": 0.5 * x + offset}
-
-        module.serve = serve
-        tf.saved_model.save(module, str(root / "half" / variant / "1"), signatures=serve)
+    half_model.save(root / "half" / "original" / "1", offset=2.0)
+    half_model.save(root / "half" / "optimized" / "1", offset=3.0)
     return root
 
 
