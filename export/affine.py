@@ -140,6 +140,8 @@ def _per_channel(value: Node, shape: Shape, source: str) -> tuple[Array, int, in
 
 def _norm(item: Node, nodes: Mapping[str, Node]) -> tuple[str, Affine]:
     data = item.data
+    if item.op.startswith("Fused") and attribute(item, "is_training"):
+        raise Skip("it is in training mode: it normalises by the batch's own statistics")
     constants = [nodes[producer(ref)] for ref in data[1:]]
     if any(node.op != "Const" or port(ref) for node, ref in zip(constants, data[1:], strict=True)):
         raise Skip("its scale, offset, mean or variance is not constant")
@@ -154,8 +156,6 @@ def _norm(item: Node, nodes: Mapping[str, Node]) -> tuple[str, Affine]:
             gamma = np.ones_like(gamma)
         epsilon, rank = item.get("variance_epsilon"), 4
     else:
-        if attribute(item, "is_training"):
-            raise Skip("it is in training mode: it normalises by the batch's own statistics")
         gamma, beta, mean, variance = values
         epsilon = attribute(item, "epsilon")
         rank = 5 if len(str(attribute(item, "data_format"))) == 5 else 4

@@ -310,6 +310,8 @@ class Graph:
             for ref in item.inputs:
                 if producer(ref) not in self.nodes:
                     raise GraphError(f"{step}: node '{item.name}' reads '{ref}', which is not in the graph")
+                if ":" in ref:
+                    self._check_port(step, ref)
                 if ref[0] == "^":
                     control_seen = True
                 elif control_seen:
@@ -317,8 +319,17 @@ class Graph:
         for ref in (*self.inputs, *self.outputs):
             if producer(ref) not in self.nodes:
                 raise GraphError(f"{step}: '{ref}' must survive but is gone")
+            if ":" in ref:
+                self._check_port(step, ref)
         self.order()
         return self
+
+    def _check_port(self, step: str, ref: str) -> None:
+        from export.ops import output_dtypes
+        item = self.nodes[producer(ref)]
+        dtypes = output_dtypes(item, self.library)
+        if dtypes is not None and port(ref) >= len(dtypes):
+            raise GraphError(f"{step}: '{ref}' is not an output of its node, which is now {item.op}")
 
 
 def colocated(item: Node, where: Any) -> Node:
