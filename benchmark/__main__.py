@@ -3,6 +3,8 @@ from commandline import Commands, run
 
 COMMANDS = Commands("benchmark", __doc__, {
     "compare": ("benchmark.compare", "Measure variants side by side and say which is faster, or that one cannot tell."),
+    "run": ("benchmark.run", "Run one scenario (MLPerf's, an open or a closed loop, your own) against variants."),
+    "scenarios": ("benchmark.scenarios", "List the scenarios there are."),
     "report": ("benchmark.report", "Show stored results, or several side by side, as tables, HTML, Markdown or JSON."),
     "null-server": ("benchmark.null_server", "A server that does nothing: what can the load generator do?"),
 })

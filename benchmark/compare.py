@@ -11,10 +11,10 @@ from benchmark.child import unwind_on_sigterm
 from benchmark.comparison import RULES, Rules
 from benchmark.environment import environment, steal_s
 from benchmark.interleaved import Plan, measure
-from benchmark.options import comma_list, model_options, positive_list
+from benchmark.options import address_options, comma_list, model_options, output_options, positive_list
 from benchmark.report import html
 from benchmark.tables import comparison_table, verdict_lines
-from commandline import UserError, json_option, write_json, write_text
+from commandline import UserError, write_json, write_text
 
 
 @click.command(epilog="""\b
@@ -40,15 +40,13 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
               help="rest, grpc or rest,grpc (default: what all targets speak).")
 @click.option("--warmup", type=click.IntRange(0), default=10, show_default=True,
               help="Requests to each process before measuring.")
-@click.option("--url", "urls", multiple=True, metavar="URL",
-              help="A server already running, as http://host:port; repeatable.")
-@click.option("--grpc", "grpcs", multiple=True, metavar="HOST:PORT",
-              help="The gRPC address of a server already running; the n-th is of the server of the n-th --url.")
-@click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
-@json_option
+@click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
+              help="Servers per variant; with 1 the noise floor cannot see what differs from process to process.")
+@address_options
+@output_options
 def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
             server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int, protocols: tuple[str, ...] | None,
-            warmup: int, urls: tuple[str, ...], grpcs: tuple[str, ...], html_path: str | None,
+            warmup: int, processes: int, urls: tuple[str, ...], grpcs: tuple[str, ...], html_path: str | None,
             json_path: str | None) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
     unwind_on_sigterm()
@@ -58,7 +56,7 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
         raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
     if protocols is None:
         protocols = tuple(name for name in targets.PROTOCOLS if all(name in target.protocols for target in chosen))
-    plan = Plan(tuple(chosen), protocols, batches, repeat, warmup, signature, samples, seed)
+    plan = Plan(tuple(chosen), protocols, batches, repeat, warmup, signature, samples, seed, processes)
     result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
     console = Console(stderr=json_path == "-", highlight=False)
     console.print(comparison_table(result))
@@ -77,8 +75,9 @@ def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict
     """Measures the plan with a progress bar, and keeps every finished round beside json_path until the end."""
     names = [target.name for target in plan.targets]
     versions = {target.name: path for target in plan.targets if (path := target.version_directory)}
-    about: dict[str, Any] = {"model": plan.targets[0].model, "signature": plan.signature or "serving_default",
-             "repeat": plan.repeat, "warmup": plan.warmup, "environment": environment(versions, plan.seed)}
+    about: dict[str, Any] = {
+        "model": plan.targets[0].model, "signature": plan.signature or "serving_default", "repeat": plan.repeat,
+        "warmup": plan.warmup, "processes": plan.processes, "environment": environment(versions, plan.seed)}
     head = {"kind": "compare", "targets": names, "about": about, "rules": asdict(rules), "seed": plan.seed}
     journal = results.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), head)
     stolen, complete = steal_s(), False

@@ -116,7 +116,7 @@ def compare(blocks: Iterable[Block], baseline: str, candidate: str, metric: str,
     ratio = bootstrap_ratio(a, b, metric, seed)
     controls = {name: aa_control(own, metric, seed) for name, own in ((baseline, of_a), (candidate, of_b))}
     floor = noise_floor(*(control for control in controls.values() if control is not None))
-    reasons = _reasons(chosen, a, b, controls, metric, rules)
+    reasons = _reasons(chosen, a, b, ratio, controls, metric, rules)
     aa = controls[baseline] or Ratio(1.0, 0.0, float("inf"), float("inf"))
     value_a, value_b, unit = _value(of_a, metric), _value(of_b, metric), "ms"
     if metric == "throughput":
@@ -159,8 +159,8 @@ def _value(blocks: Sequence[Block], metric: str) -> float:
     return metric_value(metric, latencies(blocks))
 
 
-def _reasons(blocks: Sequence[Block], a: Sequence[Array], b: Sequence[Array], controls: dict[str, Ratio | None],
-             metric: str, rules: Rules) -> list[str]:
+def _reasons(blocks: Sequence[Block], a: Sequence[Array], b: Sequence[Array], ratio: Ratio,
+             controls: dict[str, Ratio | None], metric: str, rules: Rules) -> list[str]:
     reasons = []
     errors, wrong = sum(block.errors for block in blocks), sum(block.wrong for block in blocks)
     sent = errors + sum(len(block.latencies) for block in blocks)
@@ -179,9 +179,15 @@ def _reasons(blocks: Sequence[Block], a: Sequence[Array], b: Sequence[Array], co
     if busy > rules.max_generator_cpu:
         reasons.append(f"the load generator was busy {busy:.0%} of the time: it was measured, not the server")
     for name, control in controls.items():
-        if control is not None and differs(control, rules.max_aa_difference):
+        if control is not None and differs(control, rules.max_aa_difference) and not _dwarfs(ratio, control):
             reasons.append(f"A/A differs: two equal processes of {name} are {abs(control.value - 1):.1%} apart")
     return reasons
+
+
+def _dwarfs(ratio: Ratio, control: Ratio) -> bool:
+    """Whether a difference is so large that the distance between equals, though too large, cannot explain it."""
+    return min(abs(np.log(ratio.low)), abs(np.log(ratio.high))) > 3 * abs(np.log(control.value)) and (
+        (ratio.low > 1) == (ratio.high > 1))
 
 
 def _finite(value: Any) -> Any:

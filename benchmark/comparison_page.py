@@ -80,10 +80,10 @@ def _plots(blocks: Sequence[Block], names: Sequence[str]) -> str:
         ranked = sorted(values)
         cdf.append(charts.Line(name, [(value, (i + 1) / len(ranked)) for i, value in _thinned(ranked)]))
         curve = Histogram.of(values / 1e3).curve()
-        tail.append(charts.Line(name, [(_nines(p), s * 1e3) for p, s in curve if p < 100 - 50 / len(values)]))
+        tail.append(charts.Line(name, [(nines(p), s * 1e3) for p, s in curve if p < 100 - 50 / len(values)]))
         time.append(charts.Line(name, [(i, sum(r) / len(r)) for i, r in sorted(rounds.items())]))
     most = min(len(latencies(own[name])) for name in names)
-    ticks = [(_nines(p), f"p{p:g}") for p in PERCENTILE_TICKS if p < 100 - 50 / most]
+    ticks = [(nines(p), f"p{p:g}") for p in PERCENTILE_TICKS if p < 100 - 50 / most]
     return '<div class="charts">' + "".join((
         figure("Before and after", charts.bars([bar for _, _, bar in sorted(bars, key=lambda b: b[:2])], "ms"),
                "Whiskers: 95 % interval from resampled rounds."),
@@ -130,5 +130,5 @@ def _thinned(ranked: Sequence[float], most: int = 400) -> list[tuple[int, float]
     return [(i, value) for i, value in enumerate(ranked) if i % stride == 0 or i == len(ranked) - 1]
 
 
-def _nines(percentile: float) -> float:
+def nines(percentile: float) -> float:
     return -math.log10(max(1 - percentile / 100, 1e-7))

@@ -8,13 +8,14 @@ from typing import Any
 from benchmark.comparison import Block, block_plan, round_order
 from benchmark.inputs import inputs_for
 from benchmark.lanes import Measured, Workload
+from benchmark.operations import operations
 from benchmark.progress import counted
 from benchmark.targets import Instance, Target, first_request, start
 from commandline import UserError, step
 from serving.client import answers
 from serving.client.protocol import AnswerError, UnreachableError
 
-HALVES = 2
+HALVES = (0, 1)
 DISTINCT = 4
 
 
@@ -30,6 +31,7 @@ class Plan:
     signature: str = ""
     samples: Path | None = None
     seed: int = 0
+    processes: int = 2
     budget: answers.Budget | None = None
 
 
@@ -51,17 +53,17 @@ class Outcome:
 
 
 @contextmanager
-def running(targets: Sequence[Target]) -> Iterator[dict[str, list[Instance]]]:
-    """Two instances of every target, loaded and answering; stopped at the end however it ends."""
+def start_all(targets: Sequence[Target], each: int) -> Iterator[dict[str, list[Instance]]]:
+    """`each` instances of every target, loaded and answering; stopped at the end however it ends."""
     with ExitStack() as stack:
         instances: dict[str, list[Instance]] = {}
         for target in targets:
-            for _ in range(HALVES):
+            for _ in range(each):
                 instance = start(target)
                 stack.callback(instance.stop)
                 instances.setdefault(target.name, []).append(instance)
-        for each in [each for pair in instances.values() for each in pair]:
-            each.wait()
+        for instance in [instance for own in instances.values() for instance in own]:
+            instance.wait()
         yield instances
 
 
@@ -70,8 +72,10 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
     outcome = Outcome(plan)
     names = " and ".join(target.name for target in plan.targets)
     with ExitStack() as stack:
-        with step(f"Start {names} ({HALVES} processes each)"):
-            instances = stack.enter_context(running(plan.targets))
+        with step(f"Start {names} ({plan.processes} processes each)"):
+            started = stack.enter_context(start_all(plan.targets, plan.processes))
+            # With one process each, its blocks take turns as halves: drift is still seen, luck of a process is not.
+            instances = {name: (own * 2)[:2] for name, own in started.items()}
         for protocol in plan.protocols:
             for batch in plan.batches:
                 with ExitStack() as lanes:
@@ -119,7 +123,7 @@ def _prepare(plan: Plan, protocol: str, batch: int, instances: dict[str, list[In
 def _checked(lane: Any, workload: Workload, target: Target, first: Target) -> Measured:
     measured = Measured(lane, workload)
     for index in range(len(workload.inputs)):
-        if not measured.checker.right(index, measured.ask(index)[1]):
+        if not measured.right(index, measured.ask(index)[1]):
             raise UserError(f"{target.name} answers otherwise than {first.name}, so their speed is not comparable: "
                             f"{measured.checker.first_wrong}", 1)
     return measured
@@ -162,5 +166,6 @@ def alive(instance: Instance, doing: str) -> Iterator[None]:
 def _facts(target: Target, instances: Sequence[Instance]) -> dict[str, Any]:
     first = instances[0]
     return {"backend": target.backend, "path": str(target.version_directory) if target.base_path else None,
+            **(operations(target.version_directory) if target.version_directory else {}),
             "load_s": first.load_s, "first_request_s": first.first_request_s,
             "resident_bytes": first.child.resident_bytes() if first.child else None}

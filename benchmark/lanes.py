@@ -91,15 +91,21 @@ class Checker:
 class Measured:
     """A lane with its prepared requests: measures blocks, taking up the requests where the last block stopped."""
 
-    def __init__(self, lane: Lane, workload: Workload) -> None:
+    def __init__(self, lane: Lane, workload: Workload, check: bool = True) -> None:
         self.lane = lane
+        self.workload = workload
+        self._check = check
         self.checker = Checker(lane, workload)
         self._requests = [lane.prepare(inputs) for inputs in workload.inputs]
-        self._workload = workload
         self._next = 0
 
     def ask(self, index: int) -> tuple[float, Any]:
-        return self.lane.timed(self._requests[index])
+        """Sends request `index` (modulo their number): (seconds, raw answer)."""
+        return self.lane.timed(self._requests[index % len(self._requests)])
+
+    def right(self, index: int, raw: Any) -> bool:
+        """Whether that is the answer to request `index`."""
+        return not self._check or self.checker.right(index % len(self._requests), raw)
 
     def block(self, count: int, **labels: Any) -> Block:
         """`count` requests back to back; the answers are decoded and compared when the clock has stopped."""
@@ -112,4 +118,4 @@ class Measured:
         wall, cpu = perf_counter() - began, process_time() - cpu
         wrong = sum(not self.checker.right(index, raw) for index, (_, raw) in zip(order, taken, strict=True))
         return Block(latencies=tuple(seconds for seconds, _ in taken), wall_s=wall, cpu_s=cpu, wrong=wrong,
-                     batch=self._workload.batch, **labels)
+                     batch=self.workload.batch, **labels)

@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
+from commandline import json_option
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -27,6 +29,23 @@ def comma_list(choices: Sequence[str]) -> CommaList:
 
 
 positive_list = CommaList(click.IntRange(1))
+
+
+def address_options(command: Command) -> Command:
+    """--url, --grpc."""
+    for option in reversed((
+            click.option("--url", "urls", multiple=True, metavar="URL",
+                         help="A server already running, as http://host:port; repeatable."),
+            click.option("--grpc", "grpcs", multiple=True, metavar="HOST:PORT",
+                         help="The gRPC address of a server already running; the n-th belongs to the n-th --url."))):
+        command = option(command)
+    return command
+
+
+def output_options(command: Command) -> Command:
+    """--html, --json."""
+    html = click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
+    return html(json_option(command))
 
 
 def model_options(command: Command) -> Command:

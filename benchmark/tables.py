@@ -81,3 +81,25 @@ def protocol_name(protocol: str) -> str:
 
 def bound(value: float | None, digits: int = 3) -> str:
     return "?" if value is None else f"{value:.{digits}f}"
+
+
+def run_table(result: dict[str, Any]) -> Table:
+    """Runs of a scenario: its figure, rates, latency from the intended start, and whether it counts."""
+    scenario = result["scenario"]
+    title = f"{scenario['name']}: {protocol_name(scenario['protocol'])}, batch {scenario['batch']}; {result['inputs']}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("target", no_wrap=True)
+    for column in ("result", "answered", "req/s", "p50 ms", "p90", "p99", "late p99", "room"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for run in result["runs"]:
+        name, value = run["result"]["name"], run["result"]["value"]
+        latency, late = run["latency_ms"], run["late_ms"]
+        figure = "" if value is None else f"{name.removesuffix(' ms')} {short(value)}"
+        cells = [short(latency[p]) if p in latency else "" for p in ("p50", "p90", "p99")]
+        room = "" if run["headroom"] is None else f"{run['headroom']:.0f}x"
+        slo = {True: " SLO met", False: " SLO missed", None: ""}[run["slo_met"]]
+        table.add_row(escape(run["target"]), figure, f"{run['requests']:,}", f"{run['rate_per_s']:.1f}", *cells,
+                      short(late["p99"]) if "p99" in late else "", room,
+                      ("[green]VALID[/]" if run["valid"] else "[yellow]INVALID[/]") + slo)
+    return table

@@ -103,10 +103,10 @@ class Instance:
             raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
         return ClientLane(connect(protocol, address, self.target.model), signature_name)
 
-    def await_death(self, doing: str) -> None:
+    def await_death(self, doing: str, timeout_s: float = 1.0) -> None:
         """Raises UserError if the server is gone, or goes within a second: its connections break before it ends."""
         if self.child is not None:
-            self.child.await_death(doing, 1.0)
+            self.child.await_death(doing, timeout_s)
 
     def stop(self) -> None:
         if self.child is not None:

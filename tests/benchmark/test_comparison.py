@@ -86,8 +86,16 @@ def test_invalid_when_the_generator_was_the_bottleneck() -> None:
 
 def test_invalid_when_equals_are_far_apart() -> None:
     blocks = [replace(block, latencies=tuple(value * (1 + 0.2 * block.half) for value in block.latencies))
-              for block in simulated_blocks({"a": 0.08, "b": 0.04})]
+              for block in simulated_blocks({"a": 0.08, "b": 0.06})]
     assert "A/A differs: two equal processes of a" in _reasons(blocks)
+
+
+def test_valid_when_the_difference_dwarfs_that_of_equals() -> None:
+    blocks = [replace(block, latencies=tuple(value * (1 + 0.2 * block.half) for value in block.latencies))
+              for block in simulated_blocks({"a": 0.3, "b": 0.04})]
+    comparison = compare(blocks, "a", "b", "mean")
+    assert (comparison.verdict, comparison.valid) == ("faster", True)
+    assert comparison.floor > 0.15
 
 
 def test_invalid_with_a_single_round() -> None:

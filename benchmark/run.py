@@ -1,0 +1,149 @@
+"""python -m benchmark run: one scenario against one or more targets, each result VALID or INVALID with reasons."""
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from benchmark import null_server, results, run_page, runner, scenario, targets
+from benchmark.arrivals import Closed
+from benchmark.child import Child, free_ports, python_module, unwind_on_sigterm
+from benchmark.environment import environment, steal_s
+from benchmark.inputs import inputs_for
+from benchmark.interleaved import DISTINCT, alive, start_all
+from benchmark.lanes import Measured, Workload
+from benchmark.measurement import Measurement
+from benchmark.options import address_options, model_options, output_options
+from benchmark.scenario import Scenario
+from benchmark.tables import run_table
+from benchmark.targets import Instance, Target
+from commandline import UserError, step, write_json, write_text
+
+CEILING_S = 1.0
+
+
+@click.command(epilog="""\b
+Examples:
+  python -m benchmark run single-stream original optimized --model mnist
+  python -m benchmark run server optimized --rate 40 --slo p99=50ms --html reports/server.html
+  python -m benchmark run my-scenario.toml --url http://127.0.0.1:8501
+  python -m benchmark run closed --clients 8 --protocol rest --measure 10
+  python -m benchmark scenarios                      # what there is
+\b
+Latency is from the intended start of each request: what a user waits, also when the server made others wait.
+Exit status: 0 VALID; 1 INVALID, wrong answers or a server that died; 2 could not run.
+""")
+@click.argument("name", metavar="SCENARIO")
+@click.argument("variants", nargs=-1, metavar="[VARIANT ...]")
+@model_options
+@address_options
+@click.option("--protocol", type=click.Choice(targets.PROTOCOLS), help="Instead of the scenario's.")
+@click.option("--batch", type=click.IntRange(1), help="Examples per request, instead of the scenario's.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests per second of an open loop.")
+@click.option("--clients", type=click.IntRange(1), help="Clients of a closed loop.")
+@click.option("--warmup", type=click.FloatRange(0), help="Seconds before measuring.")
+@click.option("--measure", type=click.FloatRange(0, min_open=True), help="Seconds measured.")
+@click.option("--repeats", type=click.IntRange(1), help="How many times it is measured.")
+@click.option("--slo", metavar="pP=Nms", help="A promise, such as p99=50ms.")
+@click.option("--engine", type=click.Choice(("own", "loadgen")), default="own", show_default=True,
+              help="Who issues requests: this runner, or MLPerf's LoadGen (mlcommons_loadgen).")
+@output_options
+def command(name: str, variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None,
+            seed: int, server_flags: tuple[str, ...], urls: tuple[str, ...], grpcs: tuple[str, ...],
+            protocol: str | None, batch: int | None, rate: float | None, clients: int | None, warmup: float | None,
+            measure: float | None, repeats: int | None, slo: str | None, engine: str, html_path: str | None,
+            json_path: str | None) -> None:
+    """Runs SCENARIO (a name of the catalogue, or a .toml file) against VARIANTs or addresses."""
+    unwind_on_sigterm()
+    chosen = scenario.changed(
+        scenario.find(name), protocol=protocol, batch=batch, rate_per_s=rate, clients=clients, warmup_s=warmup,
+        measure_s=measure, repeats=repeats, slo=scenario.parse_slo(slo))
+    found = [*(targets.find(text, models, model, server_flags) for text in variants),
+             *targets.addresses(urls, grpcs, model)]
+    found = found or [targets.find("original", models, model, server_flags)]
+    console, result = Console(stderr=json_path == "-", highlight=False), document(chosen, found, seed, engine)
+    for target in found:
+        for measurement, inputs in measured(chosen, target, signature, samples, seed, engine):
+            result["inputs"] = inputs
+            result["runs"].append({"target": target.name, **measurement.to_json()})
+            if json_path and json_path != "-":
+                # Saved now: a later run may crash, and this one must not be lost with it.
+                write_json(json_path, result)
+    result["environment"]["steal_s"] = round(steal_s() - result["environment"]["steal_s"], 2)
+    console.print(run_table(result))
+    for line in [f"INVALID {run['target']}: {reason}" for run in result["runs"] for reason in run["reasons"]]:
+        console.print(line, style="yellow", soft_wrap=True, markup=False)
+    if json_path:
+        write_json(json_path, result)
+    if html_path:
+        write_text(html_path, run_page.html(result))
+        console.print(f"Report: {Path(html_path).resolve()}", soft_wrap=True)
+    if not all(run["valid"] for run in result["runs"]):
+        raise click.exceptions.Exit(1)
+
+
+def document(chosen: Scenario, found: list[Target], seed: int, engine: str) -> dict[str, Any]:
+    """The result without its runs."""
+    versions = {target.name: path for target in found if (path := target.version_directory)}
+    return {"kind": "run", "format": results.FORMAT, "scenario": chosen.to_json(), "engine": engine, "inputs": "",
+            "model": found[0].model, "runs": [], "environment": {**environment(versions, seed), "steal_s": steal_s()}}
+
+
+def measured(chosen: Scenario, target: Target, signature: str, samples: Path | None, seed: int,
+             engine: str = "own") -> Iterator[tuple[Measurement, str]]:
+    """Starts the target, warms up, and yields each repeat of the scenario as soon as it is done."""
+    if chosen.protocol not in target.protocols:
+        raise UserError(f"{target.name} has no address for {chosen.protocol}: give --url for rest, --grpc for grpc")
+    with ExitStack() as stack:
+        with step(f"Start {target.name}"):
+            instance = stack.enter_context(start_all([target], 1))[target.name][0]
+        with alive(instance, "while it was warmed up"), step(f"Warm up, {chosen.warmup_s:g} s"):
+            lanes, inputs = stack.enter_context(open_lanes(chosen, instance, signature, samples, seed))
+            runner.run(replace(chosen, arrivals=Closed(len(lanes))), lanes, chosen.warmup_s)
+        with step("Measure what the load generator itself can send"):
+            ceiling = generator_ceiling(chosen, lanes[0].workload)
+        for repeat in range(chosen.repeats):
+            with alive(instance, "while it was measured"), step(
+                    f"{target.name}: {chosen.name}, {chosen.measure_s:g} s ({repeat + 1} of {chosen.repeats})"):
+                if engine == "loadgen":
+                    from benchmark.loadgen import run as issued_by_loadgen
+                    yield replace(issued_by_loadgen(chosen, lanes), ceiling_per_s=ceiling), inputs
+                else:
+                    yield replace(runner.run(chosen, lanes), ceiling_per_s=ceiling), inputs
+                instance.await_death("while it was measured", 0)
+
+
+@contextmanager
+def open_lanes(chosen: Scenario, instance: Instance, signature: str, samples: Path | None, seed: int
+               ) -> Iterator[tuple[list[Measured], str]]:
+    """A connection per worker, all with the same requests; the first answers are what later ones must equal."""
+    with ExitStack() as stack:
+        lanes = []
+        for _ in range(runner.workers_for(chosen)):
+            lane = instance.lane(chosen.protocol, signature)
+            stack.callback(lane.close)
+            lanes.append(lane)
+        inputs, words = inputs_for(lanes[0].signature(), chosen.batch, DISTINCT, samples,
+                                   instance.target.version_directory, seed)
+        workload = Workload(chosen.batch, inputs)
+        workload.expected = [lanes[0].decode(lanes[0].timed(lanes[0].prepare(each))[1]) for each in inputs]
+        yield [Measured(lane, workload) for lane in lanes], words
+
+
+def generator_ceiling(chosen: Scenario, workload: Workload) -> float:
+    """Requests per second that one connection sends of this workload to a server that does nothing."""
+    rest_port, grpc_port = free_ports(2)
+    argv = python_module("benchmark", "null-server", "--rest-port", str(rest_port), "--grpc-port", str(grpc_port))
+    with Child("null server", argv) as child:
+        target = Target("null server", null_server.MODEL, "address")
+        instance = Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
+        instance.wait()
+        lane = Measured(instance.lane(chosen.protocol), workload, check=False)
+        for index in range(20):
+            lane.ask(index)
+        measurement = runner.run(replace(chosen, arrivals=Closed(1)), [lane], CEILING_S)
+        lane.lane.close()
+    return measurement.rate_per_s

@@ -1,0 +1,147 @@
+"""The runner against servers whose work is known: schedules, latency from the intended start, two engines agree."""
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from benchmark import loadgen, runner
+from benchmark.arrivals import Closed, Constant, Offline, Poisson
+from benchmark.lanes import Measured
+from benchmark.run import generator_ceiling, open_lanes
+from benchmark.scenario import Scenario, Slo, Validity
+from benchmark.statistics import bootstrap_ratio
+from benchmark.targets import Instance, Target
+
+
+@contextmanager
+def lanes_for(scenario: Scenario, server: Any) -> Iterator[list[Measured]]:
+    instance = Instance(Target("null", "null", "address"), None, server.rest, server.grpc)
+    with open_lanes(scenario, instance, "", None, 0) as (lanes, _):
+        for lane in lanes:
+            lane.ask(0)
+        yield lanes
+
+
+def _run(scenario: Scenario, server: Any) -> Any:
+    with lanes_for(scenario, server) as lanes:
+        return runner.run(scenario, lanes)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_an_open_loop_keeps_its_schedule(protocol: Any, null_server: Callable[..., Any]) -> None:
+    scenario = Scenario("x", protocol=protocol, arrivals=Poisson(150, seed=2), measure_s=2)
+    measurement = _run(scenario, null_server())
+    assert measurement.answered == measurement.scheduled == len(Poisson(150, seed=2).schedule(2))
+    assert measurement.wall_s >= 2
+    assert measurement.recorder.late.count == measurement.answered
+    assert not measurement.failed
+    assert not measurement.recorder.wrong
+
+
+def test_latency_counts_from_the_intended_start(null_server: Callable[..., Any]) -> None:
+    """A server that needs 20 ms, asked every 10 ms over one connection, falls behind: users wait longer and longer."""
+    scenario = Scenario("x", arrivals=Constant(100), measure_s=1)
+    with lanes_for(scenario, null_server(work_ms=20)) as lanes:
+        measurement = runner.run(scenario, lanes[:1])
+    assert measurement.recorder.sent.percentile(50) < 0.05
+    assert measurement.recorder.intended.percentile(90) > 0.5
+    assert any(reason.startswith("rate missed") for reason in measurement.reasons())
+    assert any(reason.startswith("requests started late") for reason in measurement.reasons())
+
+
+def test_requests_that_were_never_sent_are_dropped_not_forgotten(
+        null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "GRACE_S", 0.1)
+    scenario = Scenario("x", arrivals=Constant(200), measure_s=1)
+    with lanes_for(scenario, null_server(work_ms=30)) as lanes:
+        measurement = runner.run(scenario, lanes[:1])
+    assert measurement.recorder.dropped > 100
+    assert measurement.answered + measurement.recorder.dropped == measurement.scheduled == 200
+    assert any("were not sent in time" in reason for reason in measurement.reasons())
+
+
+def test_a_closed_loop_has_as_many_requests_in_flight_as_clients(null_server: Callable[..., Any]) -> None:
+    server = null_server(work_ms=5)
+    one = _run(Scenario("x", arrivals=Closed(1), measure_s=1), server)
+    assert one.rate_per_s < 200
+    assert one.recorder.sent.percentile(50) >= 0.005
+    assert one.recorder.intended.percentile(50) == pytest.approx(one.recorder.sent.percentile(50), rel=0.1)
+    assert Offline(3).clients == len(_lane_count(Scenario("x", arrivals=Offline(3)), server))
+
+
+def _lane_count(scenario: Scenario, server: Any) -> list[Measured]:
+    with lanes_for(scenario, server) as lanes:
+        return lanes
+
+
+def test_errors_are_counted_by_kind(null_server: Callable[..., Any]) -> None:
+    server = null_server()
+    with ExitStack() as stack:
+        lanes = stack.enter_context(lanes_for(Scenario("x", arrivals=Closed(1), measure_s=0.3), server))
+        server.child.stop()
+        measurement = runner.run(Scenario("x", arrivals=Closed(1), measure_s=0.3), lanes)
+    assert measurement.failed > 0
+    assert not measurement.answered
+    assert any("requests failed" in reason for reason in measurement.reasons())
+    assert measurement.to_json()["result"]["value"] is None
+
+
+def test_too_few_samples_for_the_percentile_asked_is_invalid(null_server: Callable[..., Any]) -> None:
+    scenario = Scenario("x", arrivals=Constant(50), measure_s=1, percentile=99.9, slo=Slo(99, 1000),
+                        validity=Validity(max_late_ms=1e6, max_generator_cpu=10))
+    reasons = _run(scenario, null_server()).reasons()
+    assert reasons == ["p99 needs 662 samples, there are 50: measure longer",
+                       "p99.9 needs 6,636 samples, there are 50: measure longer"]
+
+
+def test_a_promise_is_kept_or_missed(null_server: Callable[..., Any]) -> None:
+    scenario = Scenario("x", arrivals=Closed(1), measure_s=0.5, slo=Slo(50, 1000))
+    server = null_server(work_ms=4)
+    assert _run(scenario, server).slo_met() is True
+    assert _run(Scenario("x", arrivals=Closed(1), measure_s=0.5, slo=Slo(50, 2)), server).slo_met() is False
+
+
+@pytest.mark.parametrize("scenario", [
+    Scenario("single-stream", arrivals=Closed(1)), Scenario("server", arrivals=Poisson(40, 3)),
+    Scenario("offline", arrivals=Offline(2))], ids=lambda s: s.name)
+def test_loadgen_agrees_with_our_runner(scenario: Scenario, null_server: Callable[..., Any]) -> None:
+    """The same 5 ms server in turns under both engines, by LoadGen's own figures: no difference beyond the noise."""
+    ours, theirs = [], []
+    with lanes_for(scenario, null_server(work_ms=5)) as lanes:
+        for _ in range(4):
+            own, other = runner.run(scenario, lanes, 0.5), loadgen.run(scenario, lanes, 0.5)
+            assert not other.failed
+            assert not other.recorder.wrong
+            assert other.engine_figures is not None
+            offline = scenario.name == "offline"
+            ours.append(np.array([1 / own.rate_per_s if offline else own.recorder.intended.percentile(50)]))
+            figures = other.engine_figures
+            theirs.append(np.array([1 / figures["requests_per_s"] if offline else figures["p50"] / 1e3]))
+    ratio = bootstrap_ratio(ours, theirs)
+    assert ratio.low < 1.1
+    assert ratio.high > 1 / 1.1
+
+
+@pytest.mark.parametrize(("protocol", "least"), [("rest", 2000), ("grpc", 3000)])
+def test_requests_per_client_cpu_second(protocol: Any, least: int, null_server: Callable[..., Any]) -> None:
+    measurement = _run(Scenario("x", protocol=protocol, arrivals=Closed(1), measure_s=1.5), null_server())
+    assert measurement.answered / measurement.cpu_s > least
+
+
+def test_memory_is_flat_however_many_samples(null_server: Callable[..., Any]) -> None:
+    with lanes_for(Scenario("x", protocol="rest"), null_server()) as lanes:
+        scenario = Scenario("x", protocol="rest", arrivals=Closed(1), measure_s=0.5)
+        runner.run(scenario, lanes)
+        before = psutil.Process().memory_info().rss
+        measurement = runner.run(scenario, lanes, 2)
+    assert measurement.answered > 200
+    assert psutil.Process().memory_info().rss - before < 8_000_000
+
+
+def test_the_ceiling_is_of_the_same_workload(null_server: Callable[..., Any]) -> None:
+    scenario = Scenario("x", protocol="rest", batch=64)
+    with lanes_for(scenario, null_server()) as lanes:
+        assert generator_ceiling(scenario, lanes[0].workload) > 300
