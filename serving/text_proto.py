@@ -81,7 +81,7 @@ def read(path: str, into: M) -> M:
 
 def _place_and_reason(error: text_format.ParseError, text: str) -> str:
     """protobuf's C++ words, which people can search for; C++ names the place after an unknown field's name."""
-    reason = re.sub(r"^\d+:\d+ : ", "", str(error)).rstrip()
+    reason = re.sub(r"^\d+:\d+ : ('.*': )?", "", str(error)).rstrip()
     line, column = error.GetLine() or 1, error.GetColumn() or 1
     if unknown := re.search(r'has no field named "(\w+)"', reason):
         start = sum(len(each) for each in text.splitlines(keepends=True)[:line - 1]) + column - 1
