@@ -8,7 +8,7 @@ RUN := .venv/bin/python -m
 demo: .venv/.installed ## build, optimize, serve and measure the reference model
 	@$(RUN) export build mnist --data $(DATA) --reuse
 	@$(RUN) export optimize models/mnist/original --to models/mnist/optimized --reuse
-	@$(RUN) benchmark compare original optimized --model mnist --batch 100 --repeat 100 --protocol rest,grpc \
+	@$(RUN) benchmark compare original optimized --model mnist --batch 100 --repeat 200 --protocol rest,grpc \
 		--html reports/demo.html --json reports/demo.json
 
 test: .venv/.installed ## the tests
