@@ -20,7 +20,10 @@ from serving.json_values import data_type_name
 from serving.servable import Array, VersionStatus
 from serving.tensor_proto import data_type
 
-_DIGITS = {np.dtype(np.float32): 9, np.dtype(np.float64): 17}
+# Digits that always give the value back, and the smallest number that is not flushed to zero.
+_DIGITS = {np.dtype(np.float32): (9, float(np.finfo(np.float32).tiny)),
+           np.dtype(np.float64): (17, float(np.finfo(np.float64).tiny))}
+_MANY = 24
 _POWERS = np.array([float(f"1e{power}") for power in range(309)] + [np.inf] * 92)
 _HTML = {ord("<"): "\\u003c", ord(">"): "\\u003e", 0x7F: "\\u007f"}
 _LINE = "\n    "
@@ -172,21 +175,34 @@ def _scores(classes: Sequence[Any]) -> Sequence[str]:
     return decimals(np.array([c.score for c in classes], np.float32))
 
 
+def decimal(value: float, dtype: np.dtype[Any]) -> str:
+    """A floating-point number as the genuine server prints it: 0.1, 1.0, 1e+20, NaN, -Infinity."""
+    if not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    digits, smallest = _DIGITS[dtype]
+    if abs(value) < smallest:
+        value = math.copysign(0.0, value)
+    text = f"{value:.6g}"
+    if dtype.type(float(text)) != value:
+        text = f"{value:.{digits}g}"
+    return text if "." in text or "e" in text else text + ".0"
+
+
 def decimals(values: Array) -> list[str]:
-    """Floating-point numbers (rank 1) as the genuine server prints them: 0.1, 1.0, 1e+20, NaN, -Infinity."""
-    if not values.size:
-        return []
-    flushed = np.where(np.abs(values) < np.finfo(values.dtype).tiny, np.copysign(values.dtype.type(0), values), values)
-    long = f"%.{_DIGITS[values.dtype]}g"
+    """`decimal` of each number of an array of rank 1, in one sweep where they are many."""
+    dtype = values.dtype
+    if values.size < _MANY:
+        return [decimal(value, dtype) for value in values.tolist()]
+    digits, smallest = _DIGITS[dtype]
+    flushed = np.where(np.abs(values) < smallest, np.copysign(dtype.type(0), values), values)
     with np.errstate(all="ignore"):
         magnitudes = np.abs(flushed.astype(np.float64))
         short = _has_six_digits(flushed, magnitudes)
-        whole = (flushed == np.rint(flushed)) & (magnitudes < np.where(short, 1e6, 10.0 ** _DIGITS[values.dtype]))
-    formats = np.where(whole, "%.1f", np.where(short, "%.6g", long)).tolist()
+        whole = (flushed == np.rint(flushed)) & (magnitudes < np.where(short, 1e6, 10.0 ** digits))
+    formats = np.where(whole, "%.1f", np.where(short, "%.6g", f"%.{digits}g")).tolist()
     texts = (" ".join(formats) % tuple(flushed.tolist())).split(" ")
-    if not np.isfinite(magnitudes).all():
-        special = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN", "-nan": "NaN"}
-        texts = [special.get(text, text) for text in texts]
+    for n in np.flatnonzero(~np.isfinite(magnitudes)).tolist():
+        texts[n] = decimal(float(values[n]), dtype)
     return texts
 
 
