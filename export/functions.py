@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from export.graph import (
-    Graph, GraphError, Node, from_node_def, into_node_def, node, normal, port, producer, tensor)
+from export.graph import Graph, GraphError, Node, from_node_def, into_node_def, node, normal, port, producer, tensor
 from export.ops import arg_dtypes, op_def, output_dtypes
 from export.tensors import DType
 

@@ -19,12 +19,14 @@ def recipe(
     configuration: the options that matter, JSON values only. code: the files that make the version.
     source: the digest of what it is made from (see `digest`), None if from data alone.
     """
-    return {
+    made_from = {
         "source": source,
         "code": _digest_files(sorted(code), ROOT),
         "configuration": dict(configuration),
         "versions": {name: installed(name) for name in ("tensorflow", "keras", "numpy")},
     }
+    # As it will be read back: a tuple becomes a list.
+    return dict(json.loads(json.dumps(made_from)))
 
 
 def digest(path: Path) -> str:

@@ -23,6 +23,17 @@ def versions(base: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def find(path: str | Path) -> Path:
+    """The directory of a SavedModel: `path` itself, or the newest version in it. Raises UserError without one."""
+    base = Path(path)
+    if not base.exists():
+        raise UserError(f"{path}: no such file or directory")
+    for candidate in (base, *reversed(versions(base).values())):
+        if any((candidate / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+            return candidate
+    raise UserError(f"{path} is no SavedModel: it holds neither saved_model.pb nor a version directory that does")
+
+
 @contextmanager
 def new_version(base: Path, version: int | None = None) -> Iterator[Path]:
     """Gives an empty directory to fill; on leaving without an error it is `base`/`version`.

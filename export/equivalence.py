@@ -1,0 +1,246 @@
+"""The same inputs into two SavedModels, each loaded in its own process: are the answers the same, and how far apart?
+
+    report = check(before, after, Plan(batches=(1, 3, 100)))
+
+Tolerances are those of serving.client.answers. A check whose reference never changes proves nothing, and fails.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from commandline import UserError, json_option, step, write_json
+from export import loaded, publish, samples, saved_model
+from export.loaded import DiedError, LoadedModel, RunError
+from export.options import atol_option, batches_option, budget, rtol_option, samples_option, seed_option, tags_option
+from export.samples import Maker
+from export.tensors import Array
+from serving.client import payloads
+from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove
+
+LABELS = "labels"
+NOT_EQUAL = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to ask: batch sizes, real examples (arrays by input key, and `labels`), what is granted."""
+
+    batches: Sequence[int] = (1, 3, 17)
+    samples: Mapping[str, Array] = field(default_factory=dict)
+    budget: Budget | None = None
+    seed: int = 0
+
+
+@dataclass
+class SignatureReport:
+    """One signature: `agreement` is the share of examples with the same top class, by output."""
+
+    comparison: Comparison
+    real: int = 0
+    random: int = 0
+    batches: list[int] = field(default_factory=list)
+    agreement: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.comparison.to_json(), "real_examples": self.real, "random_examples": self.random,
+                "batches": self.batches, "top1_agreement": self.agreement, "accuracy": self.accuracy}
+
+
+@dataclass
+class Report:
+    before: Path
+    after: Path
+    signatures: dict[str, SignatureReport] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        return not self.reasons and all(one.comparison.equal for one in self.signatures.values())
+
+    def why_not(self) -> str:
+        return "; ".join(self.reasons + [f"signature '{key}': {'; '.join(one.comparison.reasons)}"
+                                         for key, one in self.signatures.items() if not one.comparison.equal])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"equal": self.equal, "before": str(self.before), "after": str(self.after), "reasons": self.reasons,
+                "signatures": {key: one.to_json() for key, one in self.signatures.items()}}
+
+
+def interface(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """How the signatures that a client sees differ: keys, dtypes, shapes, methods, default inputs."""
+    reasons = [f"signature '{key}' is missing" for key in before if key not in after]
+    reasons += [f"signature '{key}' was not there before" for key in after if key not in before]
+    for key in sorted(before.keys() & after.keys()):
+        old, new = before[key], after[key]
+        if old.method_name != new.method_name:
+            reasons.append(f"signature '{key}' has method {new.method_name!r}, not {old.method_name!r}")
+        if sorted(old.defaults) != sorted(new.defaults):
+            reasons.append(f"signature '{key}' has other default inputs")
+        for side in ("inputs", "outputs"):
+            a, b = ({name: (info.dtype, info.tensor_shape.SerializeToString(deterministic=True))
+                     for name, info in getattr(one, side).items()} for one in (old, new))
+            reasons += [f"signature '{key}': {side[:-1]} '{name}' changed its type or shape, or is not in both"
+                        for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)]
+    return reasons
+
+
+def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Sequence[str] | None = None) -> Report:
+    """Asks both models the same. Raises UserError if one does not load or no input can be made for a signature."""
+    report = Report(before, after)
+    with LoadedModel(before, tags) as reference, LoadedModel(after, tags) as candidate:
+        source = saved_model.read(before, tags)
+        signatures = saved_model.chosen(source, names)
+        other = saved_model.read(after, tags)
+        report.reasons += interface(signatures, other.signatures)
+        reference.loaded()
+        try:
+            candidate.loaded()
+        except UserError as error:
+            report.reasons.append(str(error))
+        maker = samples.Maker(source, other)
+        for key, signature in signatures.items():
+            if not report.reasons:
+                _check_signature(report, key, signature, reference, candidate, plan, maker)
+    return report
+
+
+def _check_signature(report: Report, key: str, signature: Any, reference: LoadedModel, candidate: LoadedModel,
+                     plan: Plan, maker: Maker) -> None:
+    pairs: list[tuple[Answer, Answer]] = []
+    labelled: list[tuple[Answer, Answer, Array]] = []
+    one = report.signatures[key] = SignatureReport(Comparison({}))
+    refused = ""
+    for batch, real, inputs in _inputs(key, signature, plan, maker, reference, candidate):
+        reference.start(key, inputs)
+        candidate.start(key, inputs)
+        expected = _outcome(reference, batch)
+        actual = _outcome(candidate, batch)
+        if isinstance(expected, str):
+            refused = expected
+            if isinstance(actual, str):
+                continue
+            report.reasons.append(f"signature '{key}' at batch {batch}: an answer where {report.before} has an error: "
+                                  f"{expected}")
+            return
+        if isinstance(actual, str):
+            report.reasons.append(f"signature '{key}' at batch {batch}: {actual}")
+            return
+        pairs.append((expected, actual))
+        one.batches = sorted({*one.batches, batch})
+        one.real, one.random = one.real + batch * real, one.random + batch * (not real)
+        if real and LABELS in plan.samples:
+            labelled.append((expected, actual, np.take(plan.samples[LABELS], range(batch), mode="wrap")))
+    if not pairs:
+        raise UserError(f"signature '{key}': {report.before} refuses the inputs made for it ({refused}); "
+                        "give real ones with --samples")
+    one.comparison = prove(pairs, plan.budget) if signature.inputs else combine(
+        [compare(*pair, plan.budget) for pair in pairs])
+    one.agreement, one.accuracy = _classes(pairs, labelled)
+
+
+def _inputs(key: str, signature: Any, plan: Plan, maker: Maker,
+            reference: LoadedModel, candidate: LoadedModel) -> Iterator[tuple[int, bool, dict[str, Array]]]:
+    """Batch size, whether the examples are real, and the inputs."""
+    specs = samples.specs(signature)
+    fixed = samples.fixed_batch(specs)
+    manner = _manner(key, plan, maker, (reference, candidate), fixed or plan.batches[0])
+    for index, batch in enumerate(plan.batches if fixed is None else [fixed] * len(plan.batches)):
+        if specs and specs.keys() <= plan.samples.keys():
+            yield batch, True, payloads.pick(plan.samples, specs, batch)
+        yield batch, False, maker.make(key, batch, plan.seed + index, manner)
+
+
+def _manner(key: str, plan: Plan, maker: Maker, models: Sequence[LoadedModel], batch: int) -> samples.Manner:
+    """The first way to make inputs that the first model takes; the usual one if it takes none.
+
+    All models are asked the same: some count their requests.
+    """
+    for manner in samples.MANNERS:
+        inputs = maker.make(key, batch, plan.seed, manner)
+        for model in models:
+            model.start(key, inputs)
+        answers = [_outcome(model, batch) for model in models]
+        if not isinstance(answers[0], str):
+            return manner
+    return samples.MANNERS[0]
+
+
+def _outcome(model: LoadedModel, batch: int) -> dict[str, Array] | str:
+    try:
+        return model.finish()
+    except RunError as error:
+        return str(error)
+    except DiedError as error:
+        raise UserError(f"{model.path} at batch {batch}: {error}", exit_code=NOT_EQUAL) from None
+
+
+def _classes(pairs: Sequence[tuple[Answer, Answer]], labelled: Sequence[tuple[Answer, Answer, Array]]
+             ) -> tuple[dict[str, float], dict[str, float]]:
+    agreement, accuracy = {}, {}
+    scores = [name for name, array in pairs[0][0].items()
+              if array.dtype.kind == "f" and array.ndim == 2 and array.shape[1] > 1]
+    for name in scores:
+        same = [np.argmax(a[name], 1) == np.argmax(b[name], 1) for a, b in pairs if a[name].shape == b[name].shape]
+        agreement[name] = float(np.concatenate(same).mean()) if same else 0.0
+    if labelled and len(scores) == 1:
+        a, b, labels = max(labelled, key=lambda one: len(one[2]))
+        for side, answer in (("before", a), ("after", b)):
+            accuracy[side] = float((np.argmax(answer[scores[0]], 1) == labels).mean())
+    return agreement, accuracy
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@samples_option
+@batches_option("1,3,17")
+@atol_option
+@rtol_option
+@seed_option
+@tags_option
+@json_option
+def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...], atol: float | None,
+            rtol: float | None, seed: int, tags: tuple[str, ...], json_path: str | None) -> int:
+    """Compare the answers of the SavedModels BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
+
+    \b
+    Examples:
+      python -m export verify models/mnist/original models/mnist/optimized
+      python -m export verify a b --samples images.npz --batch 1,8 --json report.json
+    """
+    loaded.prepare()
+    plan = Plan(batches, payloads.load_samples(sample_file) if sample_file else {}, budget(atol, rtol), seed)
+    with step(f"compare {before} with {after}"):
+        report = check(publish.find(before), publish.find(after), tags, plan)
+    show(report)
+    if json_path:
+        write_json(json_path, report.to_json())
+    if not report.equal:
+        raise UserError(f"not equal: {report.why_not()}", exit_code=NOT_EQUAL)
+    return 0
+
+
+def show(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    table = Table("signature", "output", "row", "max abs", "max rel", "ULP", "worst", "equal")
+    for key, one in report.signatures.items():
+        for name, output in one.comparison.outputs.items():
+            table.add_row(key, name, output.row, f"{output.max_abs:.3g}", f"{output.max_rel:.3g}",
+                          "-" if output.ulps is None else str(output.ulps),
+                          "-" if output.worst is None else str(list(output.worst)), "yes" if output.equal else "NO")
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(table)
+    for key, one in report.signatures.items():
+        console.print(f"{key}: {one.real} real and {one.random} random examples at batch "
+                      f"{', '.join(map(str, one.batches))}" + "".join(
+            f"; top class of '{name}' the same for {share:.2%}" for name, share in one.agreement.items()) + (
+            f"; accuracy {one.accuracy['before']:.2%} before, {one.accuracy['after']:.2%} after"
+            if one.accuracy else ""), highlight=False)

@@ -1,0 +1,269 @@
+"""SavedModel -> frozen graph: variables are constants, functions are inlined, tables and control flow stay.
+
+    frozen = freeze(saved_model.read("models/mnist/original"))
+
+All signatures at once, so that what they share is there once. Every tensor that a signature names keeps its name.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commandline import UserError, step
+from export import pipeline, saved_model, tables, variables
+from export.graph import COLOCATION, Graph, Node, attr, node, normal, port, producer, tensor
+from export.graph_file import library_of, write_graph_def
+from export.ops import PLACEHOLDERS, is_stateful, output_dtypes
+from export.options import signatures_option, tags_option
+from export.saved_model import SavedModel
+from export.tensors import Array
+
+INIT_OP = "saved_model_init_op"
+_BATCH_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A graph whose `inputs` and `outputs` are the signatures' tensors, the assets' and the initialiser.
+
+    `variables` holds the values, by identity, of those that stay variables; `kept` says what assigns each.
+    """
+
+    graph: Graph
+    signatures: Mapping[str, Any]
+    assets: Sequence[Any] = ()
+    init_op: str | None = None
+    variables: Mapping[str, Array] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+
+def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen:
+    """Freezes the signatures named (default: all). Raises UserError for a model that does not load."""
+    wanted = saved_model.chosen(model, signatures)
+    graph = Graph.from_graph_def(model.meta_graph.graph_def)
+    graph = graph.with_nodes(item.with_attrs(without=(COLOCATION,)) if COLOCATION in item.attrs else item
+                             for item in graph.nodes.values())
+    ends = {name: _ends(name, signature, graph) for name, signature in wanted.items()}
+    inputs = tuple(dict.fromkeys(ref for fed, _ in ends.values() for ref in fed))
+    outputs = tuple(dict.fromkeys(ref for _, fetched in ends.values() for ref in fetched))
+    roots = [(producer(ref), frozenset(map(producer, fed))) for fed, fetched in ends.values() for ref in fetched]
+    served: set[str] = set()
+    for name, fed in roots:
+        served |= graph.reachable([name], stop=fed) - fed | {name}
+    assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
+    asset_nodes = frozenset(producer(asset.tensor_info.name) for asset in assets)
+    graph = _cut(graph, _fed_shapes(wanted.values()), served)
+    graph, init_op = _initialiser(graph, model.init_op, served, asset_nodes)
+    if init_op:
+        roots.append((init_op, asset_nodes))
+    kept = variables.assigned(graph, roots)
+    needed = graph.reachable([name for name, _ in roots] + [producer(ref) for ref in inputs])
+    handles = {variables.identity(item): item for item in graph.nodes.values() if variables.is_variable(item)}
+    needed |= {handles[name].name for name in kept if name in handles}
+    graph = graph.with_nodes(item for name, item in graph.nodes.items() if name in needed)
+    constants, staying, filled = _read(model, graph, kept, served)
+    graph, init_op = tables.with_contents(graph, init_op, filled, INIT_OP)
+    if init_op is None and saved_model.INIT_SIGNATURE in model.meta_graph.signature_def:
+        graph, init_op = graph.with_nodes([*graph.nodes.values(), node(INIT_OP, "NoOp")]), INIT_OP
+    assets = [asset for asset in assets if producer(asset.tensor_info.name) in graph.nodes]
+    graph = replace(graph, inputs=inputs, outputs=(
+        *outputs, *(normal(asset.tensor_info.name) for asset in assets), *((init_op,) if init_op else ())))
+    graph = variables.freeze(graph, constants)
+    graph, _ = pipeline.run(graph, "inline_partitionedcall")
+    needed = graph.reachable(graph.kept)
+    graph = graph.with_nodes(item for name, item in graph.nodes.items() if name in needed)
+    return Frozen(replace(graph, library=library_of(graph), bodies={}), wanted, assets, init_op, staying, kept)
+
+
+def tensor_names(info: Any) -> list[str]:
+    """The tensors that a TensorInfo stands for: one, or the parts of a sparse or composite tensor."""
+    kind = info.WhichOneof("encoding")
+    if kind == "coo_sparse":
+        sparse = info.coo_sparse
+        return [sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name]
+    if kind == "composite_tensor":
+        return [name for part in info.composite_tensor.components for name in tensor_names(part)]
+    return [info.name]
+
+
+def _ends(key: str, signature: Any, graph: Graph) -> tuple[list[str], list[str]]:
+    """The tensors that a signature feeds and those it fetches."""
+    sides = []
+    for infos in (signature.inputs, signature.outputs):
+        refs = [normal(name) for info in infos.values() for name in tensor_names(info)]
+        for ref in refs:
+            if producer(ref) not in graph.nodes:
+                raise UserError(f"signature '{key}' names the tensor '{ref}', which is not in its graph")
+        sides.append(refs)
+    return sides[0], sides[1]
+
+
+def _fed_shapes(signatures: Iterable[Any]) -> dict[str, Any]:
+    """The tensors that signatures feed, each with the shape (an AttrValue) that the first of them gives it."""
+    found: dict[str, Any] = {}
+    for signature in signatures:
+        for info in signature.inputs.values():
+            for name in tensor_names(info):
+                shape = attr(())
+                shape.shape.CopyFrom(info.tensor_shape)
+                if info.WhichOneof("encoding") != "name":
+                    shape.shape.unknown_rank = True
+                found.setdefault(normal(name), shape)
+    return found
+
+
+def _cut(graph: Graph, shapes: Mapping[str, Any], served: set[str]) -> Graph:
+    """Makes placeholders of the nodes that signatures feed, and of no others.
+
+    A node that is only ever fed drops what came before it (a training graph's input pipeline); one that another
+    signature computes keeps that as its default. A client can feed only what a signature names, so the default of any
+    other PlaceholderWithDefault is its value.
+    """
+    fed: dict[str, list[int]] = {}
+    for ref in shapes:
+        fed.setdefault(producer(ref), []).append(port(ref))
+    nodes: list[Node] = []
+    for item in graph.nodes.values():
+        if item.op == "PlaceholderWithDefault" and item.name not in fed:
+            item = Node(item.name, "Identity", item.inputs, {"T": item.attrs["dtype"]}, item.device)
+        if item.name in fed and item.op not in PLACEHOLDERS:
+            nodes.extend(_placeholders(item, max(fed[item.name]), shapes, computed=item.name in served))
+        else:
+            nodes.append(item)
+    return graph.with_nodes(nodes)
+
+
+def _placeholders(item: Node, last: int, shapes: Mapping[str, Any], computed: bool) -> list[Node]:
+    """Placeholders for a node's outputs, under its name."""
+    dtypes = output_dtypes(item)
+    assert dtypes is not None
+    source = replace(item, name=f"{item.name}/computed")
+    count = len(dtypes) if computed else last + 1
+
+    def placeholder(name: str, index: int) -> Node:
+        unknown = attr(())
+        unknown.shape.unknown_rank = True
+        shape = shapes.get(tensor(item.name, index), unknown)
+        if computed:
+            return node(name, "PlaceholderWithDefault", (tensor(source.name, index),), dtype=dtypes[index], shape=shape)
+        return node(name, "Placeholder", dtype=dtypes[index], shape=shape)
+    before = [source] if computed else []
+    if len(dtypes) == 1:
+        return [*before, placeholder(item.name, 0)]
+    parts = [placeholder(f"{item.name}/fed_{index}", index) for index in range(count)]
+    return [*before, *parts, node(item.name, "IdentityN", (part.name for part in parts), T=dtypes[:count])]
+
+
+def _initialiser(graph: Graph, init_op: str | None, served: set[str],
+                 assets: frozenset[str]) -> tuple[Graph, str | None]:
+    """The initialiser without the parts that initialise what is not served; None if nothing remains."""
+    if init_op is None or init_op not in graph.nodes:
+        return graph, None
+
+    def resources(name: str) -> set[str]:
+        return {one for one in graph.reachable([name]) if is_stateful(graph.nodes[one]) and not graph.nodes[one].data}
+
+    def wanted(name: str) -> bool:
+        touched = resources(name) - assets
+        return not touched or bool(touched & served)
+
+    def leaves(name: str) -> Iterator[str]:
+        item = graph.nodes[name]
+        if item.op != "NoOp":
+            yield name
+        for ref in item.controls if item.op == "NoOp" else ():
+            yield from leaves(ref[1:])
+
+    root = graph.nodes[init_op]
+    if root.op != "NoOp":
+        return graph, init_op
+    controls = dict.fromkeys(f"^{name}" for name in leaves(init_op) if wanted(name))
+    nodes = {**graph.nodes, init_op: root.with_inputs(controls)}
+    return replace(graph, nodes=nodes), init_op
+
+
+def _read(model: SavedModel, graph: Graph, kept: Mapping[str, str],
+          served: set[str]) -> tuple[dict[str, Any], dict[str, Array], dict[str, tables.Contents]]:
+    """From the loaded model: values to freeze, values of what stays a variable, contents of tables it restored."""
+    frozen: dict[str, Any] = {}
+    staying: dict[str, Array] = {}
+    with saved_model.session(model) as running:
+        for name, value in _values(running, graph):
+            if name in kept:
+                staying[name] = value
+            else:
+                frozen[name] = variables.attribute(value, name)
+        filled = tables.read(running, graph)
+    return frozen, staying, filled
+
+
+def values(model: SavedModel, graph: Graph) -> dict[str, Array]:
+    """The values of the graph's variables, by identity, as loading the model leaves them."""
+    with saved_model.session(model) as running:
+        return dict(_values(running, graph))
+
+
+def _values(running: Any, graph: Graph) -> Iterator[tuple[str, Array]]:
+    """Every initialised variable's value, read some at a time so that few are in memory twice."""
+    from export.runtime import tf
+    v1 = tf.compat.v1
+    reads: dict[str, tuple[Any, int]] = {}
+    with running.graph.as_default():
+        ready, found = [], {}
+        for item in graph.nodes.values():
+            name = variables.identity(item)
+            if variables.is_variable(item) and name not in found:
+                handle = running.graph.get_tensor_by_name(f"{item.name}:0")
+                found[name] = handle, item
+                ready.append(tf.raw_ops.VarIsInitializedOp(resource=handle) if item.op in variables.HANDLES
+                             else v1.is_variable_initialized(handle))
+        is_ready = dict(zip(found, running.run(ready), strict=True)) if ready else {}
+        for name, (handle, item) in found.items():
+            if is_ready[name]:
+                read = tf.raw_ops.ReadVariableOp(resource=handle, dtype=int(item.get("dtype"))) if (
+                    item.op in variables.HANDLES) else handle
+                reads[name] = read, (read.shape.num_elements() or 0) * read.dtype.base_dtype.size
+    batch: dict[str, Any] = {}
+    size = 0
+    for name, (read, length) in reads.items():
+        batch[name] = read
+        size += length
+        if size > _BATCH_BYTES:
+            yield from running.run(batch).items()
+            batch, size = {}, 0
+    yield from running.run(batch).items()
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="The GraphDef file to write; text if it ends in .pbtxt.")
+@signatures_option
+@tags_option
+def command(source: str, out: Path, signatures: list[str] | None, tags: tuple[str, ...]) -> None:
+    """Freeze the SavedModel SRC (a version, or a base path: its newest) into one GraphDef.
+
+    Variables become constants, functions are inlined; tables, control flow and the names of the signatures' tensors
+    stay. What the model assigns while it serves stays a variable: `reconvert --like SRC` takes its value from SRC.
+
+    \b
+    Examples:
+      python -m export freeze models/mnist/original --out frozen.pb
+      python -m export freeze models/translate/3 --signatures serving_default --out frozen.pbtxt
+    """
+    model = saved_model.read(source, tags)
+    with step(f"freeze {model.path}"):
+        frozen = freeze(model, signatures)
+        write_graph_def(out, frozen.graph)
+    for name, reason in frozen.kept.items():
+        click.echo(f"'{name}' stays a variable, since {reason} may assign it", err=True)
+    ends = {normal(ref) for pair in (_ends(key, one, frozen.graph) for key, one in frozen.signatures.items())
+            for side in pair for ref in side}
+    inputs = ",".join(ref for ref in frozen.graph.inputs if ref in ends)
+    outputs = ",".join(frozen.graph.outputs)
+    click.echo(f"{out}: {len(frozen.graph.nodes)} nodes\n--inputs {inputs!r} --outputs {outputs!r}")
+

@@ -1,0 +1,50 @@
+"""The options that several commands share."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serving.client.answers import Budget
+
+
+def _listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if value is not None else None
+
+
+signatures_option = click.option(
+    "--signatures", metavar="KEY,...", callback=_listed, help="Only these signatures (default: all).")
+tags_option = click.option(
+    "--tags", metavar="TAG,...", default="serve", show_default=True, callback=_listed,
+    help="The tags of the MetaGraph to take.")
+to_option = click.option(
+    "--to", "base", required=True, type=click.Path(path_type=Path), metavar="DST",
+    help="The base path: the result is DST/VERSION.")
+version_option = click.option(
+    "--version", type=int, metavar="N", help="The version to make (default: the next free one).")
+def batches_option(default: str) -> Any:
+    return click.option("--batch", "batches", metavar="N,...", default=default, show_default=True,
+                        callback=_batches, help="The batch sizes to try.")
+
+
+def _batches(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise click.BadParameter(f"'{value}' is no list of positive integers such as 1,3,17")
+    return sizes
+
+
+def budget(atol: float | None, rtol: float | None) -> Budget | None:
+    """None unless the caller states one."""
+    return None if atol is None and rtol is None else Budget(relative=rtol or 0.0, absolute=atol or 0.0)
+
+
+samples_option = click.option("--samples", "sample_file", type=click.Path(path_type=Path), metavar="X.npz",
+                              help="Real examples: arrays named as the signature's inputs, and 'labels'.")
+atol_option = click.option("--atol", type=float, help="Grant this absolute error (default: the tolerance table).")
+rtol_option = click.option("--rtol", type=float, help="Grant this error relative to the largest of an example.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Decides the random inputs.")

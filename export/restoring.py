@@ -1,0 +1,77 @@
+"""Variables that stay variables: their file, the nodes that read it, and the SaverDef that names those nodes."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.graph import Graph, Node, const, node, tensor
+from export.tensors import STRING, Array, DType
+from export.variables import HANDLES, identity, is_variable
+
+SCOPE = "save"
+_NO_SLICES = ""
+
+
+def with_saver(graph: Graph, values: Mapping[str, Array], meta_graph: Any) -> Graph:
+    """The graph with nodes that restore and save `values` (by identity); `meta_graph` gets SaverDef and collection."""
+    from tensorflow.core.framework.variable_pb2 import VariableDef
+    scope = SCOPE
+    while any(name.startswith(f"{scope}/") for name in graph.nodes):
+        scope += "_"
+    variables = {identity(item): item for item in graph.nodes.values() if is_variable(item)}
+    names = [name for name in values if name in variables]
+    dtypes = [DType(variables[name].get("dtype")) for name in names]
+    filename = const(f"{scope}/Const", np.asarray(b"model", object))
+    keys = const(f"{scope}/tensor_names", _strings(names))
+    slices = const(f"{scope}/shape_and_slices", _strings([_NO_SLICES] * len(names)))
+    restore = node(f"{scope}/RestoreV2", "RestoreV2", (filename.name, keys.name, slices.name), dtypes=dtypes)
+    added = [filename, keys, slices, restore]
+    assigns, reads = [], []
+    for index, (name, dtype) in enumerate(zip(names, dtypes, strict=True)):
+        item = variables[name]
+        assigns.append(_assign(f"{scope}/Assign_{index}", item, tensor(restore.name, index), dtype))
+        reads.append(_read(f"{scope}/Read_{index}", item, dtype))
+        meta_graph.collection_def["variables"].bytes_list.value.append(VariableDef(
+            variable_name=f"{item.name}:0", initializer_name=assigns[-1].name,
+            initial_value_name=f"{restore.name}:{index}", snapshot_name=f"{reads[-1].name}:0",
+            is_resource=item.op in HANDLES).SerializeToString())
+    done = node(f"{scope}/restore_all", "NoOp", (f"^{item.name}" for item in assigns))
+    save = node(f"{scope}/SaveV2", "SaveV2",
+                (filename.name, keys.name, slices.name, *(item.name for item in reads)), dtypes=dtypes)
+    saved = node(f"{scope}/control_dependency", "Identity", (filename.name, f"^{save.name}"), T=STRING)
+    meta_graph.saver_def.filename_tensor_name = f"{filename.name}:0"
+    meta_graph.saver_def.save_tensor_name = f"{saved.name}:0"
+    meta_graph.saver_def.restore_op_name = done.name
+    meta_graph.saver_def.max_to_keep = 5
+    meta_graph.saver_def.version = meta_graph.saver_def.V2
+    nodes = [*graph.nodes.values(), *added, *assigns, *reads, done, save, saved]
+    return graph.with_nodes(nodes)
+
+
+def save(prefix: Path, values: Mapping[str, Array]) -> None:
+    """Writes a checkpoint of `values` under their identities."""
+    from export.runtime import tf
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    names = list(values)
+    with tf.device("CPU"):
+        tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[_NO_SLICES] * len(names),
+                          tensors=[tf.convert_to_tensor(values[name]) for name in names])
+
+
+def _assign(name: str, variable: Node, value: str, dtype: DType) -> Node:
+    if variable.op in HANDLES:
+        return node(name, "AssignVariableOp", (variable.name, value), dtype=dtype)
+    return node(name, "Assign", (variable.name, value), T=dtype, validate_shape=False)
+
+
+def _read(name: str, variable: Node, dtype: DType) -> Node:
+    if variable.op in HANDLES:
+        return node(name, "ReadVariableOp", (variable.name,), dtype=dtype)
+    return node(name, "Identity", (variable.name,), T=dtype)
+
+
+def _strings(values: list[str]) -> Array:
+    return np.asarray([value.encode() for value in values], object)

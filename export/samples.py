@@ -1,0 +1,150 @@
+"""Inputs for any signature: seeded, of its dtypes and shapes, and of values that its graph can use (see hints).
+
+    maker = samples.Maker(model)
+    inputs = maker.make("serving_default", batch=3, seed=0)
+"""
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from export.graph import normal, producer
+from export.hints import Feature, Hint, Hints
+from export.saved_model import SavedModel
+from export.served import served_graph
+from export.tensors import FLOAT, INT64, Array, numpy_dtype
+from serving.client import payloads
+from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec
+
+
+@dataclass(frozen=True)
+class Manner:
+    """What to assume where neither signature nor graph says: the size of unknown dimensions, integers' bound."""
+
+    size: int = UNKNOWN_SIZE
+    below: int = INTEGERS_BELOW
+
+
+# Tried in this order until the model takes the inputs.
+MANNERS = (Manner(), Manner(below=2), Manner(size=1), Manner(size=1, below=1), Manner(size=2, below=2), Manner(size=4),
+           Manner(size=3), Manner(size=8), Manner(size=32), Manner(size=64), Manner(size=128), Manner(size=224))
+
+
+def specs(signature: Any) -> dict[str, TensorSpec]:
+    """What a SignatureDef says of its inputs."""
+    found = {}
+    for key, info in signature.inputs.items():
+        shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+        found[key] = TensorSpec(np.dtype(numpy_dtype(info.dtype)), shape)
+    return found
+
+
+def fixed_batch(inputs: Mapping[str, TensorSpec]) -> int | None:
+    """The batch size that a signature's shapes prescribe; None if any will do."""
+    if any(spec.shape is None or spec.shape[:1] == (-1,) for spec in inputs.values()):
+        return None
+    return max((spec.shape[0] for spec in inputs.values() if spec.shape), default=1)
+
+
+class Maker:
+    """Makes inputs for one model. `others` are models with the same signatures whose graphs may say more."""
+
+    def __init__(self, model: SavedModel, *others: SavedModel) -> None:
+        self._models = (model, *others)
+        self._hints: dict[int, Hints] = {}
+
+    def make(self, signature: str, batch: int, seed: int, manner: Manner = MANNERS[0]) -> dict[str, Array]:
+        """`batch` examples for each input of a signature; the same for the same arguments."""
+        made = {}
+        inputs = self._models[0].signatures[signature].inputs
+        for key, spec in specs(self._models[0].signatures[signature]).items():
+            if spec.shape is not None:
+                inner = (manner.size if size < 0 else size for size in spec.shape[1:])
+                spec = replace(spec, shape=(*spec.shape[:1], *inner))
+            values = payloads.make({key: spec}, batch if spec.shape is None or -1 in spec.shape else max(
+                spec.shape[:1], default=1), seed)[key]
+            hint = self.hint(normal(inputs[key].name), signature, key)
+            random = np.random.default_rng([seed, *key.encode()])
+            made[key] = _fitting(values, hint, random, manner)
+        return made
+
+    def hint(self, ref: str, signature: str, key: str) -> Hint:
+        found = Hint()
+        for index, model in enumerate(self._models):
+            if signature in model.signatures and key in model.signatures[signature].inputs:
+                ref = normal(model.signatures[signature].inputs[key].name)
+                found = self._of(index).of(ref)
+            if found != Hint(sentence=found.sentence):
+                break
+        return found
+
+    def _of(self, index: int) -> Hints:
+        if index not in self._hints:
+            model = self._models[index]
+            assets = {producer(normal(one.tensor_info.name)): model.path / "assets" / one.filename
+                      for one in model.assets}
+            self._hints[index] = Hints(served_graph(model), assets)
+        return self._hints[index]
+
+
+def _fitting(values: Array, hint: Hint, random: np.random.Generator, manner: Manner) -> Array:
+    """`values` where the hint says nothing, else values of the same shape that it allows."""
+    if values.dtype == object:
+        made = np.empty(values.size, object)
+        made[:] = [_text(hint, random, manner, word) for word in values.ravel().tolist()]
+        return made.reshape(values.shape)
+    if values.dtype.kind not in "iu" or (values.dtype == np.uint8 and hint.below is None):
+        return values
+    if hint.words:
+        return random.choice(np.asarray(hint.words), values.shape).astype(values.dtype)
+    return random.integers(0, hint.below or manner.below, values.shape).astype(values.dtype)
+
+
+def _text(hint: Hint, random: np.random.Generator, manner: Manner, word: bytes) -> bytes:
+    if hint.base64:
+        return base64.urlsafe_b64encode(_text(replace(hint, base64=False), random, manner, word)).rstrip(b"=")
+    if hint.example is not None:
+        return _example(hint.example, random, manner)
+    if hint.image:
+        return _image(hint.image, int(random.integers(8)))
+    if hint.number:
+        return b"%.3f" % random.random()
+    words = [word, *(one if isinstance(one, bytes) else str(one).encode() for one in hint.words)]
+    if hint.sentence:
+        return b" ".join(words[int(index)] for index in random.integers(0, len(words), 1 + int(random.integers(6))))
+    return words[int(random.integers(0, len(words)))]
+
+
+def _example(features: Mapping[str, Feature], random: np.random.Generator, manner: Manner) -> bytes:
+    from export.runtime import tf
+    example = tf.train.Example()
+    for key, feature in features.items():
+        count = int(random.integers(1, 4)) if feature.shape is None else int(np.prod(
+            [max(size, 3) if size < 0 else size for size in feature.shape], dtype=int))
+        target = example.features.feature[key]
+        if feature.dtype == FLOAT:
+            target.float_list.value.extend(random.random(count).astype(np.float32).tolist())
+        elif feature.dtype == INT64:
+            target.int64_list.value.extend(
+                _fitting(np.zeros(count, np.int64), feature.hint, random, manner).tolist())
+        else:
+            letters = [bytes(random.integers(97, 123, 5, np.uint8)) for _ in range(count)]
+            target.bytes_list.value.extend(_text(feature.hint, random, manner, word) for word in letters)
+    return bytes(example.SerializeToString(deterministic=True))
+
+
+@cache
+def _image(kind: str, number: int) -> bytes:
+    """A small picture of smooth colours with a bright square in it."""
+    from export.runtime import tf
+    y, x = np.mgrid[0:48, 0:64]
+    pixels = np.stack([x * 4 % 256, y * 5 % 256, (x + y + 32 * number) % 256], -1).astype(np.uint8)
+    pixels[number * 4:number * 4 + 8, 8:24] = 255
+    with tf.device("/CPU:0"):
+        encode = tf.io.encode_jpeg if kind == "jpeg" else tf.io.encode_png
+        return bytes(encode(pixels).numpy())

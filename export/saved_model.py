@@ -1,0 +1,191 @@
+"""SavedModel <-> Graph, signatures, assets and initialisers; the sole user of tf.saved_model.
+
+Read and loaded as TensorFlow Serving does it: one MetaGraph, chosen by its tags, in a v1 Session. Written by hand, node
+after node, so that a model's weights are in memory once and the file loads in older TensorFlow Serving releases too
+(attributes at their defaults are left out, the producer version is the source's).
+"""
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+
+from commandline import UserError
+from export import restoring
+from export.graph import Graph, producer
+from export.graph_file import SIZE_LIMIT, write_graph
+from export.publish import find
+from export.tensors import Array
+
+MetaGraph = Any  # tensorflow.MetaGraphDef
+SERVE = ("serve",)
+INIT_SIGNATURE = "__saved_model_init_op"
+# Where TensorFlow 1 writes what TensorFlow 2 writes into MetaGraphDef.asset_file_def.
+ASSETS_COLLECTION = "saved_model_assets"
+INIT_COLLECTIONS = ("saved_model_main_op", "saved_model_init_op", "legacy_init_op")
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """One MetaGraph of a SavedModel on disk. The GraphDef is the file's own message: never change it in place."""
+
+    path: Path
+    meta_graph: MetaGraph
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tuple(self.meta_graph.meta_info_def.tags)
+
+    @property
+    def signatures(self) -> dict[str, Any]:
+        """SignatureDefs by key; the initialiser that TensorFlow 2 stores among them is not one."""
+        return {key: value for key, value in self.meta_graph.signature_def.items() if key != INIT_SIGNATURE}
+
+    @property
+    def assets(self) -> list[Any]:
+        """AssetFileDefs: the files that loading names to the graph."""
+        found = list(self.meta_graph.asset_file_def)
+        if not found and ASSETS_COLLECTION in self.meta_graph.collection_def:
+            from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef
+            for packed in self.meta_graph.collection_def[ASSETS_COLLECTION].any_list.value:
+                asset = AssetFileDef()
+                packed.Unpack(asset)
+                found.append(asset)
+        return found
+
+    @property
+    def init_op(self) -> str | None:
+        """The node that initialises tables when the model is loaded."""
+        if INIT_SIGNATURE in self.meta_graph.signature_def:
+            return producer(self.meta_graph.signature_def[INIT_SIGNATURE].outputs[INIT_SIGNATURE].name)
+        for key in INIT_COLLECTIONS:
+            names = self.meta_graph.collection_def[key].node_list.value if (
+                key in self.meta_graph.collection_def) else ()
+            if names:
+                return producer(names[0])
+        return None
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a SavedModel to be written holds."""
+
+    graph: Graph
+    signatures: Mapping[str, Any]
+    tags: Sequence[str] = SERVE
+    init_op: str | None = None
+    assets: Sequence[Any] = ()  # AssetFileDef
+    variables: Mapping[str, Array] = field(default_factory=dict)  # by identity: those that stay variables
+    like: SavedModel | None = None  # whose asset files, assets.extra and meta information it takes
+
+
+def read(path: str | Path, tags: Sequence[str] = SERVE) -> SavedModel:
+    """Reads the MetaGraph with exactly these tags. Raises UserError that says what is wrong with the file."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
+
+    import export.runtime  # noqa: F401  (the protos come with TensorFlow: its chatter is held back there)
+    directory = find(path)
+    binary, text = directory / "saved_model.pb", directory / "saved_model.pbtxt"
+    proto = SavedModelProto()
+    try:
+        if binary.is_file():
+            proto.ParseFromString(binary.read_bytes())
+        else:
+            text_format.Parse(text.read_text(), proto)
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
+        culprit = binary if binary.is_file() else text
+        raise UserError(f"{culprit} cannot be parsed, so it is truncated or corrupted; copy it again") from error
+    if not proto.meta_graphs:
+        raise UserError(f"{binary} holds no MetaGraph, so it is truncated or corrupted; copy it again")
+    for meta_graph in proto.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == set(tags):
+            return SavedModel(directory, meta_graph)
+    there = "; ".join(",".join(one.meta_info_def.tags) or "(no tags)" for one in proto.meta_graphs)
+    raise UserError(f"{directory} has no MetaGraph with tags {','.join(tags)}; choose with --tags among: {there}")
+
+
+def chosen(model: SavedModel, names: Sequence[str] | None) -> dict[str, Any]:
+    """The signatures called `names`; all of them for None. Raises UserError for one that is not there."""
+    there = model.signatures
+    if not there:
+        raise UserError(f"{model.path} has no signatures, so there is nothing to serve; export it with some")
+    for name in names or ():
+        if name not in there:
+            raise UserError(f"{model.path} has no signature '{name}'; it has: {', '.join(sorted(there))}")
+    return {name: there[name] for name in sorted(there) if not names or name in names}
+
+
+@contextmanager
+def session(model: SavedModel) -> Iterator[Any]:
+    """A v1 Session with the model loaded and initialised. Raises UserError if it does not load."""
+    from export.runtime import tf
+    config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph, config=config) as running:
+        try:
+            tf.compat.v1.saved_model.load(running, list(model.tags), str(model.path))
+        except (tf.errors.OpError, ValueError, TypeError, KeyError, OSError) as error:
+            raise UserError(f"{model.path} does not load: {reason(error)}") from error
+        yield running
+
+
+def reason(error: Exception) -> str:
+    """What an exception of TensorFlow's says, without its stack traces and node listings."""
+    text = str(getattr(error, "message", None) or error)
+    # "Graph execution error:", where each node was defined, then "Node: 'name'" and what went wrong.
+    text = text.rpartition("\nNode: ")[2].partition("\n")[2] if "\nNode: " in text else text
+    for mark in ("\n\nOriginal stack trace", "\n\nErrors may have originated", "\n\t [[", "\n [[", "\n\n"):
+        text = text.partition(mark)[0]
+    return text or type(error).__name__
+
+
+def write(directory: Path, content: Content) -> None:
+    """Fills an empty directory with a SavedModel that a v1 Session loads."""
+    from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+
+    from export.runtime import tf
+    meta_graph = MetaGraphDef()
+    if content.like:
+        meta_graph.meta_info_def.CopyFrom(content.like.meta_graph.meta_info_def)
+    meta_graph.meta_info_def.ClearField("tags")
+    meta_graph.meta_info_def.ClearField("stripped_op_list")
+    meta_graph.meta_info_def.tags.extend(content.tags)
+    meta_graph.meta_info_def.stripped_default_attrs = True
+    meta_graph.meta_info_def.tensorflow_version = tf.version.VERSION
+    meta_graph.meta_info_def.tensorflow_git_version = tf.version.GIT_VERSION
+    for key, signature in content.signatures.items():
+        meta_graph.signature_def[key].CopyFrom(signature)
+    meta_graph.asset_file_def.extend(content.assets)
+    for asset in content.assets:
+        meta_graph.collection_def[ASSETS_COLLECTION].any_list.value.add().Pack(asset)
+    if content.init_op:
+        meta_graph.collection_def[INIT_COLLECTIONS[0]].node_list.value.append(content.init_op)
+        if content.like and INIT_SIGNATURE in content.like.meta_graph.signature_def:
+            there = meta_graph.signature_def[INIT_SIGNATURE]
+            there.CopyFrom(content.like.meta_graph.signature_def[INIT_SIGNATURE])
+            there.outputs[INIT_SIGNATURE].name = content.init_op
+    graph = content.graph
+    if content.variables:
+        graph = restoring.with_saver(graph, content.variables, meta_graph)
+        restoring.save(directory / "variables" / "variables", content.variables)
+    size = write_graph(directory / "saved_model.pb", graph, meta_graph)
+    if size > SIZE_LIMIT:
+        raise UserError(f"the graph takes {size / 1e9:.2f} GB, over protobuf's limit of 2 GB; "
+                        "lower --constants-below so that more weights stay in the variables file", exit_code=1)
+    if content.like:
+        _copy_files(content.like.path, directory, content.assets)
+
+
+def _copy_files(source: Path, directory: Path, assets: Sequence[Any]) -> None:
+    for asset in assets:
+        target = directory / "assets" / asset.filename
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / "assets" / asset.filename, target)
+    if (source / "assets.extra").is_dir():
+        shutil.copytree(source / "assets.extra", directory / "assets.extra", dirs_exist_ok=True,
+                        copy_function=shutil.copyfile)

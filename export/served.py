@@ -1,0 +1,41 @@
+"""The part of a SavedModel that serves: what its signatures reach, with functions inlined. Nothing is loaded."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from export import pipeline
+from export.freeze import tensor_names
+from export.graph import Graph, Node, normal, producer
+from export.graph_file import library_of
+from export.saved_model import SavedModel
+
+
+def served_graph(model: SavedModel) -> Graph:
+    """The nodes that the signatures and the initialiser need; `outputs` are the tensors they name.
+
+    Bodies of While, If and Case stay functions, in `bodies`.
+    """
+    graph = Graph.from_graph_def(model.meta_graph.graph_def)
+    ends: list[list[str]] = []
+    for side in ("inputs", "outputs"):
+        refs = [normal(name) for signature in model.signatures.values()
+                for info in getattr(signature, side).values() for name in tensor_names(info)]
+        ends.append([ref for ref in dict.fromkeys(refs) if producer(ref) in graph.nodes])
+    roots = dict.fromkeys([*ends[1], *((model.init_op,) if model.init_op in graph.nodes else ())])
+    kept = tuple(dict.fromkeys([*ends[0], *roots]))
+    needed = graph.reachable(map(producer, kept))
+    graph = replace(graph.with_nodes(item for item in graph.nodes.values() if item.name in needed), outputs=kept)
+    graph, _ = pipeline.run(replace(graph, library=library_of(graph)), "inline_partitionedcall")
+    needed = graph.reachable(graph.kept)
+    graph = replace(graph.with_nodes(item for item in graph.nodes.values() if item.name in needed),
+                    inputs=tuple(ends[0]), outputs=tuple(roots))
+    left = {function.signature.name for function in library_of(graph).function}
+    return replace(graph, bodies={name: body for name, body in graph.bodies.items() if name in left})
+
+
+def all_nodes(graph: Graph) -> Iterator[Node]:
+    """The graph's nodes and those of its functions' bodies."""
+    yield from graph.nodes.values()
+    for body in graph.bodies.values():
+        yield from (item for item in body.nodes.values() if item.op != "_Arg")
