@@ -42,8 +42,9 @@ def command(wait_s: float, signatures: bool, json_path: str | None, **options: A
     finally:
         client.close()
     described = {} if metadata is None else {
-        name: {side: {key: str(spec) for key, spec in getattr(signature, side).items()}
-               for side in ("inputs", "outputs")} for name, signature in metadata.signatures.items()}
+        name: {side: {key: str(spec) for key, spec in specs.items()}
+               for side, specs in (("inputs", signature.inputs), ("outputs", signature.outputs))}
+        for name, signature in sorted(metadata.signatures.items()) if signature.outputs}  # without: TF2's init op
     available = any(version.state == "AVAILABLE" for version in versions)
     if json_path:
         write_json(json_path, {

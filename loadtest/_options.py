@@ -1,0 +1,107 @@
+"""The options that these load tests add to Locust's own, read once into `Settings`."""
+import argparse
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from commandline import UserError
+from serving.client.options import GRPC_ADDRESS, parse_headers
+from serving.client.protocol import Tls
+
+SHAPES = ("steps", "spike", "ramp")
+_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A service level: `percentile` (0 is the mean) of the latency is at most `seconds`."""
+    percentile: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{'mean' if not self.percentile else f'p{self.percentile:g}'} <= {self.seconds * 1e3:g} ms"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`rate` is per user and per second, 0 in a closed loop; `requests` per user, 0 for no end."""
+    model: str
+    version: int | None
+    label: str | None
+    variant: str | None
+    signature: str
+    batch: int
+    samples: str | None
+    payloads: int
+    seed: int
+    grpc_address: str
+    headers: dict[str, str]
+    tls: Tls | None
+    rate: float
+    arrivals: str
+    requests: int
+    objectives: tuple[Objective, ...]
+    max_error_ratio: float | None
+    hdr: str | None
+    shape: str | None
+
+
+def add_arguments(parser: Any) -> None:
+    """Declares the options; Locust shows them in --help and in its web page, and gives them to its workers."""
+    group = parser.add_argument_group("TensorFlow Serving")
+    add = group.add_argument
+    add("--model", default="mnist", help="the model's name on the server (mnist)")
+    add("--model-version", type=int, metavar="N", help="one version (the newest)")
+    add("--label", metavar="NAME", help="the version that has this label, such as canary")
+    add("--variant", metavar="NAME", help="what is served, such as optimized; only shown in the request names")
+    add("--signature", default="", metavar="NAME", help="the signature to call (serving_default)")
+    add("--batch", type=int, default=1, metavar="N", help="examples per request (1)")
+    add("--samples", metavar="FILE.npz", help="inputs by input name (made up from the model's metadata)")
+    add("--payloads", type=int, default=8, metavar="N", help="different requests that are sent in turn (8)")
+    add("--seed", type=int, default=0, help="of made-up inputs and Poisson arrivals (0)")
+    add("--grpc-address", default=GRPC_ADDRESS, metavar="HOST:PORT", help=f"the gRPC server ({GRPC_ADDRESS})")
+    add("--header", action="append", metavar="NAME:VALUE", help="sent with every request; may be repeated")
+    add("--tls-authority", metavar="FILE", help="certificate (PEM) of the authority to trust; turns TLS on for gRPC")
+    add("--rate", type=float, default=0.0, metavar="R",
+        help="open loop: each user sends R requests per second on schedule, whatever the answers do; "
+             "latency counts from the intended start")
+    add("--arrivals", choices=("poisson", "constant"), default="poisson", help="how --rate is spaced (poisson)")
+    add("--requests-per-user", type=int, default=0, metavar="N", help="stop a user after N requests, and the run "
+                                                                     "when all have stopped")
+    add("--slo", action="append", metavar="P=TIME", type=_is_objective,
+        help="for example p99=50ms or mean=10ms; may be repeated; exit status 1 when a request name misses it")
+    add("--max-error-ratio", type=float, metavar="X", help="exit status 1 above this share (0..1) of failed requests")
+    add("--hdr", metavar="FILE", help="write the HDR histograms as JSON ('-': standard output)")
+    add("--shape", choices=SHAPES, help="steps: five equal steps up to -u users over -t; spike: a tenth of -u, all "
+                                        "of -u in the middle fifth; ramp: from one user up to -u, ended early by "
+                                        "failures or a missed --slo")
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """What the command line says. Raises UserError for what contradicts itself."""
+    if options.model_version and options.label:
+        raise UserError("--model-version and --label both choose a version: give one of them")
+    for name in ("batch", "payloads"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} must be at least 1")
+    return Settings(
+        options.model, options.model_version, options.label, options.variant, options.signature, options.batch,
+        options.samples, options.payloads, options.seed, options.grpc_address,
+        parse_headers(tuple(options.header or ())), Tls(options.tls_authority) if options.tls_authority else None,
+        options.rate, options.arrivals, options.requests_per_user,
+        tuple(map(objective, options.slo or ())), options.max_error_ratio, options.hdr, options.shape)
+
+
+def objective(text: str) -> Objective:
+    """Objective(99, 0.05) of "p99=50ms". Raises argparse's error, which ends as one line."""
+    match = re.fullmatch(r"(mean|max|p(\d+(?:\.\d+)?))=(\d+(?:\.\d+)?)(us|ms|s)", text)
+    if not match or float(match[2] or 0) > 100:
+        raise argparse.ArgumentTypeError(f"'{text}' is no objective; write p99=50ms, mean=10ms or max=1s")
+    percentile = {"mean": 0.0, "max": 100.0}.get(match[1]) or float(match[2] or 0)
+    return Objective(percentile, float(match[3]) * _UNITS_S[match[4]])
+
+
+def _is_objective(text: str) -> str:
+    # Stays text: Locust sends the options of a master to its workers as plain values.
+    objective(text)
+    return text

@@ -1,0 +1,82 @@
+"""Histograms that add up, and the verdicts on them."""
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from _options import Objective, objective
+from _plan import planned_users
+from _recorder import Recorder, table, verdicts
+
+KEY = ("REST", "m/1 batch 1")
+
+
+def recorded(latencies_ms: list[float], failures: int = 0) -> Recorder:
+    recorder = Recorder()
+    for at, latency_ms in enumerate(latencies_ms):
+        recorder.record(KEY, latency_ms, at < failures)
+    return recorder
+
+
+def test_reports_of_workers_add_up_to_the_whole() -> None:
+    latencies = np.random.default_rng(1).lognormal(0, 3, 1000).tolist()
+    master = Recorder()
+    for part in (latencies[:10], latencies[10:700], latencies[700:]):
+        # Through JSON, as a report travels as plain values.
+        master.merge(json.loads(json.dumps(recorded(part, failures=2).take())))
+    whole = recorded(latencies, failures=6)
+    assert master.to_json() == whole.to_json()
+
+
+def test_a_report_is_taken_once() -> None:
+    recorder = recorded([1.0])
+    assert len(recorder.take()) == 1
+    assert recorder.take() == []
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("p99=50ms", Objective(99, 0.05)), ("p99.9=1s", Objective(99.9, 1)), ("mean=300us", Objective(0, 3e-4)),
+    ("max=2s", Objective(100, 2)), ("p50=1.5ms", Objective(50, 0.0015)),
+])
+def test_objectives(text: str, expected: Objective) -> None:
+    assert objective(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "p99", "p99=50", "p101=1s", "99=1s", "p99<1s", "p99=-1s", "p99=1h"])
+def test_what_is_no_objective(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="write p99=50ms"):
+        objective(text)
+
+
+def test_verdicts_hold_for_each_request_name() -> None:
+    recorder = recorded([1.0] * 99 + [100.0], failures=1)
+    for text, kept in (("p50=2ms", True), ("p99=2ms", True), ("max=99ms", False), ("mean=1.9ms", False),
+                       ("mean=2ms", True)):
+        [verdict] = verdicts(recorder, (objective(text),), None)
+        assert verdict.kept == kept, verdict
+    assert [verdict.kept for verdict in verdicts(recorder, (), 0.01)] == [True]
+    assert [verdict.kept for verdict in verdicts(recorder, (), 0.009)] == [False]
+    recorder.record(("gRPC", "m/1 batch 1"), 500.0, False)
+    assert [verdict.kept for verdict in verdicts(recorder, (objective("p99=2ms"),), None)] == [True, False]
+
+
+def test_no_request_keeps_no_objective() -> None:
+    assert [verdict.kept for verdict in verdicts(Recorder(), (objective("p99=1s"),), None)] == [False]
+    assert [verdict.kept for verdict in verdicts(Recorder(), (), 0.0)] == [False]
+    assert verdicts(Recorder(), (), None) == []
+
+
+def test_sub_millisecond_latencies_are_told_apart() -> None:
+    text = table(recorded([0.4] * 10 + [1.4] * 2).to_json())
+    assert "0.400" in text
+    assert "1.400" in text
+
+
+@pytest.mark.parametrize(("shape", "users"), [
+    ("steps", [2, 4, 6, 8, 10]), ("spike", [1, 1, 10, 1, 1]), ("ramp", [1, 3, 5, 7, 9]),
+])
+def test_shapes(shape: str, users: list[int]) -> None:
+    assert [planned_users(shape, at, 50, 10) for at in (5, 15, 25, 35, 45)] == users
+    assert planned_users(shape, 50, 50, 10) is None
+    assert planned_users(shape, 0, 50, 10) is not None
