@@ -1,0 +1,79 @@
+"""GraphDefs run as TensorFlow Serving runs them: in a v1 Session, without eager mode or Keras."""
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.graph import Graph
+from export.pipeline import Report
+from export.pipeline import run as run_pipeline
+from export.runtime import tf
+from serving.client.answers import Budget, Comparison, compare
+
+
+def build(make: Any) -> Any:
+    """The GraphDef of what `make()` adds to an empty v1 graph."""
+    graph = tf.Graph()
+    with graph.as_default():
+        make()
+    return graph.as_graph_def()
+
+
+@contextmanager
+def v1_control_flow() -> Iterator[None]:
+    """Loops, conditionals and TensorArrays that are built here are those of TensorFlow 1."""
+    tf.compat.v1.disable_control_flow_v2()
+    try:
+        yield
+    finally:
+        tf.compat.v1.enable_control_flow_v2()
+
+
+def session_run(graph_def: Any, fetches: Sequence[str], feeds: Mapping[str, Any],
+                before: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
+    """The fetched tensors by name, once the nodes `before` (an initialiser) have run in the same session."""
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(graph_def, name="")
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+    refs = [_tensor(name) for name in fetches]
+    with tf.compat.v1.Session(graph=graph, config=config) as session:
+        if before:
+            session.run(list(before))
+        values = session.run(refs, {_tensor(name): value for name, value in feeds.items()})
+    return {name: np.asarray(value) for name, value in zip(fetches, values, strict=True)}
+
+
+def transformed(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str], transforms: str) -> tuple[Any, Report]:
+    """The GraphDef after our pipeline, and what the steps reported."""
+    graph, report = run_pipeline(Graph.from_graph_def(graph_def, inputs, outputs), transforms)
+    return graph.to_graph_def(), report
+
+
+def compared(before: Any, after: Any, outputs: Sequence[str], feeds: Mapping[str, Any],
+             budget: Budget | None = None) -> Comparison:
+    """Both graphs run on the same feeds."""
+    return compare(session_run(before, outputs, feeds), session_run(after, outputs, feeds), budget)
+
+
+def ops(graph_def: Any) -> dict[str, int]:
+    """How many nodes there are of each op."""
+    found: dict[str, int] = {}
+    for item in graph_def.node:
+        found[item.op] = found.get(item.op, 0) + 1
+    return found
+
+
+def reasons(report: Report) -> list[str]:
+    return [reason for step in report.steps for _, reason in step.skipped]
+
+
+def seeded(shape: Sequence[int], seed: int = 0, dtype: Any = np.float32) -> NDArray[Any]:
+    """Standard normal values."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def _tensor(name: str) -> str:
+    return name if ":" in name or name.startswith("^") else f"{name}:0"
