@@ -269,11 +269,7 @@ def command(arguments: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # SIGINT too: a shell starts its background jobs with it ignored.
         signal.signal(number, lambda *_: stop.set())
-    try:
-        server = Server(flags)
-        server.start()
-    except ServingError as error:
-        raise UserError(f"Failed to start server. Error: {error.code.name}: {error.message}{_hint(error)}") from None
+    server = start(flags)
     stop.wait()
     log.info("Stopping: no new requests, %g s for those that run", flags.drain_seconds)
     server.stop()
@@ -282,6 +278,16 @@ def command(arguments: list[str]) -> None:
     sys.stdout.flush()
     # A run that was given up is still in TensorFlow's hands; waiting for its thread would undo the time limit.
     os._exit(0)
+
+
+def start(flags: Flags) -> Server:
+    """A server that answers. Raises UserError, with the original's words and what to do, when it cannot start."""
+    try:
+        server = Server(flags)
+        server.start()
+    except ServingError as error:
+        raise UserError(f"Failed to start server. Error: {error.code.name}: {error.message}{_hint(error)}") from None
+    return server
 
 
 def _hint(error: ServingError) -> str:
