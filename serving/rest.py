@@ -19,11 +19,12 @@ from contextlib import ExitStack
 from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
-from serving import json_answer, messages
+from serving import messages
 from serving.errors import Code, ServingError, invalid
 from serving.http1 import Connection, Request, Response, Service, page
-from serving.json_examples import parse_examples
-from serving.json_tensor import parse_predict
+from serving.json import answer
+from serving.json.examples import parse_examples
+from serving.json.tensor import parse_predict
 from serving.metrics import Call, Observer
 from serving.predictor import Predictor
 from serving.servable import DEFAULT_SIGNATURE, ModelSpec, Servable, Signature
@@ -68,11 +69,11 @@ class RestApi:
         try:
             code, response = Code.OK, self._route(request, call)
         except ServingError as error:
-            code, response = error.code, self._json(json_answer.error(error.message), HTTP_STATUS[error.code])
+            code, response = error.code, self._json(answer.error(error.message), HTTP_STATUS[error.code])
         except Exception as error:
             log.exception("%s %s failed", request.method, request.target)
             code = Code.INTERNAL
-            response = self._json(json_answer.error(f"{type(error).__name__}: {error}"), HTTP_STATUS[code])
+            response = self._json(answer.error(f"{type(error).__name__}: {error}"), HTTP_STATUS[code])
         if call.api:
             self._observe(call, code)
         return response
@@ -120,11 +121,11 @@ class RestApi:
         if call.api == "status":
             if not spec.name:
                 raise invalid("Missing model name in request.")
-            return self._json(json_answer.status(self._predictor.status(spec)))
+            return self._json(answer.status(self._predictor.status(spec)))
         if call.api == "metadata":
             with self._predictor.pin(spec) as servable:
                 call.version = servable.version
-                return self._json(json_answer.metadata(servable.name, servable.version, servable.metadata))
+                return self._json(answer.metadata(servable.name, servable.version, servable.metadata))
         body = _body(request, self._max_body_bytes)
         if call.api == "predict":
             return self._predict(spec, body, call)
@@ -134,9 +135,9 @@ class RestApi:
             call.version = servable.version
             if call.api == "classify":
                 result = self._predictor.classify(servable, call.signature, examples, self._timeout_s)
-                return self._json(json_answer.classifications(result))
+                return self._json(answer.classifications(result))
             result = self._predictor.regress(servable, call.signature, examples, self._timeout_s)
-            return self._json(json_answer.regressions(result))
+            return self._json(answer.regressions(result))
 
     def _predict(self, spec: ModelSpec, body: bytes, call: Call) -> Response:
         pinned: list[Servable] = []
@@ -156,7 +157,7 @@ class RestApi:
             query = parse_predict(body, find_signature)
             outputs = self._predictor.predict(pinned[0], query.signature_name, query.inputs,
                                               timeout_s=self._timeout_s)
-            return self._json(json_answer.predictions(outputs, query.row))
+            return self._json(answer.predictions(outputs, query.row))
 
 
 class RestServer:

@@ -2,10 +2,10 @@
 from typing import Any
 
 from serving.errors import ServingError, invalid
-from serving.json_tensor import parse_document, signature_name
-from serving.json_values import c_string, decode_base64, format_error, is_base64, type_name
+from serving.json.rapid import Value, members
+from serving.json.tensor import parse_document, signature_name
+from serving.json.values import c_string, decode_base64, format_error, is_base64, type_name
 from serving.protos import example_pb2, feature_pb2, input_pb2
-from serving.rapid_json import Value, members
 
 _INT64_END = 2**63
 _KIND_OF = {dict: "bytes_list", str: "bytes_list", float: "float_list"}

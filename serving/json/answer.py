@@ -15,8 +15,8 @@ import numpy as np
 from google.protobuf import json_format
 
 from serving.errors import ServingError, invalid
-from serving.json_text import string
-from serving.json_values import data_type_name
+from serving.json.text import string
+from serving.json.values import data_type_name
 from serving.servable import Array, VersionStatus
 from serving.tensor_proto import data_type
 

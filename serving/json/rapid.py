@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from serving.rapid_number import NumberTooBigError, number
+from serving.json.rapid_number import NumberTooBigError, number
 
 Value: TypeAlias = Any
 

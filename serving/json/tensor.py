@@ -1,6 +1,6 @@
 """REST predict bodies -> tensors: the row form ("instances") and the column form ("inputs").
 
-The rules, their order and the error texts are TensorFlow Serving's (json_tensor.cc). A body that is as it should
+The rules, their order and the error texts are TensorFlow Serving's (tensor.cc). A body that is as it should
 be goes through C loops: simdjson reads it, and a plain array of numbers never becomes Python objects. Whatever
 is wrong or unusual is read again by the exact parser and walked value by value, for the genuine answer.
 """
@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from serving import json_numbers, json_text, rapid_json
 from serving.errors import ServingError, invalid
-from serving.json_values import (
+from serving.json import numbers, rapid
+from serving.json.rapid import Value, members
+from serving.json.text import quote
+from serving.json.values import (
     ELEMENT_TYPES,
     c_string,
     fill,
@@ -23,7 +25,6 @@ from serving.json_values import (
     shape_of,
     to_floats,
 )
-from serving.rapid_json import Value, members
 from serving.servable import Array, Signature, TensorSpec
 
 
@@ -45,13 +46,13 @@ def parse_predict(body: bytes, find_signature: Callable[[str], Signature]) -> Re
 
     Raises ServingError (INVALID_ARGUMENT, UNIMPLEMENTED) in the genuine words.
     """
-    plain = json_numbers.find_array(body)
+    plain = numbers.find_array(body)
     if plain:
         signature = find_signature(plain.signature_name)
         array = _plain_array(plain, signature) if len(signature.inputs) == 1 else None
         if array is not None:
             return Request(plain.signature_name, dict.fromkeys(signature.inputs, array), plain.row)
-    doc = json_numbers.parse_plain(body)
+    doc = numbers.parse_plain(body)
     exact = doc is None
     if doc is None:
         doc = _exact_document(body)
@@ -60,21 +61,21 @@ def parse_predict(body: bytes, find_signature: Callable[[str], Signature]) -> Re
     if not specs:
         raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
     try:
-        return Request(name, *_Reader(specs, exact or not json_numbers.rounding_matters(body)).read(doc))
+        return Request(name, *_Reader(specs, exact or not numbers.rounding_matters(body)).read(doc))
     except _RoundingError:
         return Request(name, *_Reader(specs, True).read(_exact_document(body)))
 
 
 def parse_document(body: bytes) -> dict[str, Value]:
     """The top-level object of a body. Raises INVALID_ARGUMENT with RapidJSON's text and offset."""
-    doc = json_numbers.parse_plain(body)
+    doc = numbers.parse_plain(body)
     return _exact_document(body) if doc is None else doc
 
 
 def _exact_document(body: bytes) -> dict[str, Value]:
     try:
-        doc = rapid_json.parse(body)
-    except rapid_json.JsonError as error:
+        doc = rapid.parse(body)
+    except rapid.JsonError as error:
         raise invalid(f"JSON Parse error: {error}") from None
     if not isinstance(doc, dict):
         raise format_error(doc, "Is not object")
@@ -89,7 +90,7 @@ def signature_name(doc: dict[str, Value]) -> str:
     return name
 
 
-def _plain_array(plain: json_numbers.PlainArray, signature: Signature) -> Array | None:
+def _plain_array(plain: numbers.PlainArray, signature: Signature) -> Array | None:
     (spec,) = signature.inputs.values()
     kind = ELEMENT_TYPES.get(spec.dtype)
     if kind is None or kind.dtype.kind not in "fiu":
@@ -173,7 +174,7 @@ class _Reader:
             return None
         if kind.dtype.kind == "f" and not self.exact:
             doubles = np.array(flat, np.float64)
-            if kind.dtype == np.float64 or json_numbers.near_half_way(doubles):
+            if kind.dtype == np.float64 or numbers.near_half_way(doubles):
                 raise _RoundingError
             return to_floats(doubles, kind.dtype).reshape(shape)
         return kind.array(flat).reshape(shape)
@@ -226,7 +227,7 @@ def _exact_rows(instances: list[Value], specs: Mapping[str, TensorSpec]) -> dict
                 raise invalid(f"{where}{f' key: {alias}' if named else ''} of 'instances' list. "
                               f"Error: {error.code.name}: {error.message}") from None
         if named and names != specs.keys():
-            raise invalid(f"{where} of 'instances' list. JSON object: {json_text.quote(row)} keys must be equal to: "
+            raise invalid(f"{where} of 'instances' list. JSON object: {quote(row)} keys must be equal to: "
                           f"{','.join(sorted(specs))}")
     return {alias: filled_array(elements, (len(instances), *rows.shapes[alias]), specs[alias].dtype, alias)
             for alias, elements in rows.elements.items()}

@@ -1,6 +1,6 @@
 """JSON values -> tensor elements: which values each type takes, {"b64": ...}, and the words of refusal.
 
-The order of the checks and the texts are TensorFlow Serving's (json_tensor.cc). One rule is stricter: an integer
+The order of the checks and the texts are TensorFlow Serving's (tensor.cc). One rule is stricter: an integer
 that int8, int16 or uint8 cannot hold is refused as one that int32 cannot hold is, never wrapped around.
 """
 import base64
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from serving import json_text
 from serving.errors import Code, ServingError, invalid
+from serving.json.rapid import Repeated, Value
+from serving.json.text import quote
 from serving.protos import types_pb2
-from serving.rapid_json import Repeated, Value
 from serving.servable import Array, string_array
 
 _MAX_RANK = 64  # numpy's; TensorFlow's own limit is 254
@@ -96,7 +96,7 @@ def type_name(value: Value) -> str:
 
 def format_error(value: Value, text: str) -> ServingError:
     """INVALID_ARGUMENT that quotes the value."""
-    return invalid(f"JSON Value: {json_text.quote(value)} {text}")
+    return invalid(f"JSON Value: {quote(value)} {text}")
 
 
 def c_string(name: str) -> str:
@@ -171,7 +171,7 @@ def _element(value: Value, dtype: int) -> Any:
         return decode_base64(value["b64"])
     kind = ELEMENT_TYPES.get(dtype)
     if kind is None:
-        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {json_text.quote(value)} to type: "
+        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value: {quote(value)} to type: "
                            f"{data_type_name(dtype)}")
     if not kind.takes([value]):
         raise _type_error(value, dtype)

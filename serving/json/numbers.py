@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import simdjson
 
-from serving.json_values import to_floats
-from serving.rapid_json import Value
+from serving.json.rapid import Value
+from serving.json.values import to_floats
 from serving.servable import Array
 
 _SPACE = rb"[ \n\r\t]*"

@@ -1,0 +1,113 @@
+"""The exact parser: RapidJSON's grammar, texts, offsets and numbers. (The recorded cases test many more.)"""
+import json
+import math
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.json.rapid import JsonError, Repeated, members, parse
+from serving.json.text import quote, string
+
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-2**63, 2**64 - 1) | st.floats(-1e300, 1e300).filter(
+        lambda x: x == 0 or abs(x) > 1e-300) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(
+        st.characters(exclude_categories=["Cs"])), inner, max_size=6), max_leaves=20)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    (b"", "The document is empty"),
+    (b" \n", "The document is empty. at offset: 2"),
+    (b"\0", "The document is empty. at offset: 0"),
+    (b"[1,]", "Invalid value. at offset: 3"),
+    (b"[1 2]", "Missing a comma or ']' after an array element. at offset: 3"),
+    (b'{"a" 1}', "Missing a colon after a name of object member. at offset: 5"),
+    (b'{"a":1 "b":2}', "Missing a comma or '}' after an object member. at offset: 7"),
+    (b'{"a":1,}', "Missing a name for object member. at offset: 7"),
+    (b'["abc', "Missing a closing quotation mark in string. at offset: 5"),
+    (b'["a\nb"]', "Invalid escape character in string. at offset: 3"),
+    (b'["a\\qb"]', "Invalid escape character in string. at offset: 3"),
+    (b'["\\u12g4"]', "Incorrect hex digit after \\u escape in string. at offset: 2"),
+    (b'["\\ud83dx"]', "The surrogate pair in string is invalid. at offset: 2"),
+    (b"[1.]", "Miss fraction part in number. at offset: 3"),
+    (b"[1e]", "Miss exponent in number. at offset: 3"),
+    (b"[1e+]", "Miss exponent in number. at offset: 4"),
+    (b"[-]", "Invalid value. at offset: 2"),
+    (b"[2, 1e309]", "Number too big to be stored in double. at offset: 4"),
+    (b"[1" + b"0" * 400 + b"]", "Number too big to be stored in double. at offset: 1"),
+    (b"[nul]", "Invalid value. at offset: 4"),
+    (b"[Infinit]", "Invalid value. at offset: 8"),
+    (b"[" * 100_000, "Invalid value. at offset: 100000"),
+])
+def test_what_is_wrong_and_where(text: bytes, message: str) -> None:
+    with pytest.raises(JsonError) as caught:
+        parse(text)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    (b"[1] and more", [1]),
+    (b"\xef\xbb\xbf[1]", [1]),
+    (b"[-NaN, Inf, -Infinity]", [math.nan, math.inf, -math.inf]),
+    (b"[-0, 18446744073709551615]", [0, 2**64 - 1]),
+    (b"[-0.0]", [-0.0]),
+    (b"[18446744073709551616, -9223372036854775809]", [2.0**64, -(2.0**63)]),
+    (b"[1e-400, 1e" + b"0" * 5000 + b"5]", [0.0, 1e5]),
+    (b"[0." + b"3" * 9000 + b"]", [0.33333333333333331]),
+    (b'["\\udc00"]', ["\udced\udcb0\udc80"]),  # half a pair alone is taken; its bytes are no UTF-8
+    (b'["\xff"]', ["\udcff"]),
+])
+def test_what_is_accepted(text: bytes, value: Any) -> None:
+    assert repr(parse(text)) == repr(value)
+
+
+def test_deep_nesting_costs_memory_only() -> None:
+    value = parse(b'{"a":[' * 50_000 + b"1" + b"]}" * 50_000)
+    assert quote(value).startswith('{\n    "a": [{\n')
+
+
+def test_repeated_names_keep_the_first_and_all() -> None:
+    value = parse(b'{"a": 1, "b": 2, "a": 3}')
+    assert isinstance(value, Repeated)
+    assert value == {"a": 1, "b": 2}
+    assert list(members(value)) == [("a", 1), ("b", 2), ("a", 3)]
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(JSON_VALUES, st.booleans())
+def test_json_is_read_as_python_reads_it(value: Any, ascii_only: bool) -> None:
+    found = parse(json.dumps(value, ensure_ascii=ascii_only).encode())
+    assert json.dumps(_near(found)) == json.dumps(_near(value))
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(st.integers(0, 2**64 - 1))
+def test_a_quoted_double_gives_the_value_back(bits: int) -> None:
+    (value,) = struct.unpack("<d", struct.pack("<Q", bits))
+    text = quote(value)
+    assert float(text) == value or (math.isnan(value) and text == "NaN")
+
+
+def test_quoting_ends_between_tokens_after_256_characters() -> None:
+    assert len(quote([1] * 1000)) == 257  # 86 numbers: "[1" and ", 1" 85 times
+    assert quote(["x" * 1000]) == '["' + "x" * 1000 + '"'
+    assert quote({"a": [1, {"b": None}], "c": {}}) == (
+        '{\n    "a": [1, {\n            "b": null\n        }],\n    "c": {}\n}')
+
+
+def test_strings_are_escaped_as_the_original_does() -> None:
+    assert string('a"\\/\b\f\n\r\t\x01\x1f\x7fé') == '"a\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001F\x7fé"'
+
+
+def _near(value: Any) -> Any:
+    """Floats to 15 digits: RapidJSON may round the last bit otherwise."""
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, list):
+        return [_near(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _near(item) for key, item in value.items()}
+    return value
