@@ -105,7 +105,7 @@ def _json_value(array: Any) -> Any:
         raise ValueError(f"JSON has no {array.dtype.name}: use gRPC")
     if array.dtype.names:
         array = array.view(array.dtype[0])
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize < 4:
+    if array.dtype.kind not in "fiub" or (array.dtype.itemsize < 4 and array.dtype != np.bool_):
         array = array.astype(np.float32 if "float" in array.dtype.name else np.int64)
     return np.ascontiguousarray(array) if array.ndim else array.item()
 

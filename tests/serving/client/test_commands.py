@@ -1,0 +1,114 @@
+"""`python -m serving predict` and `status`."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from commandline import UserError
+from serving.client import predict, status
+
+
+def run(command: Any, *arguments: str) -> Any:
+    return CliRunner().invoke(command, list(arguments), standalone_mode=False, catch_exceptions=True)
+
+
+def as_json(command: Any, *arguments: str) -> Any:
+    result = run(command, *arguments, "--json", "-")
+    assert result.exception is None, result.exception
+    return json.loads(result.output)
+
+
+def refusal(command: Any, *arguments: str) -> UserError:
+    result = run(command, *arguments)
+    assert isinstance(result.exception, UserError), (result.output, result.exception)
+    return result.exception
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def asked(request: Any, servers: Any) -> tuple[str, ...]:
+    return "--model", "echo", "--protocol", request.param, "--address", getattr(servers, request.param)
+
+
+def test_predict_with_made_up_inputs(asked: tuple[str, ...]) -> None:
+    result = as_json(predict.command, *asked, "--batch", "3", "--seed", "5", "--signature", "pair")
+    assert (result["model"], result["version"], result["signature"]) == ("echo", 7, "pair")
+    assert result["outputs"]["a"]["shape"] == [3]
+    assert result["outputs"]["b"]["dtype"] == "int64"
+    assert result["latency_ms"] > 0
+
+
+def test_predict_with_given_inputs(asked: tuple[str, ...], tmp_path: Path) -> None:
+    assert as_json(predict.command, *asked, "--inputs", '{"x": [1, 2.5]}')["outputs"]["y"]["values"] == [1.0, 2.5]
+    (tmp_path / "inputs.json").write_text('{"x": ["a", {"b64": "YsOp"}]}')
+    result = as_json(predict.command, *asked, "--inputs", f"@{tmp_path / 'inputs.json'}", "--signature", "string")
+    assert result["outputs"]["y"] == {"dtype": "string", "shape": [2], "values": ["a", "bé"]}
+
+
+def test_predict_with_samples(asked: tuple[str, ...], tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", x=np.arange(5, dtype=np.float32), labels=np.arange(5))
+    result = as_json(predict.command, *asked, "--samples", str(tmp_path / "samples.npz"), "--batch", "2",
+                     "--start", "4")
+    assert result["outputs"]["y"]["values"] == [4.0, 0.0]
+
+
+def test_predict_prints_the_answer(asked: tuple[str, ...]) -> None:
+    result = run(predict.command, *asked, "--inputs", '{"x": [1.5]}')
+    assert "echo version 7 at localhost:" in result.output
+    assert "[1.5]" in result.output
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--inputs", "{}"), r"an object of exactly these inputs: 'x' \(float32 \[-1\]\)"),
+    (("--inputs", "x"), "--inputs is no JSON"),
+    (("--inputs", "@missing.json"), r"cannot read missing\.json"),
+    (("--inputs", '{"x": [[1], [2, 3]]}'), "--inputs does not fit the signature"),
+    (("--inputs", '{"x": ["a"]}'), "--inputs does not fit the signature"),
+    (("--samples", "missing.npz"), "no such file of samples"),
+    (("--inputs", "{}", "--samples", "x.npz"), "give one of them"),
+    (("--signature", "none"), "has no signature 'none'; it has: "),
+    (("--version", "1", "--label", "a"), "--version and --label both choose a version"),
+    (("--tls-key", "k.pem"), "--tls-key needs its --tls-certificate"),
+    (("--header", "x"), "'x' is no header; write NAME:VALUE"),
+])
+def test_what_predict_refuses(servers: Any, arguments: tuple[str, ...], words: str) -> None:
+    error = refusal(predict.command, "--model", "echo", "--address", servers.rest, *arguments)
+    assert error.exit_code == 2
+    import re
+    assert re.search(words, str(error)), error
+
+
+def test_a_refusal_of_the_server_is_status_1(asked: tuple[str, ...]) -> None:
+    assert refusal(predict.command, *asked, "--signature", "fails").exit_code == 1
+
+
+def test_status(asked: tuple[str, ...]) -> None:
+    result = as_json(status.command, *asked, "--signatures")
+    assert result["available"] is True
+    assert result["versions"] == [{"version": 7, "state": "AVAILABLE", "code": "OK", "message": ""}]
+    assert result["signatures"]["pair"] == {"inputs": {"a": "float32 [-1]", "b": "int64 [-1]"},
+                                            "outputs": {"a": "float32 [-1]", "b": "int64 [-1]"}}
+    assert "__saved_model_init_op" not in result["signatures"]
+    assert "AVAILABLE" in run(status.command, *asked).output
+
+
+def test_status_of_an_unknown_model(servers: Any) -> None:
+    error = refusal(status.command, "--model", "none", "--address", servers.rest)
+    assert error.exit_code == 1
+    waited = refusal(status.command, "--model", "none", "--address", servers.rest, "--wait", "0.2")
+    assert waited.exit_code == 1
+    assert "not available after 0.2 s: the server answered 404: Could not find any versions" in str(waited)
+
+
+@pytest.mark.parametrize("command", ["predict", "status"])
+def test_no_server_is_one_line(command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "serving", command, "--address", "localhost:9"],
+                          cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: http://localhost:9: cannot connect")
