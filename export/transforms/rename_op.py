@@ -1,0 +1,29 @@
+from dataclasses import replace
+
+from export.graph import Graph, Node
+from export.ops import op_def
+from export.transform import Arg, Arguments, Record, transform
+
+
+@transform(
+    "rename_op",
+    Arg("old_op_name", required=True, help="the op's name now"),
+    Arg("new_op_name", required=True, help="the op that its nodes get"))
+def rename_op(graph: Graph, args: Arguments, record: Record) -> Graph:
+    """Gives the nodes of one op another op; inputs, attributes and names stay.
+
+    Safe when: both ops take the same inputs and attributes and mean the same, which is the caller's promise. In a
+      function's body the new op must be registered: a body names its tensors by its ops' outputs.
+    Source: Graph Transform Tool, rename_op.
+    """
+    old, new = args["old_op_name"], args["new_op_name"]
+
+    def renamed(item: Node) -> Node:
+        if item.op != old or old == new:
+            return item
+        if graph.is_body and op_def(new) is None:
+            record.skip(item.name, f"no op '{new}' is registered, and a function's body needs its output names")
+            return item
+        record.applied += 1
+        return replace(item, op=new)
+    return graph.with_nodes(map(renamed, graph.nodes.values()))
