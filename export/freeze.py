@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from commandline import UserError, step
-from export import pipeline, saved_model, tables, variables
+from export import branches, pipeline, saved_model, tables, variables
 from export.graph import COLOCATION, Graph, Node, attr, node, normal, port, producer, tensor
 from export.graph_file import library_of, write_graph_def
 from export.ops import PLACEHOLDERS, is_stateful, output_dtypes
@@ -51,12 +51,11 @@ def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen
     inputs = tuple(dict.fromkeys(ref for fed, _ in ends.values() for ref in fed))
     outputs = tuple(dict.fromkeys(ref for _, fetched in ends.values() for ref in fetched))
     roots = [(producer(ref), frozenset(map(producer, fed))) for fed, fetched in ends.values() for ref in fetched]
-    served: set[str] = set()
-    for name, fed in roots:
-        served |= graph.reachable([name], stop=fed) - fed | {name}
+    graph = _cut(graph, _fed_shapes(wanted.values()), _served(graph, roots))
+    graph = branches.settle(replace(graph, inputs=inputs, outputs=outputs))
+    served = _served(graph, roots)
     assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
     asset_nodes = frozenset(producer(asset.tensor_info.name) for asset in assets)
-    graph = _cut(graph, _fed_shapes(wanted.values()), served)
     graph, init_op = _initialiser(graph, model.init_op, served, asset_nodes)
     if init_op:
         roots.append((init_op, asset_nodes))
@@ -100,6 +99,14 @@ def _ends(key: str, signature: Any, graph: Graph) -> tuple[list[str], list[str]]
                 raise UserError(f"signature '{key}' names the tensor '{ref}', which is not in its graph")
         sides.append(refs)
     return sides[0], sides[1]
+
+
+def _served(graph: Graph, roots: Iterable[tuple[str, frozenset[str]]]) -> set[str]:
+    """The nodes that answering requests runs: what each root needs, up to what is fed with it."""
+    served: set[str] = set()
+    for name, fed in roots:
+        served |= graph.reachable([name], stop=fed) - fed | {name}
+    return served
 
 
 def _fed_shapes(signatures: Iterable[Any]) -> dict[str, Any]:

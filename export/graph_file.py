@@ -5,6 +5,7 @@ Serialising a whole GraphDef would hold the weights in memory three times; a str
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ _SHAPES = ("_output_shapes",)
 
 def read_graph_def(path: Path) -> Any:
     """A GraphDef from a .pb or .pbtxt file. Raises UserError if it cannot be read."""
+    import_module("export.runtime")  # the protos come with TensorFlow; its chatter is held back there
     from tensorflow.core.framework.graph_pb2 import GraphDef
 
-    import export.runtime  # noqa: F401  (the protos come with TensorFlow: its chatter is held back there)
     graph_def = GraphDef()
     try:
         if path.suffix == ".pbtxt":

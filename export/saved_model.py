@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,9 @@ class Content:
 
 def read(path: str | Path, tags: Sequence[str] = SERVE) -> SavedModel:
     """Reads the MetaGraph with exactly these tags. Raises UserError that says what is wrong with the file."""
+    import_module("export.runtime")  # the protos come with TensorFlow; its chatter is held back there
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
-    import export.runtime  # noqa: F401  (the protos come with TensorFlow: its chatter is held back there)
     directory = find(path)
     binary, text = directory / "saved_model.pb", directory / "saved_model.pbtxt"
     proto = SavedModelProto()

@@ -1,0 +1,49 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """The reference model, trained by the command; kept between runs while its code is the same."""
+    from export.zoo.build import command
+    models = ROOT / "build" / "test-models"
+    command.main(["mnist", "--to", str(models), "--reuse"], standalone_mode=False)
+    return models / "mnist" / "original"
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """source(kind) is the base path of a SavedModel of tests/support/saved_models.py, made once."""
+    root = tmp_path_factory.mktemp("sources")
+
+    def make(kind: str) -> Path:
+        import saved_models
+        if not (root / kind).exists():
+            saved_models.BUILDERS[kind](root / kind / "1")
+        return root / kind
+    return make
+
+
+@pytest.fixture
+def copied(source: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a source for a test to break or delete."""
+    def copy(kind: str) -> Path:
+        return shutil.copytree(source(kind), tmp_path / kind)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., object]:
+    """run("optimize", ...) runs a command in this process, which has TensorFlow imported already."""
+    def call(name: str, *args: object) -> object:
+        from export.__main__ import COMMANDS
+        command = COMMANDS.get_command(click.Context(COMMANDS), name)
+        assert command is not None
+        return command.main([str(arg) for arg in args], standalone_mode=False)
+    return call
