@@ -5,13 +5,11 @@ from time import perf_counter
 from typing import Any
 
 import grpc.experimental.gevent
-from locust import User, task
-from locust.exception import StopUser
 
 import _session
 import _work
 from _options import Settings
-from _pace import Pace
+from _user import PredictUser
 from commandline import UserError
 from serving.client.grpc import GrpcClient, answered_version
 
@@ -32,55 +30,39 @@ def _client(settings: Settings) -> GrpcClient:
                       headers=settings.headers, tls=settings.tls)
 
 
-class GrpcUser(User):
-    """One gRPC client that asks again as soon as it has its answer, or on schedule with --rate."""
+class GrpcUser(PredictUser):
+    """One gRPC client with its own channel."""
+    abstract = False
+    KIND = "gRPC"
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        session = _session.of(environment)
-        settings = session.settings
-        self._work = self.prepare_work(session)
-        self._client = _client(settings)
-        number = session.next_user()
-        self._next = number
-        self._pace = Pace(self._send, self._drop, rate=settings.rate, constant=settings.arrivals == "constant",
-                          seed=settings.seed + number, requests=settings.requests)
+        self._client = _client(self.settings)
 
     @classmethod
     def prepare_work(cls, session: _session.Session) -> _work.Work:
         def make(settings: Settings) -> _work.Work:
             with _client(settings) as client:
                 return _work.make(client, settings, answered_version)
-        return session.work("grpc", make)
-
-    @task
-    def predict(self) -> None:
-        if not self._pace.step():
-            raise StopUser
+        return session.work(cls.KIND, make)
 
     def on_stop(self) -> None:
-        self._pace.stop()
+        super().on_stop()
         self._client.close()
 
-    def _send(self, due: float) -> None:
-        self._next += 1
-        index = self._next % len(self._work.requests)
+    def send(self, due: float) -> None:
+        index = self.next_index()
         started, sent = time.time(), perf_counter()
         raw, version, failure = b"", None, None
         try:
-            raw = self._client.send(self._work.requests[index])
+            raw = self._client.send(self.work.requests[index])
         except UserError as error:
             failure = error
         answered = perf_counter()
         if failure is None:
-            version, wrong = self._work.check(index, raw)
+            version, wrong = self.work.check(index, raw)
             failure = UserError(wrong) if wrong else None
         self.environment.events.request.fire(
-            request_type="gRPC", name=self._work.name(version), response_time=(answered - due) * 1e3,
+            request_type=self.KIND, name=self.work.name(version), response_time=(answered - due) * 1e3,
             response_length=len(raw), exception=failure, start_time=started, url=None,
-            context={"service_ms": (answered - sent) * 1e3} if self._pace.open_loop else {})
-
-    def _drop(self) -> None:
-        self.environment.events.request.fire(
-            request_type="gRPC", name=self._work.name(), response_time=0, response_length=0,
-            exception=_work.NotSentError(), context={}, start_time=None, url=None)
+            context={"service_ms": (answered - sent) * 1e3} if self.pace.open_loop else {})
