@@ -23,6 +23,7 @@ Examples:
   python -m benchmark compare original optimized --batch 1,100 --repeat 1000 --html reports/compare.html
   python -m benchmark compare original original                    # A/A: must say "cannot tell"
   python -m benchmark compare container:original embedded:original --protocol grpc
+  python -m benchmark compare session:original session:optimized    # the model alone, without a server
   python -m benchmark compare --url http://127.0.0.1:8501 --url http://127.0.0.1:8503 --samples digits.npz
 \b
 A ratio is baseline over candidate: over 1, the candidate is faster. The first target is the baseline.
@@ -45,17 +46,18 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
 @address_options
 @output_options
 def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
-            server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int, protocols: tuple[str, ...] | None,
-            warmup: int, processes: int, urls: tuple[str, ...], grpcs: tuple[str, ...], html_path: str | None,
-            json_path: str | None) -> None:
+            grappler: str, server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int,
+            protocols: tuple[str, ...] | None, warmup: int, processes: int, urls: tuple[str, ...],
+            grpcs: tuple[str, ...], html_path: str | None, json_path: str | None) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
     unwind_on_sigterm()
-    chosen = _distinct([*(targets.find(text, models, model, server_flags) for text in variants),
+    chosen = _distinct([*(targets.find(text, models, model, server_flags, signature, grappler == "on")
+                          for text in variants),
                         *targets.addresses(urls, grpcs, model)])
     if len(chosen) < 2:
         raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
     if protocols is None:
-        protocols = tuple(name for name in targets.PROTOCOLS if all(name in target.protocols for target in chosen))
+        protocols = targets.common_protocols(chosen)
     plan = Plan(tuple(chosen), protocols, batches, repeat, warmup, signature, samples, seed, processes)
     result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
     console = Console(stderr=json_path == "-", highlight=False)

@@ -27,7 +27,7 @@ from benchmark.statistics import (
 
 METRICS = ("mean", "p50", "p90", "p99", "throughput")
 MAX_BLOCK = 50
-ROUNDS = 20
+ROUNDS = 50
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Comparison:
 
 
 def block_plan(repeat: int) -> list[tuple[int, int]]:
-    """(requests there, requests back) of each round, `repeat` requests a target in all: 20 rounds, or 50 a block."""
+    """(requests there, requests back) of each round, `repeat` requests a target in all: 50 rounds (short ones: a busy minute
+    of the machine must hit all targets alike), or 50 requests a block."""
     rounds = max(1, min(ROUNDS, repeat // 2), -(-repeat // (2 * MAX_BLOCK)))
     share = [repeat * (i + 1) // rounds - repeat * i // rounds for i in range(rounds)]
     return [(n - n // 2, n // 2) for n in share]

@@ -10,6 +10,7 @@ from benchmark.inputs import inputs_for
 from benchmark.lanes import Measured, Workload
 from benchmark.operations import operations
 from benchmark.progress import counted
+from benchmark.tables import protocol_name
 from benchmark.targets import Instance, Target, first_request, start
 from commandline import UserError, step
 from serving.client import answers
@@ -88,7 +89,7 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
 
 
 def title(protocol: str, batch: int) -> str:
-    return f"{'REST' if protocol == 'rest' else 'gRPC'} batch {batch}"
+    return f"{protocol_name(protocol)} batch {batch}"
 
 
 Lanes = dict[tuple[str, int], Measured]
@@ -114,7 +115,9 @@ def _prepare(plan: Plan, protocol: str, batch: int, instances: dict[str, list[In
                     else:
                         first_request(instance, lane, workload.inputs[0])
                     measured[target.name, half] = _checked(lane, workload, target, plan.targets[0])
-                    outcome.measured_by[protocol] = lane.measured_by
+                    known = outcome.measured_by.get(protocol, lane.measured_by)
+                    by = known if lane.measured_by in known else f"{known}; {lane.measured_by}"
+                    outcome.measured_by[protocol] = by
                     measured[target.name, half].block(plan.warmup, target=target.name, half=half, protocol=protocol,
                                                       round=-1)
     return measured

@@ -49,7 +49,7 @@ def output_options(command: Command) -> Command:
 
 
 def model_options(command: Command) -> Command:
-    """--model, --models, --signature, --samples, --seed, --server-flag."""
+    """--model, --models, --signature, --samples, --seed, --grappler, --server-flag."""
     for option in reversed((
             click.option("--model", default="mnist", show_default=True, help="The model below --models."),
             click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True,
@@ -58,6 +58,8 @@ def model_options(command: Command) -> Command:
             click.option("--samples", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                          help="Inputs: an .npz of arrays [n, ...] by input (default: the model version's own)."),
             click.option("--seed", type=int, default=0, show_default=True, help="Of made inputs and of the bootstrap."),
+            click.option("--grappler", type=click.Choice(("on", "off")), default="on", show_default=True,
+                         help="TensorFlow's own graph optimizer, for targets in process (session:, predictor:)."),
             click.option("--server-flag", "server_flags", multiple=True, metavar="FLAG",
                          help="For every server started, such as --server-flag=--enable_batching; repeatable."))):
         command = option(command)

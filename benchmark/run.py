@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmark import null_server, results, run_page, runner, scenario, targets
+from benchmark import loops, null_server, results, run_page, runner, scenario, targets
 from benchmark.arrivals import Closed
 from benchmark.child import Child, free_ports, python_module, unwind_on_sigterm
 from benchmark.environment import environment, steal_s
@@ -31,6 +31,8 @@ Examples:
   python -m benchmark run server optimized --rate 40 --slo p99=50ms --html reports/server.html
   python -m benchmark run my-scenario.toml --url http://127.0.0.1:8501
   python -m benchmark run closed --clients 8 --protocol rest --measure 10
+  python -m benchmark run article --signature serving_default
+  python -m benchmark run throughput original --num_iter 500 --num_warmup 50 --grappler off
   python -m benchmark scenarios                      # what there is
 \b
 Latency is from the intended start of each request: what a user waits, also when the server made others wait.
@@ -50,18 +52,33 @@ Exit status: 0 VALID; 1 INVALID, wrong answers or a server that died; 2 could no
 @click.option("--slo", metavar="pP=Nms", help="A promise, such as p99=50ms.")
 @click.option("--engine", type=click.Choice(("own", "loadgen")), default="own", show_default=True,
               help="Who issues requests: this runner, or MLPerf's LoadGen (mlcommons_loadgen).")
+@click.option("--num_iter", "--num-iter", "iterations", type=click.IntRange(1),
+              help="Iterations of a loop (article, throughput).")
+@click.option("--num_warmup", "--num-warmup", "loop_warmup", type=click.IntRange(0),
+              help="Iterations of a loop before its clock starts.")
 @output_options
 def command(name: str, variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None,
-            seed: int, server_flags: tuple[str, ...], urls: tuple[str, ...], grpcs: tuple[str, ...],
+            seed: int, grappler: str, server_flags: tuple[str, ...], urls: tuple[str, ...], grpcs: tuple[str, ...],
             protocol: str | None, batch: int | None, rate: float | None, clients: int | None, warmup: float | None,
-            measure: float | None, repeats: int | None, slo: str | None, engine: str, html_path: str | None,
-            json_path: str | None) -> None:
-    """Runs SCENARIO (a name of the catalogue, or a .toml file) against VARIANTs or addresses."""
+            measure: float | None, repeats: int | None, slo: str | None, engine: str, iterations: int | None,
+            loop_warmup: int | None, html_path: str | None, json_path: str | None) -> None:
+    """Runs SCENARIO (a name of the catalogue, a .toml file, or the loops article and throughput)."""
     unwind_on_sigterm()
+    if name in loops.LOOPS:
+        if html_path or urls or grpcs:
+            raise UserError(f"{name} is a loop in process: it has no addresses and no page")
+        loop = loops.LOOPS[name]
+        loop = replace(loop, batch=batch or loop.batch, iterations=iterations or loop.iterations,
+                       warmup=loop.warmup if loop_warmup is None else loop_warmup)
+        for text in variants or ("original",):
+            target = targets.find(text if ":" in text else f"{loop.backend}:{text}", models, model, server_flags,
+                                  signature, grappler == "on")
+            run_loop(loop, target, samples, seed, json_path)
+        return
     chosen = scenario.changed(
         scenario.find(name), protocol=protocol, batch=batch, rate_per_s=rate, clients=clients, warmup_s=warmup,
         measure_s=measure, repeats=repeats, slo=scenario.parse_slo(slo))
-    found = [*(targets.find(text, models, model, server_flags) for text in variants),
+    found = [*(targets.find(text, models, model, server_flags, signature, grappler == "on") for text in variants),
              *targets.addresses(urls, grpcs, model)]
     found = found or [targets.find("original", models, model, server_flags)]
     console, result = Console(stderr=json_path == "-", highlight=False), document(chosen, found, seed, engine)
@@ -83,6 +100,16 @@ def command(name: str, variants: tuple[str, ...], model: str, models: Path, sign
         console.print(f"Report: {Path(html_path).resolve()}", soft_wrap=True)
     if not all(run["valid"] for run in result["runs"]):
         raise click.exceptions.Exit(1)
+
+
+def run_loop(loop: loops.Loop, target: Target, samples: Path | None, seed: int, json_path: str | None) -> None:
+    """Prints what the original of the loop prints."""
+    block = loops.run(loop, target, samples, seed)
+    for line in loops.lines(loop, block):
+        click.echo(line, err=json_path == "-")
+    if json_path:
+        path = target.version_directory
+        write_json(json_path, loops.to_json(loop, block, environment({target.name: path} if path else None, seed)))
 
 
 def document(chosen: Scenario, found: list[Target], seed: int, engine: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def comparison_table(result: dict[str, Any]) -> Table:
     """Both variants under every protocol: the article's figures, percentiles, ratio, verdict. 80 columns wide."""
     table = Table(title=f"{result['model']}: {result['inputs']}", title_justify="left", box=SIMPLE_HEAD,
                   pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for title in ("total s", "ms/batch", "p50", "p90", "p99"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("ratio, 95 %", no_wrap=True)
@@ -88,7 +88,7 @@ def run_table(result: dict[str, Any]) -> Table:
     scenario = result["scenario"]
     title = f"{scenario['name']}: {protocol_name(scenario['protocol'])}, batch {scenario['batch']}; {result['inputs']}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("target", no_wrap=True)
+    table.add_column("target", overflow="fold")
     for column in ("result", "answered", "req/s", "p50 ms", "p90", "p99", "late p99", "room"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)

@@ -1,12 +1,14 @@
-"""What can be measured, by name: `original`, `container:original`, or an address already running."""
+"""What can be measured, by name: `original`, `container:original`, `session:original`, or a running address."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 from benchmark.child import Child, free_ports, python_module
+from benchmark.in_process import lane as in_process
+from benchmark.in_process.lane import InProcessLane
 from benchmark.lanes import ClientLane, Lane
 from commandline import UserError
 from serving.client.grpc import GrpcClient
@@ -17,6 +19,7 @@ from serving.client.rest import RestClient
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOLS = ("rest", "grpc")
 SERVERS = ("embedded", "container", "binary")
+IN_PROCESS = ("session", "predictor")
 READY_S = 180.0
 
 
@@ -32,10 +35,14 @@ class Target:
     grpc: str | None = None
     flags: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    signature: str = ""
+    grappler: bool = True
 
     @property
     def protocols(self) -> tuple[str, ...]:
         """What it can be asked over; a server of ours speaks both."""
+        if self.backend in IN_PROCESS:
+            return (*PROTOCOLS, "in-process")
         if self.backend != "address":
             return PROTOCOLS
         return tuple(name for name, address in zip(PROTOCOLS, (self.rest, self.grpc), strict=True) if address)
@@ -46,12 +53,13 @@ class Target:
         return newest_version(self.base_path) if self.base_path else None
 
 
-def find(text: str, models: Path, model: str, flags: Sequence[str] = ()) -> Target:
+def find(text: str, models: Path, model: str, flags: Sequence[str] = (), signature: str = "",
+         grappler: bool = True) -> Target:
     """`variant` or `backend:variant` of models/<model>. UserError when it is not there or has no version."""
     backend, _, variant = text.rpartition(":")
     backend = backend or "embedded"
-    if backend not in SERVERS:
-        raise UserError(f"no backend '{backend}' in '{text}': choose from {', '.join(SERVERS)}")
+    if backend not in SERVERS + IN_PROCESS:
+        raise UserError(f"no backend '{backend}' in '{text}': choose from {', '.join(SERVERS + IN_PROCESS)}")
     base = models / model / variant
     if not (models / model).is_dir():
         raise UserError(f"no model '{model}' in {models}/: make it with 'python -m export build {model}', "
@@ -62,13 +70,20 @@ def find(text: str, models: Path, model: str, flags: Sequence[str] = ()) -> Targ
     if newest_version(base) is None:
         raise UserError(f"{base} has no version (a folder named by a number, with a saved_model.pb in it): "
                         f"make one with 'python -m export build' or 'python -m export optimize'")
-    return Target(text, model, backend, base.resolve(), flags=tuple(flags))
+    return Target(text, model, backend, base.resolve(), flags=tuple(flags), signature=signature, grappler=grappler)
 
 
 def addresses(urls: Sequence[str], grpcs: Sequence[str], model: str) -> list[Target]:
     """Servers that already run. The n-th gRPC address is of the same server as the n-th URL."""
     pairs = zip_longest(urls, grpcs)
     return [Target(url or grpc or "", model, "address", rest=url, grpc=grpc) for url, grpc in pairs]
+
+
+def common_protocols(targets: Sequence[Target]) -> tuple[str, ...]:
+    """What all targets can be asked over: no protocol at all where none of them is a server."""
+    if all(target.backend in IN_PROCESS for target in targets):
+        return ("in-process",)
+    return tuple(name for name in PROTOCOLS if all(name in target.protocols for target in targets))
 
 
 def newest_version(base_path: Path) -> Path | None:
@@ -90,7 +105,10 @@ class Instance:
 
     def wait(self) -> None:
         """Until the model is loaded; the seconds it took from the start are load_s."""
-        if self.child is not None:
+        if self.child is not None and self.target.backend in IN_PROCESS:
+            self.lane("in-process").signature()
+            self.load_s = monotonic() - self.child.began
+        elif self.child is not None:
             self.load_s = self.child.wait_until(self._available, READY_S, "while loading the model")
         elif self._rest is not None and not self._available():
             raise UserError(f"{self._rest} has no model '{self.target.model}' that is AVAILABLE: "
@@ -98,6 +116,9 @@ class Instance:
 
     def lane(self, protocol: str, signature_name: str = "") -> Lane:
         """A new connection. UserError when this target has no address for the protocol."""
+        if self.target.backend in IN_PROCESS:
+            assert self.child is not None
+            return InProcessLane(self.child, self.target.backend)
         address = self._rest if protocol == "rest" else self._grpc
         if address is None:
             raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
@@ -132,6 +153,11 @@ def start(target: Target) -> Instance:
     if target.backend == "address":
         return Instance(target, None, target.rest, target.grpc)
     assert target.base_path is not None
+    if target.backend in IN_PROCESS:
+        assert target.version_directory is not None
+        child = in_process.start(target.backend, target.name, target.version_directory, target.signature,
+                                 target.grappler)
+        return Instance(target, child, None, None)
     grpc_port, rest_port = free_ports(2)
     env = dict(target.env)
     if target.backend == "embedded":
