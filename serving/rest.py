@@ -21,7 +21,8 @@ from urllib.parse import unquote_to_bytes
 
 from serving import messages
 from serving.errors import Code, ServingError, invalid
-from serving.http1 import Connection, Request, Response, Service, page
+from serving.http1 import Connection, Service
+from serving.http_message import Request, Response, page
 from serving.json import answer
 from serving.json.examples import parse_examples
 from serving.json.tensor import parse_predict
@@ -118,9 +119,9 @@ class RestApi:
         return Response(status, body, _JSON, self._headers)
 
     def _answer(self, spec: ModelSpec, request: Request, call: Call) -> Response:
+        if not spec.name:
+            raise invalid("Missing model name in request.")
         if call.api == "status":
-            if not spec.name:
-                raise invalid("Missing model name in request.")
             return self._json(answer.status(self._predictor.status(spec)))
         if call.api == "metadata":
             with self._predictor.pin(spec) as servable:
@@ -196,6 +197,8 @@ class RestServer:
 
     def stop(self, drain_s: float = 10.0) -> None:
         """Ends in order: every request that has come in whole is answered."""
+        if not self._thread.is_alive():
+            return
         asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -1,0 +1,216 @@
+"""The HTTP layer on real sockets: what the recorded cases do not reach, limits, slow and silent clients, draining."""
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from contract_rest import ClosedError, Wire
+from echo_store import EchoStore
+
+from serving.http_message import Request, Response
+from serving.predictor import Predictor
+from serving.rest import RestServer
+
+LIMIT = 1 << 20
+GET = b"GET /v1/models/echo HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def post(body: bytes, headers: str = "") -> bytes:
+    head = f"POST /v1/models/echo:predict HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+ONE = post(b'{"instances": [1.0]}')
+NUMBER = b'{\n    "predictions": [%s\n    ]\n}'
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., RestServer]]:
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> RestServer:
+            server = RestServer(Predictor(EchoStore()), "127.0.0.1", 0, max_body_bytes=LIMIT, **options)
+            server.start()
+            stack.callback(server.stop, 0)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    server = RestServer(Predictor(EchoStore()), "127.0.0.1", 0, max_body_bytes=LIMIT, threads=4)
+    server.start()
+    yield server.port
+    server.stop(0)
+
+
+@pytest.mark.parametrize(("sent", "status", "closes"), [
+    (b"GET  /v1/models/echo HTTP/1.1\r\n\r\n", 400, True),
+    (b"GET /v1/models/echo HTTP/2.0\r\n\r\n", 400, True),
+    (b"GET /v1/models/echo http/1.1\r\n\r\n", 400, True),
+    (b"GET /\r\n\r\n", 400, True),
+    (b"CONNECT example.org:80 HTTP/1.1\r\n\r\n", 501, True),
+    (b"BREW /v1/models/echo HTTP/1.1\r\n\r\n", 501, True),
+    (b"GET /v1/models/%zz HTTP/1.1\r\n\r\n", 400, True),
+    (b"GET /v1/models/echo?a=[1] HTTP/1.1\r\n\r\n", 400, True),
+    (b"GET //v1/models/echo HTTP/1.1\r\n\r\n", 404, True),
+    (b"GET http://example.org/v1/models/echo HTTP/1.1\r\nProxy-Connection: keep-alive\r\n\r\n", 200, True),
+    (b"GET /v1/models/echo HTTP/1.1\r\n folded first\r\n\r\n", 400, True),
+    (b"GET /v1/models/echo HTTP/1.1\r\nX: a\r\n b\r\n\r\n", 200, False),
+    (b"GET /v1/models/echo HTTP/1.1\r\nX: a\rb\r\n\r\n", 400, True),
+    (b"GET /v1/models/echo HTTP/1.1\r\nConnection: keep-alive, close\r\n\r\n", 200, False),
+    (ONE.replace(b"Content-Length: 20", b"Content-Length: -1"), 400, True),
+    (ONE.replace(b"Content-Length: 20", b"Content-Length: twenty"), 400, True),
+    (ONE.replace(b"Content-Length: 20", b"Content-Length: "), 400, True),
+    (ONE.replace(b"Content-Length: 20", b"Content-Length: 0020"), 200, False),
+    (ONE.replace(b"Content-Length: 20", b"Content-Length: 1048577"), 413, True),
+    (ONE.replace(b"Content-Length: 20", b"Content-Length: " + b"9" * 5000), 413, True),
+    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n14;a=b\r\n") +
+     b"\r\n0\r\nTrailer: x\r\n\r\n", 200, False),
+    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n14\r\n") +
+     b"\r\n0\r\nno colon\r\n\r\n", 400, True),
+    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n0x14\r\n"), 413, True),
+    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n+14\r\n"), 413, True),
+    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n100001\r\n"), 413, True),
+    (ONE.replace(b"Content-Length: 20", b"Transfer-Encoding: gzip, chunked"), 400, True),
+    (b"GET /v1/models/" + b"n" * 900_000 + b" HTTP/1.1\r\n\r\n", 404, False),
+    (b"GET /v1/models/" + b"n" * 1_100_000 + b" HTTP/1.1\r\n\r\n", 413, True),
+    (b"GET /v1/models/echo HTTP/1.1\r\n" + b"X: y\r\n" * 200_000 + b"\r\n", 413, True),
+])
+def test_what_a_request_comes_to(port: int, sent: bytes, status: int, closes: bool) -> None:
+    with Wire(port) as wire:
+        wire.send(sent)
+        assert wire.read().status == status
+        if closes:
+            with pytest.raises(ClosedError):
+                wire.read()
+        else:
+            assert not wire.is_closed()
+
+
+def test_requests_sent_at_once_are_answered_in_order(port: int) -> None:
+    with Wire(port) as wire:
+        wire.send(b"".join(post(b'{"instances": [%d]}' % n) for n in range(300)))
+        assert [wire.read().body for _ in range(300)] == [NUMBER % f"{n}.0".encode() for n in range(300)]
+
+
+def test_a_request_may_come_byte_by_byte(port: int) -> None:
+    with Wire(port) as wire:
+        for n in range(len(ONE)):
+            wire.send(ONE[n:n + 1])
+        assert wire.read().body == NUMBER % b"1.0"
+
+
+def test_whole_requests_are_answered_after_the_client_has_ended(port: int) -> None:
+    with Wire(port) as wire:
+        wire.send(ONE + GET)
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert [wire.read().status, wire.read().status] == [200, 200]
+        with pytest.raises(ClosedError):
+            wire.read()
+
+
+def test_a_refused_client_that_is_still_sending_reads_why(port: int) -> None:
+    with Wire(port) as wire:
+        wire.send(post(b"x").replace(b"Content-Length: 1", b"Content-Length: 99999999"))
+        assert wire.read().status == 413
+        with pytest.raises(ClosedError):
+            wire.read()
+        wire.send(b"x" * 300_000)
+
+
+def test_what_a_client_does_not_read_is_not_piled_up(make: Callable[..., RestServer]) -> None:
+    server = make(threads=2)
+    body = b'{"instances": [' + b",".join([b"0.123456789"] * 20_000) + b"]}"
+    total, sent = 0, threading.Event()
+    with Wire(server.port) as wire:
+        wire.socket.settimeout(1)
+
+        def send() -> None:
+            nonlocal total
+            try:
+                for _ in range(400):
+                    wire.socket.sendall(post(body))
+                    total += 1
+            except TimeoutError:
+                pass
+            sent.set()
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        assert sent.wait(60)
+        thread.join()
+    assert total < 100, "the server kept taking requests whose answers nobody read"
+
+
+def test_a_thousand_idle_connections_and_slow_senders_do_not_stop_others(port: int) -> None:
+    with ExitStack() as stack:
+        idle = [stack.enter_context(Wire(port)) for _ in range(900)]
+        slow = [stack.enter_context(Wire(port)) for _ in range(100)]
+        for n, wire in enumerate(slow):
+            wire.send(ONE[:n + 1])
+        began = time.perf_counter()
+        with Wire(port) as wire:
+            for _ in range(100):
+                wire.send(ONE)
+                assert wire.read().status == 200
+        assert time.perf_counter() - began < 20  # a fraction of a second; generous, since machines differ
+        for wire in slow:
+            wire.send(b"")
+        for n, wire in enumerate(slow):
+            wire.send(ONE[n + 1:])
+            assert wire.read().status == 200
+        idle[-1].send(GET)
+        assert idle[-1].read().status == 200
+
+
+class Gate:
+    """A handler that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, request: Request) -> Response:
+        self.entered.set()
+        assert self.open.wait(60)
+        return Response(200, b"done", "text/plain")
+
+
+def test_stopping_answers_what_runs_and_takes_nothing_new(make: Callable[..., RestServer]) -> None:
+    server, gate = make(threads=2), Gate()
+    server._service.handler = gate
+    with Wire(server.port) as busy, Wire(server.port) as idle:
+        busy.send(GET)
+        assert gate.entered.wait(10)
+        stopping = threading.Thread(target=server.stop, args=(30,))
+        stopping.start()
+        with pytest.raises(ClosedError):
+            idle.read()
+        with pytest.raises(ConnectionRefusedError):
+            Wire(server.port)
+        gate.open.set()
+        answer = busy.read()
+        assert (answer.status, answer.body, answer.headers["connection"]) == (200, b"done", "close")
+        stopping.join(30)
+        assert not stopping.is_alive()
+
+
+def test_stopping_does_not_wait_for_ever(make: Callable[..., RestServer]) -> None:
+    server, gate = make(threads=1), Gate()
+    server._service.handler = gate
+    with Wire(server.port) as wire:
+        wire.send(GET)
+        assert gate.entered.wait(10)
+        server.stop(0.1)
+        with pytest.raises(ClosedError):
+            wire.read()
+        gate.open.set()
+
+
+def test_a_taken_port_is_told_to_the_caller(port: int) -> None:
+    with pytest.raises(OSError, match="in use"):
+        RestServer(Predictor(EchoStore()), "127.0.0.1", port).start()
