@@ -153,6 +153,9 @@ class _Folding:
         def add(plan: Plan) -> None:
             plan.add(source, affine, chain.tail)
 
+        if not affine.has_scale and not affine.has_offset:
+            self._vanish(chain)
+            return
         ways: list[Callable[[Plan], None]] = [back, forward]
         if affine.has_scale and affine.has_offset:
             ways += [part, scale_back, scale_forward]
@@ -169,6 +172,14 @@ class _Folding:
             self._carry_out(plan, chain)
             return
         self.record.skip(tail, f"into what is before it: {reasons[0]}; into what is after it: {reasons[1]}")
+
+    def _vanish(self, chain: _Chain) -> None:
+        """A chain that changes nothing, such as the times 1 of a swish: its readers read its source."""
+        tail = chain.tail
+        self.draft.redirect(tail.name, chain.source)
+        self.draft.put(node(tail.name, "Identity", (chain.source,), tail.device, T=tail.get("T")))
+        self.draft.drop_unused([tail.name, *(item.name for item in reversed(chain.nodes))])
+        self.record.applied += 1
 
     def _carry_out(self, plan: Plan, chain: _Chain) -> None:
         for item in plan.new.values():

@@ -23,7 +23,7 @@ from export.transform import Arguments, Record, Transform, TransformError, every
 ARTICLE = """remove_nodes(op=Identity) merge_duplicate_nodes strip_unused_nodes
     fold_constants(ignore_errors=true) fold_batch_norms"""
 DEFAULT = """inline_partitionedcall strip_unused_nodes
-    remove_nodes(op=Identity, op=StopGradient, op=PreventGradient, op=Snapshot)
+    remove_nodes(op=Identity, op=StopGradient, op=PreventGradient, op=Snapshot) remove_identity_n
     fold_constants(ignore_errors=true) fold_batch_norms fold_old_batch_norms fold_affine_through
     fold_constants(ignore_errors=true) merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
 NAMED = {"article": ARTICLE, "default": DEFAULT}
@@ -64,6 +64,8 @@ class StepReport:
         text = f"{self.transform}: {self.applied} applied, {self.nodes_before} -> {self.nodes_after} nodes"
         reasons: dict[str, int] = {}
         for _, reason in self.skipped:
+            # The names are in the JSON report; here equal reasons are counted together.
+            reason = re.sub(r"'[^']+' \((\w+)\)", r"\1", reason)
             reasons[reason] = reasons.get(reason, 0) + 1
         return "; ".join([text, *(f"{count} skipped: {reason}" for reason, count in reasons.items())])
 
@@ -224,14 +226,17 @@ def command(in_graph: str, out_graph: str, inputs: str, outputs: str, transforms
     output file; the report still says which step failed.
     """
     parse(transforms)
-    graph = Graph.from_graph_def(read_graph_def(in_graph), _names(inputs), _names(outputs))
+    import export.runtime  # noqa: F401  (TensorFlow, imported without its chatter)
+    from export.graph_file import read_graph_def
+    graph_def = read_graph_def(Path(in_graph).expanduser())
+    graph = Graph.from_graph_def(graph_def, _names(inputs), _names(outputs))
     try:
         graph, report = run(graph, transforms)
     except StepError as error:
         if json_path:
             write_json(json_path, error.report.to_json())
         raise
-    write_graph_def(out_graph, graph.to_graph_def(), as_text=output_as_text)
+    _write(out_graph, graph.to_graph_def(), as_text=output_as_text)
     if json_path:
         write_json(json_path, report.to_json())
     if json_path != "-":
@@ -265,26 +270,8 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def read_graph_def(path: str) -> Any:
-    """The GraphDef of a file. Raises UserError for one that is missing or holds something else."""
-    from google.protobuf import text_format
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.framework.graph_pb2 import GraphDef
-    try:
-        content = Path(path).expanduser().read_bytes()
-    except OSError as error:
-        raise UserError(f"--in_graph {path}: {error.strerror}") from None
-    try:
-        if path.endswith(".pbtxt"):
-            return text_format.Parse(content.decode(), GraphDef())
-        return GraphDef.FromString(content)
-    except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"--in_graph {path}: not a GraphDef ({error}); "
-                        "a SavedModel needs 'python -m export freeze' first") from None
-
-
-def write_graph_def(path: str, graph_def: Any, as_text: bool = False) -> None:
-    """Writes a GraphDef, whole or not at all: text if the name ends in .pbtxt or `as_text`."""
+def _write(path: str, graph_def: Any, as_text: bool) -> None:
+    """The GraphDef as it stands, whole or not at all: text if the name ends in .pbtxt or `as_text`."""
     from google.protobuf import text_format
     target = Path(path).expanduser()
     if as_text or target.suffix == ".pbtxt":

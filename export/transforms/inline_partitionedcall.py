@@ -4,7 +4,7 @@ from typing import Any
 
 from export.functions import called, definitions, reachable
 from export.graph import COLOCATION, Graph, Node, colocated, node, port, producer, tensor
-from export.ops import CONTROL_FLOW, is_pure, is_stateful, output_dtypes
+from export.ops import CONTROL_FLOW, PLACEHOLDERS, is_pure, is_stateful, output_dtypes
 from export.pattern import Skip
 from export.transform import Arguments, Draft, Record, transform
 
@@ -53,16 +53,24 @@ class _Inliner:
     def into(self, graph: Graph, prefix: str) -> Graph:
         draft = Draft(graph)
         branching = any(item.op in CONTROL_FLOW for item in graph.nodes.values())
-        for name in list(graph.nodes):
-            if graph.nodes[name].op in _CALLS:
+        # Nodes without an effect, neither of their own nor before them: waiting for them is waiting for nothing.
+        idle: set[str] = set()
+        for item in graph.order():
+            pure = is_pure(item) or item.op in PLACEHOLDERS
+            if item.op in _CALLS:
+                call = draft.nodes[item.name]
+                call = call.with_inputs((*call.data, *(ref for ref in call.controls if producer(ref) not in idle)))
                 try:
-                    self._call(draft, draft.nodes[name], branching)
+                    pure = self._call(draft, call, branching)
                     self.record.applied += 1
                 except Skip as skip:
-                    self.record.skip(prefix + name, skip.reason)
+                    self.record.skip(prefix + item.name, skip.reason)
+            if pure and all(producer(ref) in idle for ref in item.inputs):
+                idle.add(item.name)
         return draft.result()
 
-    def _call(self, draft: Draft, call: Node, branching: bool) -> None:
+    def _call(self, draft: Draft, call: Node, branching: bool) -> bool:
+        """Inlines one call; returns whether all that its function does is compute. Raises Skip."""
         name = call.attrs["f"].func.name
         if call.name in draft.graph.fed:
             raise Skip("it is fed from outside")
@@ -77,8 +85,11 @@ class _Inliner:
         body = self.inlined(name)
         if body is None:
             raise Skip(f"function '{name}' calls itself")
+        if len(body.inputs) != len(call.data):
+            raise Skip(f"it gives {len(call.data)} arguments to function '{name}', which takes {len(body.inputs)}")
         self.used.add(name)
         _insert(draft, call, body, function, branching)
+        return all(is_pure(item) for item in body.nodes.values() if item.name not in body.fed)
 
 
 def _insert(draft: Draft, call: Node, body: Graph, function: Any, branching: bool) -> None:
@@ -115,7 +126,7 @@ def _connect(draft: Draft, call: Node, results: list[str], effects: list[str]) -
     # Readers wait for the effects; without any, what the call itself waited for is what is left to wait for.
     waits = tuple(effects) or call.controls
     dtypes = call.get("Tout", [])
-    if kept or (effects and results):
+    if kept or (waits and results):
         name = call.name if kept else draft.unused_name(f"{call.name}/results")
         op = ("IdentityN", {"T": dtypes}) if results else ("NoOp", {})
         joined = node(name, op[0], (*results, *waits), call.device, **op[1])

@@ -4,8 +4,8 @@ from export.graph import Graph, Node, producer
 from export.ops import CONTROL_FLOW, is_pure
 from export.transform import Arguments, Draft, Record, transform
 
-# They say what shapes once were seen, and nothing that the runtime computes with.
-_NOTES = ("_output_shapes",)
+# What shapes once were seen, and how the node was built: nothing that the runtime computes with.
+_NOTES = ("_output_shapes", "_has_manual_control_dependencies")
 
 
 @transform("merge_duplicate_nodes")

@@ -6,8 +6,8 @@ from export.transform import Arguments, Draft, Record, transform
 def remove_identity_n(graph: Graph, args: Arguments, record: Record) -> Graph:
     """IdentityN(a, b, ...) -> a, b, ...: readers of each output read the input it stands for.
 
-    Functions with a gradient of their own (Keras' swish) leave them in a frozen graph, where they keep kernels apart that
-    the runtime would fuse.
+    Functions with a gradient of their own (swish) leave them in a frozen graph, where they keep apart kernels that the
+    runtime would fuse.
 
     Safe when: the node is no requested input or output, waits for nothing, and nothing waits for it.
     Source: beyond the Graph Transform Tool.

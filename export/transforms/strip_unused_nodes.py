@@ -56,8 +56,9 @@ def _wholly_fed(graph: Graph) -> set[str]:
         name = ref.removeprefix("^").partition(":")[0]
         if name in by_node and ref[0] != "^" and ref not in fed_refs:
             by_node[name] = False
-    # A node whose second output is fed cannot become a Placeholder: that has only one.
-    return {name for name, whole in by_node.items() if whole and name in fed_refs}
+    # A Placeholder has one output, so a node with several stays what it is.
+    return {name for name, whole in by_node.items()
+            if whole and name in fed_refs and len(output_dtypes(graph.nodes[name], graph.library) or ("",)) == 1}
 
 
 def _placeholder(item: Node, graph: Graph, type_text: str | None, shape_text: str | None) -> Node:
