@@ -5,6 +5,7 @@ Handlers take bytes and return messages; one wrapper parses, gives the deadline,
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any
 
@@ -27,6 +28,7 @@ from serving.protos import (
     predict_pb2,
     regression_pb2,
 )
+from serving.servable import Servable
 
 log = logging.getLogger("serving")
 
@@ -60,8 +62,10 @@ class GrpcServer:
             services.append(health.SERVICE_NAME)
         if with_reflection:
             reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], self._server)
+        for name, methods in _methods(_Service(predictor, reload, tensor_content), observe).items():
+            self._server.add_registered_method_handlers(name, methods)
         # Last, since it answers what no other service has.
-        self._server.add_generic_rpc_handlers((_Methods(_Service(predictor, reload, tensor_content), observe),))
+        self._server.add_generic_rpc_handlers((_Unknown(),))
 
     def start(self) -> None:
         """Binds and serves."""
@@ -106,17 +110,17 @@ class _Service:
         self._tensor_content = tensor_content
 
     def predict(self, request: Any, call: Call, timeout_s: float | None) -> Any:
-        with self._predictor.pin(messages.spec_of(request)) as servable:
+        with self._pin(request, call) as servable:
             call.version = servable.version
             return messages.predict(self._predictor, servable, request, timeout_s, self._tensor_content)
 
     def classify(self, request: Any, call: Call, timeout_s: float | None) -> Any:
-        with self._predictor.pin(messages.spec_of(request)) as servable:
+        with self._pin(request, call) as servable:
             call.version = servable.version
             return messages.classify(self._predictor, servable, request, timeout_s)
 
     def regress(self, request: Any, call: Call, timeout_s: float | None) -> Any:
-        with self._predictor.pin(messages.spec_of(request)) as servable:
+        with self._pin(request, call) as servable:
             call.version = servable.version
             return messages.regress(self._predictor, servable, request, timeout_s)
 
@@ -131,6 +135,7 @@ class _Service:
 
     def metadata(self, request: Any, call: Call, timeout_s: float | None) -> Any:
         spec = messages.spec_of(request)
+        call.model = spec.name
         if not request.metadata_field:
             raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
         for name in request.metadata_field:
@@ -146,7 +151,9 @@ class _Service:
 
     def status(self, request: Any, call: Call, timeout_s: float | None) -> Any:
         response = get_model_status_pb2.GetModelStatusResponse()
-        for version in self._predictor.status(messages.spec_of(request)):
+        spec = messages.spec_of(request)
+        call.model = spec.name
+        for version in self._predictor.status(spec):
             made = response.model_version_status.add(
                 version=version.version,
                 state=get_model_status_pb2.ModelVersionStatus.State.Value(version.state))
@@ -166,55 +173,60 @@ class _Service:
             response.metric.add(name=name, int64_value_increase=0)
         return response
 
+    def _pin(self, request: Any, call: Call) -> AbstractContextManager[Servable]:
+        spec = messages.spec_of(request)
+        call.model, call.signature = spec.name, spec.signature_name
+        return self._predictor.pin(spec)
 
-class _Methods(grpc.GenericRpcHandler):
-    """Method name -> handler; UNIMPLEMENTED, without grpcio's own words, for all others."""
 
-    def __init__(self, service: _Service, observe: Observer) -> None:
-        self._observe = observe
-        self._unknown = grpc.unary_unary_rpc_method_handler(_unimplemented)
-        self._handlers = {f"/{name}": self._handler(name.rpartition("/")[2], kind, answer)
-                          for name, kind, answer in (
-            (f"{PREDICTION_SERVICE}/Predict", predict_pb2.PredictRequest, service.predict),
-            (f"{PREDICTION_SERVICE}/Classify", classification_pb2.ClassificationRequest, service.classify),
-            (f"{PREDICTION_SERVICE}/Regress", regression_pb2.RegressionRequest, service.regress),
-            (f"{PREDICTION_SERVICE}/MultiInference", inference_pb2.MultiInferenceRequest, service.multi_inference),
-            (f"{PREDICTION_SERVICE}/GetModelMetadata", get_model_metadata_pb2.GetModelMetadataRequest,
-             service.metadata),
-            (f"{MODEL_SERVICE}/GetModelStatus", get_model_status_pb2.GetModelStatusRequest, service.status),
-            (f"{MODEL_SERVICE}/HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest, service.reload),
-        )}
+def _methods(service: _Service, observe: Observer) -> dict[str, dict[str, grpc.RpcMethodHandler]]:
+    """Service -> method -> handler. Registered by name, which saves a look-up through every service per call."""
+    return {
+        PREDICTION_SERVICE: {
+            "Predict": _handler("Predict", predict_pb2.PredictRequest, service.predict, observe),
+            "Classify": _handler("Classify", classification_pb2.ClassificationRequest, service.classify, observe),
+            "Regress": _handler("Regress", regression_pb2.RegressionRequest, service.regress, observe),
+            "MultiInference": _handler(
+                "MultiInference", inference_pb2.MultiInferenceRequest, service.multi_inference, observe),
+            "GetModelMetadata": _handler(
+                "GetModelMetadata", get_model_metadata_pb2.GetModelMetadataRequest, service.metadata, observe),
+        },
+        MODEL_SERVICE: {
+            "GetModelStatus": _handler(
+                "GetModelStatus", get_model_status_pb2.GetModelStatusRequest, service.status, observe),
+            "HandleReloadConfigRequest": _handler(
+                "HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest, service.reload, observe),
+        },
+    }
+
+
+def _handler(api: str, kind: Any, answer: Answer, observe: Observer) -> grpc.RpcMethodHandler:
+    def handle(data: bytes, context: grpc.ServicerContext) -> Any:
+        call = Call("GRPC", api, perf_counter())
+        code, text = Code.INTERNAL, ""
+        try:
+            # Parsed here, since grpcio's answer to bytes that cannot be parsed has words of its own.
+            request = kind.FromString(data)
+            response = answer(request, call, context.time_remaining())
+            code = Code.OK
+            return response.SerializeToString()
+        except ServingError as error:
+            code, text = error.code, error.message
+        except DecodeError:
+            pass
+        except Exception as error:
+            log.exception("%s failed", api)
+            text = f"{type(error).__name__}: {error}"
+        finally:
+            observe(call, code)
+        return context.abort(_STATUS[code], text)
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+class _Unknown(grpc.GenericRpcHandler):
+    """UNIMPLEMENTED, without grpcio's own words, for every method that there is not."""
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        return self._handlers.get(details.method, self._unknown)
-
-    def _handler(self, api: str, kind: Any, answer: Answer) -> Any:
-        observe = self._observe
-
-        def handle(data: bytes, context: grpc.ServicerContext) -> Any:
-            call = Call("GRPC", api, perf_counter())
-            code, text = Code.INTERNAL, ""
-            try:
-                # Parsed here, since grpcio's answer to bytes that cannot be parsed has words of its own.
-                request = kind.FromString(data)
-                if hasattr(request, "model_spec"):
-                    call.model, call.signature = request.model_spec.name, request.model_spec.signature_name
-                response = answer(request, call, context.time_remaining())
-                code = Code.OK
-                return response.SerializeToString()
-            except ServingError as error:
-                code, text = error.code, error.message
-            except DecodeError:
-                pass
-            except Exception as error:
-                log.exception("%s failed", api)
-                text = f"{type(error).__name__}: {error}"
-            finally:
-                observe(call, code)
-            return context.abort(_STATUS[code], text)
-
-        return grpc.unary_unary_rpc_method_handler(handle)
-
-
-def _unimplemented(request: bytes, context: grpc.ServicerContext) -> Any:
-    return context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: context.abort(grpc.StatusCode.UNIMPLEMENTED, ""))

@@ -1,13 +1,15 @@
 """SavedModel -> Servable: a version loaded into a v1 Session, as TensorFlow Serving runs models.
 
 The sole user of TensorFlow in the server. Session.run costs 84 us a call for a trivial graph, most of it Python; the
-two calls below it that every Session has cost 20 us, take the very same arrays, and are what is used here.
+call below it that it ends in costs 20 us, takes the very same arrays, and is what is used here.
 """
 import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -44,21 +46,29 @@ class LoadedModel:
             # TensorFlow keeps what a model was trained with beside what it serves; no client means it.
             if key not in ("__saved_model_init_op", "__saved_model_train_op")}
         self._session = session
-        self._outputs: dict[str, Any] = {}
+        self._may_run_here = _MAY_TAKE_LONG.isdisjoint(_ops(meta_graph.graph_def))
+        self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], _Plan] = {}
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
             timeout_s: float | None = None) -> list[Array]:
         """See Servable.run."""
-        if len(set(feeds)) != len(feeds):
-            twice = next(feed for feed in feeds if feeds.count(feed) > 1)
-            raise invalid(f'Endpoint "{twice}" fed more than once.')
+        key = (tuple(feeds), tuple(fetches))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plan(*key)
+            if len(self._plans) < _MOST_PLANS:
+                self._plans[key] = plan
+        size = sum([value.nbytes for value in values])
+        here = size <= plan.quick_bytes
+        options = _run_options(timeout_s, here)
+        began = perf_counter()
         try:
-            fed = {self._output(feed): value for feed, value in zip(feeds, values, strict=True)}
-            fetched = [self._output(fetch) for fetch in fetches]
-            options = None if timeout_s is None else _run_options(timeout_s)
-            results = self._session._call_tf_sessionrun(options, fed, fetched, [], None)
+            results = self._session._call_tf_sessionrun(
+                options, dict(zip(plan.feeds, values, strict=True)), plan.fetches, [], None)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
+        if self._may_run_here:
+            plan.note(size, perf_counter() - began, here)
         # A string of rank 0 comes as bytes.
         return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
 
@@ -66,16 +76,52 @@ class LoadedModel:
         """Frees the session and its variables. No request may be running."""
         self._session.close()
 
+    def _plan(self, feeds: Sequence[str], fetches: Sequence[str]) -> "_Plan":
+        if len(set(feeds)) != len(feeds):
+            twice = next(feed for feed in feeds if feeds.count(feed) > 1)
+            raise invalid(f'Endpoint "{twice}" fed more than once.')
+        return _Plan([self._output(feed) for feed in feeds], [self._output(fetch) for fetch in fetches])
+
     def _output(self, tensor: str) -> Any:
-        found = self._outputs.get(tensor)
-        if found is None:
-            try:
-                found = self._session.graph.get_tensor_by_name(tensor)._as_tf_output()
-            except (KeyError, ValueError):
-                raise invalid(f"Tensor {tensor}, specified in either feed_devices or fetch_devices was not found "
-                              "in the Graph") from None
-            self._outputs[tensor] = found
-        return found
+        try:
+            return self._session.graph.get_tensor_by_name(tensor)._as_tf_output()
+        except (KeyError, ValueError):
+            raise invalid(f"Tensor {tensor}, specified in either feed_devices or fetch_devices was not found "
+                          "in the Graph") from None
+
+
+# Loops and calls out of the graph: how long they take is not told by how much they are given.
+_MAY_TAKE_LONG = frozenset((
+    "Enter", "While", "StatelessWhile", "For", "PyFunc", "PyFuncStateless", "EagerPyFunc", "MapDefun",
+    "IteratorGetNext", "QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2", "QueueEnqueueV2", "Unstage", "Batch", "BatchFunction",
+    "TPUPartitionedCall", "RemoteCall"))
+_QUICK_S, _SLOW_S = 0.0005, 0.002
+# Clients choose which outputs they want: a signature of many has very many combinations.
+_MOST_PLANS = 1000
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The handles of one combination of tensors, and up to which size of input its runs are known to be quick.
+
+    TensorFlow hands every run to its own threads and back, which is most of the time that a small run takes. A quick
+    one is run in the calling thread instead; there it cannot be interrupted at its deadline, so one that turns
+    out not to be quick takes the whole combination back to TensorFlow's threads.
+    """
+
+    feeds: list[Any]
+    fetches: list[Any]
+    quick_bytes: int = -1
+    runs: int = 0
+
+    def note(self, size: int, seconds: float, here: bool) -> None:
+        """Learns from a run: the first ones of a combination also prepare the graph, and tell nothing."""
+        self.runs += 1
+        if here and seconds > _SLOW_S:
+            self.quick_bytes = -1
+            self.runs = -1000
+        elif not here and seconds < _QUICK_S and self.runs > 3:
+            self.quick_bytes = max(self.quick_bytes, size)
 
 
 def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any) -> LoadedModel:
@@ -200,20 +246,28 @@ def _serving_error(error: Any) -> ServingError:
     return ServingError(Code(error.error_code), error.message)
 
 
-_buffers: dict[int, Any] = {}
+def _ops(graph_def: Any) -> set[str]:
+    return {node.op for node in graph_def.node}.union(
+        node.op for function in graph_def.library.function for node in function.node_def)
+
+
+_buffers: dict[tuple[int, bool], Any] = {}
 _buffers_lock = threading.Lock()
 
 
-def _run_options(timeout_s: float) -> Any:
-    """A RunOptions buffer with this timeout, rounded up by at most 2 % so that few are made, which are kept."""
-    if timeout_s <= 0:
-        raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-    milliseconds = int(timeout_s * 1000) + 1
-    step = max(1, milliseconds >> 6)
-    milliseconds = min(-(-milliseconds // step) * step, 2**31 - 1)
-    with _buffers_lock:
-        buffer = _buffers.get(milliseconds)
-        if buffer is None:
-            options = config_pb2.RunOptions(timeout_in_ms=milliseconds)
-            buffer = _buffers[milliseconds] = pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
-        return buffer
+def _run_options(timeout_s: float | None, here: bool) -> Any:
+    """A RunOptions buffer; timeouts are rounded up by at most 2 %, so that few are made, which are kept."""
+    milliseconds = 0
+    if timeout_s is not None and not here:
+        if timeout_s <= 0:
+            raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+        milliseconds = int(timeout_s * 1000) + 1
+        step = max(1, milliseconds >> 6)
+        milliseconds = min(-(-milliseconds // step) * step, 2**31 - 1)
+    buffer = _buffers.get((milliseconds, here))
+    if buffer is None:
+        with _buffers_lock:
+            options = config_pb2.RunOptions(timeout_in_ms=milliseconds, inter_op_thread_pool=-1 if here else 0)
+            buffer = _buffers.setdefault(
+                (milliseconds, here), pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString()))
+    return buffer

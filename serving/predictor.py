@@ -177,7 +177,7 @@ def _filtered(signature: Signature, output_filter: Sequence[str]) -> Sequence[st
         if alias in seen:
             raise invalid(f"duplicate output tensor alias: {alias}")
         seen.add(alias)
-    return output_filter
+    return sorted(seen)
 
 
 def _wrong_number(signature: Signature, inputs: Mapping[str, Array]) -> ServingError:
