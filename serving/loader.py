@@ -93,8 +93,8 @@ class LoadedModel:
 # Loops and calls out of the graph: how long they take is not told by how much they are given.
 _MAY_TAKE_LONG = frozenset((
     "Enter", "While", "StatelessWhile", "For", "PyFunc", "PyFuncStateless", "EagerPyFunc", "MapDefun",
-    "IteratorGetNext", "QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2", "QueueEnqueueV2", "Unstage", "Batch", "BatchFunction",
-    "TPUPartitionedCall", "RemoteCall"))
+    "IteratorGetNext", "QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2", "QueueEnqueueV2", "Unstage",
+    "Batch", "BatchFunction", "TPUPartitionedCall", "RemoteCall"))
 _QUICK_S, _SLOW_S = 0.0005, 0.002
 # Clients choose which outputs they want: a signature of many has very many combinations.
 _MOST_PLANS = 1000
