@@ -1,5 +1,5 @@
-from export.affine import AFFINE
-from export.folding import fold_affines
+from export.folding.affine import AFFINE
+from export.folding.chains import fold_affines
 from export.graph import Graph
 from export.transform import Arguments, Record, transform
 

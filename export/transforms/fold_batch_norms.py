@@ -1,5 +1,5 @@
-from export.affine import ARITHMETIC
-from export.folding import fold_affines
+from export.folding.affine import ARITHMETIC
+from export.folding.chains import fold_affines
 from export.graph import Graph
 from export.transform import Arguments, Record, transform
 

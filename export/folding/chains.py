@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from export.affine import AFFINE, NORMS, Affine, read
-from export.contraction import CONTRACTIONS
-from export.fold_plan import Plan
+from export.folding.affine import AFFINE, NORMS, Affine, read
+from export.folding.contraction import CONTRACTIONS
+from export.folding.plan import Plan
 from export.graph import Graph, Node, node, port, producer
 from export.pattern import Skip
 from export.shapes import Shapes

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from export.affine import Affine
+from export.folding.affine import Affine
 from export.graph import Node, producer
 from export.ops import IDENTITIES, attribute
 from export.pattern import Skip

@@ -10,10 +10,10 @@ from functools import partial
 
 import numpy as np
 
-from export.affine import AFFINE, Affine
-from export.contraction import CONTRACTIONS, Contraction
+from export.folding.affine import AFFINE, Affine
+from export.folding.contraction import CONTRACTIONS, Contraction
+from export.folding.passage import PASSAGES, after, before
 from export.graph import Node, const, node, port, producer
-from export.passage import PASSAGES, after, before
 from export.pattern import Skip
 from export.shapes import Shape, Shapes, constant
 from export.tensors import Array, numpy_dtype
