@@ -14,11 +14,12 @@ from typing import Any
 import click
 import numpy as np
 
-from commandline import UserError, json_option, step, write_json
+from commandline import UserError, json_option, write_json
 from export import loaded, publish, samples, saved_model
 from export.loaded import DiedError, LoadedModel, RunError
 from export.options import atol_option, batches_option, budget, rtol_option, samples_option, seed_option, tags_option
 from export.samples import Maker
+from export.stages import Stages
 from export.tensors import Array
 from serving.client import payloads
 from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove
@@ -217,7 +218,7 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
     """
     loaded.prepare()
     plan = Plan(batches, payloads.load_samples(sample_file) if sample_file else {}, budget(atol, rtol), seed)
-    with step(f"compare {before} with {after}"):
+    with Stages()(f"compare {before} with {after}"):
         report = check(publish.find(before), publish.find(after), tags, plan)
     show(report)
     if json_path:

@@ -13,13 +13,14 @@ from typing import Any
 
 import click
 
-from commandline import UserError, step
+from commandline import UserError
 from export import branches, pipeline, saved_model, tables, variables
 from export.graph import COLOCATION, Graph, Node, attr, node, normal, port, producer, tensor
 from export.graph_file import library_of, write_graph_def
 from export.ops import PLACEHOLDERS, is_stateful, output_dtypes
 from export.options import signatures_option, tags_option
 from export.saved_model import SavedModel
+from export.stages import Stages
 from export.tensors import Array
 
 INIT_OP = "saved_model_init_op"
@@ -263,7 +264,7 @@ def command(source: str, out: Path, signatures: list[str] | None, tags: tuple[st
       python -m export freeze models/translate/3 --signatures serving_default --out frozen.pbtxt
     """
     model = saved_model.read(source, tags)
-    with step(f"freeze {model.path}"):
+    with Stages()(f"freeze {model.path}"):
         frozen = freeze(model, signatures)
         write_graph_def(out, frozen.graph)
     for name, reason in frozen.kept.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from commandline import UserError, step
+from commandline import UserError
 from export import freeze, saved_model, variables
 from export.graph import Graph, nearest, normal, port, producer
 from export.graph_file import read_graph_def
@@ -15,6 +15,7 @@ from export.ops import output_dtypes
 from export.options import signatures_option, tags_option, to_option, version_option
 from export.publish import new_version
 from export.saved_model import Content, SavedModel
+from export.stages import Stages
 
 PREDICT = "tensorflow/serving/predict"
 
@@ -89,7 +90,7 @@ def command(graph_path: Path, source: str | None, inputs: str | None, outputs: s
     """
     if (source is None) == (inputs is None and outputs is None):
         raise click.UsageError("give either --like SRC, or --inputs and --outputs")
-    with step(f"reconvert {graph_path}"):
+    with Stages()(f"reconvert {graph_path}"):
         graph = Graph.from_graph_def(read_graph_def(graph_path))
         if source is not None:
             content = like(graph, saved_model.read(source, tags), signatures)

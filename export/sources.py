@@ -1,0 +1,175 @@
+"""What people have instead of a SavedModel, as one: .keras and .h5 files, checkpoints, frozen graphs, remote paths."""
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from commandline import UserError
+from export import manifest, publish, reconvert, saved_model
+from export.graph import Graph
+from export.graph_file import read_graph_def
+from export.saved_model import Content
+from export.variables import is_variable
+
+_KERAS = (".keras", ".h5", ".hdf5")
+_GRAPHS = (".pb", ".pbtxt")
+_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+# The value of --from-checkpoint when it is given without one: then SRC is the checkpoint.
+_SOURCE_IS_CHECKPOINT = "SRC"
+
+source_argument = click.argument("source", metavar="SRC", required=False)
+checkpoint_option = click.option(
+    "--from-checkpoint", "checkpoint", is_flag=False, flag_value=_SOURCE_IS_CHECKPOINT, metavar="[PREFIX]",
+    help="SRC (or PREFIX) is a TensorFlow 1 checkpoint with its .meta file; give --inputs and --outputs.")
+inputs_option = click.option(
+    "--inputs", metavar="KEY=TENSOR,...", help="For a frozen graph or a checkpoint: the inputs of serving_default.")
+outputs_option = click.option(
+    "--outputs", metavar="KEY=TENSOR,...", help="For a frozen graph or a checkpoint: its outputs.")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model in any form that can be made a SavedModel. `name` is what the user called it."""
+
+    name: str
+    checkpoint: bool = False
+    inputs: str | None = None
+    outputs: str | None = None
+
+    @staticmethod
+    def of(source: str | None, checkpoint: str | None, inputs: str | None, outputs: str | None) -> Source:
+        """From the options of a command. Raises click.UsageError if there is no source, or two."""
+        named = None if checkpoint in (None, _SOURCE_IS_CHECKPOINT) else checkpoint
+        if (source is None) == (named is None):
+            raise click.UsageError("give one source: SRC, or --from-checkpoint PREFIX")
+        return Source(source or named or "", checkpoint is not None, inputs, outputs)
+
+    def digest(self) -> str:
+        """Of its files; of its name for a remote path, whose files are not read twice."""
+        if "://" in self.name:
+            return f"remote:{self.name}"
+        path = Path(self.name)
+        if self.checkpoint:
+            return "; ".join(manifest.digest(file) for file in sorted(path.parent.glob(f"{path.name}.*")))
+        return manifest.digest(path if path.is_file() else publish.find(path))
+
+    @contextmanager
+    def saved_model(self, tags: tuple[str, ...]) -> Iterator[Path]:
+        """The directory of a SavedModel, made for as long as needed unless the source is one."""
+        path = Path(self.name)
+        if "://" not in self.name and not self.checkpoint and path.is_dir():
+            yield publish.find(path)
+            return
+        with tempfile.TemporaryDirectory(prefix="export-source-") as folder:
+            made = Path(folder, "model")
+            if "://" in self.name:
+                copied = _copy_remote(self.name, Path(folder, "remote"), self.checkpoint)
+                with Source(str(copied), self.checkpoint, self.inputs, self.outputs).saved_model(tags) as local:
+                    yield local
+                return
+            if self.checkpoint:
+                _from_checkpoint(path, made, tags, *self._ends())
+            elif not path.exists():
+                raise UserError(f"{path}: no such file or directory")
+            elif path.name in _SAVED_MODEL_FILES:
+                yield path.parent
+                return
+            elif path.suffix in _KERAS:
+                _from_keras(path, made)
+            elif path.suffix in _GRAPHS:
+                _from_graph(path, made, tags, *self._ends())
+            else:
+                raise UserError(f"{path} is no SavedModel directory, .keras, .h5, .pb or .pbtxt file")
+            yield made
+
+    def _ends(self) -> tuple[dict[str, str], dict[str, str]]:
+        return (reconvert.pairs("--inputs", self.inputs) if self.inputs else {},
+                reconvert.pairs("--outputs", self.outputs) if self.outputs else {})
+
+
+def _copy_remote(name: str, into: Path, checkpoint: bool) -> Path:
+    """Copies what tf.io.gfile reads: a file, a checkpoint, a SavedModel, or the newest version of a base path."""
+    from export.runtime import tf
+    gfile = tf.io.gfile
+    try:
+        if checkpoint:
+            files = gfile.glob(f"{name}.*")
+        elif gfile.isdir(name):
+            numbers = sorted(int(one.rstrip("/")) for one in gfile.listdir(name) if one.rstrip("/").isdecimal())
+            if not any(gfile.exists(f"{name}/{one}") for one in _SAVED_MODEL_FILES) and numbers:
+                name = f"{name.rstrip('/')}/{numbers[-1]}"
+            files = [f"{folder}/{file}" for folder, _, there in gfile.walk(name) for file in there]
+        else:
+            files = [name] if gfile.exists(name) else []
+        if not files:
+            raise UserError(f"{name}: no such file or directory")
+        root = name if gfile.isdir(name) else name.rpartition("/")[0]
+        for file in files:
+            target = into / file.removeprefix(root).lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            gfile.copy(file, str(target))
+    except (tf.errors.OpError, OSError, ValueError) as error:
+        raise UserError(f"{name} cannot be read: {saved_model.reason(error)}") from error
+    return into if root == name else into / name.rpartition("/")[2]
+
+
+def _from_keras(path: Path, made: Path) -> None:
+    from export.runtime import tf
+    keras = tf.keras
+    try:
+        model = keras.models.load_model(path, compile=False)
+        model.export(str(made), verbose=False)
+    except Exception as error:  # Keras raises what its layers, h5py and zipfile raise
+        raise UserError(f"{path} cannot be loaded as a Keras model: {saved_model.reason(error)}") from error
+    finally:
+        keras.backend.clear_session()
+
+
+def _from_graph(path: Path, made: Path, tags: tuple[str, ...], inputs: Mapping[str, str],
+                outputs: Mapping[str, str]) -> None:
+    graph = Graph.from_graph_def(read_graph_def(path))
+    variable = next((item.name for item in graph.nodes.values() if is_variable(item)), None)
+    if variable:
+        raise UserError(f"{path} is not frozen: '{variable}' is a variable, whose value a GraphDef does not hold")
+    if not inputs or not outputs:
+        fed = [item.name for item in graph.nodes.values() if item.op.startswith("Placeholder")]
+        ends = [name for name in graph.nodes if not graph.consumers.get(name)]
+        raise UserError(f"{path}: say which tensors its signature has with --inputs and --outputs; it has the "
+                        f"placeholders {', '.join(fed[:8]) or '(none)'}, and nothing reads {', '.join(ends[:8])}")
+    signature = reconvert.signature(graph, inputs, outputs)
+    made.mkdir()
+    saved_model.write(made, Content(graph, {"serving_default": signature}, tags))
+
+
+def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Mapping[str, str],
+                     outputs: Mapping[str, str]) -> None:
+    from export.runtime import tf
+    v1 = tf.compat.v1
+    if prefix.is_dir():
+        prefix = Path(tf.train.latest_checkpoint(str(prefix)) or prefix)
+    prefix = prefix.with_suffix("") if prefix.suffix in (".meta", ".index") else prefix
+    if not Path(f"{prefix}.meta").is_file():
+        raise UserError(f"{prefix}.meta: no such file; a checkpoint needs its MetaGraph to become a model")
+    with v1.Graph().as_default() as graph, v1.Session(config=v1.ConfigProto(allow_soft_placement=True)) as session:
+        try:
+            saver = v1.train.import_meta_graph(f"{prefix}.meta", clear_devices=True)
+            if saver is None:
+                raise UserError(f"{prefix}.meta has no Saver, so its checkpoint cannot be restored")
+            saver.restore(session, str(prefix))
+        except (tf.errors.OpError, ValueError, KeyError, TypeError, OSError) as error:
+            raise UserError(f"{prefix}: the checkpoint does not load: {saved_model.reason(error)}") from error
+        if not inputs or not outputs:
+            raise UserError(f"{prefix}: say which tensors the signature has with --inputs KEY=TENSOR,... and --outputs")
+        signatures = {"serving_default": reconvert.signature(
+            Graph.from_graph_def(graph.as_graph_def()), inputs, outputs)}
+        builder = v1.saved_model.Builder(str(made))
+        builder.add_meta_graph_and_variables(
+            session, list(tags), signatures,
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS) or None,
+            main_op=tf.group(v1.tables_initializer(), v1.local_variables_initializer()))
+        builder.save()
