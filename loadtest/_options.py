@@ -32,6 +32,7 @@ class Settings:
     signature: str
     batch: int
     samples: str | None
+    recorded: str | None
     payloads: int
     seed: int
     grpc_address: str
@@ -57,6 +58,8 @@ def add_arguments(parser: Any) -> None:
     add("--signature", default="", metavar="NAME", help="the signature to call (serving_default)")
     add("--batch", type=int, default=1, metavar="N", help="examples per request (1)")
     add("--samples", metavar="FILE.npz", help="inputs by input name (made up from the model's metadata)")
+    add("--recorded", metavar="FILE", help="send the requests of this file (python -m serving record, or TensorFlow "
+                                           "Serving's request log) and expect its answers")
     add("--payloads", type=int, default=8, metavar="N", help="different requests that are sent in turn (8)")
     add("--seed", type=int, default=0, help="of made-up inputs and Poisson arrivals (0)")
     add("--grpc-address", default=GRPC_ADDRESS, metavar="HOST:PORT", help=f"the gRPC server ({GRPC_ADDRESS})")
@@ -81,12 +84,14 @@ def settings(options: argparse.Namespace) -> Settings:
     """What the command line says. Raises UserError for what contradicts itself."""
     if options.model_version and options.label:
         raise UserError("--model-version and --label both choose a version: give one of them")
+    if options.samples and options.recorded:
+        raise UserError("--samples and --recorded both give the requests: give one of them")
     for name in ("batch", "payloads"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1")
     return Settings(
         options.model, options.model_version, options.label, options.variant, options.signature, options.batch,
-        options.samples, options.payloads, options.seed, options.grpc_address,
+        options.samples, options.recorded, options.payloads, options.seed, options.grpc_address,
         parse_headers(tuple(options.header or ())), Tls(options.tls_authority) if options.tls_authority else None,
         options.rate, options.arrivals, options.requests_per_user,
         tuple(map(objective, options.slo or ())), options.max_error_ratio, options.hdr, options.shape)

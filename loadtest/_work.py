@@ -1,15 +1,18 @@
 """What users send and how its answers are checked: made once per process and protocol."""
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from _options import Settings
 from commandline import UserError
+from serving import recording
 from serving.client import answers, payloads
 from serving.client.payloads import Array
-from serving.client.protocol import Client
+from serving.client.protocol import Client, Metadata
 
 REMEMBERED = 64
+MOST_RECORDED = 1000
 
 
 class NotSentError(Exception):
@@ -21,16 +24,23 @@ class NotSentError(Exception):
 
 @dataclass
 class Work:
-    """Prepared requests, sent in turn, and the answers that the server gave to them before the load."""
+    """Prepared requests, sent in turn, and the answers they must get."""
     model: str
     version: int
     batch: int
-    requests: list[Any]
-    expected: list[dict[str, Array]]
-    decode: Callable[[bytes], dict[str, Array]]
+    decode: Callable[[bytes, str], dict[str, Array]]
     version_of: Callable[[bytes], int | None]
+    requests: list[Any] = field(default_factory=list)
+    _signatures: list[str] = field(default_factory=list)
+    _expected: list[dict[str, Array]] = field(default_factory=list)
     # Per request: the bytes of answers found equal, with their version. Most answers repeat byte for byte.
     _right: list[dict[bytes, int | None]] = field(default_factory=list)
+
+    def add(self, request: Any, signature_name: str, expected: dict[str, Array]) -> None:
+        self.requests.append(request)
+        self._signatures.append(signature_name)
+        self._expected.append(expected)
+        self._right.append({})
 
     def name(self, version: int | None = None) -> str:
         """What Locust shows: the model, the version that answered (variant/version if given), the batch."""
@@ -51,7 +61,7 @@ class Work:
             return right[raw], None
         try:
             version = self.version_of(raw)
-            comparison = answers.compare(self.expected[index], self.decode(raw))
+            comparison = answers.compare(self._expected[index], self.decode(raw, self._signatures[index]))
         except (UserError, ValueError) as error:
             return None, f"not decodable: {error}"
         if not comparison.equal:
@@ -62,23 +72,35 @@ class Work:
 
 
 def make(client: Client, settings: Settings, version_of: Callable[[bytes], int | None] = lambda raw: None) -> Work:
-    """Asks the server what it takes, and once for every answer. Raises UserError when that fails or proves nothing."""
+    """Asks the server what it takes, and once for every answer. Raises UserError when that fails or is wrong."""
     metadata = client.metadata()
-    specs = metadata.signature(settings.signature).inputs
-    samples = payloads.load_samples(settings.samples) if settings.samples else None
-    requests: list[Any] = []
-    expected: list[dict[str, Array]] = []
-    right: list[dict[bytes, int | None]] = []
-    for number in range(settings.payloads):
-        inputs = (payloads.make(specs, settings.batch, settings.seed + number) if samples is None
-                  else payloads.pick(samples, specs, settings.batch, number * settings.batch))
+    shown = f"{settings.model}/{settings.variant}" if settings.variant else settings.model
+    work = Work(shown, metadata.version, settings.batch, client.decode, version_of)
+    for example in _examples(settings, metadata):
         try:
-            requests.append(client.prepare(inputs, settings.signature))
+            request = client.prepare(example.inputs, example.signature_name)
         except ValueError as error:
             raise UserError(str(error)) from None
-        raw = client.send(requests[-1])
-        expected.append(client.decode(raw, settings.signature))
-        right.append({raw: version_of(raw)})
-    shown = f"{settings.model}/{settings.variant}" if settings.variant else settings.model
-    return Work(shown, metadata.version, settings.batch, requests, expected,
-                lambda raw: client.decode(raw, settings.signature), version_of, right)
+        raw = client.send(request)
+        work.add(request, example.signature_name,
+                 dict(example.outputs) or client.decode(raw, example.signature_name))
+        _, wrong = work.check(len(work.requests) - 1, raw)
+        if wrong:
+            raise UserError(f"request {len(work.requests)} before any load: {wrong}")
+    if not work.requests:
+        raise UserError(f"{settings.recorded}: holds no predict request")
+    if settings.recorded:
+        work.batch = max((len(array) for array in example.inputs.values() if array.ndim), default=1)
+    return work
+
+
+def _examples(settings: Settings, metadata: Metadata) -> Iterator[recording.Predicted]:
+    if settings.recorded:
+        yield from islice(recording.read(settings.recorded), MOST_RECORDED)
+        return
+    specs = metadata.signature(settings.signature).inputs
+    samples = payloads.load_samples(settings.samples) if settings.samples else None
+    for number in range(settings.payloads):
+        yield recording.Predicted(
+            settings.model, payloads.make(specs, settings.batch, settings.seed + number) if samples is None
+            else payloads.pick(samples, specs, settings.batch, number * settings.batch), settings.signature)

@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "serving.client": ("serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
     "serving": ("serving",),
     "benchmark": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
-    "loadtest": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto"),
+    "loadtest": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
 }
 # protos.py names tensorflow's message modules and loads them without tensorflow itself (tests/serving/test_protos.py).

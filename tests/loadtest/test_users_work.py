@@ -1,4 +1,5 @@
 """Pace and answer checks of the load test's users, without Locust."""
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from _pace import MOST_IN_FLIGHT, Pace
 from _work import Work, make
 from commandline import UserError
+from serving import recording
 from serving.client.payloads import TensorSpec
 from serving.client.protocol import Metadata, Signature, VersionStatus
 
@@ -50,6 +52,7 @@ class Doubler:
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"label": "a", "model_version": 1}, "--model-version and --label both choose a version"),
+    ({"samples": "a", "recorded": "b"}, "--samples and --recorded both give the requests"),
     ({"batch": 0}, "--batch must be at least 1"), ({"payloads": 0}, "--payloads must be at least 1"),
     ({"header": "nameless"}, "'nameless' is no header"),
 ], ids=str)
@@ -99,6 +102,19 @@ def test_wrong_answers_are_found(work: Work, raw: Any, words: str) -> None:
         _, wrong = work.check(0, raw(work))
         assert wrong
         assert re.search(words, wrong)
+
+
+def test_recorded_answers_are_what_a_server_is_held_to(tmp_path: Path) -> None:
+    inputs = [{"x": np.full((3, 2), number, np.float32)} for number in (1, 2)]
+    recording.write(tmp_path / "log", [recording.Predicted("m", x, "", {"y": x["x"] * 2}, 1) for x in inputs])
+    work = make(Doubler(), settings(model="m", recorded=tmp_path / "log"))
+    assert work.name() == "m/3 batch 3"
+    assert work.check(1, Doubler().send(work.requests[1])) == (None, None)
+    with pytest.raises(UserError, match="request 1 before any load: wrong answer"):
+        make(Doubler(2.01), settings(model="m", recorded=tmp_path / "log"))
+    recording.write(tmp_path / "empty", [])
+    with pytest.raises(UserError, match="empty: holds no predict request"):
+        make(Doubler(), settings(recorded=tmp_path / "empty"))
 
 
 def test_names_follow_the_newest_available_version(work: Work) -> None:

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from commandline import UserError
-from serving.client import predict, status
+from serving import recording
+from serving.client import predict, record, status
+from serving.client.answers import prove
 
 
 def run(command: Any, *arguments: str) -> Any:
@@ -20,7 +22,7 @@ def run(command: Any, *arguments: str) -> Any:
 def as_json(command: Any, *arguments: str) -> Any:
     result = run(command, *arguments, "--json", "-")
     assert result.exception is None, result.exception
-    return json.loads(result.output)
+    return json.loads(result.stdout)
 
 
 def refusal(command: Any, *arguments: str) -> UserError:
@@ -84,6 +86,21 @@ def test_what_predict_refuses(servers: Any, arguments: tuple[str, ...], words: s
 
 def test_a_refusal_of_the_server_is_status_1(asked: tuple[str, ...]) -> None:
     assert refusal(predict.command, *asked, "--signature", "fails").exit_code == 1
+
+
+def test_record(asked: tuple[str, ...], tmp_path: Path) -> None:
+    traffic = tmp_path / "traffic.tfrecord"
+    result = as_json(record.command, *asked, "--to", str(traffic), "--requests", "3", "--batch", "2", "--signature",
+                     "pair")
+    assert (result["requests"], result["version"]) == (3, 7)
+    recorded = list(recording.read(traffic))
+    assert [(one.model, one.signature_name, one.version) for one in recorded] == [("echo", "pair", 7)] * 3
+    assert prove([(one.inputs, one.outputs) for one in recorded]).equal  # an echo, with varying inputs
+
+
+def test_a_failed_recording_leaves_no_file(asked: tuple[str, ...], tmp_path: Path) -> None:
+    assert refusal(record.command, *asked, "--to", str(tmp_path / "f"), "--signature", "fails").exit_code == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_status(asked: tuple[str, ...]) -> None:
