@@ -3,6 +3,7 @@
 A batch holds requests for the same tensors of the same version. It is run when it is full or its first request has
 waited for the timeout, by one of a few threads that all batches of a scheduler share.
 """
+import logging
 import os
 import threading
 from collections import deque
@@ -19,6 +20,8 @@ from serving import text_proto
 from serving.errors import Code, ServingError, invalid
 from serving.servable import Array, Servable, Signature
 from serving.tensor_proto import numpy_dtype
+
+log = logging.getLogger("serving")
 
 PER_MODEL_FILE = "batching_params.pbtxt"
 
@@ -289,9 +292,9 @@ class BatchingServable:
         except ServingError as error:
             _fail(tasks, error)
         except Exception as error:
-            # The requests that wait have to be told, whatever it was.
+            # The requests that wait have to be told, whatever it was, and the next batch needs this thread.
+            log.exception("a batch of model %s failed", self.name)
             _fail(tasks, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
-            raise
         finally:
             for task in tasks:
                 task.done.set()
