@@ -3,7 +3,7 @@
 This parser is exact, not fast: it runs when a body is wrong or unusual, so that the answer is the genuine one.
 Differences from the JSON standard, all RapidJSON's: NaN and Infinity are numbers, text after the first value is
 ignored, bytes that are not UTF-8 pass, and a number is rounded in up to three steps (so it may be a unit in the
-last place off). Nesting is bounded by memory only.
+last place off). Nesting is bounded, and nothing recurses.
 
 Values: dict (Repeated where a name occurs twice), list, str (bytes that are not UTF-8 as surrogate escapes),
 int (what fits into 64 bits), float, bool, None.
@@ -24,6 +24,8 @@ _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
 _DIGITS = re.compile(rb"[0-9]*")
 _NUMBER = rb"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|NaN|Inf(?:inity)?)"
 _SPACED_COMMA = rb"[ \n\r\t]*,[ \n\r\t]*"
+# RapidJSON has no limit, its stack has: ten times what the genuine server was seen to take.
+_MAX_DEPTH = 100_000
 _REST_OF_NUMBERS = re.compile(b"(?:" + _NUMBER + _SPACED_COMMA + b")*" + _NUMBER + rb"(?=[ \n\r\t]*\])")
 _ESCAPES = {ord(c): value for c, value in zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True)}
 _LITERALS: dict[int, tuple[bytes, Value]] = {
@@ -106,20 +108,25 @@ class _Parser:
             if self.skip_space() == 0x5D:
                 self.at += 1
                 return [], False
-            stack.append((self.numbers(), None))
+            self.open(stack, self.numbers(), None)
             return None, True
         if first == 0x7B:  # {
             self.at += 1
             if self.skip_space() == 0x7D:
                 self.at += 1
                 return {}, False
-            stack.append(([], self.name()))
+            self.open(stack, [], self.name())
             return None, True
         if first == 0x22:
             return self.string(), False
         if first in _LITERALS:
             return self.literal(*_LITERALS[first]), False
         return self.number(), False
+
+    def open(self, stack: list[tuple[list[Any], str | None]], container: list[Any], name: str | None) -> None:
+        if len(stack) >= _MAX_DEPTH:
+            raise self.error("Terminate parsing due to Handler error.")
+        stack.append((container, name))
 
     def close_or_next(self, stack: list[tuple[list[Any], str | None]], value: Value) -> tuple[Value, bool]:
         """Puts a finished value where it belongs: the container it finishes, or True when another follows."""
