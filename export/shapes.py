@@ -83,13 +83,36 @@ def _spatial(item: Node, rank: int, channels: int | None, batch: int | None) -> 
     return tuple(shape)
 
 
+def _window(item: Node, rank: int, channels: int | None, x: Shape, window: Shape) -> Shape:
+    """The shape that a window of these spatial sizes leaves of `x`."""
+    if x is None or len(x) != rank:
+        return _spatial(item, rank, channels, None)
+    at = channel_axis(item, rank)
+    shape: list[int | None] = [x[0]]
+    padding, explicit = attribute(item, "padding"), attribute(item, "explicit_paddings") or [0] * 2 * rank
+    sizes = iter(window or (None,) * (rank - 2))
+    for axis in range(1, rank):
+        shape.append(channels)
+        if axis != at:
+            size, taps, stride = x[axis], next(sizes), attribute(item, "strides")[axis]
+            dilation = (attribute(item, "dilations") or [1] * rank)[axis]
+            if size is not None and padding == "SAME":
+                shape[-1] = -(-size // stride)
+            elif size is not None and taps is not None:
+                size += sum(explicit[2 * axis:2 * axis + 2]) if padding == "EXPLICIT" else 0
+                shape[-1] = -(-(size - (taps - 1) * dilation) // stride)
+            else:
+                shape[-1] = None
+    return tuple(shape)
+
+
 def _conv(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
     x, filters = data[0], data[1]
     rank = 5 if item.op == "Conv3D" else 4
     channels = filters[-1] if filters and len(filters) == rank else None
     if item.op == "DepthwiseConv2dNative" and filters and len(filters) == 4:
         channels = filters[2] * filters[3] if filters[2] and filters[3] else None
-    return _spatial(item, rank, channels, x[0] if x else None)
+    return _window(item, rank, channels, x, filters[:-2] if filters and len(filters) == rank else None)
 
 
 def _transposed_conv(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
@@ -109,7 +132,8 @@ def _pool(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
     rank = 5 if item.op.endswith("3D") else 4
     axis = channel_axis(item, rank)
     whole = attribute(item, "ksize")[axis] == 1 and attribute(item, "strides")[axis] == 1
-    return _spatial(item, rank, x[axis] if x and len(x) == rank and whole else None, x[0] if x else None)
+    window = tuple(size for at, size in enumerate(attribute(item, "ksize")) if at not in (0, axis))
+    return _window(item, rank, x[axis] if x and len(x) == rank and whole else None, x, window)
 
 
 def _pad(item: Node, data: list[Shape], nodes: Nodes) -> Shape:

@@ -16,6 +16,7 @@ from export.transforms import (  # noqa: F401
     insert_logging,
     merge_duplicate_nodes,
     obfuscate_names,
+    quantize_nodes,
     quantize_weights,
     remove_attribute,
     remove_control_dependencies,

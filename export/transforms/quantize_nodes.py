@@ -144,8 +144,8 @@ class _Quantizer:
         self._dequantize(item, triple)
 
     def result(self) -> Graph:
-        self.draft.drop_unused(list(self.graph.nodes))
-        self.draft.drop_unused([name for name in self.draft.nodes if name not in self.graph.nodes])
+        # What lost its last reader goes; what had none before may be all that the graph is for.
+        self.draft.drop_unused(list(self.graph.consumers))
         return self.draft.result()
 
     def _check_constant(self, ref: str) -> bool:
