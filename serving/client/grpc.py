@@ -8,7 +8,7 @@ import grpc
 
 from commandline import UserError
 from serving import tensor_proto
-from serving.client.payloads import Array, Arrays, TensorSpec
+from serving.client.payloads import Array, Arrays
 from serving.client.protocol import (
     ANSWER_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -18,6 +18,7 @@ from serving.client.protocol import (
     Tls,
     UnreachableError,
     VersionStatus,
+    specs_of,
 )
 from serving.protos import (
     get_model_metadata_pb2,
@@ -75,7 +76,7 @@ class GrpcClient:
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         return Metadata(response.model_spec.name, response.model_spec.version.value, {
-            name: Signature(definition.method_name, _specs(definition.inputs), _specs(definition.outputs))
+            name: Signature(definition.method_name, specs_of(definition.inputs), specs_of(definition.outputs))
             for name, definition in signatures.signature_def.items()})
 
     def status(self) -> tuple[VersionStatus, ...]:
@@ -148,10 +149,3 @@ def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     except OSError as error:
         raise UserError(f"cannot use the TLS file {error.filename}: {error.strerror}") from None
     return grpc.ssl_channel_credentials(authority, key, certificate)
-
-
-def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(tensor_proto.numpy_dtype(tensor.dtype),
-                             None if tensor.tensor_shape.unknown_rank
-                             else tuple(dim.size for dim in tensor.tensor_shape.dim))
-            for name, tensor in tensors.items() if tensor.dtype}  # DT_INVALID: an operation (TF2's init op)

@@ -24,12 +24,18 @@ class Target:
     label: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     tls: Tls | None = None
+    saved_model: str | None = None
 
     def client(self) -> Client:
         """A client for single requests. Raises UserError for an address or TLS file that cannot be used."""
         if self.protocol == "grpc":
             from serving.client.grpc import GrpcClient
             return GrpcClient(self.address, self.model, self.version, self.label, headers=self.headers, tls=self.tls)
+        if self.protocol == "vertex":
+            from serving.client.saved_model import metadata_of
+            from serving.client.vertex import VertexClient
+            metadata = metadata_of(self.saved_model, self.model) if self.saved_model else None
+            return VertexClient(self.address, metadata, headers=self.headers, tls=self.tls)
         from serving.client.one_off import OneOffRestClient
         return OneOffRestClient(self.address, self.model, self.version, self.label, headers=self.headers,
                                 tls=self.tls)
@@ -39,10 +45,13 @@ _OPTIONS = (
     click.option("--model", default="mnist", show_default=True, help="The model's name on the server."),
     click.option("--version", type=click.IntRange(min=1), help="One version (default: the newest)."),
     click.option("--label", help="The version that has this label (such as stable or canary)."),
-    click.option("--protocol", type=click.Choice(["rest", "grpc"]), default="rest", show_default=True,
+    click.option("--protocol", type=click.Choice(["rest", "grpc", "vertex"]), default="rest", show_default=True,
                  help="How to ask."),
     click.option("--address", metavar="HOST:PORT",
-                 help=f"The server: host:port, or a URL for REST ({REST_ADDRESS}; gRPC: {GRPC_ADDRESS})."),
+                 help=f"The server: host:port, or a URL for REST ({REST_ADDRESS}; gRPC: {GRPC_ADDRESS}); "
+                      "a Vertex AI endpoint: projects/P/locations/L/endpoints/E."),
+    click.option("--saved-model", metavar="DIR", help="The version directory of the model, for --protocol vertex: "
+                                                      "an endpoint tells no signatures."),
     click.option("--header", "headers", multiple=True, metavar="NAME:VALUE",
                  help="Sent with the request (gRPC: as metadata); may be given more than once."),
     click.option("--tls-authority", metavar="FILE", help="Certificate (PEM) of the authority to trust."),
@@ -60,17 +69,19 @@ def target_options(command: Command) -> Command:
 
 
 def target(*, model: str, version: int | None, label: str | None, protocol: str, address: str | None,
-           headers: tuple[str, ...], tls: bool, tls_authority: str | None, tls_certificate: str | None,
-           tls_key: str | None) -> Target:
+           headers: tuple[str, ...], saved_model: str | None, tls: bool, tls_authority: str | None,
+           tls_certificate: str | None, tls_key: str | None) -> Target:
     """The target that the options of `target_options` name. Raises UserError for what contradicts itself."""
     if version is not None and label:
         raise UserError("--version and --label both choose a version: give one of them")
     if tls_key and not tls_certificate:
         raise UserError("--tls-key needs its --tls-certificate")
+    if protocol == "vertex" and not address:
+        raise UserError("--protocol vertex needs --address projects/P/locations/L/endpoints/E")
     files = Tls(tls_authority, tls_certificate, tls_key)
     address = address or (GRPC_ADDRESS if protocol == "grpc" else REST_ADDRESS)
     return Target(protocol, address, model, version, label, parse_headers(headers),
-                  files if tls or files != Tls() else None)
+                  files if tls or files != Tls() else None, saved_model)
 
 
 def parse_headers(headers: tuple[str, ...]) -> dict[str, str]:

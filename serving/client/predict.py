@@ -25,6 +25,8 @@ Examples:
   python -m serving predict --samples models/mnist/original/1/assets.extra/samples.npz --batch 3
   python -m serving predict --model half_plus_two --inputs '{"x": [1.0, 2.0, 5.0]}'
   python -m serving predict --inputs @inputs.json --protocol grpc --address localhost:8500
+  python -m serving predict --protocol vertex --address projects/123/locations/europe-west4/endpoints/456 \\
+      --saved-model models/mnist/optimized/1
   python -m serving predict --json - | jq .outputs.softmax.values
 
 \b

@@ -1,0 +1,161 @@
+"""The Vertex AI client against a stand-in of its documented API, with the project's REST server behind it.
+
+Credentials and tokens are google-auth's own: a service account's key file, a signed JWT, an access token.
+"""
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from echo_store import SIGNATURES
+from vertex_stand_in import ENDPOINT, VertexStandIn
+
+from commandline import UserError
+from serving.client import answers, predict
+from serving.client.grpc import GrpcClient
+from serving.client.protocol import AnswerError, Metadata, UnreachableError, VersionStatus
+from serving.client.saved_model import metadata_of
+from serving.client.vertex import VertexClient, default_credentials
+from serving.protos import saved_model_pb2
+
+X = {"x": np.arange(3, dtype=np.float32)}
+
+
+@pytest.fixture
+def vertex(servers: Any) -> Iterator[VertexStandIn]:
+    stand_in = VertexStandIn(servers.rest, "echo")
+    yield stand_in
+    stand_in.stop()
+
+
+@pytest.fixture(scope="session")
+def key() -> str:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+
+
+@pytest.fixture
+def credentials(vertex: VertexStandIn, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A service account's key file, found as application default credentials."""
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps({
+        "type": "service_account", "project_id": "p", "private_key_id": "1", "private_key": key,
+        "client_email": "load@p.iam.gserviceaccount.com", "client_id": "2", "token_uri": f"{vertex.url}/token"}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    return path
+
+
+@pytest.fixture
+def metadata(servers: Any) -> Metadata:
+    with GrpcClient(servers.grpc, "echo") as client:
+        return client.metadata()
+
+
+def test_predictions_through_one_token(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
+    with VertexClient(vertex.endpoint, metadata) as client:
+        for _ in range(3):
+            assert client.predict(X)["y"].tolist() == [0, 1, 2]
+    assert [path for _, path in vertex.seen] == ["/token"] + [f"/v1/{ENDPOINT}:predict"] * 3
+    assert vertex.grants[0]["scope"] == "https://www.googleapis.com/auth/cloud-platform"
+
+
+def test_another_signature_goes_raw(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
+    inputs = {"a": np.array([1.5], np.float32), "b": np.array([2])}
+    with VertexClient(vertex.endpoint, metadata) as client:
+        assert answers.compare(inputs, client.predict(inputs, "pair")).equal
+    assert vertex.seen[-1] == ("POST", f"/v1/{ENDPOINT}:rawPredict")
+
+
+def test_an_expired_token_is_replaced(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
+    vertex.token_s = 1  # google-auth renews minutes before the end
+    with VertexClient(vertex.endpoint, metadata) as client:
+        client.predict(X)
+        client.predict(X)
+    assert len(vertex.grants) == 2
+
+
+def test_status_lists_what_is_deployed(vertex: VertexStandIn, credentials: Path) -> None:
+    with VertexClient(vertex.endpoint) as client:
+        assert client.status() == (VersionStatus(3, "AVAILABLE", "OK", "echo"),)
+        with pytest.raises(UserError, match="name its SavedModel"):
+            client.metadata()
+
+
+def test_googles_errors(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
+    with VertexClient(vertex.endpoint.replace("456", "457"), metadata) as client, \
+            pytest.raises(AnswerError, match=r"404: Endpoint .* not found"):
+        client.predict(X)
+    with VertexClient(vertex.endpoint, metadata, authorize=lambda: {"Authorization": "Bearer old"}) as client, \
+            pytest.raises(AnswerError, match="401: Request had invalid authentication credentials"):
+        client.predict(X)
+    with VertexClient(vertex.endpoint, metadata) as client, pytest.raises(ValueError, match="takes instances"):
+        client.prepare({"a": np.zeros(1, np.float32), "b": np.arange(2)})
+
+
+@pytest.mark.parametrize("endpoint", ["", "projects/1/endpoints/2", f"{ENDPOINT}/x", f"{ENDPOINT}:predict", "h:1"])
+def test_what_is_no_endpoint(endpoint: str) -> None:
+    with pytest.raises(UserError, match="is no Vertex AI endpoint; write projects/P"):
+        VertexClient(endpoint, authorize=dict)
+
+
+def test_a_resource_name_has_its_regions_host() -> None:
+    client = VertexClient(ENDPOINT, authorize=dict)
+    assert client._where() == "https://europe-west4-aiplatform.googleapis.com"
+
+
+def test_no_credentials_and_no_token(tmp_path: Path, credentials: Path,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    account = json.loads(credentials.read_text())
+    credentials.write_text(json.dumps({**account, "token_uri": "http://127.0.0.1:9/token"}))
+    with pytest.raises(UnreachableError, match="no token from Google: cannot connect"):
+        default_credentials()()
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+    with pytest.raises(UserError, match=r"no Google credentials: File .*missing\.json was not found"):
+        default_credentials()
+
+
+def saved_model(version: Path, tags: tuple[str, ...] = ("serve",)) -> Path:
+    saved = saved_model_pb2.SavedModel()
+    graph = saved.meta_graphs.add()
+    graph.meta_info_def.tags.extend(tags)
+    definition = graph.signature_def["serving_default"]
+    definition.method_name = "tensorflow/serving/predict"
+    for tensors, name in ((definition.inputs, "x"), (definition.outputs, "y")):
+        tensors[name].dtype = SIGNATURES["serving_default"].inputs["x"].dtype
+        tensors[name].tensor_shape.dim.add(size=-1)
+    graph.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "NoOp"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return version
+
+
+def test_the_command_line(vertex: VertexStandIn, credentials: Path, tmp_path: Path) -> None:
+    version = saved_model(tmp_path / "models" / "echo" / "original" / "3")
+    arguments = ["--protocol", "vertex", "--address", vertex.endpoint, "--inputs", '{"x": [1.0]}', "--json", "-"]
+    runner = CliRunner()
+    result = runner.invoke(predict.command, [*arguments, "--saved-model", str(version)], standalone_mode=False)
+    assert result.exception is None, result.exception
+    assert json.loads(result.stdout)["outputs"]["y"]["values"] == [1.0]
+    refused = runner.invoke(predict.command, arguments, standalone_mode=False)
+    assert "name its SavedModel (--saved-model)" in str(refused.exception)
+    refused = runner.invoke(predict.command, ["--protocol", "vertex"], standalone_mode=False)
+    assert "needs --address projects/P" in str(refused.exception)
+
+
+def test_metadata_from_files(tmp_path: Path) -> None:
+    metadata = metadata_of(saved_model(tmp_path / "m" / "original" / "3"))
+    assert (metadata.model, metadata.version) == ("m", 3)
+    assert str(metadata.signature().inputs["x"]) == "float32 [-1]"
+    assert metadata.signatures["__saved_model_init_op"].outputs == {}
+    for path, words in ((tmp_path, "is no SavedModel: cannot read saved_model.pb"),
+                        (saved_model(tmp_path / "train", ("train",)), "has no graph tagged 'serve'")):
+        with pytest.raises(UserError, match=words):
+            metadata_of(path)
+    (tmp_path / "train" / "saved_model.pb").write_bytes(b"\xff\xff")
+    with pytest.raises(UserError, match="is corrupted"):
+        metadata_of(tmp_path / "train")
