@@ -1,0 +1,175 @@
+"""What a user breaks: one line on stderr naming the culprit, an exit code above 0, DST byte for byte as it was."""
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commandline import UserError
+from export.loaded import LoadedModel
+
+Copy = Callable[[str], Path]
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A base path with a version that must stay as it is."""
+    base = tmp_path / "to" / "model"
+    (base / "1").mkdir(parents=True)
+    (base / "1" / "saved_model.pb").write_bytes(b"the version in service")
+    return base
+
+
+Fails = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def fails(published: Path, run: Callable[..., object]) -> Fails:
+    """Runs a command that must fail; gives its exit status and its one line, and checks that DST is as it was."""
+    def check(*args: object) -> tuple[int, str]:
+        before = tree(published.parent)
+        with pytest.raises(UserError) as caught:
+            run(*args)
+        assert "\n" not in str(caught.value)
+        unchanged(published, before)
+        return caught.value.exit_code, str(caught.value)
+    return check
+
+
+def unchanged(published: Path, before: dict[str, bytes]) -> None:
+    assert tree(published.parent) == before
+    assert os.listdir(published.parent) == [published.name]
+
+
+def command(*args: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own, with a limit on the size of files."""
+    return subprocess.run(
+        [sys.executable, "-m", "export", *map(str, args)], capture_output=True, text=True, timeout=120, check=False,
+        preexec_fn=None if limit is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+
+
+def test_truncated_saved_model(copied: Copy, published: Path, fails: Fails) -> None:
+    broken = copied("keras3") / "1" / "saved_model.pb"
+    os.truncate(broken, broken.stat().st_size * 2 // 3)
+    status, line = fails("optimize", broken.parent.parent, "--to", published)
+    assert (status, str(broken) in line) == (2, True)
+    assert "truncated or corrupted" in line
+
+
+def test_missing_variables_shard(copied: Copy, published: Path, fails: Fails) -> None:
+    shard = copied("keras3") / "1" / "variables" / "variables.data-00000-of-00001"
+    shard.unlink()
+    status, line = fails("optimize", shard.parents[2], "--to", published)
+    assert (status, "variables.data-00000-of-00001" in line) == (2, True)
+
+
+def test_wrong_tag(copied: Copy, published: Path, fails: Fails) -> None:
+    status, line = fails("optimize", copied("four_outputs"), "--to", published, "--tags", "gpu")
+    assert status == 2
+    assert "no MetaGraph with tags gpu; choose with --tags among: serve" in line
+
+
+def test_unknown_signature(copied: Copy, published: Path, fails: Fails) -> None:
+    status, line = fails("optimize", copied("four_outputs"), "--to", published, "--signatures", "all")
+    assert status == 2
+    assert "has no signature 'all'; it has: serving_default" in line
+
+
+def test_missing_source_and_directory_that_is_no_model(published: Path, tmp_path: Path, fails: Fails) -> None:
+    _, line = fails("optimize", tmp_path / "nothing", "--to", published)
+    assert line == f"{tmp_path / 'nothing'}: no such file or directory"
+    assert "is no SavedModel" in fails("optimize", tmp_path / "to", "--to", published)[1]
+
+
+def test_missing_asset(copied: Copy, published: Path, fails: Fails) -> None:
+    asset = copied("table") / "1" / "assets" / "vocabulary.txt"
+    asset.unlink()
+    status, line = fails("optimize", asset.parents[2], "--to", published)
+    assert (status, "vocabulary.txt" in line) == (2, True)
+
+
+def test_existing_version_is_never_overwritten(copied: Copy, published: Path, fails: Fails) -> None:
+    _, line = fails("optimize", copied("four_outputs"), "--to", published, "--version", "1")
+    assert "is never overwritten" in line
+
+
+def test_no_space_left(copied: Copy, published: Path) -> None:
+    """A limit on the size of files stands in for a full disk: the write ends in an OSError all the same."""
+    before = tree(published.parent)
+    done = command("optimize", copied("recurrent"), "--to", published, limit=20_000)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "File too large" in done.stderr
+    unchanged(published, before)
+
+
+def test_model_that_dies_is_refused_with_its_batch_size(copied: Copy, published: Path, fails: Fails,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    real = LoadedModel.start
+
+    def start(self: LoadedModel, signature: str, inputs: Mapping[str, Any]) -> None:
+        if self.path.parent.name.startswith(".model.part-") and len(next(iter(inputs.values()))) == 3:
+            assert self._process.pid
+            os.kill(self._process.pid, signal.SIGABRT)
+        real(self, signature, inputs)
+    monkeypatch.setattr(LoadedModel, "start", start)
+    status, line = fails("optimize", copied("strings"), "--to", published)
+    assert status == 1
+    assert "at batch 3: its process ended with SIGABRT" in line
+
+
+KILLER = """
+import os, sys
+root, kill_at, seen = sys.argv[1], int(sys.argv[2]), 0
+def hook(event, args):
+    global seen
+    writes = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+")
+    changes = event in ("os.mkdir", "os.rename", "os.rmdir", "os.remove", "os.chmod", "shutil.copyfile")
+    if (writes or changes) and str(args[0]).startswith(root):
+        seen += 1
+        if seen == kill_at:
+            os.kill(os.getpid(), 9)
+sys.addaudithook(hook)
+sys.argv[1:] = sys.argv[3:]
+import runpy; runpy.run_module("export", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("step", [4, 8])
+def test_killed_at_a_write(copied: Copy, published: Path, step: int) -> None:
+    killed_at(step, copied("table"), published)
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1200)
+def test_killed_at_every_write(copied: Copy, published: Path) -> None:
+    source = copied("table")
+    steps = 1
+    while killed_at(steps, source, published):
+        steps += 1
+    assert steps > 8
+
+
+def killed_at(step: int, source: Path, published: Path) -> bool:
+    """Kills `optimize` just before its step-th change below DST's parent; False if it ended before that."""
+    before = tree(published)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, str(published.parent), str(step), "optimize", str(source), "--to",
+         str(published), "--batch", "1,2"], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode == -signal.SIGKILL:
+        after = tree(published)
+        new = {name: content for name, content in after.items() if name not in before}
+        assert {name: after[name] for name in before} == before
+        # Killed while it cleans up after the rename, the whole version is there; before it, nothing of it is.
+        assert not new or {"2/saved_model.pb", "2/assets/vocabulary.txt", "2/assets.extra/manifest.json"} <= new.keys()
+        return True
+    assert done.returncode == 0, done.stderr
+    return False
