@@ -40,7 +40,7 @@ def test_commands_in_documents_exist(page: Path) -> None:
         assert target in targets, f"make {target}"
 
 
-@pytest.mark.parametrize(("package", "name"), COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(("package", "name"), COMMANDS, ids=[" ".join(pair) for pair in COMMANDS])
 def test_every_command_is_documented_and_has_help(package: str, name: str) -> None:
     assert f"python -m {package} {name}" in documents()
     group = GROUPS[package]
