@@ -33,7 +33,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_in_documents_exist(page: Path) -> None:
     known = set(COMMANDS)
-    for package, name in re.findall(r"python -m (export|serving|benchmark) ([a-z][a-z_-]*)", page.read_text()):
+    code = "\n".join(re.findall(r"`[^`]+`|^ {4}.*$", page.read_text(), re.MULTILINE))
+    for package, name in re.findall(r"python -m (export|serving|benchmark) ([a-z][a-z_-]*)", code):
         assert (package, name) in known, f"python -m {package} {name}"
     targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
     for target in re.findall(r"`make ([a-z]+)", page.read_text()):
