@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from export.graph import Graph, Node, const
+from export.graph import Graph, GraphError, Node, const
 from export.pattern import Skip
 from export.tensors import BFLOAT16, DOUBLE, FLOAT, HALF, QUINT8, Array
 from export.transform import Draft, Record
@@ -26,6 +26,8 @@ def approximable(graph: Graph, minimum_size: int, record: Record) -> Iterator[tu
                 yield item, _values(item, graph)
             except Skip as skip:
                 record.skip(item.name, skip.reason)
+            except (KeyError, ValueError) as error:
+                raise GraphError(f"constant '{item.name}' cannot be read: {error}") from None
 
 
 def value_range(values: Array) -> tuple[np.float32, np.float32]:

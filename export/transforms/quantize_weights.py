@@ -14,11 +14,14 @@ def quantize_weights(graph: Graph, args: Arguments, record: Record) -> Graph:
     stays exact. The new constants are called NAME_quantized_const, NAME_quantized_min and NAME_quantized_max.
 
     Safe when: the constant is float32, all of it is finite and so is its range; it is not itself a requested input or
-      output.
+      output; and it takes more than a byte per value, as one repeated value does not.
     Source: Graph Transform Tool, quantize_weights.
     """
     draft = Draft(graph)
     for item, values in approximable(graph, args["minimum_size"], record):
+        if item.attrs["value"].ByteSize() < values.size:
+            record.skip(item.name, "it takes less than a byte per value already")
+            continue
         kept = {COLOCATION: item.attrs[COLOCATION]} if COLOCATION in item.attrs else {}
         draft.put(node(item.name, "Dequantize", eight_bit(draft, item, values), item.device, T=QUINT8,
                        mode="MIN_FIRST", **kept))

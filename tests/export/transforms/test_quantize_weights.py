@@ -8,6 +8,7 @@ from transform_oracle import ORACLE
 
 from export.graph import Graph
 from export.tensors import to_array
+from export.transform import TransformError
 
 
 def _constant(weights, name="W"):
@@ -62,7 +63,10 @@ def test_zero_stays_zero():
 @pytest.mark.parametrize("value", [0.0, 2.5, -2.5, 1e-30])
 def test_a_constant_of_one_value_keeps_it(value):
     weights = np.full((2000,), value, np.float32)
-    after, report = transformed(_constant(weights), ["x"], ["y"], "quantize_weights")
+    graph_def = _constant(weights)
+    # As bytes: TensorFlow stores one repeated value as one.
+    next(node for node in graph_def.node if node.name == "W").attr["value"].tensor.tensor_content = weights.tobytes()
+    after, report = transformed(graph_def, ["x"], ["y"], "quantize_weights")
     assert report.steps[0].applied == 1
     np.testing.assert_allclose(_values(after), weights, rtol=1e-6)
 
@@ -94,6 +98,23 @@ def test_refuses_a_requested_constant(inputs, outputs):
     after, report = transformed(graph_def, inputs, outputs, "quantize_weights")
     assert reasons(report) == ["it is itself a requested input or output"]
     assert after == graph_def
+
+
+def test_refuses_one_repeated_value():
+    graph_def = _constant(np.ones(2000, np.float32))
+    weights = next(node for node in graph_def.node if node.name == "W").attr["value"].tensor
+    weights.ClearField("tensor_content")
+    weights.float_val[:] = [1.0]
+    after, report = transformed(graph_def, ["x"], ["y"], "quantize_weights")
+    assert reasons(report) == ["it takes less than a byte per value already"]
+    assert after == graph_def
+
+
+def test_a_constant_that_cannot_be_read_is_an_error():
+    graph_def = _constant(seeded((2000,)))
+    next(node for node in graph_def.node if node.name == "W").attr["value"].tensor.tensor_content = b"short"
+    with pytest.raises(TransformError, match="quantize_weights: constant 'W' cannot be read"):
+        transformed(graph_def, ["x"], ["y"], "quantize_weights")
 
 
 def test_small_constants_are_not_mentioned():
