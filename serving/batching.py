@@ -89,6 +89,11 @@ class Batching:
         parameters.check_allowed_sizes()
         return BatchingServable(servable, Scheduler(parameters), owns_scheduler=True)
 
+    def stop(self) -> None:
+        """Ends the shared threads. No request is running."""
+        if self._shared is not None:
+            self._shared.stop()
+
 
 @dataclass(slots=True)
 class _Task:

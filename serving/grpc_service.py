@@ -205,9 +205,12 @@ def _handler(api: str, kind: Any, answer: Answer, observe: Observer) -> grpc.Rpc
         call = Call("GRPC", api, perf_counter())
         code, text = Code.INTERNAL, ""
         try:
+            left = context.time_remaining()
+            if (left is not None and left <= 0) or not context.is_active():
+                # Given up by its client while it waited for a thread: not worth running.
+                raise ServingError(Code.DEADLINE_EXCEEDED if context.is_active() else Code.CANCELLED, "")
             # Parsed here, since grpcio's answer to bytes that cannot be parsed has words of its own.
-            request = kind.FromString(data)
-            response = answer(request, call, context.time_remaining())
+            response = answer(kind.FromString(data), call, left)
             code = Code.OK
             return response.SerializeToString()
         except ServingError as error:

@@ -3,6 +3,7 @@
 Beside those, series of our own tell versions, signatures and transports apart, which the original's do not.
 """
 import json
+import sys
 import threading
 import time
 from bisect import bisect_right
@@ -182,6 +183,11 @@ class AccessLog:
         with self._lock:
             self._file.write(line + "\n")
             self._file.flush()
+
+    def close(self) -> None:
+        """Ends the log; standard output stays open."""
+        if self._file is not sys.stdout:
+            self._file.close()
 
 
 def _braces(names: Labels, values: Labels) -> str:

@@ -39,6 +39,7 @@ class Server:
                               if monitoring.prometheus_config.enable else "")
         self._access_log = AccessLog(_open_log(flags.access_log)) if flags.access_log else None
         self._stopping = threading.Event()
+        self._open_parts: list[Any] = []
         # Imported here, since TensorFlow takes seconds: a wrong flag or file is told of at once.
         from serving.batching import Batching
         from serving.grpc_service import GrpcServer
@@ -49,8 +50,8 @@ class Server:
         options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
                                   flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
         tags = flags.saved_model_tags.split(",")
-        batching = Batching(flags.batching_parameters_file, flags.enable_per_model_batching_parameters) if (
-            flags.enable_batching) else None
+        batching = self._batching = Batching(
+            flags.batching_parameters_file, flags.enable_per_model_batching_parameters) if flags.enable_batching else None
 
         def load_version(name: str, number: int, path: Path) -> Any:
             began = perf_counter()
@@ -90,24 +91,33 @@ class Server:
     def start(self) -> None:
         """Loads the models, then opens the ports: whoever gets a connection gets an answer."""
         flags = self._flags
-        failures = self._store.configure(self._models)
+        # Why nothing can be served is told in one line, by the error; what else failed, below.
+        log.setLevel(logging.CRITICAL)
+        try:
+            failures = self._store.configure(self._models)
+        finally:
+            log.setLevel(logging.NOTSET)
         if failures and len(failures) == len(self._models):
             raise ServingError(Code.UNKNOWN, _did_not_load("servable", failures))
         for reason in failures.values():
             log.warning("serving without a model that did not become available: %s", reason)
         self._store.start()
         try:
-            self._grpc.start()
+            self._open(self._grpc)
             if flags.port:
                 log.info("Running gRPC ModelServer at %s:%d ...", flags.bind_address, flags.port)
             if self._rest is not None:
-                self._rest.start()
+                self._open(self._rest)
                 log.info("Exporting HTTP/REST API at:%s:%d ...", flags.bind_address, flags.rest_api_port)
         except OSError as error:
             raise invalid(f"{error}; is the port taken? Stop what uses it, or choose another --port and "
                           "--rest_api_port") from None
         if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
             threading.Thread(target=self._poll_config, name="config", daemon=True).start()
+
+    def _open(self, part: Any) -> None:
+        part.start()
+        self._open_parts.append(part)
 
     def reload(self, models: list[Model]) -> None:
         """Replaces the configuration and waits for new models, as HandleReloadConfigRequest does."""
@@ -116,15 +126,19 @@ class Server:
             raise ServingError(Code.UNKNOWN, _did_not_load("model", failures))
 
     def stop(self) -> None:
-        """Takes no more requests, answers those that run, and unloads the models."""
+        """Takes no more requests, answers those that run, and unloads the models; also after a start that failed."""
         self._stopping.set()
         drain = self._flags.drain_seconds
-        stops = [threading.Thread(target=part.stop, args=(drain,)) for part in (self._grpc, self._rest) if part]
+        stops = [threading.Thread(target=part.stop, args=(drain,)) for part in self._open_parts]
         for each in stops:
             each.start()
         for each in stops:
             each.join()
         self._store.stop(drain)
+        if self._batching is not None:
+            self._batching.stop()
+        if self._access_log is not None:
+            self._access_log.close()
 
     def _rest_server(self, host: str, port: int) -> Any:
         from serving.rest import RestServer
@@ -282,10 +296,13 @@ def command(arguments: list[str]) -> None:
 
 def start(flags: Flags) -> Server:
     """A server that answers. Raises UserError, with the original's words and what to do, when it cannot start."""
+    server = None
     try:
         server = Server(flags)
         server.start()
     except ServingError as error:
+        if server is not None:
+            server.stop()
         raise UserError(f"Failed to start server. Error: {error.code.name}: {error.message}{_hint(error)}") from None
     return server
 

@@ -1,0 +1,293 @@
+"""The whole server: ports, processes, signals, TLS, deadlines."""
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from commandline import UserError
+from serving.config import Flags
+from serving.protos import predict_pb2
+from serving.server import Server, start
+from serving.tensor_proto import to_ndarray, to_proto
+
+TLS = Path(__file__).parent / "tls"
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import contract_models
+    root = tmp_path_factory.mktemp("models")
+    contract_models.save(root / "half" / "1", lambda: contract_models.half_plus(2))
+    contract_models.save(root / "slow" / "1", contract_models.slow)
+    (root / "broken" / "1").mkdir(parents=True)
+    (root / "broken" / "1" / "saved_model.pb").write_bytes(b"broken")
+    (root / "empty" / "1").mkdir(parents=True)
+    return root
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(models: Path, model: str = "half", **flags: Any) -> Iterator[tuple[Server, Flags]]:
+    made = Flags(model_name=model, model_base_path=str(models / model), port=free_port(), rest_api_port=free_port(),
+                 **flags)
+    server = start(made)
+    try:
+        yield server, made
+    finally:
+        server.stop()
+
+
+def get(flags: Flags, path: str, context: ssl.SSLContext | None = None) -> tuple[int, str]:
+    scheme = "https" if context else "http"
+    try:
+        with urllib.request.urlopen(f"{scheme}://127.0.0.1:{flags.rest_api_port}{path}", timeout=10,
+                                    context=context) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def request(model: str = "half", signature: str = "", **inputs: Any) -> bytes:
+    import numpy as np
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name, message.model_spec.signature_name = model, signature
+    for alias, value in inputs.items():
+        message.inputs[alias].CopyFrom(to_proto(np.asarray(value)))
+    return message.SerializeToString()
+
+
+def call(port: int, data: bytes, timeout_s: float = 10, credentials: Any = None) -> list[float]:
+    address, options = f"127.0.0.1:{port}", [("grpc.enable_http_proxy", 0)]
+    channel = (grpc.secure_channel(address, credentials, options) if credentials else
+               grpc.insecure_channel(address, options))
+    with closing(channel):
+        answer = channel.unary_unary(PREDICT)(data, timeout=timeout_s)
+    values: list[float] = to_ndarray(predict_pb2.PredictResponse.FromString(answer).outputs["y"]).tolist()
+    return values
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+X = [[1.0]]
+
+
+def half() -> bytes:
+    import numpy as np
+    return request(x=np.array(X, np.float32))
+
+
+def test_a_taken_port_is_one_line_that_says_what_to_do(models: Path) -> None:
+    with serving(models) as (_, flags):
+        for taken in ({"port": flags.port}, {"port": free_port(), "rest_api_port": flags.rest_api_port}):
+            with pytest.raises(UserError, match=r"is the port taken\? Stop what uses it, or choose another"):
+                start(Flags(model_name="half", model_base_path=str(models / "half"), **taken))
+        assert call(flags.port, half()) == [[2.5]]
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    ({"port": 0}, "At least one of"), ({"port": 70000}, "0 to 65535"), ({"port": 5, "rest_api_port": 5}, "same as"),
+    ({"use_alts_credentials": True}, "ALTS is not supported"), ({"grpc_max_threads": 0}, "must be at least 1"),
+    ({"ssl_config_file": "/none"}, r"No such file or directory \(--ssl_config_file\)"),
+    ({"grpc_channel_arguments": "x"}, "name=value is wanted"),
+    ({"batching_parameters_file": "/none"}, "without setting"),
+])
+def test_flags_that_do_not_go_together(models: Path, flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        start(Flags(**{"model_name": "half", "model_base_path": str(models / "half"), **flags}))
+
+
+def test_liveness_readiness_and_metrics(models: Path, tmp_path: Path) -> None:
+    monitoring, log = tmp_path / "monitoring.txt", tmp_path / "access.log"
+    monitoring.write_text("prometheus_config { enable: true }")
+    with serving(models, monitoring_config_file=str(monitoring), access_log=str(log)) as (_, flags):
+        assert get(flags, "/health/live")[0] == 200
+        assert get(flags, "/health/ready")[0] == 200
+        call(flags.port, half())
+        assert get(flags, "/v1/models/nope")[0] == 404
+        _, text = get(flags, "/monitoring/prometheus/metrics")
+        assert ':tensorflow:serving:request_count{model_name="half",status="OK"} 1' in text
+        assert 'entrypoint="GRPC",model_name="half",signature_name="serving_default",status="OK",version="1"} 1' in text
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(e["entrypoint"], e["api"], e["model"], e["version"], e["status"]) for e in entries] == [
+        ("GRPC", "Predict", "half", 1, "OK"), ("REST", "status", "nope", None, "NOT_FOUND")]
+
+
+def test_health_and_reflection(models: Path) -> None:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+    with (serving(models, enable_grpc_healthcheck_service=True, enable_grpc_reflection=True) as (_, flags),
+          grpc.insecure_channel(f"127.0.0.1:{flags.port}") as channel):
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "ModelService", "PredictionService"):
+            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == 1
+        with pytest.raises(grpc.RpcError) as error:
+            health.Check(health_pb2.HealthCheckRequest(service="x"), timeout=10)
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        assert next(watch).status == 1
+        watch.cancel()
+        asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=10))
+        assert {service.name for service in answer.list_services_response.service} == {
+            "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService", "grpc.health.v1.Health",
+            "grpc.reflection.v1alpha.ServerReflection"}
+
+
+def test_a_unix_socket(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with (serving(models, grpc_socket_path=str(path)),
+          grpc.insecure_channel(f"unix:{path}") as channel):
+        assert channel.unary_unary(PREDICT)(half(), timeout=10)
+
+
+def test_mutual_tls(models: Path, tmp_path: Path) -> None:
+    def pem(name: str) -> str:
+        return (TLS / name).read_text()
+
+    config = tmp_path / "ssl.txt"
+    config.write_text("".join(f"{key}: {json.dumps(pem(name))}\n" for key, name in (
+        ("server_key", "server.key"), ("server_cert", "server.pem"), ("custom_ca", "ca.pem"))) + "client_verify: true")
+    with serving(models, ssl_config_file=str(config), rest_api_ssl_config_file=str(config)) as (_, flags):
+        ca, key, cert = (pem(name).encode() for name in ("ca.pem", "client.key", "client.pem"))
+        assert call(flags.port, half(), credentials=grpc.ssl_channel_credentials(ca, key, cert)) == [[2.5]]
+        with pytest.raises(grpc.RpcError) as error:
+            call(flags.port, half(), credentials=grpc.ssl_channel_credentials(ca))
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+        context = ssl.create_default_context(cafile=str(TLS / "ca.pem"))
+        with pytest.raises(OSError, match=r"(?i)certificate required|reset|closed|EOF"):
+            get(flags, "/v1/models/half", context)
+        context.load_cert_chain(TLS / "client.pem", TLS / "client.key")
+        assert get(flags, "/v1/models/half", context)[0] == 200
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('server_key: "x" server_cert: "y"', "server_key and server_cert take PEM text"),
+    ("client_verify: true", "needs custom_ca"),
+])
+def test_tls_that_cannot_be(models: Path, tmp_path: Path, text: str, message: str) -> None:
+    config = tmp_path / "ssl.txt"
+    config.write_text(text)
+    name = "ssl_config_file" if "verify" in text else "rest_api_ssl_config_file"
+    with pytest.raises(UserError, match=message):
+        start(Flags(model_name="half", model_base_path=str(models / "half"), port=free_port(),
+                    rest_api_port=free_port(), **{name: str(config)}))
+
+
+def test_a_deadline_ends_the_run_in_the_server_too(models: Path) -> None:
+    import numpy as np
+    long = request("slow", "turns", turns=np.array([10_000_000], np.int32))
+    with serving(models, "slow") as (server, flags):
+        with pytest.raises(grpc.RpcError) as error:
+            call(flags.port, long, timeout_s=0.3)
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        until(lambda: server._store._serving["slow"][1].pins == 0, 5)
+
+
+def test_what_its_client_gave_up_while_waiting_is_not_run(models: Path) -> None:
+    import numpy as np
+    long = request("slow", "turns", turns=np.array([100_000], np.int32))
+    with (serving(models, "slow", grpc_max_threads=1) as (server, flags),
+          grpc.insecure_channel(f"127.0.0.1:{flags.port}") as channel):
+        runs: list[object] = []
+        server._predictor._ran = lambda *told: runs.append(told)
+        predict = channel.unary_unary(PREDICT)
+        first = predict.future(long, timeout=20)
+        until(lambda: server._store._serving["slow"][1].pins == 1)
+        waiting = [predict.future(long, timeout=20) for _ in range(5)]
+        for each in waiting:
+            each.cancel()
+        first.result()
+        assert predict(long, timeout=20)
+        assert len(runs) == 2
+
+
+def test_stopping_answers_what_runs_and_takes_nothing_new(models: Path) -> None:
+    import numpy as np
+    long = request("slow", "turns", turns=np.array([150_000], np.int32))
+    made = Flags(model_name="slow", model_base_path=str(models / "slow"), port=free_port(), rest_api_port=free_port())
+    server = start(made)
+    with ThreadPoolExecutor(1) as pool, grpc.insecure_channel(f"127.0.0.1:{made.port}") as channel:
+        running = pool.submit(channel.unary_unary(PREDICT), long, timeout=20)
+        until(lambda: server._store._serving["slow"][1].pins == 1)
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        until(lambda: not listens(made.rest_api_port))
+        assert predict_pb2.PredictResponse.FromString(running.result()).outputs["done"]
+        stopping.join(10)
+        assert not stopping.is_alive()
+        with pytest.raises(grpc.RpcError):
+            channel.unary_unary(PREDICT)(long, timeout=5)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def command(models: Path, model: str, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "serving", "serve", f"--model_name={model}", f"--model_base_path={models / model}",
+            *flags]
+
+
+def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
+    port = free_port()
+    # SIGINT is ignored in a shell's background jobs; the server drains on it all the same.
+    words = command(models, "half", f"--port={port}", "--rest_api_port=0")
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as process:
+        until(lambda: process.poll() is not None or listens(port), 60)
+        assert call(port, half()) == [[2.5]]
+        os.kill(process.pid, signal.SIGINT)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in log
+    assert "Running gRPC ModelServer" in log
+
+
+def test_what_cannot_be_served_is_one_line_and_a_status(models: Path) -> None:
+    done = subprocess.run(command(models, "broken", f"--port={free_port()}"), capture_output=True, text=True,
+                          timeout=90, check=False)
+    assert done.returncode > 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: ")
+    assert "Read less bytes than requested" in line
+    assert done.stdout == ""
+
+
+def test_a_start_that_fails_leaves_nothing_running(models: Path) -> None:
+    flags = {"model_name": "half", "model_base_path": str(models / "half")}
+    port, taken = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", taken)), pytest.raises(UserError):
+        start(Flags(port=port, rest_api_port=taken, **flags))
+    assert not listens(port)
+    assert not [thread for thread in threading.enumerate() if thread.name in ("poll", "config")]
