@@ -4,7 +4,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from export.graph import GraphError, Node, attr, plain
+from export.node import GraphError, Node, attr, plain
 from export.tensors import RESOURCE, VARIANT, DType
 
 CONTROL_FLOW = frozenset(
@@ -21,9 +21,9 @@ _EFFECTS = frozenset({"Assert", "Print", "PrintV2", "CheckNumerics", "CheckNumer
 @cache
 def op_def(op: str) -> Any:
     """The OpDef of a registered op; None for an op that this TensorFlow does not know."""
+    from export.runtime import tf
+    assert tf  # imported first: it registers the ops, without chatter
     from tensorflow.python.framework import op_def_registry
-
-    from export.runtime import tf  # noqa: F401  (registers the ops)
     return op_def_registry.get(op)
 
 

@@ -28,6 +28,8 @@ DEFAULT = """inline_partitionedcall strip_unused_nodes
     fold_constants(ignore_errors=true) merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
 NAMED = {"article": ARTICLE, "default": DEFAULT}
 
+# In one line of text for a step.
+_MOST_REASONS = 4
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 _VALUE = re.compile(r"[A-Za-z0-9_./-]+")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -64,10 +66,14 @@ class StepReport:
         text = f"{self.transform}: {self.applied} applied, {self.nodes_before} -> {self.nodes_after} nodes"
         reasons: dict[str, int] = {}
         for _, reason in self.skipped:
-            # The names are in the JSON report; here equal reasons are counted together.
+            # The JSON report has the whole names; here equal reasons are counted together, and names are short.
             reason = re.sub(r"'[^']+' \((\w+)\)", r"\1", reason)
+            reason = re.sub(r"'(?:[^'/]+/)+([^'/]+/[^'/]+)'", r"'\1'", reason)
             reasons[reason] = reasons.get(reason, 0) + 1
-        return "; ".join([text, *(f"{count} skipped: {reason}" for reason, count in reasons.items())])
+        parts = [f"{count} skipped: {reason}" for reason, count in list(reasons.items())[:_MOST_REASONS]]
+        if len(reasons) > _MOST_REASONS:
+            parts.append(f"{len(reasons) - _MOST_REASONS} more reasons (--json has them all)")
+        return "; ".join([text, *parts])
 
 
 @dataclass

@@ -7,11 +7,14 @@ that one node (importing the whole graph instead costs half a millisecond per no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from export.graph import Graph, Node, into_node_def, port, producer, tensor
+from export.node import Node, into_node_def, port, producer, tensor
 from export.ops import CONTROL_FLOW, attribute, input_dtypes, op_def, output_dtypes
 from export.tensors import RESOURCE, VARIANT
+
+if TYPE_CHECKING:
+    from export.graph import Graph
 
 Shape = tuple[int | None, ...] | None
 Shapes = dict[str, Shape]

@@ -171,7 +171,7 @@ class _Folding:
                 continue
             self._carry_out(plan, chain)
             return
-        self.record.skip(tail, f"into what is before it: {reasons[0]}; into what is after it: {reasons[1]}")
+        self.record.skip(tail, f"before it: {reasons[0]}; after it: {reasons[1]}")
 
     def _vanish(self, chain: _Chain) -> None:
         """A chain that changes nothing, such as the times 1 of a swish: its readers read its source."""

@@ -1,7 +1,70 @@
-from graph_session import build, tf
+"""Shapes known before the run, against TensorFlow's own inference over the whole graph."""
+import pytest
+from affine_models import CONTRACTIONS
+from graph_session import build, seeded, tf
+from graph_strategies import Drawn, drawn_graphs
+from hypothesis import given, settings
 
 from export.graph import Graph
 from export.shapes import static_shapes
+
+v1 = tf.compat.v1
+
+
+def agree(graph_def):
+    """What we know is what TensorFlow knows, or less; returns our shapes."""
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(graph_def, name="")
+    ours = static_shapes(Graph.from_graph_def(graph_def))
+    for operation in graph.get_operations():
+        for number, output in enumerate(operation.outputs):
+            shape = ours.get(operation.name if number == 0 else f"{operation.name}:{number}")
+            if shape is None:
+                continue
+            theirs = output.shape.as_list()
+            assert len(shape) == len(theirs), operation.name
+            for mine, known in zip(shape, theirs, strict=True):
+                assert mine is None or mine == known, (operation.name, shape, theirs)
+    return ours
+
+
+@settings(max_examples=20, derandomize=True, deadline=None)
+@given(drawn_graphs())
+def test_never_another_shape_than_tensorflows(drawn: Drawn):
+    shapes = agree(drawn.graph_def)
+    assert shapes["y"] is not None
+
+
+@pytest.mark.parametrize("contraction", CONTRACTIONS)
+def test_rank_and_channels_of_contractions(contraction):
+    shape, contract = CONTRACTIONS[contraction]
+    graph_def = build(lambda: tf.identity(contract(v1.placeholder(tf.float32, shape, "x")), "y"))
+    found = agree(graph_def)["y"]
+    assert found is not None
+    assert found[-1] == 6
+
+
+def test_ops_without_a_rule_ask_tensorflow():
+    def make():
+        x = v1.placeholder(tf.float32, [None, 6, 3], "x")
+        first, _ = tf.unstack(x[:, :2], axis=1)
+        tf.gather(first, tf.argmax(first, axis=-1), axis=1, name="gathered")
+        tf.one_hot(tf.cast(first[:, 0], tf.int32), 7, name="hot")
+        tf.identity(tf.einsum("bij,jk->bik", x, seeded([3, 5])), "product")
+    shapes = agree(build(make))
+    assert shapes["hot"] == (None, 7)
+    assert shapes["product"] == (None, 6, 5)
+    assert shapes["unstack"] == (None, 3)
+    assert shapes["unstack:1"] == (None, 3)
+
+
+def test_what_depends_on_a_function_or_a_resource_is_not_known():
+    def make():
+        x = v1.placeholder(tf.float32, [2], "x")
+        tf.identity(tf.function(lambda value: value + 1.0)(x), "y")
+        v1.Variable([1.0, 2.0], use_resource=True)
+    assert agree(build(make)).get("y") is None
 
 
 def _windows():

@@ -1,0 +1,52 @@
+"""The default pipeline on the architectures that people serve: no affine op is left that could have been folded."""
+import pytest
+from application_models import CONTRACTIONS, LEFT_OVER, SMALLEST, foldable, frozen
+from graph_session import ops, seeded, session_run, tf, transformed
+from proof import Proof
+
+from serving.client.answers import compare, prove
+
+
+def measured(name, size, batches):
+    """Counts before and after, and how far the logits are apart, for one application."""
+    before, x, logits = frozen(name, size)
+    after, report = transformed(before, [x], [logits], "default")
+    assert not foldable(after)
+    assert len(foldable(before)) > 40
+    counts, old = ops(after), ops(before)
+    contractions = sum(counts.get(op, 0) for op in CONTRACTIONS)
+    assert contractions == sum(old.get(op, 0) for op in CONTRACTIONS)
+    assert counts["BiasAdd"] <= contractions
+    sources = {item.name: item.op for item in after.node}
+    added = sum(item.op in ("Add", "AddV2") and any(sources.get(ref) == "Const" for ref in item.input)
+                for item in after.node)
+    assert added == LEFT_OVER[name]
+    row = {"image": size, "contractions": contractions,
+           "nodes_before": len(before.node), "nodes_after": len(after.node),
+           "additions_left": added, "affine_before": len(foldable(before)), "affine_after": 0,
+           "seconds": round(sum(step.seconds for step in report.steps), 2), "batches": {}}
+    pairs = []
+    for batch in batches:
+        feeds = {x: seeded([batch, size, size, 3], batch) * 60 + 128}
+        pairs.append((session_run(before, [logits], feeds), session_run(after, [logits], feeds)))
+        row["batches"][str(batch)] = compare(*pairs[-1]).to_json()
+    proven = prove(pairs)
+    assert proven.equal, proven.summary()
+    tf.keras.backend.clear_session()
+    return row
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0"])
+def test_nothing_foldable_is_left_and_logits_agree(name):
+    measured(name, 64, [3])
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", LEFT_OVER)
+def test_keras_applications_proof(name):
+    proof = Proof("keras_applications", seed=5, about=["export/folding", "export/transforms", "export/graph.py",
+                                                      "export/pipeline.py", "export/shapes.py"])
+    row = proof.row(name, lambda: measured(name, max(224, SMALLEST.get(name, 0)), [1, 3, 8]))
+    assert row["affine_after"] == 0
+

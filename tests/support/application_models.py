@@ -1,0 +1,71 @@
+"""keras.applications without downloads: random weights, batch norm statistics of real activations, then shaken."""
+from typing import Any
+
+import keras
+import numpy as np
+from graph_session import tf
+
+# The least of each op that its architecture leaves: additions that relu or zero padding keeps from folding.
+LEFT_OVER = {"ResNet50": 0, "MobileNetV2": 0, "InceptionV3": 0, "EfficientNetB0": 1, "DenseNet121": 62}
+SMALLEST = {"InceptionV3": 75}
+CONTRACTIONS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+
+
+def frozen(name: str, size: int, seed: int = 5) -> tuple[Any, str, str]:
+    """The frozen GraphDef of an application with logits as its output, and the names of input and output."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    random = np.random.default_rng(seed)
+    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classifier_activation=None)
+    for weight in model.weights:
+        if weight.name == "bias":
+            weight.assign(random.normal(0, 0.1, weight.shape))
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.adapt_mean.assign([0.4, 0.5, 0.6])
+            layer.adapt_variance.assign([0.2, 0.3, 0.4])
+            layer.finalize_state()
+    # One batch in training mode, remembered whole, gives statistics under which every layer still sees its input.
+    for layer in norms:
+        layer.momentum = 0.0
+    model(random.uniform(0, 255, (4, size, size, 3)).astype(np.float32), training=True)
+    for layer in norms:
+        for weight in layer.weights:
+            if weight.name in ("gamma", "moving_variance"):
+                old = np.ones(weight.shape) if weight.name == "gamma" else weight.numpy()
+                weight.assign(old * random.uniform(0.6, 1.6, weight.shape))
+            else:
+                weight.assign(weight.numpy() + random.normal(0, 0.2, weight.shape))
+    function = tf.function(lambda x: model(x, training=False)).get_concrete_function(
+        tf.TensorSpec([None, size, size, 3], tf.float32))
+    constant = convert_variables_to_constants_v2(function)
+    return constant.graph.as_graph_def(), constant.inputs[0].op.name, constant.outputs[0].op.name
+
+
+def foldable(graph_def: Any) -> list[str]:
+    """Affine ops by constants that should have gone into a contraction, found without the code that folds.
+
+    Those are all multiplications, divisions, subtractions and norms; additions to what is no contraction, unless
+    they feed only relu or zero padding; and every second addition after a contraction.
+    """
+    nodes = {item.name: item for item in graph_def.node}
+    readers: dict[str, list[Any]] = {}
+    for item in graph_def.node:
+        for ref in item.input:
+            readers.setdefault(ref.lstrip("^").partition(":")[0], []).append(item)
+    found = []
+    for item in graph_def.node:
+        sources = [nodes[ref.lstrip("^").partition(":")[0]] for ref in item.input if ref[0] != "^"]
+        if not any(source.op == "Const" for source in sources):
+            continue
+        if item.op in ("Mul", "Div", "RealDiv", "Sub", "Rsqrt", "Sqrt") or item.op.startswith("FusedBatchNorm"):
+            found.append(item.name)
+        elif item.op in ("Add", "AddV2", "BiasAdd"):
+            after_contraction = any(source.op in CONTRACTIONS for source in sources)
+            blocked = {reader.op for reader in readers[item.name]} <= {"Relu", "Pad"}
+            after_addition = any(source.op in ("Add", "AddV2", "BiasAdd") for source in sources)
+            if not after_contraction and (after_addition or not blocked):
+                found.append(item.name)
+    return found
