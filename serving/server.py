@@ -50,8 +50,9 @@ class Server:
         options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
                                   flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
         tags = flags.saved_model_tags.split(",")
-        batching = self._batching = Batching(
-            flags.batching_parameters_file, flags.enable_per_model_batching_parameters) if flags.enable_batching else None
+        self._batching = batching = Batching(
+            flags.batching_parameters_file,
+            flags.enable_per_model_batching_parameters) if flags.enable_batching else None
 
         def load_version(name: str, number: int, path: Path) -> Any:
             began = perf_counter()

@@ -290,4 +290,4 @@ def test_a_start_that_fails_leaves_nothing_running(models: Path) -> None:
     with socket.create_server(("127.0.0.1", taken)), pytest.raises(UserError):
         start(Flags(port=port, rest_api_port=taken, **flags))
     assert not listens(port)
-    assert not [thread for thread in threading.enumerate() if thread.name in ("poll", "config")]
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name in ("poll", "config")], 5)

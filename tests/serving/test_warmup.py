@@ -9,15 +9,17 @@ from fake_servable import FakeServable, signature
 from serving.errors import Code, ServingError
 from serving.predictor import Predictor
 from serving.protos import prediction_log_pb2
+from serving.recording import WARMUP_FILE
 from serving.tensor_proto import to_proto
-from serving.warmup import FILE, _masked_crc32c, warm_up
+from serving.tfrecord import masked_crc32c
+from serving.warmup import warm_up
 
 PREDICTOR = Predictor(None)  # type: ignore[arg-type]
 
 
 def record(data: bytes) -> bytes:
     length = struct.pack("<Q", len(data))
-    return length + struct.pack("<I", _masked_crc32c(length)) + data + struct.pack("<I", _masked_crc32c(data))
+    return length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
 
 
 def predict_log(value: float = 1.0, name: str = "") -> bytes:
@@ -30,19 +32,13 @@ def predict_log(value: float = 1.0, name: str = "") -> bytes:
 
 def version(tmp_path: Path, data: bytes | None) -> Path:
     if data is not None:
-        (tmp_path / FILE).parent.mkdir()
-        (tmp_path / FILE).write_bytes(data)
+        (tmp_path / WARMUP_FILE).parent.mkdir()
+        (tmp_path / WARMUP_FILE).write_bytes(data)
     return tmp_path
 
 
 def fake() -> FakeServable:
     return FakeServable(signatures={"serving_default": signature()})
-
-
-def test_the_checksum_is_crc32c() -> None:
-    # The check value of CRC-32C, masked as in TFRecord.
-    crc = 0xE3069283
-    assert _masked_crc32c(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def test_every_record_is_run(tmp_path: Path) -> None:
@@ -61,7 +57,7 @@ def test_no_file_is_no_warm_up(tmp_path: Path) -> None:
     (record(predict_log(name="nope")), Code.FAILED_PRECONDITION, 'Serving signature key "nope" not found.'),
     (b"this is not a record file", Code.DATA_LOSS,
      "corrupted record at 0 (Is this even a TFRecord file?). Please verify your warmup data is in TFRecord format."),
-    (record(b"")[:7], Code.DATA_LOSS, "corrupted record at 0. Please verify your warmup data is in TFRecord format."),
+    (record(b"")[:7], Code.DATA_LOSS, "corrupted record at 0 (Is this even a TFRecord file?)."),
     (record(b"") + record(predict_log())[:-5], Code.DATA_LOSS, "corrupted record at 16. Please verify your warmup data "
      "is in TFRecord format."),
     (record(b"\xff\xff"), Code.INVALID_ARGUMENT, "Failed to parse warmup record"),
