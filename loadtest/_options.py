@@ -38,6 +38,7 @@ class Settings:
     grpc_address: str
     headers: dict[str, str]
     tls: Tls | None
+    saved_model: str | None
     rate: float
     arrivals: str
     requests: int
@@ -63,6 +64,8 @@ def add_arguments(parser: Any) -> None:
     add("--payloads", type=int, default=8, metavar="N", help="different requests that are sent in turn (8)")
     add("--seed", type=int, default=0, help="of made-up inputs and Poisson arrivals (0)")
     add("--grpc-address", default=GRPC_ADDRESS, metavar="HOST:PORT", help=f"the gRPC server ({GRPC_ADDRESS})")
+    add("--saved-model", metavar="DIR", help="the model's version directory, for REST servers that do not tell its "
+                                             "signatures (most KServe runtimes)")
     add("--header", action="append", metavar="NAME:VALUE", help="sent with every request; may be repeated")
     add("--tls-authority", metavar="FILE", help="certificate (PEM) of the authority to trust; turns TLS on for gRPC")
     add("--rate", type=float, default=0.0, metavar="R",
@@ -93,7 +96,7 @@ def settings(options: argparse.Namespace) -> Settings:
         options.model, options.model_version, options.label, options.variant, options.signature, options.batch,
         options.samples, options.recorded, options.payloads, options.seed, options.grpc_address,
         parse_headers(tuple(options.header or ())), Tls(options.tls_authority) if options.tls_authority else None,
-        options.rate, options.arrivals, options.requests_per_user,
+        options.saved_model, options.rate, options.arrivals, options.requests_per_user,
         tuple(map(objective, options.slo or ())), options.max_error_ratio, options.hdr, options.shape)
 
 

@@ -14,6 +14,7 @@ from serving.client.json_codec import error_message
 from serving.client.options import REST_ADDRESS
 from serving.client.protocol import CONNECT_TIMEOUT_S, Tls
 from serving.client.rest import RestClient, tls_context
+from serving.client.saved_model import metadata_of
 
 FOLLOW_S = 1.0
 
@@ -41,8 +42,9 @@ class RestUser(PredictUser, FastHttpUser):
         host = session.environment.host or cls.host
 
         def make(settings: Settings) -> _work.Work:
+            known = metadata_of(settings.saved_model, settings.model) if settings.saved_model else None
             client = RestClient(host, settings.model, settings.version, settings.label, headers=settings.headers,
-                                tls=settings.tls)
+                                metadata=known, tls=settings.tls)
             work = _work.make(client, settings)
             if settings.version is None:
                 gevent.spawn(_follow, client, work)

@@ -62,10 +62,15 @@ def metadata(raw: bytes) -> Metadata:
 
 
 def status(raw: bytes) -> tuple[VersionStatus, ...]:
+    """Of TensorFlow Serving's answer, or of KServe's {"name", "ready"}, whose models have one version."""
+    answer = _load(raw)
+    if "ready" in answer:
+        ready = str(answer["ready"]).lower() == "true"  # some runtimes write it as a string
+        return (VersionStatus(1, "AVAILABLE" if ready else "LOADING"),)
     try:
         return tuple(VersionStatus(int(one["version"]), one["state"], one["status"]["error_code"],
                                    one["status"]["error_message"])
-                     for one in _load(raw)["model_version_status"])
+                     for one in answer["model_version_status"])
     except (KeyError, TypeError) as error:
         raise UserError(f"this is no status of a model: {error} is missing ({raw[:80]!r})") from None
 

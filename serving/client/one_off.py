@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import requests
 
 from serving.client import json_codec
-from serving.client.protocol import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, AnswerError, Tls, UnreachableError
+from serving.client.protocol import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, AnswerError, Metadata, Tls, UnreachableError
 from serving.client.rest import RestApi, tls_context, why
 
 
@@ -14,8 +14,9 @@ class OneOffRestClient(RestApi):
     measured_by = f"requests {requests.__version__}, a connection per request"
 
     def __init__(self, address: str, model: str, version: int | None = None, label: str | None = None, *,
-                 headers: Mapping[str, str] | None = None, layout: str = "row", tls: Tls | None = None) -> None:
-        super().__init__(address, model, version, label, headers=headers, layout=layout)
+                 headers: Mapping[str, str] | None = None, layout: str = "row", metadata: Metadata | None = None,
+                 tls: Tls | None = None) -> None:
+        super().__init__(address, model, version, label, headers=headers, layout=layout, metadata=metadata)
         tls = tls or Tls()
         tls_context(tls)  # names a file that cannot be used, which requests does not
         self._verify = tls.authority or tls.verify

@@ -28,17 +28,17 @@ class Target:
 
     def client(self) -> Client:
         """A client for single requests. Raises UserError for an address or TLS file that cannot be used."""
+        from serving.client.saved_model import metadata_of
+        metadata = metadata_of(self.saved_model, self.model) if self.saved_model else None
         if self.protocol == "grpc":
             from serving.client.grpc import GrpcClient
             return GrpcClient(self.address, self.model, self.version, self.label, headers=self.headers, tls=self.tls)
         if self.protocol == "vertex":
-            from serving.client.saved_model import metadata_of
             from serving.client.vertex import VertexClient
-            metadata = metadata_of(self.saved_model, self.model) if self.saved_model else None
             return VertexClient(self.address, metadata, headers=self.headers, tls=self.tls)
         from serving.client.one_off import OneOffRestClient
         return OneOffRestClient(self.address, self.model, self.version, self.label, headers=self.headers,
-                                tls=self.tls)
+                                metadata=metadata, tls=self.tls)
 
 
 _OPTIONS = (
@@ -50,8 +50,8 @@ _OPTIONS = (
     click.option("--address", metavar="HOST:PORT",
                  help=f"The server: host:port, or a URL for REST ({REST_ADDRESS}; gRPC: {GRPC_ADDRESS}); "
                       "a Vertex AI endpoint: projects/P/locations/L/endpoints/E."),
-    click.option("--saved-model", metavar="DIR", help="The version directory of the model, for --protocol vertex: "
-                                                      "an endpoint tells no signatures."),
+    click.option("--saved-model", metavar="DIR", help="The model's version directory, for servers that do not "
+                                                      "tell its signatures (Vertex AI, most KServe runtimes)."),
     click.option("--header", "headers", multiple=True, metavar="NAME:VALUE",
                  help="Sent with the request (gRPC: as metadata); may be given more than once."),
     click.option("--tls-authority", metavar="FILE", help="Certificate (PEM) of the authority to trust."),

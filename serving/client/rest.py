@@ -34,21 +34,23 @@ class Request:
 
 
 class RestApi:
-    """TensorFlow Serving's REST API as a `Client`, over the one method `_exchange`.
+    """TensorFlow Serving's REST API and KServe's V1 protocol as a `Client`, over the one method `_exchange`.
 
     `address` is "host:port" or a URL; a path in it goes before /v1/models (as gateways need). `headers` go with
     every request. `layout` "row" sends {"instances"} where all inputs have the batch as first axis, and {"inputs"}
-    otherwise; "column" always sends {"inputs"}.
+    otherwise; "column" always sends {"inputs"}. `metadata` is for servers that do not tell it (most KServe runtimes).
     """
     measured_by: str
 
     def __init__(self, address: str, model: str, version: int | None = None, label: str | None = None, *,
-                 headers: Mapping[str, str] | None = None, layout: str = "row") -> None:
+                 headers: Mapping[str, str] | None = None, layout: str = "row",
+                 metadata: Metadata | None = None) -> None:
         self._url = parse_address(address)
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._layout = layout
         self._path = f"{self._url.path.rstrip('/')}/v1/models/{quote(model, safe='')}{version_path(version, label)}"
-        self._metadata: Metadata | None = None
+        self._metadata = metadata
+        self._told = metadata is not None
 
     def prepare(self, inputs: Arrays, signature_name: str = "") -> Request:
         return Request(f"{self._path}:predict", json_codec.request_body(inputs, signature_name, self._layout))
@@ -57,15 +59,18 @@ class RestApi:
         return self._exchange("POST", request.path, request.body)
 
     def decode(self, raw: bytes, signature_name: str = "") -> dict[str, Array]:
-        if self._metadata is None:
-            self._metadata = self.metadata()
-        return json_codec.outputs(raw, self._metadata.signature(signature_name).outputs)
+        metadata = self._metadata or self.metadata()
+        return json_codec.outputs(raw, metadata.signature(signature_name).outputs)
 
     def predict(self, inputs: Arrays, signature_name: str = "") -> dict[str, Array]:
         return self.decode(self.send(self.prepare(inputs, signature_name)), signature_name)
 
     def metadata(self) -> Metadata:
-        return json_codec.metadata(self._exchange("GET", f"{self._path}/metadata"))
+        """What was given, or else what the server now tells."""
+        if not self._told:
+            self._metadata = json_codec.metadata(self._exchange("GET", f"{self._path}/metadata"))
+        assert self._metadata is not None
+        return self._metadata
 
     def status(self) -> tuple[VersionStatus, ...]:
         return json_codec.status(self._exchange("GET", self._path))
@@ -93,9 +98,10 @@ class RestClient(RestApi):
     measured_by = f"http.client of Python {platform.python_version()}, one persistent connection per client"
 
     def __init__(self, address: str, model: str, version: int | None = None, label: str | None = None, *,
-                 headers: Mapping[str, str] | None = None, layout: str = "row", tls: Tls | None = None,
-                 connect_timeout_s: float = CONNECT_TIMEOUT_S, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        super().__init__(address, model, version, label, headers=headers, layout=layout)
+                 headers: Mapping[str, str] | None = None, layout: str = "row", metadata: Metadata | None = None,
+                 tls: Tls | None = None, connect_timeout_s: float = CONNECT_TIMEOUT_S,
+                 answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        super().__init__(address, model, version, label, headers=headers, layout=layout, metadata=metadata)
         host, port = self._url.hostname or "", self._url.port
         self._connection = (
             http.client.HTTPSConnection(host, port, timeout=connect_timeout_s, context=tls_context(tls or Tls()))

@@ -12,7 +12,7 @@ from typing import Any
 
 from commandline import UserError
 from serving.client import json_codec
-from serving.client.payloads import Array, Arrays
+from serving.client.payloads import Arrays
 from serving.client.protocol import (
     ANSWER_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -48,9 +48,8 @@ class VertexClient(RestClient):
                  headers: Mapping[str, str] | None = None, tls: Tls | None = None,
                  connect_timeout_s: float = CONNECT_TIMEOUT_S, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         origin, self._resource = _split(endpoint)
-        super().__init__(origin, "", headers=headers, tls=tls, connect_timeout_s=connect_timeout_s,
-                         answer_timeout_s=answer_timeout_s)
-        self._metadata = metadata
+        super().__init__(origin, "", headers=headers, metadata=metadata, tls=tls,
+                         connect_timeout_s=connect_timeout_s, answer_timeout_s=answer_timeout_s)
         self._authorize = authorize or default_credentials()
 
     def prepare(self, inputs: Arrays, signature_name: str = "") -> Request:
@@ -58,9 +57,6 @@ class VertexClient(RestClient):
         if not body.startswith(b'{"instances"') and not signature_name:
             raise ValueError("Vertex AI takes instances: all inputs must have the batch as their first axis")
         return Request(f"{self._resource}:{'rawPredict' if signature_name else 'predict'}", body)
-
-    def decode(self, raw: bytes, signature_name: str = "") -> dict[str, Array]:
-        return json_codec.outputs(raw, self.metadata().signature(signature_name).outputs)
 
     def metadata(self) -> Metadata:
         """That of the SavedModel given: an endpoint tells no signatures."""

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 
 from commandline import UserError
 from serving.client.one_off import OneOffRestClient
-from serving.client.protocol import AnswerError, Tls, UnreachableError
+from serving.client.payloads import TensorSpec
+from serving.client.protocol import AnswerError, Metadata, Signature, Tls, UnreachableError
 from serving.client.rest import RestClient
 
 OK = b'{"model_version_status": []}'
@@ -136,6 +138,18 @@ def test_path_headers_and_escaping(kind: Callable[..., Any]) -> None:
         client.close()
     assert requests[0].startswith(b"GET /gateway/v1/models/a%20b/labels/canary%2F1 HTTP/1.1\r\n")
     assert b"\r\nAuthorization: Bearer x\r\n" in requests[0]
+
+
+def test_kserve_tells_ready_and_no_signatures() -> None:
+    spec = TensorSpec(np.dtype(np.float32), (-1,))
+    known = Metadata("m", 1, {"serving_default": Signature("", {"x": spec}, {"y": spec})})
+    replies = [answer(b'{"name": "m", "ready": true}'), answer(b'{"name": "m", "ready": "False"}'),
+               answer(b'{"predictions": [2.0]}')]
+    with peer([*replies]) as (address, requests), RestClient(address, "m", metadata=known) as client:
+        assert [client.status()[0].state for _ in range(2)] == ["AVAILABLE", "LOADING"]
+        assert client.predict({"x": np.array([1], np.float32)})["y"].tolist() == [2]
+        assert client.metadata() is known
+    assert requests[2].endswith(b'{"instances":[1.0]}')
 
 
 @pytest.mark.parametrize("address", ["", "http://", "ftp://host", "host:port", "http://host:99999"])
