@@ -7,7 +7,7 @@ Tolerances are those of serving.client.answers. A check whose reference never ch
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ from commandline import UserError, json_option, write_json
 from export import loaded, publish, samples, saved_model
 from export.loaded import DiedError, LoadedModel, RunError
 from export.options import atol_option, batches_option, budget, rtol_option, samples_option, seed_option, tags_option
-from export.samples import Maker
+from export.samples import Maker, Manner
 from export.stages import Stages
 from export.tensors import Array
 from serving.client import payloads
 from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove
 
 LABELS = "labels"
+# Probabilities below it are zeros that underflowed, more or less.
+_LEAST = np.float32(1e-30)
+_SCALES = (1.0, 10.0, 100.0)
 NOT_EQUAL = 1
 
 
@@ -82,7 +85,7 @@ def interface(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         old, new = before[key], after[key]
         if old.method_name != new.method_name:
             reasons.append(f"signature '{key}' has method {new.method_name!r}, not {old.method_name!r}")
-        if sorted(old.defaults) != sorted(new.defaults):
+        if dict(old.defaults) != dict(new.defaults):
             reasons.append(f"signature '{key}' has other default inputs")
         for side in ("inputs", "outputs"):
             a, b = ({name: (info.dtype, info.tensor_shape.SerializeToString(deterministic=True))
@@ -107,6 +110,10 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
             report.reasons.append(str(error))
         maker = samples.Maker(source, other)
         for key, signature in signatures.items():
+            sparse = [name for name, info in signature.inputs.items() if not info.name]
+            if sparse:
+                report.reasons.append(f"signature '{key}': its input '{sparse[0]}' is sparse, which no client can "
+                                      "send; leave it out with --signatures")
             if not report.reasons:
                 _check_signature(report, key, signature, reference, candidate, plan, maker)
     return report
@@ -114,63 +121,99 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
 
 def _check_signature(report: Report, key: str, signature: Any, reference: LoadedModel, candidate: LoadedModel,
                      plan: Plan, maker: Maker) -> None:
-    pairs: list[tuple[Answer, Answer]] = []
-    labelled: list[tuple[Answer, Answer, Array]] = []
+    asked = _Asked(key, plan)
     one = report.signatures[key] = SignatureReport(Comparison({}))
-    refused = ""
-    for batch, real, inputs in _inputs(key, signature, plan, maker, reference, candidate):
-        reference.start(key, inputs)
-        candidate.start(key, inputs)
-        expected = _outcome(reference, batch)
-        actual = _outcome(candidate, batch)
+    manner = _manner(asked, maker, (reference, candidate), samples.fixed_batch(samples.specs(signature)))
+    softmaxes = maker.softmax_outputs(key) if plan.budget is None else []
+    for manner_now in (manner, *(replace(manner, scale=scale) for scale in _SCALES)):
+        for batch, real, inputs in _inputs(asked, signature, maker, manner_now):
+            if not asked.ask(reference, candidate, batch, real, inputs):
+                report.reasons.append(asked.reason)
+                return
+        if not asked.pairs:
+            raise UserError(f"signature '{key}': {report.before} refuses the inputs made for it ({asked.refused}); "
+                            "give real ones with --samples")
+        pairs = [(_with_logits(a, softmaxes), _with_logits(b, softmaxes)) for a, b in asked.pairs]
+        one.comparison = prove(pairs, plan.budget) if signature.inputs else combine(
+            [compare(*pair, plan.budget) for pair in pairs])
+        # Other inputs are tried only where these proved nothing.
+        if len(one.comparison.constant) < len(one.comparison.outputs) or not signature.inputs:
+            break
+    one.real, one.random, one.batches = asked.real, asked.random, sorted(asked.batches)
+    one.agreement, one.accuracy = _classes(asked.pairs, asked.labelled)
+
+
+@dataclass
+class _Asked:
+    """What one signature of both models was asked, and their answers."""
+
+    key: str
+    plan: Plan
+    pairs: list[tuple[Answer, Answer]] = field(default_factory=list)
+    labelled: list[tuple[Answer, Answer, Array]] = field(default_factory=list)
+    batches: set[int] = field(default_factory=set)
+    real: int = 0
+    random: int = 0
+    refused: str = ""
+    reason: str = ""
+
+    def ask(self, reference: LoadedModel, candidate: LoadedModel, batch: int, real: bool,
+            inputs: dict[str, Array]) -> bool:
+        """False if one model answers where the other has an error; `reason` says so."""
+        expected, actual = _outcomes(self.key, batch, inputs, (reference, candidate))
         if isinstance(expected, str):
-            refused = expected
-            if isinstance(actual, str):
-                continue
-            report.reasons.append(f"signature '{key}' at batch {batch}: an answer where {report.before} has an error: "
-                                  f"{expected}")
-            return
-        if isinstance(actual, str):
-            report.reasons.append(f"signature '{key}' at batch {batch}: {actual}")
-            return
-        pairs.append((expected, actual))
-        one.batches = sorted({*one.batches, batch})
-        one.real, one.random = one.real + batch * real, one.random + batch * (not real)
-        if real and LABELS in plan.samples:
-            labelled.append((expected, actual, np.take(plan.samples[LABELS], range(batch), mode="wrap")))
-    if not pairs:
-        raise UserError(f"signature '{key}': {report.before} refuses the inputs made for it ({refused}); "
-                        "give real ones with --samples")
-    one.comparison = prove(pairs, plan.budget) if signature.inputs else combine(
-        [compare(*pair, plan.budget) for pair in pairs])
-    one.agreement, one.accuracy = _classes(pairs, labelled)
+            self.refused = expected
+        if isinstance(expected, str) != isinstance(actual, str):
+            self.reason = f"signature '{self.key}' at batch {batch}: " + (
+                actual if isinstance(actual, str) else f"an answer where {reference.path} has an error: {expected}")
+            return False
+        if not isinstance(expected, str) and not isinstance(actual, str):
+            self.pairs.append((expected, actual))
+            self.batches.add(batch)
+            self.real, self.random = self.real + batch * real, self.random + batch * (not real)
+            if real and LABELS in self.plan.samples:
+                labels = np.take(self.plan.samples[LABELS], range(batch), mode="wrap")
+                self.labelled.append((expected, actual, labels))
+        return True
 
 
-def _inputs(key: str, signature: Any, plan: Plan, maker: Maker,
-            reference: LoadedModel, candidate: LoadedModel) -> Iterator[tuple[int, bool, dict[str, Array]]]:
+def _with_logits(answer: Answer, softmaxes: Sequence[str]) -> Answer:
+    """The answer and, for each softmax, the logits behind it: their differences are those of the logarithms."""
+    logits = {f"{name} (logits)": np.log(np.maximum(answer[name], _LEAST)) for name in softmaxes
+              if answer[name].dtype == np.float32 and answer[name].ndim}
+    return {**answer, **{name: value - value.mean(-1, keepdims=True) for name, value in logits.items()}}
+
+
+def _inputs(asked: _Asked, signature: Any, maker: Maker,
+            manner: Manner) -> Iterator[tuple[int, bool, dict[str, Array]]]:
     """Batch size, whether the examples are real, and the inputs."""
-    specs = samples.specs(signature)
+    plan, specs = asked.plan, samples.specs(signature)
     fixed = samples.fixed_batch(specs)
-    manner = _manner(key, plan, maker, (reference, candidate), fixed or plan.batches[0])
     for index, batch in enumerate(plan.batches if fixed is None else [fixed] * len(plan.batches)):
-        if specs and specs.keys() <= plan.samples.keys():
+        if specs and specs.keys() <= plan.samples.keys() and manner.scale is None:
             yield batch, True, payloads.pick(plan.samples, specs, batch)
-        yield batch, False, maker.make(key, batch, plan.seed + index, manner)
+        yield batch, False, maker.make(asked.key, batch, plan.seed + index, manner)
 
 
-def _manner(key: str, plan: Plan, maker: Maker, models: Sequence[LoadedModel], batch: int) -> samples.Manner:
+def _manner(asked: _Asked, maker: Maker, models: Sequence[LoadedModel], fixed: int | None) -> Manner:
     """The first way to make inputs that the first model takes; the usual one if it takes none.
 
     All models are asked the same: some count their requests.
     """
+    batch = fixed or asked.plan.batches[0]
     for manner in samples.MANNERS:
-        inputs = maker.make(key, batch, plan.seed, manner)
-        for model in models:
-            model.start(key, inputs)
-        answers = [_outcome(model, batch) for model in models]
-        if not isinstance(answers[0], str):
+        inputs = maker.make(asked.key, batch, asked.plan.seed, manner)
+        if not isinstance(_outcomes(asked.key, batch, inputs, models)[0], str):
             return manner
     return samples.MANNERS[0]
+
+
+def _outcomes(key: str, batch: int, inputs: dict[str, Array],
+              models: Sequence[LoadedModel]) -> list[dict[str, Array] | str]:
+    """Each model's answer, or what its error says; all work at once."""
+    for model in models:
+        model.start(key, inputs)
+    return [_outcome(model, batch) for model in models]
 
 
 def _outcome(model: LoadedModel, batch: int) -> dict[str, Array] | str:

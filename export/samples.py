@@ -16,7 +16,7 @@ import numpy as np
 from export.graph import normal, producer
 from export.hints import Feature, Hint, Hints
 from export.saved_model import SavedModel
-from export.served import served_graph
+from export.served import served_graph, softmax_outputs
 from export.tensors import FLOAT, INT64, Array, numpy_dtype
 from serving.client import payloads
 from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec
@@ -24,10 +24,14 @@ from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec
 
 @dataclass(frozen=True)
 class Manner:
-    """What to assume where neither signature nor graph says: the size of unknown dimensions, integers' bound."""
+    """What to assume where neither signature nor graph says: the size of unknown dimensions, integers' bound.
+
+    Floats are in [0, 1), or in [-scale, scale) if that is given.
+    """
 
     size: int = UNKNOWN_SIZE
     below: int = INTEGERS_BELOW
+    scale: float | None = None
 
 
 # Tried in this order until the model takes the inputs.
@@ -73,6 +77,9 @@ class Maker:
             made[key] = _fitting(values, hint, random, manner)
         return made
 
+    def softmax_outputs(self, signature: str) -> list[str]:
+        return softmax_outputs(self._of(0).graph, self._models[0].signatures[signature])
+
     def hint(self, ref: str, signature: str, key: str) -> Hint:
         found = Hint()
         for index, model in enumerate(self._models):
@@ -98,6 +105,8 @@ def _fitting(values: Array, hint: Hint, random: np.random.Generator, manner: Man
         made = np.empty(values.size, object)
         made[:] = [_text(hint, random, manner, word) for word in values.ravel().tolist()]
         return made.reshape(values.shape)
+    if values.dtype.kind == "f" and manner.scale is not None:
+        return ((values.astype(np.float64) * 2 - 1) * manner.scale).astype(values.dtype)
     if values.dtype.kind not in "iu" or (values.dtype == np.uint8 and hint.below is None):
         return values
     if hint.words:

@@ -88,6 +88,16 @@ class Content:
 
 def read(path: str | Path, tags: Sequence[str] = SERVE) -> SavedModel:
     """Reads the MetaGraph with exactly these tags. Raises UserError that says what is wrong with the file."""
+    found = read_all(path)
+    for model in found:
+        if set(model.tags) == set(tags):
+            return model
+    there = "; ".join(",".join(model.tags) or "(no tags)" for model in found)
+    raise UserError(f"{found[0].path} has no MetaGraph with tags {','.join(tags)}; choose with --tags among: {there}")
+
+
+def read_all(path: str | Path) -> list[SavedModel]:
+    """Reads every MetaGraph. Raises UserError that says what is wrong with the file."""
     import_module("export.runtime")  # the protos come with TensorFlow; its chatter is held back there
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
@@ -104,11 +114,7 @@ def read(path: str | Path, tags: Sequence[str] = SERVE) -> SavedModel:
         raise UserError(f"{culprit} cannot be parsed, so it is truncated or corrupted; copy it again") from error
     if not proto.meta_graphs:
         raise UserError(f"{binary} holds no MetaGraph, so it is truncated or corrupted; copy it again")
-    for meta_graph in proto.meta_graphs:
-        if set(meta_graph.meta_info_def.tags) == set(tags):
-            return SavedModel(directory, meta_graph)
-    there = "; ".join(",".join(one.meta_info_def.tags) or "(no tags)" for one in proto.meta_graphs)
-    raise UserError(f"{directory} has no MetaGraph with tags {','.join(tags)}; choose with --tags among: {there}")
+    return [SavedModel(directory, meta_graph) for meta_graph in proto.meta_graphs]
 
 
 def chosen(model: SavedModel, names: Sequence[str] | None) -> dict[str, Any]:

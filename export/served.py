@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from export import pipeline
 from export.freeze import tensor_names
-from export.graph import Graph, Node, normal, producer
+from export.graph import Graph, Node, normal, port, producer
 from export.graph_file import library_of
 from export.saved_model import SavedModel
 
@@ -32,6 +33,18 @@ def served_graph(model: SavedModel) -> Graph:
                     inputs=tuple(ends[0]), outputs=tuple(roots))
     left = {function.signature.name for function in library_of(graph).function}
     return replace(graph, bodies={name: body for name, body in graph.bodies.items() if name in left})
+
+
+def softmax_outputs(graph: Graph, signature: Any) -> list[str]:
+    """The outputs of a SignatureDef that are a softmax."""
+    found = []
+    for key, info in signature.outputs.items():
+        ref = normal(info.name)
+        while ref and graph.nodes[producer(ref)].op in ("Identity", "IdentityN"):
+            ref = graph.nodes[producer(ref)].data[port(ref)]
+        if ref and graph.nodes[producer(ref)].op == "Softmax":
+            found.append(key)
+    return found
 
 
 def all_nodes(graph: Graph) -> Iterator[Node]:
