@@ -5,6 +5,9 @@ COMMANDS = Commands("benchmark", __doc__, {
     "compare": ("benchmark.compare", "Measure variants side by side and say which is faster, or that one cannot tell."),
     "run": ("benchmark.run", "Run one scenario (MLPerf's, an open or a closed loop, your own) against variants."),
     "scenarios": ("benchmark.scenarios", "List the scenarios there are."),
+    "sweep": ("benchmark.sweep:sweep", "Measure under growing load: the throughput-latency curve and its knee."),
+    "search": ("benchmark.sweep:search", "Find the highest rate at which a latency promise is kept."),
+    "split": ("benchmark.split", "Where the time of a request goes: client, wire, server, Session.run."),
     "report": ("benchmark.report", "Show stored results, or several side by side, as tables, HTML, Markdown or JSON."),
     "null-server": ("benchmark.null_server", "A server that does nothing: what can the load generator do?"),
 })

@@ -4,17 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from benchmark import results, targets
+from benchmark import report, results, targets
 from benchmark.child import unwind_on_sigterm
 from benchmark.comparison import RULES, Rules
 from benchmark.environment import environment, steal_s
 from benchmark.interleaved import Plan, measure
 from benchmark.options import address_options, comma_list, model_options, output_options, positive_list
-from benchmark.report import html
-from benchmark.tables import comparison_table, verdict_lines
-from commandline import UserError, write_json, write_text
+from commandline import UserError
 
 
 @click.command(epilog="""\b
@@ -60,15 +57,7 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
         protocols = targets.common_protocols(chosen)
     plan = Plan(tuple(chosen), protocols, batches, repeat, warmup, signature, samples, seed, processes)
     result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
-    console = Console(stderr=json_path == "-", highlight=False)
-    console.print(comparison_table(result))
-    for line in verdict_lines(result):
-        console.print(line, soft_wrap=True)
-    if json_path:
-        write_json(json_path, result)
-    if html_path:
-        write_text(html_path, html(result))
-        console.print(f"Report: {Path(html_path).resolve()}", soft_wrap=True)
+    report.deliver(result, html_path, json_path)
     if result["first_wrong"]:
         raise UserError(f"wrong answers while measuring: {result['first_wrong']}", 1)
 

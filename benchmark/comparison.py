@@ -94,8 +94,10 @@ class Comparison:
 
 
 def block_plan(repeat: int) -> list[tuple[int, int]]:
-    """(requests there, requests back) of each round, `repeat` requests a target in all: 50 rounds (short ones: a busy minute
-    of the machine must hit all targets alike), or 50 requests a block."""
+    """(requests there, requests back) of each round, `repeat` requests a target in all: 50 rounds, or 50 a block.
+
+    Short rounds: a busy moment of the machine must hit all targets alike.
+    """
     rounds = max(1, min(ROUNDS, repeat // 2), -(-repeat // (2 * MAX_BLOCK)))
     share = [repeat * (i + 1) // rounds - repeat * i // rounds for i in range(rounds)]
     return [(n - n // 2, n // 2) for n in share]

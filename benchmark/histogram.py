@@ -55,6 +55,14 @@ class Histogram:
         """Seconds at or below which `percentile` % of the samples are, to 0.1 %."""
         return float(self._hdr.get_value_at_percentile(percentile)) / 1e6
 
+    def count_above(self, seconds: float) -> int:
+        """Samples above a limit, to 0.1 % of it."""
+        limit, above = seconds * 1e6, 0
+        for item in self._hdr.get_recorded_iterator():
+            if item.value_iterated_to > limit:
+                above += item.count_added_in_this_iter_step
+        return above
+
     def curve(self, ticks: int = 5) -> list[tuple[float, float]]:
         """(percentile, seconds), finer towards 100 %: what a percentile plot draws."""
         if not self.count:

@@ -22,7 +22,7 @@ def operations(version: Path) -> dict[str, Any]:
         else:
             text_format.Parse((version / "saved_model.pbtxt").read_text(encoding="utf-8"), saved)
     except (DecodeError, text_format.ParseError, UnicodeDecodeError):
-        raise UserError(f"{version} is no SavedModel that can be read: export it again") from None
+        raise UserError(f"{version}: its saved_model.pb is damaged, or none: export the model again") from None
     served = next((graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags), None)
     if served is None:
         return {"nodes": 0, "ops": {}}

@@ -28,6 +28,7 @@ def comma_list(choices: Sequence[str]) -> CommaList:
     return CommaList(click.Choice(choices))
 
 
+numbers = CommaList(click.FloatRange(0, min_open=True))
 positive_list = CommaList(click.IntRange(1))
 
 

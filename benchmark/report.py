@@ -5,13 +5,15 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
 
-from benchmark import comparison_page, results, runs_page
-from benchmark.tables import bound, comparison_table, percentile, protocol_name, sentence, verdict_lines
+from benchmark import comparison_page, results, run_page, runs_page, split_page, sweep_page, tables
 from commandline import json_option, write_json, write_text
 
 CONDITIONS = ("cpu", "cpus", "cpu_quota", "governor", "kernel", "python", "packages", "variables", "revision")
-PAGES = {"compare": comparison_page.html}
+PAGES = {"compare": comparison_page.html, "run": run_page.html, "sweep": sweep_page.html, "search": sweep_page.html,
+         "split": split_page.html}
 
 
 @click.command(epilog="""\b
@@ -33,7 +35,9 @@ def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | 
     between = differences(names, runs)
     console = Console(stderr="-" in (json_path, markdown_path), highlight=False)
     for name, run in zip(names, runs, strict=True):
-        show(console, name, run)
+        interrupted = " (interrupted: the rounds finished until then)" if run.get("interrupted") else ""
+        console.print(f"[bold]{escape(name)}[/]{interrupted} {run['environment']['time']}", soft_wrap=True)
+        show(console, run)
     for line in between:
         console.print(f"[yellow]{line}[/]", soft_wrap=True)
     if json_path:
@@ -44,17 +48,33 @@ def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | 
         write_text(html_path, html(runs[0]) if len(runs) == 1 else runs_page.html(names, runs, between))
 
 
+def deliver(result: dict[str, Any], html_path: str | None, json_path: str | None) -> None:
+    """Shows a result that was just measured, and writes what was asked for."""
+    console = Console(stderr=json_path == "-", highlight=False)
+    show(console, result)
+    if json_path:
+        write_json(json_path, result)
+    if html_path:
+        write_text(html_path, html(result))
+        console.print(f"Report: {Path(html_path).resolve()}", soft_wrap=True)
+
+
 def html(result: dict[str, Any]) -> str:
     """The page of one result, by its kind."""
     return PAGES[result["kind"]](result)
 
 
-def show(console: Console, name: str, run: dict[str, Any]) -> None:
-    interrupted = " (interrupted: the rounds finished until then)" if run.get("interrupted") else ""
-    console.print(f"[bold]{name}[/]{interrupted} {run['environment']['time']}", soft_wrap=True)
-    console.print(comparison_table(run))
-    for line in verdict_lines(run):
+def show(console: Console, result: dict[str, Any]) -> None:
+    for table in tables.tables(result):
+        console.print(table)
+    for line in tables.lines(result):
         console.print(line, soft_wrap=True)
+
+
+def markdown(name: str, run: dict[str, Any]) -> str:
+    made = [tables.markdown(table) for table in tables.tables(run)]
+    words = [f"- {Text.from_markup(line).plain}" for line in tables.lines(run)]
+    return "\n".join([f"### {name}", "", *(f"{table}\n" for table in made), *words, ""])
 
 
 def differences(names: Sequence[str], runs: Sequence[dict[str, Any]]) -> list[str]:
@@ -69,20 +89,3 @@ def differences(names: Sequence[str], runs: Sequence[dict[str, Any]]) -> list[st
                   for model in sorted(first["models"].keys() & other["models"].keys())
                   if first["models"][model]["digest"] != other["models"][model]["digest"]]
     return found
-
-
-def markdown(name: str, run: dict[str, Any]) -> str:
-    """The figures and every ratio as tables of GitHub's Markdown."""
-    rows = [f"### {name}", "", "| protocol | variant | batch | total s | mean ms | p50 | p90 | p99 |",
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for s in run["summaries"]:
-        cells = (protocol_name(s["protocol"]), s["target"], s["batch"], f"{s['total_s']:.2f}", f"{s['mean_ms']:.2f}",
-                 *(percentile(s, p) for p in (50, 90, 99)))
-        rows.append(f"| {' | '.join(map(str, cells))} |")
-    rows += ["", "| comparison | metric | ratio | 95 % interval | noise floor | verdict |",
-             "| --- | --- | ---: | --- | ---: | --- |"]
-    rows += [f"| {protocol_name(c['protocol'])} {c['batch']}: {c['baseline']} / {c['candidate']} | {c['metric']} | "
-             f"{c['ratio']:.3f} | {bound(c['ci95'][0])} to {bound(c['ci95'][1])} | ±{c['floor']:.1%} | "
-             f"{c['verdict'] if c['valid'] else 'INVALID'} |" for c in run["comparisons"]]
-    sentences = [f"- {sentence(c)}" for c in run["comparisons"] if c["metric"] == "mean"]
-    return "\n".join([*rows, "", *sentences, ""])

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from benchmark import loops, null_server, results, run_page, runner, scenario, targets
+from benchmark import loops, null_server, report, results, runner, scenario, targets
 from benchmark.arrivals import Closed
 from benchmark.child import Child, free_ports, python_module, unwind_on_sigterm
 from benchmark.environment import environment, steal_s
@@ -18,9 +17,8 @@ from benchmark.lanes import Measured, Workload
 from benchmark.measurement import Measurement
 from benchmark.options import address_options, model_options, output_options
 from benchmark.scenario import Scenario
-from benchmark.tables import run_table
 from benchmark.targets import Instance, Target
-from commandline import UserError, step, write_json, write_text
+from commandline import UserError, step, write_json
 
 CEILING_S = 1.0
 
@@ -81,7 +79,7 @@ def command(name: str, variants: tuple[str, ...], model: str, models: Path, sign
     found = [*(targets.find(text, models, model, server_flags, signature, grappler == "on") for text in variants),
              *targets.addresses(urls, grpcs, model)]
     found = found or [targets.find("original", models, model, server_flags)]
-    console, result = Console(stderr=json_path == "-", highlight=False), document(chosen, found, seed, engine)
+    result = document(chosen, found, seed, engine)
     for target in found:
         for measurement, inputs in measured(chosen, target, signature, samples, seed, engine):
             result["inputs"] = inputs
@@ -90,14 +88,7 @@ def command(name: str, variants: tuple[str, ...], model: str, models: Path, sign
                 # Saved now: a later run may crash, and this one must not be lost with it.
                 write_json(json_path, result)
     result["environment"]["steal_s"] = round(steal_s() - result["environment"]["steal_s"], 2)
-    console.print(run_table(result))
-    for line in [f"INVALID {run['target']}: {reason}" for run in result["runs"] for reason in run["reasons"]]:
-        console.print(line, style="yellow", soft_wrap=True, markup=False)
-    if json_path:
-        write_json(json_path, result)
-    if html_path:
-        write_text(html_path, run_page.html(result))
-        console.print(f"Report: {Path(html_path).resolve()}", soft_wrap=True)
+    report.deliver(result, html_path, json_path)
     if not all(run["valid"] for run in result["runs"]):
         raise click.exceptions.Exit(1)
 

@@ -13,14 +13,14 @@ def html(names: Sequence[str], runs: Sequence[dict[str, Any]], differences: Sequ
     spans: list[charts.Span] = []
     rows: list[tuple[str, ...]] = []
     for name, run in zip(names, runs, strict=True):
-        for c in run["comparisons"]:
+        for c in run.get("comparisons", ()):
             if c["metric"] == "mean" and None not in c["ci95"]:
                 label = f"{name[:14]} {protocol_name(c['protocol'])} {c['batch']}"
                 low, high = c["ci95"]
                 spans.append(charts.Span(label, c["ratio"], low, high, c["floor"], tone(c["verdict"])))
         rows += [(name, f"{protocol_name(c['protocol'])} {c['batch']}: {c['baseline']} / {c['candidate']}", c["metric"],
                   f"{c['baseline_value']:.3f}", f"{c['candidate_value']:.3f}", f"{c['ratio']:.3f}",
-                  f"{bound(c['ci95'][0])} to {bound(c['ci95'][1])}", c["verdict"]) for c in run["comparisons"]]
+                  f"{bound(c['ci95'][0])} to {bound(c['ci95'][1])}", c["verdict"]) for c in run.get("comparisons", ())]
     warnings = "".join(f"<li>{escape(line)}</li>" for line in differences) or "<li>none</li>"
     parts = ['<h2>Ratio of means, each measured within its own run</h2><div class="charts">',
              figure("Baseline over candidate", charts.forest(spans)) if spans else "", "</div>",

@@ -4,13 +4,30 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.statistics import samples_needed
 
+CURVE_PERCENTILE = 90
 COLOURS = {"faster": "green", "slower": "red", "cannot tell": "yellow"}
 
 
-def comparison_table(result: dict[str, Any]) -> Table:
+def tables(result: dict[str, Any]) -> list[Table]:
+    """The tables of a result of any kind."""
+    return {"compare": comparison_table, "run": run_table, "sweep": curve_table, "search": search_table,
+            "split": split_table}[result["kind"]](result)
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """What the tables say, in words."""
+    if result["kind"] == "compare":
+        return verdict_lines(result)
+    if result["kind"] == "run":
+        return [escape(f"INVALID {run['target']}: {reason}") for run in result["runs"] for reason in run["reasons"]]
+    return [search_line(result, each) for each in result["searches"]] if result["kind"] == "search" else []
+
+
+def comparison_table(result: dict[str, Any]) -> list[Table]:
     """Both variants under every protocol: the article's figures, percentiles, ratio, verdict. 80 columns wide."""
     table = Table(title=f"{result['model']}: {result['inputs']}", title_justify="left", box=SIMPLE_HEAD,
                   pad_edge=False, padding=(0, 1, 0, 0))
@@ -31,7 +48,7 @@ def comparison_table(result: dict[str, Any]) -> Table:
             verdict = f"[{COLOURS[comparison['verdict']]}]{word}[/]"
         table.add_row(f" {escape(each['target'])}", f"{each['total_s']:.2f}", short(each["mean_ms"]),
                       *(percentile(each, p) for p in (50, 90, 99)), ratio, verdict)
-    return table
+    return [table]
 
 
 def verdict_lines(result: dict[str, Any]) -> list[str]:
@@ -83,7 +100,7 @@ def bound(value: float | None, digits: int = 3) -> str:
     return "?" if value is None else f"{value:.{digits}f}"
 
 
-def run_table(result: dict[str, Any]) -> Table:
+def run_table(result: dict[str, Any]) -> list[Table]:
     """Runs of a scenario: its figure, rates, latency from the intended start, and whether it counts."""
     scenario = result["scenario"]
     title = f"{scenario['name']}: {protocol_name(scenario['protocol'])}, batch {scenario['batch']}; {result['inputs']}"
@@ -91,7 +108,7 @@ def run_table(result: dict[str, Any]) -> Table:
     table.add_column("target", overflow="fold")
     for column in ("result", "answered", "req/s", "p50 ms", "p90", "p99", "late p99", "room"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for run in result["runs"]:
         name, value = run["result"]["name"], run["result"]["value"]
         latency, late = run["latency_ms"], run["late_ms"]
@@ -102,4 +119,58 @@ def run_table(result: dict[str, Any]) -> Table:
         table.add_row(escape(run["target"]), figure, f"{run['requests']:,}", f"{run['rate_per_s']:.1f}", *cells,
                       short(late["p99"]) if "p99" in late else "", room,
                       ("[green]VALID[/]" if run["valid"] else "[yellow]INVALID[/]") + slo)
-    return table
+    return [table]
+
+
+def curve_table(result: dict[str, Any]) -> list[Table]:
+    """A throughput-latency curve, a row per load."""
+    table = Table(title=f"p{CURVE_PERCENTILE} from the intended start", title_justify="left", box=SIMPLE_HEAD)
+    for title in ("target", result["over"], "requests/s", f"p{CURVE_PERCENTILE} ms", ""):
+        table.add_column(title, justify="left" if title in ("target", "") else "right")
+    for curve in result["curves"]:
+        for point in curve["points"]:
+            table.add_row(escape(curve["target"]), f"{point['offered']:g}", f"{point['rate_per_s']:.1f}",
+                          short(point["latency_ms"]), "knee" if point == curve["knee"] else "")
+    return [table]
+
+
+def search_table(result: dict[str, Any]) -> list[Table]:
+    """The rates that were tried."""
+    slo = result["scenario"]["slo"]
+    title = f"p{slo['percentile']:g} within {slo['latency_ms']:g} ms"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for title in ("target", "requests/s", "promise", "requests", "beyond"):
+        table.add_column(title, justify="left" if title in ("target", "promise") else "right")
+    for each in result["searches"]:
+        for probe in each["probes"]:
+            table.add_row(escape(each["target"]), f"{probe['rate_per_s']:.1f}", probe["decision"],
+                          str(probe["requests"]), str(probe["beyond"]))
+    return [table]
+
+
+def search_line(result: dict[str, Any], each: dict[str, Any]) -> str:
+    slo = result["scenario"]["slo"]
+    kept = f"{each['met']:.1f}/s" if each["met"] else "no rate that was tried"
+    broken = f", not at {each['missed']:.1f}/s" if each["missed"] else ", and was never broken"
+    return f"{escape(each['target'])} keeps p{slo['percentile']:g} within {slo['latency_ms']:g} ms at {kept}{broken}"
+
+
+def split_table(result: dict[str, Any]) -> list[Table]:
+    """Where the time of a request goes."""
+    table = Table(title=f"{escape(result['target'])}: mean milliseconds of a request", title_justify="left",
+                  box=SIMPLE_HEAD)
+    for title in ("", *result["splits"][0]["milliseconds"], "total"):
+        table.add_column(title, justify="right" if title else "left")
+    for each in result["splits"]:
+        parts = each["milliseconds"].values()
+        table.add_row(f"{protocol_name(each['protocol'])} {each['batch']}", *map(short, parts), short(sum(parts)))
+    return [table]
+
+
+def markdown(table: Table) -> str:
+    """A table as GitHub's Markdown."""
+    columns = [[Text.from_markup(str(cell)).plain.strip() for cell in column.cells] for column in table.columns]
+    head = [Text.from_markup(str(column.header)).plain for column in table.columns]
+    rule = ["---:" if column.justify == "right" else "---" for column in table.columns]
+    title = [f"**{Text.from_markup(str(table.title)).plain}**", ""] if table.title else []
+    return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in (head, rule, *zip(*columns, strict=True)))])

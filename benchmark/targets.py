@@ -10,6 +10,7 @@ from benchmark.child import Child, free_ports, python_module
 from benchmark.in_process import lane as in_process
 from benchmark.in_process.lane import InProcessLane
 from benchmark.lanes import ClientLane, Lane
+from benchmark.operations import operations
 from commandline import UserError
 from serving.client.grpc import GrpcClient
 from serving.client.payloads import Arrays
@@ -70,6 +71,7 @@ def find(text: str, models: Path, model: str, flags: Sequence[str] = (), signatu
     if newest_version(base) is None:
         raise UserError(f"{base} has no version (a folder named by a number, with a saved_model.pb in it): "
                         f"make one with 'python -m export build' or 'python -m export optimize'")
+    operations(newest_version(base) or base)  # a broken file is told now, not after a server has started
     return Target(text, model, backend, base.resolve(), flags=tuple(flags), signature=signature, grappler=grappler)
 
 
@@ -100,8 +102,8 @@ class Instance:
         self.child = child
         self.load_s: float | None = None
         self.first_request_s: float | None = None
-        self._rest = rest
-        self._grpc = grpc
+        self.rest = rest
+        self.grpc = grpc
 
     def wait(self) -> None:
         """Until the model is loaded; the seconds it took from the start are load_s."""
@@ -110,8 +112,8 @@ class Instance:
             self.load_s = monotonic() - self.child.began
         elif self.child is not None:
             self.load_s = self.child.wait_until(self._available, READY_S, "while loading the model")
-        elif self._rest is not None and not self._available():
-            raise UserError(f"{self._rest} has no model '{self.target.model}' that is AVAILABLE: "
+        elif self.rest is not None and not self._available():
+            raise UserError(f"{self.rest} has no model '{self.target.model}' that is AVAILABLE: "
                             f"name it with --model, or start the server")
 
     def lane(self, protocol: str, signature_name: str = "") -> Lane:
@@ -119,7 +121,7 @@ class Instance:
         if self.target.backend in IN_PROCESS:
             assert self.child is not None
             return InProcessLane(self.child, self.target.backend)
-        address = self._rest if protocol == "rest" else self._grpc
+        address = self.rest if protocol == "rest" else self.grpc
         if address is None:
             raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
         return ClientLane(connect(protocol, address, self.target.model), signature_name)
@@ -134,8 +136,8 @@ class Instance:
             self.child.stop()
 
     def _available(self) -> bool:
-        assert self._rest is not None
-        client = RestClient(self._rest, self.target.model, connect_timeout_s=5, answer_timeout_s=5)
+        assert self.rest is not None
+        client = RestClient(self.rest, self.target.model, connect_timeout_s=5, answer_timeout_s=5)
         try:
             states = client.status()
         except (AnswerError, UnreachableError):

@@ -73,7 +73,7 @@ def test_json_to_standard_output_is_nothing_but_json(null_server: Callable[..., 
 def test_what_cannot_be_measured_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
     for variant in ("original/1", "empty/not-a-version"):
         (tmp_path / "models/mnist" / variant).mkdir(parents=True)
-    (tmp_path / "models/mnist/original/1/saved_model.pb").write_bytes(b"")
+    (tmp_path / "models/mnist/original/1/saved_model.pb").write_bytes(b"")  # a SavedModel without graphs
     models = [] if "--models" in arguments else ["--models", str(tmp_path / "models")]
     assert words in _one_line_error(_compare(*arguments, *models, "--json", str(tmp_path / "r.json")))
     assert not (tmp_path / "r.json").exists()

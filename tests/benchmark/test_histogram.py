@@ -32,6 +32,13 @@ def test_encoding_keeps_everything() -> None:
     assert again.count == 3_000
 
 
+def test_counting_beyond_a_limit() -> None:
+    values = _lognormal(5_000, 4)
+    limit = float(np.percentile(values, 95))
+    assert Histogram.of(values).count_above(limit) == pytest.approx((values > limit).sum(), abs=8)
+    assert Histogram.of(values).count_above(10) == 0
+
+
 def test_extremes_are_kept_not_dropped() -> None:
     histogram = Histogram.of([0.0, 1e-9, 10_000.0])
     assert histogram.count == 3

@@ -1,0 +1,108 @@
+"""run, sweep, search and report against null servers: real sockets, known work."""
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _benchmark(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, "-m", "benchmark", *arguments], capture_output=True, text=True, timeout=100)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_run_writes_its_result_and_page(null_server: Callable[..., Any], tmp_path: Path) -> None:
+    server, out, html = null_server(work_ms=2), tmp_path / "r.json", tmp_path / "r.html"
+    rules = tmp_path / "mine.toml"
+    rules.write_text('name = "mine"\nprotocol = "rest"\npercentile = 50\nwarmup_s = 0.2\nmeasure_s = 1.5\nrepeats = 2\n'
+                     'arrivals = {kind = "poisson", rate_per_s = 60, seed = 3}\n'
+                     'validity = {max_rate_error = 0.9, max_late_ms = 10000, max_generator_cpu = 9}\n')
+    done = _benchmark("run", str(rules), "--url", server.rest, "--model", "null", "--json", str(out), "--html",
+                      str(html))
+    result = json.loads(out.read_text())
+    assert result["scenario"]["arrivals"] == {"kind": "poisson", "rate_per_s": 60, "seed": 3}
+    assert len(result["runs"]) == 2
+    for run in result["runs"]:
+        assert run["valid"], run["reasons"]
+        assert run["requests"] == run["scheduled"]
+        assert run["latency_ms"]["p50"] >= 2
+        assert run["headroom"] > 1
+    assert "VALID" in done.stdout
+    assert "from the intended start" in html.read_text()
+    shown = _benchmark("report", str(out))
+    assert "mine" in shown.stdout
+
+
+def test_an_invalid_run_says_why_and_exits_1(null_server: Callable[..., Any]) -> None:
+    done = _benchmark("run", "single-stream", "--grpc", null_server(work_ms=20).grpc, "--model", "null", "--warmup",
+                      "0.1", "--measure", "0.5", "--slo", "p99=1ms", status=1)
+    assert "p99 needs 662 samples" in done.stdout
+    assert "SLO" in done.stdout
+    assert "missed" in done.stdout
+
+
+def test_a_sweep_finds_the_knee_of_a_server_with_one_thread(null_server: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "s.json"
+    _benchmark("sweep", "--url", null_server(work_ms=8).rest, "--model", "null", "--protocol", "rest", "--clients",
+               "1,6", "--measure", "0.7", "--json", str(out), "--html", str(tmp_path / "s.html"))
+    curve = json.loads(out.read_text())["curves"][0]
+    assert curve["knee"]["offered"] == 1
+    assert curve["points"][1]["latency_ms"] > 3 * curve["points"][0]["latency_ms"]
+    assert "knee at" in (tmp_path / "s.html").read_text()
+
+
+def test_a_search_stays_below_what_the_server_can_do(null_server: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "s.json"
+    _benchmark("search", "--url", null_server(work_ms=25).rest, "--model", "null", "--protocol", "rest", "--slo",
+               "p80=60ms", "--start", "20", "--tolerance", "0.9", "--json", str(out), "--html",
+               str(tmp_path / "s.html"))
+    found = json.loads(out.read_text())["searches"][0]
+    assert found["missed"] is not None
+    assert (found["met"] or 0) < 40
+    assert {probe["decision"] for probe in found["probes"]} <= {"met", "missed", "undecided"}
+
+
+def test_a_search_does_not_guess_what_it_has_no_time_to_show(null_server: Callable[..., Any]) -> None:
+    done = _benchmark("search", "--url", null_server().rest, "--model", "null", "--protocol", "rest", "--slo",
+                      "p99.9=60ms", "--start", "5", status=1)
+    assert "takes 620 s to show: allow it with --most-s 620" in done.stderr
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ('arrivals = {kind = "poisson"}', "rate_per_s"), ('arrivals = {kind = "often"}', "arrivals.kind is 'often'"),
+    ('protocol = "smtp"', "choose rest or grpc"), ("bach = 3", "no key 'bach'"), ('batch = "3"', "batch is a number"),
+    ("batch = 0", "above 0"), ("slo = 3", "slo is a table of percentile, latency_ms"), ("= 3", "is not TOML"),
+    ("percentile = 100", "between 0 and 100")])
+def test_a_wrong_scenario_file_names_the_mistake(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    done = _benchmark("run", str(path), status=2)
+    assert str(path) in done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["run", "nothing"], "no scenario 'nothing'"), (["run", "server", "--clients", "3"], "is an open loop"),
+    (["run", "closed", "--rate", "3"], "has no rate"), (["run", "server", "--slo", "fast"], "--slo is a percentile"),
+    (["sweep", "--clients", "1", "--rates", "1"], "not both"), (["split", "session:original"], "no model")])
+def test_what_cannot_run_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = _benchmark(*arguments, "--models", str(tmp_path), status=2)
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_scenarios_are_listed() -> None:
+    assert {"single-stream", "offline", "server"} <= {each["name"] for each in json.loads(
+        _benchmark("scenarios", "--json", "-").stdout)}
+
+
+def test_a_file_that_is_no_result_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"some": "thing"}')
+    assert "is not a result of 'python -m benchmark'" in _benchmark("report", str(path), status=2).stderr

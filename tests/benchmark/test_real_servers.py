@@ -1,0 +1,85 @@
+"""The commands on the embedded server and on TensorFlow in process, with a model that costs nothing."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny_saved_model import write_tiny_saved_model
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny_saved_model(folder / "tiny/original/1")
+    write_tiny_saved_model(folder / "tiny/twin/3")
+    write_tiny_saved_model(folder / "tiny/other/1", scale=2)
+    (folder / "tiny/broken/1").mkdir(parents=True)
+    (folder / "tiny/broken/1/saved_model.pb").write_bytes(b"\xff not a SavedModel")
+    return folder
+
+
+def _benchmark(models: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, "-m", "benchmark", *arguments, "--model", "tiny", "--models", str(models)],
+                          capture_output=True, text=True, timeout=150)
+    assert "Traceback" not in done.stderr, done.stderr
+    left = [process for process in psutil.process_iter(["cmdline"]) if str(models) in str(process.info["cmdline"])]
+    assert left == []
+    return done
+
+
+def _json(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_compare_starts_variants_and_measures_them(models: Path) -> None:
+    result = _json(_benchmark(models, "compare", "original", "twin", "--batch", "3", "--repeat", "12", "--processes",
+                              "1", "--json", "-"))
+    assert {(c["protocol"], c["baseline"], c["candidate"]) for c in result["comparisons"]} == {
+        ("rest", "original", "twin"), ("grpc", "original", "twin")}
+    for name, version in (("original", "1"), ("twin", "3")):
+        facts = result["targets"][name]
+        assert facts["load_s"] > 0.5
+        assert facts["first_request_s"] > 0
+        assert facts["resident_bytes"] > 100e6
+        assert facts["ops"] == {"Placeholder": 1, "Const": 1, "MatMul": 1}
+        assert result["environment"]["models"][name]["version"] == version
+    assert "random inputs" in result["inputs"]
+
+
+def test_compare_refuses_a_variant_that_answers_otherwise(models: Path) -> None:
+    done = _benchmark(models, "compare", "session:original", "session:other", "--repeat", "4", "--processes", "1")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "session:other answers otherwise than session:original" in last
+    assert "output 'y'" in last
+
+
+def test_a_model_that_does_not_load_is_one_line(models: Path) -> None:
+    done = _benchmark(models, "compare", "original", "broken")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "broken/1: its saved_model.pb is damaged" in done.stderr
+
+
+def test_the_article_prints_its_three_lines(models: Path) -> None:
+    done = _benchmark(models, "run", "article", "--signature", "serving_default", "--grappler", "off")
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.splitlines()
+    assert first.startswith("Total elapsed time: ")
+    assert second == "Batch size 100, repeated 100 times"
+    total, mean = float(first.split()[3]), float(third.split()[4])
+    assert mean == pytest.approx(total * 1e3 / 100, abs=0.01)
+
+
+def test_split_adds_up_to_what_the_client_saw(models: Path) -> None:
+    result = _json(_benchmark(models, "split", "original", "--batch", "2", "--requests", "30", "--json", "-"))
+    assert [each["protocol"] for each in result["splits"]] == ["rest", "grpc"]
+    for each in result["splits"]:
+        parts = each["milliseconds"]
+        assert list(parts) == ["serialise", "wire", "around", "run", "decode"]
+        assert all(value > 0 for value in parts.values())
+        assert sum(parts.values()) < 1000
