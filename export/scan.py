@@ -23,17 +23,18 @@ from export.served import all_nodes, served_graph
 FOUND = 1
 _PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 _FILES = (
-    "ReadFile", "WriteFile", "MatchingFiles", "SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore", "RestoreSlice",
-    "MergeV2Checkpoints", "WholeFileReader", "WholeFileReaderV2", "TextLineReader", "TextLineReaderV2",
-    "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "LMDBReader",
-    "IdentityReader", "IdentityReaderV2", "TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2",
-    "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "CSVDataset", "CSVDatasetV2", "LMDBDataset", "SnapshotDataset", "SnapshotDatasetV2",
-    "SaveDataset", "SaveDatasetV2", "LoadDataset", "DatasetToTFRecord", "CacheDataset", "CacheDatasetV2",
-    "MatchingFilesDataset", "SnapshotDatasetReader", "SnapshotNestedDatasetReader", "SnapshotChunkDataset",
-    "GenerateVocabRemapping", "LoadAndRemapMatrix", "CreateSummaryFileWriter", "CreateSummaryDbWriter", "SummaryWriter",
-    "InitializeTableFromDataset", "WriteSummary", "WriteScalarSummary", "WriteHistogramSummary", "WriteImageSummary",
-    "WriteAudioSummary", "WriteGraphSummary", "WriteRawProtoSummary", "ImportEvent", "DecodeProtoV2", "EncodeProto",
-    "LoadLibrary", "ImmutableConst", "SqlDataset")
+    "ReadFile", "WriteFile", "MatchingFiles", "SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore",
+    "RestoreSlice", "MergeV2Checkpoints", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
+    "TextLineReaderV2", "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader",
+    "FixedLengthRecordReaderV2", "LMDBReader", "IdentityReader", "IdentityReaderV2", "TextLineDataset",
+    "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "CSVDataset",
+    "CSVDatasetV2", "LMDBDataset", "SnapshotDataset", "SnapshotDatasetV2", "SaveDataset", "SaveDatasetV2",
+    "LoadDataset", "DatasetToTFRecord", "CacheDataset", "CacheDatasetV2", "MatchingFilesDataset",
+    "SnapshotDatasetReader", "SnapshotNestedDatasetReader", "SnapshotChunkDataset", "GenerateVocabRemapping",
+    "LoadAndRemapMatrix", "CreateSummaryFileWriter", "CreateSummaryDbWriter", "SummaryWriter",
+    "InitializeTableFromDataset", "WriteSummary", "WriteScalarSummary", "WriteHistogramSummary",
+    "WriteImageSummary", "WriteAudioSummary", "WriteGraphSummary", "WriteRawProtoSummary", "ImportEvent",
+    "DecodeProtoV2", "EncodeProto", "LoadLibrary", "ImmutableConst", "SqlDataset")
 _NETWORK = (
     "Rpc", "TryRpc", "RpcServer", "RpcClient", "RpcCall", "RemoteCall", "DataServiceDataset", "DataServiceDatasetV2",
     "DataServiceDatasetV3", "DataServiceDatasetV4", "RegisterDataset", "RegisterDatasetV2", "BigtableClient",
