@@ -87,7 +87,7 @@ class Flags:
     num_tflite_interpreters_per_pool: int = flag(1, "Not used: SavedModels only.", ignored=True)
     use_tflite_model: bool = flag(False, "Not used: SavedModels only.", ignored=True)
     enable_profiler: bool = flag(True, "Not used: there is no profiler service.", ignored=True)
-    mixed_precision: str = flag("", "Not used: see python -m export for reduced precision.", ignored=True)
+    mixed_precision: str = flag("", "Not used: the export makes models of reduced precision.", ignored=True)
     skip_initialize_tpu: bool = flag(False, "Not used: no TPUs.", ignored=True)
     use_alts_credentials: bool = flag(False, "Refused: use --ssl_config_file.")
 

@@ -1,0 +1,257 @@
+"""Nothing that a client sends, and no swap of versions, takes the server down or makes it answer with its own fault."""
+import json
+import shutil
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from contract_servers import free_port
+from hypothesis import HealthCheck, given, settings
+from hypothesis import seed as with_seed
+from hypothesis import strategies as st
+from proof import Proof
+
+from serving.config import Flags
+from serving.grpc_service import MODEL_SERVICE, PREDICTION_SERVICE, _methods, _Service
+from serving.protos import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+    tensor_pb2,
+)
+from serving.servable import CLASSIFY_METHOD, PREDICT_METHOD, REGRESS_METHOD
+from serving.server import Server, start
+from serving.tensor_proto import to_proto
+
+NAMES = st.sampled_from(["", "echo", "example", "strings", "nope", "m\u00f6\0"])
+SIGNATURES = st.sampled_from(["", "serving_default", "float32", "string", "bool", "half", "wide", "classes_only",
+                              "regress", "predict", "scalar", "matrix", "nope"])
+SIZES = st.one_of(st.integers(-2, 4), st.sampled_from([2**31, 2**62, -2**63, 2**63 - 1]))
+NUMBERS = st.lists(st.integers(0, 300), max_size=4)
+TENSORS = st.builds(
+    lambda dtype, sizes, unknown, content, floats, ints, texts, bools: tensor_pb2.TensorProto(
+        dtype=dtype, tensor_shape={"dim": [{"size": size} for size in sizes], "unknown_rank": unknown},
+        tensor_content=content, float_val=floats, int_val=ints, half_val=ints, int64_val=ints, string_val=texts,
+        bool_val=bools),
+    st.integers(0, 30), st.lists(SIZES, max_size=3), st.booleans(), st.binary(max_size=12),
+    st.lists(st.floats(width=32), max_size=4), NUMBERS, st.lists(st.binary(max_size=4), max_size=3),
+    st.lists(st.booleans(), max_size=3))
+SPECS = st.builds(
+    lambda name, signature, version, label: {"name": name, "signature_name": signature,
+                                             **({} if version is None else {"version": {"value": version}}),
+                                             **({"version_label": label} if label else {})},
+    NAMES, SIGNATURES, st.sampled_from([None, 0, 1, -1, 2**62]), st.sampled_from(["", "", "a"]))
+EXAMPLES = st.lists(st.builds(
+    lambda floats, ints, texts: {"features": {"feature": {
+        "x": {"float_list": {"value": floats}}, "n": {"int64_list": {"value": ints}},
+        "s": {"bytes_list": {"value": texts}}}}},
+    st.lists(st.floats(width=32), max_size=3), st.lists(st.integers(-9, 9), max_size=2),
+    st.lists(st.binary(max_size=3), max_size=2)), max_size=3)
+INPUTS = st.one_of(st.builds(lambda e: {"example_list": {"examples": e}}, EXAMPLES),
+                   st.builds(lambda e: {"example_list_with_context": {"examples": e}}, EXAMPLES), st.just({}))
+METHODS = st.sampled_from(["", CLASSIFY_METHOD, REGRESS_METHOD, PREDICT_METHOD])
+REQUESTS = st.one_of(
+    st.tuples(st.just("Predict"), st.builds(
+        lambda spec, inputs, names: predict_pb2.PredictRequest(model_spec=spec, inputs=inputs, output_filter=names),
+        SPECS, st.dictionaries(st.sampled_from(["x", "s", "examples", "q"]), TENSORS, max_size=2),
+        st.lists(st.sampled_from(["y", "text", "total", ""]), max_size=2))),
+    st.tuples(st.just("Classify"), st.builds(
+        lambda spec, given: classification_pb2.ClassificationRequest(model_spec=spec, input=given), SPECS, INPUTS)),
+    st.tuples(st.just("Regress"), st.builds(
+        lambda spec, given: regression_pb2.RegressionRequest(model_spec=spec, input=given), SPECS, INPUTS)),
+    st.tuples(st.just("MultiInference"), st.builds(
+        lambda specs, method, given: inference_pb2.MultiInferenceRequest(
+            tasks=[{"model_spec": spec, "method_name": method} for spec in specs], input=given),
+        st.lists(SPECS, max_size=3), METHODS, INPUTS)),
+    st.tuples(st.just("GetModelMetadata"), st.builds(
+        lambda spec, fields: get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=fields),
+        SPECS, st.lists(st.sampled_from(["signature_def", "", "x"]), max_size=2))),
+    st.tuples(st.just("GetModelStatus"), st.builds(
+        lambda spec: get_model_status_pb2.GetModelStatusRequest(model_spec=spec), SPECS)),
+    st.tuples(st.just("HandleReloadConfigRequest"), st.builds(
+        lambda names: model_management_pb2.ReloadConfigRequest(metric_names=names), st.lists(st.text(max_size=5)))),
+)
+# UNKNOWN and INTERNAL say that the server is at fault; the original gives INTERNAL to bytes that are no message.
+FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
+
+
+class EndedError(Exception):
+    """What a handler's abort raises."""
+
+
+class Context:
+    """As much of a call as the handlers look at."""
+
+    def __init__(self) -> None:
+        self.code, self.text = grpc.StatusCode.OK, ""
+
+    def time_remaining(self) -> float:
+        return 5.0
+
+    def is_active(self) -> bool:
+        return True
+
+    def abort(self, code: grpc.StatusCode, text: str) -> None:
+        self.code, self.text = code, text
+        raise EndedError
+
+
+class Target:
+    """The handlers of a real server over real models, called as grpcio calls them."""
+
+    def __init__(self, server: Server) -> None:
+        methods = _methods(_Service(server._predictor, lambda models: None, False), lambda call, code: None)
+        self._handlers = {**methods[PREDICTION_SERVICE], **methods[MODEL_SERVICE]}
+
+    def ask(self, method: str, data: bytes) -> Context:
+        context = Context()
+        with suppress(EndedError):
+            self._handlers[method].unary_unary(data, context)
+        return context
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    import contract_models
+    root = tmp_path_factory.mktemp("models")
+    for name in ("echo", "example", "strings"):
+        contract_models.save(root / name / "1", contract_models.MODELS[name])
+    config = root / "models.config"
+    config.write_text("model_config_list {" + "".join(
+        f'config {{ name: "{name}" base_path: "{root / name}" model_platform: "tensorflow" }} '
+        for name in ("echo", "example", "strings")) + "}")
+    server = start(Flags(model_config_file=str(config), port=free_port()))
+    yield Target(server)
+    server.stop()
+
+
+def fuzz(target: Target, count: int, seed: int = 0) -> Counter[str]:
+    """Sends `count` messages, and the same again with bytes changed; returns how the calls ended."""
+    ends: Counter[str] = Counter()
+
+    @with_seed(seed)
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(REQUESTS, st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=3))
+    def one(request: tuple[str, Any], changes: list[tuple[int, int]]) -> None:
+        method, message = request
+        data = bytearray(message.SerializeToString())
+        for at, byte in changes:
+            if data:
+                data[at % len(data)] = byte
+        context = target.ask(method, bytes(data))
+        ends[context.code.name] += 1
+        if changes and context.code is grpc.StatusCode.INTERNAL:
+            assert context.text == ""
+        else:
+            assert context.code not in FAULTS, context.text
+
+    one()
+    return ends
+
+
+def test_no_message_is_the_servers_fault(target: Target) -> None:
+    ends = fuzz(target, 400)
+    assert ends["OK"]
+    assert ends["INVALID_ARGUMENT"]
+    ok = predict_pb2.PredictRequest(model_spec={"name": "echo"}, inputs={"x": to_proto(np.ones(1, np.float32))})
+    assert target.ask("Predict", ok.SerializeToString()).code is grpc.StatusCode.OK
+
+
+class Swaps:
+    """A server under load, whose model is replaced by a newer version again and again."""
+
+    def __init__(self, root: Path) -> None:
+        import half_model
+        self._root = root
+        half_model.save(root / "source")
+        shutil.copytree(root / "source", root / "m" / "1")
+        self.flags = Flags(model_name="m", model_base_path=str(root / "m"), port=free_port(), rest_api_port=free_port())
+        self.server = start(self.flags)
+        self.answers: Counter[str] = Counter()
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=load) for load in (self._rest, self._grpc, self._grpc)]
+        for thread in self._threads:
+            thread.start()
+
+    def swap(self, version: int) -> None:
+        shutil.copytree(self._root / "source", self._root / "m" / f"{version}.part")
+        (self._root / "m" / f"{version}.part").rename(self._root / "m" / str(version))
+        self.server._store.look()
+        end = time.monotonic() + 20
+        while list(self.server._store._serving["m"]) != [version]:
+            assert time.monotonic() < end, f"version {version} does not come"
+            time.sleep(0.002)
+        shutil.rmtree(self._root / "m" / str(version - 1))
+
+    def close(self) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+        self.server.stop()
+
+    def _rest(self) -> None:
+        url = f"http://127.0.0.1:{self.flags.rest_api_port}/v1/models/m:predict"
+        while not self._done.is_set():
+            with urllib.request.urlopen(url, b'{"instances": [1.0]}', timeout=10) as answer:
+                self.answers[f"REST {answer.status} {json.load(answer)['predictions']}"] += 1
+
+    def _grpc(self) -> None:
+        data = predict_pb2.PredictRequest(
+            model_spec={"name": "m"}, inputs={"x": to_proto(np.ones(1, np.float32))}).SerializeToString()
+        with grpc.insecure_channel(f"127.0.0.1:{self.flags.port}") as channel:
+            predict = channel.unary_unary(f"/{PREDICTION_SERVICE}/Predict")
+            while not self._done.is_set():
+                try:
+                    predict(data, timeout=10)
+                    self.answers["gRPC OK"] += 1
+                except grpc.RpcError as error:
+                    self.answers[f"gRPC {error.code().name} {error.details()}"] += 1
+
+
+def test_swapping_versions_under_load_fails_no_request(tmp_path: Path) -> None:
+    swaps = Swaps(tmp_path)
+    for version in range(2, 8):
+        swaps.swap(version)
+    swaps.close()
+    assert set(swaps.answers) == {"REST 200 [2.5]", "gRPC OK"}
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(1800)
+def test_fuzz_grpc(target: Target) -> None:
+    """100,000 messages: seeds 1 to 20, 5,000 each."""
+    proof = Proof("fuzz_grpc", seed=1, about=["serving", "tests/serving/test_stays_up.py"])
+    for number in range(1, 21):
+        row = proof.row(f"seed {number}", lambda number=number: dict(fuzz(target, 5000, number)))  # type: ignore[misc]
+        assert row["OK"]
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+def test_hot_swaps(tmp_path: Path) -> None:
+    """200 swaps under load: no failed request, and memory that does not grow with their number."""
+    def measure() -> dict[str, Any]:
+        swaps, process, megabytes = Swaps(tmp_path), psutil.Process(), {}
+        for version in range(2, 202):
+            swaps.swap(version)
+            if version % 20 == 1:
+                megabytes[str(version - 1)] = round(process.memory_info().rss / 1e6)
+        swaps.close()
+        return {"answers": dict(swaps.answers), "resident_mb_after_swaps": megabytes}
+
+    row = Proof("hot_swaps", seed=0, about=["serving"]).row("half_plus_two, 200 swaps", measure)
+    assert set(row["answers"]) == {"REST 200 [2.5]", "gRPC OK"}
+    assert row["resident_mb_after_swaps"]["200"] < 1.15 * row["resident_mb_after_swaps"]["100"]
