@@ -1,12 +1,16 @@
 """What a REST and a gRPC user have in common: paced requests, sent in turn, their answers checked."""
 from typing import Any
 
+import gevent
 from locust import User, task
 from locust.exception import StopUser
 
 import _session
 import _work
 from _pace import Pace
+from commandline import UserError
+
+RETRY_S = 1.0
 
 
 class PredictUser(User):
@@ -16,10 +20,9 @@ class PredictUser(User):
 
     def __init__(self, environment: Any) -> None:
         super().__init__(environment)
-        session = _session.of(environment)
-        self.settings = session.settings
-        self.work = self.prepare_work(session)
-        self._turn = number = session.next_user()
+        self.session = _session.of(environment)
+        self.settings = self.session.settings
+        self._turn = number = self.session.next_user()
         self.pace = Pace(self.send, self._drop, rate=self.settings.rate, constant=self.settings.arrivals == "constant",
                          seed=self.settings.seed + number, requests=self.settings.requests)
 
@@ -37,6 +40,16 @@ class PredictUser(User):
         if not self.pace.step():
             raise StopUser
 
+    def on_start(self) -> None:
+        """Asks the server what it takes; as long as it cannot be asked, that is a failure each second."""
+        while True:
+            try:
+                self.work = self.prepare_work(self.session)
+                return
+            except UserError as error:
+                self._fail(f"{self.settings.model} batch {self.settings.batch}", error)
+                gevent.sleep(RETRY_S)
+
     def on_stop(self) -> None:
         self.pace.stop()
 
@@ -45,6 +58,8 @@ class PredictUser(User):
         return self._turn % len(self.work.requests)
 
     def _drop(self) -> None:
-        self.environment.events.request.fire(
-            request_type=self.KIND, name=self.work.name(), response_time=0, response_length=0,
-            exception=_work.NotSentError(), context={}, start_time=None, url=None)
+        self._fail(self.work.name(), _work.NotSentError())
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self.environment.events.request.fire(request_type=self.KIND, name=name, response_time=0, response_length=0,
+                                             exception=error, context={}, start_time=None, url=None)

@@ -1,17 +1,12 @@
 """Locust runs as a child process: importing it patches the whole interpreter for gevent."""
-import re
-import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from locust_runs import Run, Target, run_locust
+from locust_runs import LOADTEST, Run, run_locust
+from null_server import NullServer, running_null_server
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "loadtest"))
+sys.path.append(str(LOADTEST))
 
 
 @pytest.fixture
@@ -20,17 +15,7 @@ def locust() -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def null_server() -> Iterator[Target]:
-    """A server that answers with its input at once, on free ports."""
-    with subprocess.Popen([sys.executable, "-m", "benchmark", "null-server"], cwd=ROOT, stdout=subprocess.PIPE,
-                          text=True) as process:
-        # A process that never speaks is killed, and the line read below is empty.
-        watchdog = threading.Timer(30, process.kill)
-        watchdog.start()
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        watchdog.cancel()
-        found = re.search(r"REST (http://\S+), gRPC (\S+)", line)
-        assert found, line
-        yield Target(found[1], found[2])
-        process.send_signal(signal.SIGTERM)
+def null_server() -> Iterator[NullServer]:
+    """A server that answers with its input at once."""
+    with running_null_server() as server:
+        yield server

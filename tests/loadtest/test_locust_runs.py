@@ -1,14 +1,18 @@
 """`locust -f loadtest/` as a user runs it, against a server that does nothing."""
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from locust_runs import Run, Target, run_locust
+import requests
+from locust_runs import Run, options_for, run_locust
+from null_server import NullServer, running_null_server
 
 ROOT = Path(__file__).resolve().parents[2]
 Locust = Callable[..., Run]
@@ -16,11 +20,17 @@ SCRIPTED = Path(__file__).parent / "scripted" / "scripted_users.py"
 SCRIPTED_OPTIONS = ("-u", "4", "-r", "100", "--requests-per-user", "250", "--max-error-ratio", "0.01")
 
 
+def free_ports(count: int) -> list[int]:
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
+    return ports
+
+
 @pytest.fixture
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 @pytest.fixture
@@ -31,8 +41,8 @@ def no_workers_left() -> Iterator[None]:
     assert not left
 
 
-def test_rest_and_grpc_run_together_from_any_directory(locust: Locust, null_server: Target) -> None:
-    run = locust(*null_server.options, "-u", "4", "-r", "100", "--requests-per-user", "25", "--batch", "3",
+def test_rest_and_grpc_run_together_from_any_directory(locust: Locust, null_server: NullServer) -> None:
+    run = locust(*options_for(null_server), "-u", "4", "-r", "100", "--requests-per-user", "25", "--batch", "3",
                  "--variant", "optimized", "--slo", "p99=10s", "--slo", "max=10s", "--max-error-ratio", "0")
     assert run.status == 0, run.stderr
     assert [(r["protocol"], r["name"], r["requests"], r["failures"]) for r in run.hdr["requests"]] == [
@@ -41,8 +51,8 @@ def test_rest_and_grpc_run_together_from_any_directory(locust: Locust, null_serv
     assert all(verdict["kept"] for verdict in run.hdr["verdicts"])
 
 
-def test_one_class_by_name_open_loop_and_a_missed_objective(locust: Locust, null_server: Target) -> None:
-    run = locust(*null_server.options, "-u", "2", "-r", "100", "--rate", "200", "--requests-per-user", "40",
+def test_one_class_by_name_open_loop_and_a_missed_objective(locust: Locust, null_server: NullServer) -> None:
+    run = locust(*options_for(null_server), "-u", "2", "-r", "100", "--rate", "200", "--requests-per-user", "40",
                  "--slo", "p50=1us", "GrpcUser")
     assert run.status == 1
     [entry] = run.hdr["requests"]
@@ -82,8 +92,8 @@ def test_a_master_and_two_workers_add_up_to_one(locust: Locust, alone: Any, free
             process.wait()
 
 
-def test_a_ramp_ends_at_the_first_missed_objective(locust: Locust, null_server: Target) -> None:
-    run = locust(*null_server.options, "-u", "50", "-t", "60s", "-r", "100", "--shape", "ramp", "--slo", "p50=1us",
+def test_a_ramp_ends_at_the_first_missed_objective(locust: Locust, null_server: NullServer) -> None:
+    run = locust(*options_for(null_server), "-u", "50", "-t", "60s", "-r", "100", "--shape", "ramp", "--slo", "p50=1us",
                  "RestUser")
     assert run.status == 1
     assert "ramp ended with" in run.stderr
@@ -104,11 +114,45 @@ def test_no_server_is_one_line_and_no_process_stays(
     (("--signature", "other"), "has no signature 'other'; it has: serving_default"),
 ])
 def test_options_that_cannot_be_used(
-        locust: Locust, null_server: Target, options: tuple[str, ...], words: str) -> None:
-    run = locust(*null_server.options, "-u", "1", "-t", "1s", *options)
+        locust: Locust, null_server: NullServer, options: tuple[str, ...], words: str) -> None:
+    run = locust(*options_for(null_server), "-u", "1", "-t", "1s", *options)
     assert run.status == 2
     assert words in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_the_web_page_shows_a_server_that_is_not_there_and_then_is() -> None:
+    web, rest, grpc = free_ports(3)
+    page = f"http://127.0.0.1:{web}"
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest"), "--web-host", "127.0.0.1", "--web-port",
+               str(web), "--loglevel", "ERROR", *options_for(NullServer(f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}"))]
+
+    def until(found: Callable[[dict[str, Any]], bool]) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                if found(requests.get(f"{page}/stats/requests", timeout=5).json()):
+                    return
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError("not seen on the web page in time")
+
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda stats: stats["state"] == "ready")
+            assert requests.post(f"{page}/swarm", {"user_count": 2, "spawn_rate": 10, "host": f"http://127.0.0.1:{rest}",
+                                                   "batch": 5}, timeout=5).json()["success"]
+            until(lambda stats: {entry["name"] for entry in stats["stats"]} >= {"null batch 5"}
+                  and all("cannot connect" in error["error"] for error in stats["errors"]))
+            with running_null_server("--rest-port", str(rest), "--grpc-port", str(grpc)):
+                until(lambda stats: {(entry["method"], entry["name"]) for entry in stats["stats"]
+                                     if entry["num_requests"] > entry["num_failures"]}
+                      >= {("REST", "null/1 batch 5"), ("gRPC", "null/1 batch 5")})
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=20)
+    assert "Traceback" not in stderr
 
 
 def test_the_load_generator_never_imports_tensorflow() -> None:

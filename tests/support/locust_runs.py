@@ -1,4 +1,4 @@
-"""`locust` as a child process, what it left, and the server it ran against."""
+"""`locust` as a child process, and what it left."""
 import json
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from null_server import NullServer
 
 LOADTEST = Path(__file__).resolve().parents[2] / "loadtest"
 
@@ -21,13 +23,8 @@ class Run(NamedTuple):
         return [line for line in self.stderr.splitlines() if line.startswith("error: ")]
 
 
-class Target(NamedTuple):
-    rest: str
-    grpc: str
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        return "-H", self.rest, "--grpc-address", self.grpc, "--model", "null"
+def options_for(server: NullServer) -> tuple[str, ...]:
+    return "-H", f"http://{server.rest}", "--grpc-address", server.grpc, "--model", "null"
 
 
 def run_locust(*options: str, files: Path = LOADTEST, timeout_s: float = 60) -> Run:
