@@ -2,9 +2,7 @@
 import logging
 import os
 import signal
-import ssl
 import sys
-import tempfile
 import threading
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any, TextIO
 import click
 
 from commandline import UserError
-from serving import text_proto
+from serving import text_proto, tls
 from serving.config import USAGE, Flags, Model, help_text, parse_flags, read_models
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import AccessLog, Call, Metrics
@@ -86,7 +84,7 @@ class Server:
             self._predictor, addresses, flags.grpc_max_threads, reload=self.reload, observe=self._observe,
             tensor_content=flags.enable_serialization_as_tensor_content,
             with_health=flags.enable_grpc_healthcheck_service, with_reflection=flags.enable_grpc_reflection,
-            credentials=_grpc_credentials(flags.ssl_config_file), options=_channel_arguments(flags))
+            credentials=tls.grpc_credentials(flags.ssl_config_file), options=_channel_arguments(flags))
         self._rest = self._rest_server(host, flags.rest_api_port) if flags.rest_api_port else None
 
     def start(self) -> None:
@@ -148,7 +146,7 @@ class Server:
             self._predictor, host, port, timeout_ms=flags.rest_api_timeout_in_ms,
             cors=flags.rest_api_enable_cors_support, max_body_bytes=flags.rest_api_max_body_bytes,
             threads=flags.rest_api_num_threads, observe=self._observe,
-            tls=_rest_context(flags.rest_api_ssl_config_file),
+            tls=tls.rest_context(flags.rest_api_ssl_config_file),
             monitoring=(self._metrics_path, self._metrics.text) if self._metrics_path else None,
             ready=self._store.ready)
 
@@ -208,37 +206,6 @@ def _channel_arguments(flags: Flags) -> list[tuple[str, str | int]]:
             raise invalid(f"--grpc_channel_arguments={argument}: name=value is wanted")
         made.append((name, int(value) if value.lstrip("-").isdecimal() else value))
     return made
-
-
-def _grpc_credentials(config_file: str) -> Any:
-    if not config_file:
-        return None
-    import grpc
-    config = text_proto.read(config_file, text_proto.message("SSLConfig"))
-    if config.client_verify and not config.custom_ca:
-        raise invalid(f"{config_file}: client_verify needs custom_ca, which the clients' certificates are checked by")
-    return grpc.ssl_server_credentials([(config.server_key.encode(), config.server_cert.encode())],
-                                       config.custom_ca.encode() or None, config.client_verify)
-
-
-def _rest_context(config_file: str) -> ssl.SSLContext | None:
-    if not config_file:
-        return None
-    config = text_proto.read(config_file, text_proto.message("SSLConfig"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # The ssl module reads keys from files only; this one is private and gone at once.
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
-            pem.write(config.server_key + "\n" + config.server_cert)
-            pem.flush()
-            context.load_cert_chain(pem.name)
-        if config.custom_ca:
-            context.load_verify_locations(cadata=config.custom_ca)
-    except ssl.SSLError as error:
-        raise invalid(f"{config_file}: {error.reason}; server_key and server_cert take PEM text") from None
-    if config.client_verify:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
 
 
 def _open_log(path: str) -> TextIO:

@@ -11,7 +11,8 @@ from fake_servable import FakeServable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.batching import PER_MODEL_FILE, Batching, BatchingServable, Parameters, Scheduler, read_parameters
+from serving.batch_scheduler import Parameters, Scheduler, read_parameters
+from serving.batching import PER_MODEL_FILE, Batching, BatchingServable
 from serving.errors import Code, ServingError
 from serving.servable import Array
 
