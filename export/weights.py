@@ -12,7 +12,7 @@ from export.tensors import BFLOAT16, DOUBLE, FLOAT, HALF, QUINT8, Array
 from export.transform import Draft, Record
 
 _STEPS = 255
-_FLOATS = (FLOAT, DOUBLE, HALF, BFLOAT16)
+FLOATS = (FLOAT, DOUBLE, HALF, BFLOAT16)
 
 
 def approximable(graph: Graph, minimum_size: int, record: Record) -> Iterator[tuple[Node, Array]]:
@@ -21,7 +21,7 @@ def approximable(graph: Graph, minimum_size: int, record: Record) -> Iterator[tu
     Records why other large float constants are not among them.
     """
     for item in graph.nodes.values():
-        if item.op == "Const" and item.get("dtype") in _FLOATS and math.prod(item.shape) >= max(minimum_size, 1):
+        if item.op == "Const" and item.get("dtype") in FLOATS and math.prod(item.shape) >= max(minimum_size, 1):
             try:
                 yield item, _values(item, graph)
             except Skip as skip:

@@ -8,7 +8,7 @@ from export.pattern import Skip
 from export.quantized import COUNTERPARTS, Counterpart
 from export.tensors import FLOAT, INT32, QINT32, QUINT8
 from export.transform import Arg, Arguments, Draft, Record, TransformError, transform
-from export.weights import check_finite, eight_bit
+from export.weights import FLOATS, check_finite, eight_bit
 
 _CONCATS = {"Concat": 0, "ConcatV2": -1}
 # QuantizeV2 widens narrow ranges to this share of its larger limit, or of 1; its own default costs small tensors bits.
@@ -34,10 +34,11 @@ def quantize_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
     constants their own. Every step moves a value by up to about 1/255 of its tensor's range; an activation must not
     be NaN, infinite or empty. With input_min and input_max, float Placeholders take quint8.
 
-    Safe when: inputs and outputs are float and the node is not fed; constants are finite; images are NHWC. Add and Mul
-      broadcast over the first dimensions only, by shapes that are known. Conv2D has no dilations, explicit paddings
-      or groups, and one stride; pools pool over height and width. The axis of a concatenation is constant, and its
-      rank known if the axis is negative. A FakeQuant has eight bits, and a constant range around zero.
+    Safe when: inputs and outputs are float and the node is not fed; no constant before it holds NaN or infinity;
+      images are NHWC. Add and Mul broadcast over the first dimensions only, by shapes that are known. Conv2D has no
+      dilations, explicit paddings or groups, and one stride; pools pool over height and width. The axis of a
+      concatenation is constant, and its rank known if the axis is negative. A FakeQuant has eight bits, and a constant
+      range around zero.
     Source: Graph Transform Tool, quantize_nodes (which looked at none of these, and moved FakeQuants across any op).
       Conv2DBackpropInput stays float: its kernel is gone from TensorFlow 2.21.
     """
@@ -47,6 +48,7 @@ def quantize_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
     quantizer = _Quantizer(graph, fallback)
     inputs = _range(args, "input")
     for item in graph.order():
+        quantizer.follow(item)
         try:
             if item.op == "Placeholder" and inputs and item.get("dtype") == FLOAT:
                 quantizer.placeholder(item, *inputs)
@@ -76,7 +78,18 @@ class _Quantizer:
         self.eight: dict[str, Triple] = {}
         # The 32-bit results, for a FakeQuant that follows.
         self.wide: dict[str, Triple] = {}
+        # Nodes that NaN or infinity may reach from a constant.
+        self.not_finite: set[str] = set()
         self.in_frames = any(item.op in CONTROL_FLOW for item in graph.nodes.values())
+
+    def follow(self, item: Node) -> None:
+        """Remembers whether NaN or infinity in a constant reaches a node: no range holds them."""
+        if item.op == "Const":
+            reached = item.get("dtype") in FLOATS and not np.isfinite(item.value).all()
+        else:
+            reached = any(producer(ref) in self.not_finite for ref in item.data)
+        if reached and item.name not in self.graph.fed:
+            self.not_finite.add(item.name)
 
     def known(self, item: Node) -> None:
         """Remembers the numbers behind a Dequantize, as quantize_weights leaves it."""
@@ -106,6 +119,8 @@ class _Quantizer:
         limits = [self.graph.nodes[producer(ref)] for ref in item.data[1:]]
         if item.name in self.graph.fed or any(limit.op != "Const" or limit.name in self.graph.fed for limit in limits):
             raise Skip("its range is not constant, or it is fed from outside")
+        if item.name in self.not_finite:
+            raise Skip("NaN or infinity in a constant reaches it")
         low, high = (float(limit.value) for limit in limits)
         if attribute(item, "num_bits") != 8 or attribute(item, "narrow_range") or not low <= 0 <= high or low == high:
             raise Skip("its steps are not those of eight bits around zero")
@@ -123,6 +138,8 @@ class _Quantizer:
             raise Skip("it is fed from outside")
         if attribute(item, "T") != FLOAT:
             raise Skip(f"it is {attribute(item, 'T')!r}, not float")
+        if item.name in self.not_finite:
+            raise Skip("NaN or infinity in a constant reaches it")
         target.check(self.graph.nodes[item.name], self.graph.shapes)
         inputs = list(item.data)
         axis = inputs.pop(_CONCATS[item.op]) if item.op in _CONCATS else ""

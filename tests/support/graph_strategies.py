@@ -36,7 +36,7 @@ def drawn_graphs(draw: st.DrawFn, max_layers: int = 6, layers: tuple[str, ...] =
         now = tf.compat.v1.placeholder(tf.float32, (None, *SHAPE), "x")
         made = [now]
         for number, layer in enumerate(chosen):
-            now = _layer(layer, now, made, f"n{number}", seed + number)
+            now = drawn_layer(layer, now, made, f"n{number}", seed + number)
             made.append(now)
         if ends_dense:
             flat = tf.reshape(now, [-1, SHAPE[0] * SHAPE[1] * SHAPE[2]], name="flat")
@@ -48,7 +48,8 @@ def drawn_graphs(draw: st.DrawFn, max_layers: int = 6, layers: tuple[str, ...] =
     return Drawn(graph.as_graph_def(), outputs, chosen)
 
 
-def _layer(layer: str, now: Any, made: list[Any], name: str, seed: int) -> Any:
+def drawn_layer(layer: str, now: Any, made: list[Any], name: str, seed: int) -> Any:
+    """One more layer after `now`, which keeps the shape."""
     v1, channels = tf.compat.v1, SHAPE[2]
     earlier = made[seed % len(made)]
     if layer == "conv":

@@ -1,0 +1,62 @@
+"""Every transform that promises the same outputs, on graphs of what real ones hold and simple tests do not."""
+import numpy as np
+import pytest
+from graph_session import session_run, transformed
+from graph_strategies import Drawn
+from hypothesis import assume, given, settings
+from odd_graphs import odd_feeds, odd_graphs
+
+from export.transform import every_transform
+from serving.client.answers import Budget, compare
+
+# Those that need arguments, that are asked to change values, or whose graph is for another runtime.
+ARGUMENTS = {
+    "remove_nodes": "(op=Identity, op=StopGradient)", "remove_attribute": "(attribute_name=_class)",
+    "rename_attribute": "(old_attribute_name=_class, new_attribute_name=_note)",
+    "set_device": '(device="/device:CPU:0")',
+    "rename_node": "(old_node_name=n0, new_node_name=renamed)",
+    "insert_logging": "(first_n=0)", "rename_op": "(old_op_name=Add, new_op_name=AddV2)"}
+APPROXIMATE = {"quantize_nodes", "quantize_weights", "round_weights"}
+NEEDS_A_LOG = {"freeze_requantization_ranges"}
+EXACT = [item.name for item in every_transform() if item.name not in APPROXIMATE | NEEDS_A_LOG]
+
+
+def run_both(drawn: Drawn, transforms: str):
+    """The outputs before and after; a node that was renamed as asked is fetched by its new name."""
+    after, _ = transformed(drawn.graph_def, ["x:0"], drawn.outputs, transforms)
+    assert after.library.function or not drawn.graph_def.library.function or "inline" in transforms
+    names = {node.name for node in after.node}
+    wanted = [ref if ref.partition(":")[0] in names else ref.replace("n0", "renamed", 1) for ref in drawn.outputs]
+    expected, actual = (session_run(item, refs, odd_feeds()) for item, refs in
+                        ((drawn.graph_def, drawn.outputs), (after, wanted)))
+    return expected, {old: actual[new] for old, new in zip(drawn.outputs, wanted, strict=True)}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_same_outputs(name):
+    @settings(max_examples=4)
+    @given(odd_graphs())
+    def check(drawn: Drawn):
+        # Where the runtime fuses other ops, half floats round elsewhere: enough to turn the sign of 0 * infinity.
+        half = {"half", "bfloat16"} & set(drawn.layers)
+        assume(not (half and "nan" in drawn.layers))
+        budget = Budget(relative=0.01) if half else None
+        comparison = compare(*run_both(drawn, name + ARGUMENTS.get(name, "")), budget)
+        assert comparison.equal, comparison.summary()
+    check()
+
+
+@pytest.mark.parametrize("name", sorted(APPROXIMATE))
+def test_near_outputs(name):
+    @settings(max_examples=4)
+    @given(odd_graphs())
+    def check(drawn: Drawn):
+        # Functions take NaN for an argument like any other, which no range holds.
+        assume(not ("nan" in drawn.layers and {"call", "while"} & set(drawn.layers)))
+        expected, actual = run_both(drawn, name)
+        for ref in expected:
+            assert expected[ref].shape == actual[ref].shape
+            if "nan" not in drawn.layers:
+                assert np.isfinite(actual[ref]).all()
+                assert np.abs(expected[ref] - actual[ref]).mean() <= 0.2 * np.ptp(expected[ref]) + 1e-3
+    check()
