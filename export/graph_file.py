@@ -48,6 +48,7 @@ def write_graph_def(path: Path, graph: Graph) -> None:
     if path.suffix == ".pbtxt":
         path.write_text(text_format.MessageToString(as_graph_def(graph)))
         return
+    _size(graph)
     with path.open("wb") as file:
         for number, message in _fields(graph):
             content = message.SerializeToString(deterministic=True)
@@ -67,12 +68,9 @@ def as_graph_def(graph: Graph) -> Any:
     return graph_def
 
 
-def write_graph(path: Path, graph: Graph, meta_graph: Any) -> int:
-    """Writes saved_model.pb: `meta_graph` (a MetaGraphDef without its graph) and `graph`. Returns its size in bytes."""
-    size = 0
-    for number, message in _fields(graph):
-        length = message.ByteSize()
-        size += len(_header(number, length)) + length
+def write_graph(path: Path, graph: Graph, meta_graph: Any) -> None:
+    """Writes saved_model.pb: `meta_graph` (a MetaGraphDef without its graph) and `graph`."""
+    size = _size(graph)
     rest = meta_graph.SerializeToString(deterministic=True)
     header = _header(_GRAPH_DEF, size)
     with path.open("wb") as file:
@@ -84,7 +82,18 @@ def write_graph(path: Path, graph: Graph, meta_graph: Any) -> int:
             content = message.SerializeToString(deterministic=True)
             file.write(_header(number, len(content)))
             file.write(content)
-        return file.tell()
+
+
+def _size(graph: Graph) -> int:
+    """The GraphDef's length in bytes. Raises UserError if no protobuf parser would take it."""
+    size = 0
+    for number, message in _fields(graph):
+        length = message.ByteSize()
+        size += len(_header(number, length)) + length
+    if size > SIZE_LIMIT:
+        raise UserError(f"the graph takes {size / 1e9:.2f} GB, over protobuf's limit of 2 GB; "
+                        "`python -m export optimize` keeps weights in a variables file (--graph-limit)")
+    return size
 
 
 def _fields(graph: Graph) -> Iterator[tuple[int, Any]]:

@@ -13,6 +13,7 @@ from commandline import UserError, json_option, write_json
 from export import equivalence, loaded, manifest, pipeline, publish, saved_model
 from export.equivalence import NOT_EQUAL, Plan, Report
 from export.freeze import Frozen, freeze
+from export.graph import Graph
 from export.options import (
     atol_option,
     batches_option,
@@ -50,12 +51,14 @@ _SAMPLES = Path("assets.extra", "samples.npz")
 @atol_option
 @rtol_option
 @seed_option
+@click.option("--graph-limit", type=int, default=saved_model.GRAPH_LIMIT, show_default=True, metavar="BYTES",
+              help="Keep the biggest weights in a variables file when constants take more than this.")
 @click.option("--reuse", is_flag=True, help="Keep the newest version if this source, code and configuration made it.")
 @json_option
 def command(source: str | None, base: Path, version: int | None, transforms: str, checkpoint: str | None,
             inputs: str | None, outputs: str | None, signatures: tuple[str, ...] | None, tags: tuple[str, ...],
             sample_file: Path | None, batches: tuple[int, ...], atol: float | None, rtol: float | None, seed: int,
-            reuse: bool, json_path: str | None) -> None:
+            graph_limit: int, reuse: bool, json_path: str | None) -> None:
     """Optimize the model SRC and publish it as DST/VERSION: exit 0 published, 1 refused, 2 could not be run.
 
     SRC is a SavedModel (a version, or a base path: its newest), a .keras or .h5 file, a frozen .pb or .pbtxt graph, or
@@ -73,7 +76,7 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
     given = Source.of(source, checkpoint, inputs, outputs)
     wanted = manifest.recipe(
         {"transforms": transforms, "inputs": inputs, "outputs": outputs, "signatures": signatures, "tags": tags,
-         "batches": batches, "atol": atol, "rtol": rtol, "seed": seed,
+         "batches": batches, "atol": atol, "rtol": rtol, "seed": seed, "graph_limit": graph_limit,
          "samples": manifest.digest(sample_file) if sample_file else None},
         [*_CODE.glob("*.py"), *(_CODE / "transforms").glob("*.py")], source=given.digest())
     found = manifest.reusable(base, wanted) if reuse else None
@@ -84,13 +87,14 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
         real = payloads.load_samples(sample_file) if sample_file else None
         loaded.prepare()
         result = _publish(given, base, version, transforms, signatures, tags,
-                          Plan(batches, real or {}, budget(atol, rtol), seed), wanted)
+                          Plan(batches, real or {}, budget(atol, rtol), seed), graph_limit, wanted)
     if json_path:
         write_json(json_path, result)
 
 
 def _publish(given: Source, base: Path, version: int | None, transforms: str, signatures: tuple[str, ...] | None,
-             tags: tuple[str, ...], plan: Plan, wanted: dict[str, Any]) -> dict[str, Any]:
+             tags: tuple[str, ...], plan: Plan, graph_limit: int,
+             wanted: dict[str, Any]) -> dict[str, Any]:
     stage = Stages()
     with publish.new_version(base, version) as staging:
         with stage("start TensorFlow"):
@@ -104,7 +108,7 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
             with stage("transform"):
                 graph, report = pipeline.run(frozen.graph, transforms)
             with stage("write"):
-                saved_model.write(staging, content(model, frozen, graph))
+                saved_model.write(staging, content(model, frozen, graph, graph_limit))
             with stage("verify"):
                 equality = equivalence.check(path, staging, tags, plan, signatures)
             sizes = directory_bytes(path), directory_bytes(staging)
@@ -120,9 +124,10 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
     return {"path": str(published), **(manifest.read(published) or {})}
 
 
-def content(model: SavedModel, frozen: Frozen, graph: Any) -> Content:
+def content(model: SavedModel, frozen: Frozen, graph: Graph, graph_limit: int) -> Content:
     """What is to be written: the frozen model with `graph` in place of its own."""
-    return Content(graph, frozen.signatures, model.tags, frozen.init_op, frozen.assets, frozen.variables, model)
+    return Content(graph, frozen.signatures, model.tags, frozen.init_op, frozen.assets, frozen.variables, graph_limit,
+                   model)
 
 
 def directory_bytes(path: Path) -> int:

@@ -37,7 +37,7 @@ def like(graph: Graph, model: SavedModel, signatures: Sequence[str] | None = Non
     init_op = next((name for name in (freeze.INIT_OP, model.init_op) if name in graph.nodes), None)
     stay = [item for item in graph.nodes.values() if variables.is_variable(item)]
     values = freeze.values(model, graph) if stay else {}
-    return Content(graph, wanted, model.tags, init_op, assets, values, model)
+    return Content(graph, wanted, model.tags, init_op, assets, values, like=model)
 
 
 def signature(graph: Graph, inputs: Mapping[str, str], outputs: Mapping[str, str], method: str = PREDICT) -> Any:

@@ -13,6 +13,10 @@ from export.variables import HANDLES, identity, is_variable
 
 SCOPE = "save"
 _NO_SLICES = ""
+# Constants below it are not worth a variable.
+_SMALL = 1024
+# So much is copied at a time on the way to the checkpoint.
+_SHARD_BYTES = 256 << 20
 
 
 def with_saver(graph: Graph, values: Mapping[str, Array], meta_graph: Any) -> Graph:
@@ -51,14 +55,52 @@ def with_saver(graph: Graph, values: Mapping[str, Array], meta_graph: Any) -> Gr
     return graph.with_nodes(nodes)
 
 
+def outside(graph: Graph, limit: int) -> tuple[Graph, dict[str, Array]]:
+    """The graph with its biggest constants as variables, so that it takes no more than `limit` bytes, and their values.
+
+    A constant in the frame of a v1 loop or in a function's body stays: it has no place to be read once.
+    """
+    sizes = {item.name: item.attrs["value"].tensor for item in graph.nodes.values() if item.op == "Const"}
+    total = sum(_bytes(proto) for proto in sizes.values())
+    nodes, values = dict(graph.nodes), {}
+    for name in sorted(sizes, key=lambda one: (-_bytes(sizes[one]), one)):
+        item = graph.nodes[name]
+        if total <= limit or _bytes(sizes[name]) < _SMALL:
+            break
+        if item.inputs or name in graph.kept or item.get("dtype") == STRING:
+            continue
+        dtype = DType(item.get("dtype"))
+        handle = node(f"{name}/variable", "VarHandleOp", dtype=dtype, shape=item.shape, shared_name=f"{name}/variable")
+        nodes[handle.name] = handle
+        nodes[name] = node(name, "ReadVariableOp", (handle.name,), item.device, dtype=dtype)
+        values[handle.name] = item.value
+        total -= _bytes(sizes[name])
+    return graph.with_nodes(nodes.values()) if values else graph, values
+
+
 def save(prefix: Path, values: Mapping[str, Array]) -> None:
-    """Writes a checkpoint of `values` under their identities."""
+    """Writes a checkpoint of `values` under their identities, a shard at a time."""
     from export.runtime import tf
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    names = list(values)
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, value in values.items():
+        if size and size + value.nbytes > _SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += value.nbytes
+    parts = [str(prefix)] if len(shards) == 1 else [f"{prefix}_part/{index}" for index in range(len(shards))]
     with tf.device("CPU"):
-        tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[_NO_SLICES] * len(names),
-                          tensors=[tf.convert_to_tensor(values[name]) for name in names])
+        for part, names in zip(parts, shards, strict=True):
+            tf.raw_ops.SaveV2(prefix=part, tensor_names=names, shape_and_slices=[_NO_SLICES] * len(names),
+                              tensors=[tf.convert_to_tensor(values[name]) for name in names])
+        if len(parts) > 1:
+            tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(prefix))
+
+
+def _bytes(proto: Any) -> int:
+    return len(proto.tensor_content) or int(proto.ByteSize())
 
 
 def _assign(name: str, variable: Node, value: str, dtype: DType) -> Node:

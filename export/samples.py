@@ -16,7 +16,7 @@ import numpy as np
 from export.graph import normal, producer
 from export.hints import Feature, Hint, Hints
 from export.saved_model import SavedModel
-from export.served import served_graph, softmax_outputs
+from export.served import depends_on_values, served_graph, softmax_outputs
 from export.tensors import FLOAT, INT64, Array, numpy_dtype
 from serving.client import payloads
 from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec
@@ -37,6 +37,10 @@ class Manner:
 # Tried in this order until the model takes the inputs.
 MANNERS = (Manner(), Manner(below=2), Manner(size=1), Manner(size=1, below=1), Manner(size=2, below=2), Manner(size=4),
            Manner(size=3), Manner(size=8), Manner(size=32), Manner(size=64), Manner(size=128), Manner(size=224))
+
+
+# The share of exact zeros among floats in [-scale, scale): they are what a cast to bool or a test for padding sees.
+_ZEROS = 0.1
 
 
 def specs(signature: Any) -> dict[str, TensorSpec]:
@@ -77,6 +81,9 @@ class Maker:
             made[key] = _fitting(values, hint, random, manner)
         return made
 
+    def depends_on_values(self, signature: str) -> bool:
+        return depends_on_values(self._of(0).graph, self._models[0].signatures[signature])
+
     def softmax_outputs(self, signature: str) -> list[str]:
         return softmax_outputs(self._of(0).graph, self._models[0].signatures[signature])
 
@@ -106,7 +113,8 @@ def _fitting(values: Array, hint: Hint, random: np.random.Generator, manner: Man
         made[:] = [_text(hint, random, manner, word) for word in values.ravel().tolist()]
         return made.reshape(values.shape)
     if values.dtype.kind == "f" and manner.scale is not None:
-        return ((values.astype(np.float64) * 2 - 1) * manner.scale).astype(values.dtype)
+        wide = (values.astype(np.float64) * 2 - 1) * manner.scale
+        return np.where(random.random(values.shape) < _ZEROS, 0.0, wide).astype(values.dtype)
     if values.dtype.kind not in "iu" or (values.dtype == np.uint8 and hint.below is None):
         return values
     if hint.words:
@@ -123,6 +131,7 @@ def _text(hint: Hint, random: np.random.Generator, manner: Manner, word: bytes) 
         return _image(hint.image, int(random.integers(8)))
     if hint.number:
         return b"%.3f" % random.random()
+    word = word[:1 + int(random.integers(len(word)))]
     words = [word, *(one if isinstance(one, bytes) else str(one).encode() for one in hint.words)]
     if hint.sentence:
         return b" ".join(words[int(index)] for index in random.integers(0, len(words), 1 + int(random.integers(6))))

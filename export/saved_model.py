@@ -26,6 +26,8 @@ from export.tensors import Array
 
 MetaGraph = Any  # tensorflow.MetaGraphDef
 SERVE = ("serve",)
+# What the nodes themselves take beside their constants has ample room below protobuf's limit.
+GRAPH_LIMIT = SIZE_LIMIT - (256 << 20)
 INIT_SIGNATURE = "__saved_model_init_op"
 # Where TensorFlow 1 writes what TensorFlow 2 writes into MetaGraphDef.asset_file_def.
 ASSETS_COLLECTION = "saved_model_assets"
@@ -83,6 +85,7 @@ class Content:
     init_op: str | None = None
     assets: Sequence[Any] = ()  # AssetFileDef
     variables: Mapping[str, Array] = field(default_factory=dict)  # by identity: those that stay variables
+    graph_limit: int = GRAPH_LIMIT  # bytes of constants; more than that go to the variables file
     like: SavedModel | None = None  # whose asset files, assets.extra and meta information it takes
 
 
@@ -176,14 +179,12 @@ def write(directory: Path, content: Content) -> None:
             there = meta_graph.signature_def[INIT_SIGNATURE]
             there.CopyFrom(content.like.meta_graph.signature_def[INIT_SIGNATURE])
             there.outputs[INIT_SIGNATURE].name = content.init_op
-    graph = content.graph
-    if content.variables:
-        graph = restoring.with_saver(graph, content.variables, meta_graph)
-        restoring.save(directory / "variables" / "variables", content.variables)
-    size = write_graph(directory / "saved_model.pb", graph, meta_graph)
-    if size > SIZE_LIMIT:
-        raise UserError(f"the graph takes {size / 1e9:.2f} GB, over protobuf's limit of 2 GB; "
-                        "lower --constants-below so that more weights stay in the variables file", exit_code=1)
+    graph, moved = restoring.outside(content.graph, content.graph_limit)
+    values = {**content.variables, **moved}
+    if values:
+        graph = restoring.with_saver(graph, values, meta_graph)
+        restoring.save(directory / "variables" / "variables", values)
+    write_graph(directory / "saved_model.pb", graph, meta_graph)
     if content.like:
         _copy_files(content.like.path, directory, content.assets)
 

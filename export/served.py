@@ -12,6 +12,9 @@ from export.graph_file import library_of
 from export.saved_model import SavedModel
 
 
+_SHAPES_ONLY = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
+
+
 def served_graph(model: SavedModel) -> Graph:
     """The nodes that the signatures and the initialiser need; `outputs` are the tensors they name.
 
@@ -33,6 +36,14 @@ def served_graph(model: SavedModel) -> Graph:
                     inputs=tuple(ends[0]), outputs=tuple(roots))
     left = {function.signature.name for function in library_of(graph).function}
     return replace(graph, bodies={name: body for name, body in graph.bodies.items() if name in left})
+
+
+def depends_on_values(graph: Graph, signature: Any) -> bool:
+    """Whether an output of a SignatureDef may change with the values of its inputs, not with their shapes alone."""
+    fed = {producer(normal(name)) for info in signature.inputs.values() for name in tensor_names(info)}
+    shapes = frozenset(item.name for item in graph.nodes.values() if item.op in _SHAPES_ONLY)
+    ends = {producer(normal(name)) for info in signature.outputs.values() for name in tensor_names(info)}
+    return bool(fed & graph.reachable(ends, stop=shapes | frozenset(fed)))
 
 
 def softmax_outputs(graph: Graph, signature: Any) -> list[str]:
