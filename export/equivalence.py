@@ -51,6 +51,7 @@ class SignatureReport:
     batches: list[int] = field(default_factory=list)
     agreement: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
+    requests: dict[int, dict[str, Array]] = field(default_factory=dict)  # one for each batch size, real if there are
 
     def to_json(self) -> dict[str, Any]:
         return {**self.comparison.to_json(), "real_examples": self.real, "random_examples": self.random,
@@ -143,6 +144,7 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
             break
     one.real, one.random, one.batches = asked.real, asked.random, sorted(asked.batches)
     one.agreement, one.accuracy = _classes(asked.pairs, asked.labelled)
+    one.requests = asked.requests
 
 
 @dataclass
@@ -153,6 +155,7 @@ class _Asked:
     plan: Plan
     pairs: list[tuple[Answer, Answer]] = field(default_factory=list)
     labelled: list[tuple[Answer, Answer, Array]] = field(default_factory=list)
+    requests: dict[int, dict[str, Array]] = field(default_factory=dict)
     batches: set[int] = field(default_factory=set)
     real: int = 0
     random: int = 0
@@ -172,6 +175,7 @@ class _Asked:
         if not isinstance(expected, str) and not isinstance(actual, str):
             self.pairs.append((expected, actual))
             self.batches.add(batch)
+            self.requests.setdefault(batch, inputs)
             self.real, self.random = self.real + batch * real, self.random + batch * (not real)
             if real and LABELS in self.plan.samples:
                 labels = np.take(self.plan.samples[LABELS], range(batch), mode="wrap")

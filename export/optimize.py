@@ -11,6 +11,7 @@ import click
 
 from commandline import UserError, json_option, write_json
 from export import equivalence, loaded, manifest, pipeline, publish, saved_model
+from export import warmup as warm
 from export.equivalence import NOT_EQUAL, Plan, Report
 from export.freeze import Frozen, freeze
 from export.graph import Graph
@@ -53,12 +54,13 @@ _SAMPLES = Path("assets.extra", "samples.npz")
 @seed_option
 @click.option("--graph-limit", type=int, default=saved_model.GRAPH_LIMIT, show_default=True, metavar="BYTES",
               help="Keep the biggest weights in a variables file when constants take more than this.")
+@click.option("--warmup", is_flag=True, help="Write warm-up records: one request per signature and batch size.")
 @click.option("--reuse", is_flag=True, help="Keep the newest version if this source, code and configuration made it.")
 @json_option
 def command(source: str | None, base: Path, version: int | None, transforms: str, checkpoint: str | None,
             inputs: str | None, outputs: str | None, signatures: tuple[str, ...] | None, tags: tuple[str, ...],
             sample_file: Path | None, batches: tuple[int, ...], atol: float | None, rtol: float | None, seed: int,
-            graph_limit: int, reuse: bool, json_path: str | None) -> None:
+            graph_limit: int, warmup: bool, reuse: bool, json_path: str | None) -> None:
     """Optimize the model SRC and publish it as DST/VERSION: exit 0 published, 1 refused, 2 could not be run.
 
     SRC is a SavedModel (a version, or a base path: its newest), a .keras or .h5 file, a frozen .pb or .pbtxt graph, or
@@ -76,7 +78,7 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
     given = Source.of(source, checkpoint, inputs, outputs)
     wanted = manifest.recipe(
         {"transforms": transforms, "inputs": inputs, "outputs": outputs, "signatures": signatures, "tags": tags,
-         "batches": batches, "atol": atol, "rtol": rtol, "seed": seed, "graph_limit": graph_limit,
+         "batches": batches, "atol": atol, "rtol": rtol, "seed": seed, "graph_limit": graph_limit, "warmup": warmup,
          "samples": manifest.digest(sample_file) if sample_file else None},
         [*_CODE.glob("*.py"), *(_CODE / "transforms").glob("*.py")], source=given.digest())
     found = manifest.reusable(base, wanted) if reuse else None
@@ -87,14 +89,14 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
         real = payloads.load_samples(sample_file) if sample_file else None
         loaded.prepare()
         result = _publish(given, base, version, transforms, signatures, tags,
-                          Plan(batches, real or {}, budget(atol, rtol), seed), graph_limit, wanted)
+                          Plan(batches, real or {}, budget(atol, rtol), seed), graph_limit, warmup, wanted)
     if json_path:
         write_json(json_path, result)
 
 
 def _publish(given: Source, base: Path, version: int | None, transforms: str, signatures: tuple[str, ...] | None,
              tags: tuple[str, ...], plan: Plan, graph_limit: int,
-             wanted: dict[str, Any]) -> dict[str, Any]:
+             warmup: bool, wanted: dict[str, Any]) -> dict[str, Any]:
     stage = Stages()
     with publish.new_version(base, version) as staging:
         with stage("start TensorFlow"):
@@ -117,6 +119,9 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
         equivalence.show(equality)
         if not equality.equal:
             raise UserError(f"nothing published, the result is not equal: {equality.why_not()}", exit_code=NOT_EQUAL)
+        if warmup:
+            warm.write(staging, [(key, inputs) for key, one in equality.signatures.items()
+                                 for inputs in one.requests.values()])
         manifest.write(staging, wanted, **_facts(given, frozen, transforms, report, equality), seconds=stage.seconds)
     published = base / staging.name
     click.echo(f"{published}: {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB, "

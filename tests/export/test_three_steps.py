@@ -3,7 +3,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from commandline import UserError
 
@@ -42,6 +45,15 @@ def test_report_and_manifest_hold_the_figures(optimized: Path) -> None:
     assert manifest["steps"][0]["transform"] == "inline_partitionedcall"
     assert manifest["pipeline"] == "default"
     assert manifest["recipe"]["source"].startswith("sha256:")
+
+
+def test_warm_up_records_are_the_real_samples(mnist: Path, run: Callable[..., object], tmp_path: Path) -> None:
+    run("optimize", mnist, "--to", tmp_path / "o", "--batch", "1,2", "--warmup")
+    records = tf.data.TFRecordDataset(str(tmp_path / "o" / "1" / "assets.extra" / "tf_serving_warmup_requests"))
+    logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
+    assert [log.predict_log.request.model_spec.signature_name for log in logs] == ["serving_default"] * 2
+    sent = tf.make_ndarray(logs[1].predict_log.request.inputs["input_image"])
+    np.testing.assert_array_equal(sent, np.load(mnist / "1" / "assets.extra" / "samples.npz")["input_image"][:2])
 
 
 def test_reuse_keeps_a_version_that_is_up_to_date(mnist: Path, optimized: Path, run: Callable[..., object]) -> None:
