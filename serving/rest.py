@@ -3,6 +3,8 @@
     POST /v1/models/NAME[/versions/N|/labels/LABEL]:predict|classify|regress
     GET  /v1/models/NAME[/versions/N|/labels/LABEL][/metadata]
 
+and, of our own: GET /models, /health/live, /health/ready, and the metrics.
+
 Handlers run in worker threads and translate only: JSON to values, the predictor's answer to JSON. One wrapper
 turns what they raise into an answer; one table gives the status of each code.
 """
@@ -15,7 +17,6 @@ import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
@@ -25,10 +26,10 @@ from serving.http1 import Connection, Service
 from serving.http_message import Request, Response, page
 from serving.json import answer
 from serving.json.examples import parse_examples
-from serving.json.tensor import parse_predict
+from serving.json.tensor import PredictBody
 from serving.metrics import Call, Observer
 from serving.predictor import Predictor
-from serving.servable import DEFAULT_SIGNATURE, ModelSpec, Servable, Signature
+from serving.servable import DEFAULT_SIGNATURE, ModelSpec
 
 log = logging.getLogger("serving")
 
@@ -101,7 +102,7 @@ class RestApi:
         return self._answer(spec, request, call)
 
     def _own_endpoint(self, request: Request) -> Response | None:
-        """What is not part of the /v1 API: metrics, liveness, readiness."""
+        """What is not part of the /v1 API: metrics, liveness, readiness, the list of models."""
         path = request.target.partition("?")[0].partition("#")[0]
         if self._monitoring and path == self._monitoring[0]:
             if path != request.target:
@@ -113,6 +114,9 @@ class RestApi:
         if self._ready and path == "/health/ready":
             ready = self._ready()
             return Response(200 if ready else 503, b"ready\n" if ready else b"not ready\n", "text/plain")
+        if path == "/models":
+            names = self._predictor.models()
+            return self._json(answer.models({name: self._predictor.status(ModelSpec(name)) for name in names}))
         return None
 
     def _json(self, body: bytes, status: int = 200) -> Response:
@@ -129,7 +133,7 @@ class RestApi:
                 return self._json(answer.metadata(servable.name, servable.version, servable.metadata))
         body = _body(request, self._max_body_bytes)
         if call.api == "predict":
-            return self._predict(spec, body, call)
+            return self._predict(spec, PredictBody(body), call)
         call.signature, examples = parse_examples(body)
         call.examples = messages.count_examples(examples)
         with self._predictor.pin(spec) as servable:
@@ -140,25 +144,17 @@ class RestApi:
             result = self._predictor.regress(servable, call.signature, examples, self._timeout_s)
             return self._json(answer.regressions(result))
 
-    def _predict(self, spec: ModelSpec, body: bytes, call: Call) -> Response:
-        pinned: list[Servable] = []
-        with ExitStack() as pins:
-
-            def find_signature(name: str) -> Signature:
-                # Looked up when the body has been read, as in the original: what is no JSON is told so first.
-                if not pinned:
-                    pinned.append(pins.enter_context(self._predictor.pin(spec)))
-                    call.version = pinned[0].version
-                call.signature = name
-                signature = pinned[0].signatures.get(name or DEFAULT_SIGNATURE)
-                if signature is None:
-                    raise invalid(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
-                return signature
-
-            query = parse_predict(body, find_signature)
-            outputs = self._predictor.predict(pinned[0], query.signature_name, query.inputs,
+    def _predict(self, spec: ModelSpec, body: PredictBody, call: Call) -> Response:
+        call.signature = body.signature_name
+        with self._predictor.pin(spec) as servable:
+            call.version = servable.version
+            signature = servable.signatures.get(body.signature_name or DEFAULT_SIGNATURE)
+            if signature is None:
+                raise invalid(f'Serving signature name: "{body.signature_name or DEFAULT_SIGNATURE}" '
+                              "not found in signature def")
+            outputs = self._predictor.predict(servable, body.signature_name, body.inputs(signature.inputs),
                                               timeout_s=self._timeout_s)
-            return self._json(answer.predictions(outputs, query.row))
+            return self._json(answer.predictions(outputs, body.row))
 
 
 class RestServer:

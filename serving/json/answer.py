@@ -67,6 +67,13 @@ def status(versions: Sequence[VersionStatus]) -> bytes:
          "status": {"error_code": v.code.name, "error_message": v.message}} for v in versions]})
 
 
+def models(found: Mapping[str, Sequence[VersionStatus]]) -> bytes:
+    """The body of the list of models, which is not part of TensorFlow Serving's API."""
+    return _proto_json({"models": [
+        {"name": name, "versions": [{"version": v.version, "state": v.state} for v in versions]}
+        for name, versions in found.items()]})
+
+
 def metadata(name: str, version: int, signatures: Any) -> bytes:
     """The body of a metadata answer, from a SignatureDefMap."""
     model = _proto_json({"name": name, "version": str(version), "signature_name": ""})

@@ -5,9 +5,9 @@ bodies are recognised by their ends; simdjson checks and converts the numbers; a
 brackets and commas of the text are those of a regular array, which is one comparison of bytes. Whatever does
 not fit is left to the exact parser: None never means that the body is wrong.
 """
+import math
 import re
 import threading
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -32,19 +32,24 @@ _MANTISSA_TAIL, _HALF_WAY, _NEAR = (1 << 29) - 1, 1 << 28, 8
 _parsers = threading.local()
 
 
-def _parser() -> simdjson.Parser:
+def _parse(body: bytes, recursive: bool = False) -> Any:
+    """What simdjson makes of a body, None if it refuses: Python objects, or a document that is still simdjson's."""
     # A parser owns the memory of its document: one for each thread.
     if not hasattr(_parsers, "parser"):
         _parsers.parser = simdjson.Parser()
-    return _parsers.parser
+    try:
+        return _parsers.parser.parse(body, recursive)
+    except ValueError:
+        return None
+    except RuntimeError:
+        # Among others: the last document is still in use somewhere.
+        del _parsers.parser
+        return None
 
 
 def parse_plain(body: bytes) -> dict[str, Value] | None:
     """The object that a body is, if simdjson reads it and no name is repeated in it; else None."""
-    try:
-        doc = _parser().parse(body, True)
-    except (ValueError, RuntimeError):
-        return None
+    doc = _parse(body, recursive=True)
     # Escaped quotes or repeated names leave more quotes in the text than the document accounts for.
     if type(doc) is not dict or _quotes(doc) != body.count(b'"'):
         return None
@@ -71,48 +76,52 @@ def rounding_matters(body: bytes) -> bool:
     return _ROUNDED.search(body) is not None
 
 
-@dataclass(frozen=True, slots=True)
 class PlainArray:
-    """Where a body holds one plain array, and what surrounds it."""
+    """A body that is one plain array: read by simdjson, and taken out in a type later."""
 
-    body: bytes
-    start: int
-    end: int
-    signature_name: str
-    row: bool
+    def __init__(self, body: bytes, start: int, end: int, signature_name: str, row: bool) -> None:
+        self.signature_name = signature_name
+        self.row = row
+        self._body, self._start, self._end = body, start, end
+        self._array: Any = None
+
+    def read(self) -> bool:
+        """Has simdjson read it; False if it refuses."""
+        document = _parse(self._body)
+        if document is not None:
+            self._array = document["instances" if self.row else "inputs"]
+        return document is not None
 
     def floats(self, dtype: np.dtype[Any]) -> Array | None:
         """The array in a floating-point type, or None."""
-        if dtype == np.float64 and rounding_matters(self.body):
+        if dtype == np.float64 and rounding_matters(self._body):
             return None
-        doubles = self._read("d", np.float64)
-        if doubles is None or (near_half_way(doubles) and rounding_matters(self.body)):
+        doubles = self._take("d", np.float64)
+        if doubles is None or (near_half_way(doubles) and rounding_matters(self._body)):
             return None
         return to_floats(doubles, dtype)
 
     def integers(self, unsigned: bool) -> Array | None:
         """The array as int64 or uint64, or None."""
-        return self._read("u", np.uint64) if unsigned else self._read("i", np.int64)
+        return self._take("u", np.uint64) if unsigned else self._take("i", np.int64)
 
-    def _read(self, kind: Literal["d", "i", "u"], dtype: type[np.generic]) -> Array | None:
-        structure = self.body[self.start:self.end].translate(None, _NOT_STRUCTURE)
-        shape = _shape(structure)
+    def release(self) -> None:
+        """Gives the parser back: it reads nothing else while its document is in use."""
+        self._array = None
+
+    def _take(self, kind: Literal["d", "i", "u"], dtype: type[np.generic]) -> Array | None:
+        shape = _shape(self._body[self._start:self._end].translate(None, _NOT_STRUCTURE))
         if shape is None:
             return None
         try:
-            document: Any = _parser().parse(self.body)
-            buffer = document["instances" if self.row else "inputs"].as_buffer(of_type=kind)
-            values = np.frombuffer(buffer, dtype)
-        except (ValueError, TypeError, RuntimeError):
+            values = np.frombuffer(self._array.as_buffer(of_type=kind), dtype)
+        except (ValueError, TypeError):
             return None
-        finally:
-            document = None  # the parser refuses to read again while its last document is in use
-        count = int(np.prod(shape))
-        return values.reshape(shape) if len(values) == count else None
+        return values.reshape(shape) if len(values) == math.prod(shape) else None
 
 
 def find_array(body: bytes) -> PlainArray | None:
-    """The plain array that a body consists of, if it looks so at both ends."""
+    """The plain array that a body consists of, if it looks so at both ends and is JSON."""
     head = _HEAD.match(body)
     end = body.rfind(b"]") + 1
     tail = _TAIL.fullmatch(body, end)
@@ -122,7 +131,8 @@ def find_array(body: bytes) -> PlainArray | None:
     if body.find(b'"', head.end(), end) >= 0:
         return None
     name = head[1] if head[1] is not None else tail[1]
-    return PlainArray(body, head.end(), end, (name or b"").decode(), head[2] == b"instances")
+    array = PlainArray(body, head.end(), end, (name or b"").decode(), head[2] == b"instances")
+    return array if array.read() else None
 
 
 def _shape(structure: bytes) -> tuple[int, ...] | None:

@@ -4,8 +4,7 @@ The rules, their order and the error texts are TensorFlow Serving's (tensor.cc).
 be goes through C loops: simdjson reads it, and a plain array of numbers never becomes Python objects. Whatever
 is wrong or unusual is read again by the exact parser and walked value by value, for the genuine answer.
 """
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,47 +22,51 @@ from serving.json.values import (
     format_error,
     is_base64,
     shape_of,
-    to_floats,
 )
-from serving.servable import Array, Signature, TensorSpec
+from serving.servable import Array, TensorSpec
+
+_SMALL = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A predict body as arrays by input alias, and whether it came (and goes back) in the row form."""
+class PredictBody:
+    """The body of a predict request. Raises ServingError with INVALID_ARGUMENT when it is no JSON object.
 
-    signature_name: str
-    inputs: dict[str, Array]
-    row: bool
-
-
-def parse_predict(body: bytes, find_signature: Callable[[str], Signature]) -> Request:
-    """A predict request.
-
-    Args:
-        body: the JSON text.
-        find_signature: the signature of a name ("": the default one); raises ServingError.
-
-    Raises ServingError (INVALID_ARGUMENT, UNIMPLEMENTED) in the genuine words.
+    It is read in two steps, since the signature it names says what its values are to be: here, and in `inputs`.
     """
-    plain = numbers.find_array(body)
-    if plain:
-        signature = find_signature(plain.signature_name)
-        array = _plain_array(plain, signature) if len(signature.inputs) == 1 else None
-        if array is not None:
-            return Request(plain.signature_name, dict.fromkeys(signature.inputs, array), plain.row)
-    doc = numbers.parse_plain(body)
-    exact = doc is None
-    if doc is None:
-        doc = _exact_document(body)
-    name = signature_name(doc)
-    specs = find_signature(name).inputs
-    if not specs:
-        raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
-    try:
-        return Request(name, *_Reader(specs, exact or not numbers.rounding_matters(body)).read(doc))
-    except _RoundingError:
-        return Request(name, *_Reader(specs, True).read(_exact_document(body)))
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._doc: dict[str, Value] | None = None
+        self._exact = False
+        self._plain = numbers.find_array(body) if len(body) >= _SMALL else None
+        if self._plain is not None:
+            self.signature_name = self._plain.signature_name
+            self.row = self._plain.row
+            return
+        doc = self._read_document()
+        self.signature_name = signature_name(doc)
+        self.row = "instances" in doc
+
+    def inputs(self, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+        """The tensors by input alias. Raises ServingError (INVALID_ARGUMENT, UNIMPLEMENTED) in the genuine words."""
+        if not specs:
+            raise invalid(f"Failed to get input map for signature: {self.signature_name or 'DEFAULT'}")
+        if self._plain is not None:
+            array = _plain_array(self._plain, specs)
+            self._plain.release()
+            if array is not None:
+                return dict.fromkeys(specs, array)
+        doc = self._doc if self._doc is not None else self._read_document()
+        try:
+            return _Reader(specs, self._exact or not numbers.rounding_matters(self._body)).read(doc)
+        except _RoundingError:
+            return _Reader(specs, True).read(_exact_document(self._body))
+
+    def _read_document(self) -> dict[str, Value]:
+        doc = numbers.parse_plain(self._body)
+        self._exact = doc is None
+        self._doc = _exact_document(self._body) if doc is None else doc
+        return self._doc
 
 
 def parse_document(body: bytes) -> dict[str, Value]:
@@ -90,9 +93,8 @@ def signature_name(doc: dict[str, Value]) -> str:
     return name
 
 
-def _plain_array(plain: numbers.PlainArray, signature: Signature) -> Array | None:
-    (spec,) = signature.inputs.values()
-    kind = ELEMENT_TYPES.get(spec.dtype)
+def _plain_array(plain: numbers.PlainArray, specs: Mapping[str, TensorSpec]) -> Array | None:
+    kind = ELEMENT_TYPES.get(next(iter(specs.values())).dtype) if len(specs) == 1 else None
     if kind is None or kind.dtype.kind not in "fiu":
         return None
     if kind.dtype.kind == "f":
@@ -114,8 +116,8 @@ class _Reader:
         self.specs = specs
         self.exact = exact
 
-    def read(self, doc: dict[str, Value]) -> tuple[dict[str, Array], bool]:
-        """The tensors by alias, and whether the document has the row form."""
+    def read(self, doc: dict[str, Value]) -> dict[str, Array]:
+        """The tensors by alias."""
         if "instances" in doc:
             instances = doc["instances"]
             if "inputs" in doc:
@@ -125,9 +127,9 @@ class _Reader:
                 raise format_error(doc, "Expecting 'instances' to be an list/array")
             if not instances:
                 raise format_error(doc, "No values in 'instances' array")
-            return self._rows(instances), True
+            return self._rows(instances)
         if "inputs" in doc:
-            return self._columns(doc["inputs"]), False
+            return self._columns(doc["inputs"])
         raise invalid("Missing 'inputs' or 'instances' key")
 
     def _columns(self, value: Value) -> dict[str, Array]:
@@ -172,11 +174,9 @@ class _Reader:
         kind = ELEMENT_TYPES.get(self.specs[alias].dtype)
         if flat is None or kind is None or not kind.takes(flat):
             return None
-        if kind.dtype.kind == "f" and not self.exact:
-            doubles = np.array(flat, np.float64)
-            if kind.dtype == np.float64 or numbers.near_half_way(doubles):
-                raise _RoundingError
-            return to_floats(doubles, kind.dtype).reshape(shape)
+        if kind.dtype.kind == "f" and not self.exact and (
+                kind.dtype == np.float64 or numbers.near_half_way(np.array(flat, np.float64))):
+            raise _RoundingError
         return kind.array(flat).reshape(shape)
 
 

@@ -72,11 +72,18 @@ _EMPTY_TYPES = {types_pb2.DT_HALF: np.float16, types_pb2.DT_UINT16: np.uint16,
                 types_pb2.DT_COMPLEX64: np.complex64, types_pb2.DT_COMPLEX128: np.complex128}
 
 
+_BITS: dict[np.dtype[Any], tuple[Any, Any, Any]] = {
+    np.dtype(np.float32): (np.uint32, np.uint32(2**31 - 1), np.uint32(2**23)),
+    np.dtype(np.float64): (np.uint64, np.uint64(2**63 - 1), np.uint64(2**52))}
+
+
 def to_floats(doubles: Array, dtype: np.dtype[Any]) -> Array:
     """Doubles in a floating-point type, denormals flushed to zero as the genuine server does."""
     with np.errstate(over="ignore", under="ignore"):
         values = doubles.astype(dtype)
-    denormal = (values != 0) & (np.abs(values) < np.finfo(dtype).tiny)
+    # By their bits: less than the smallest normal number and not zero (which wraps around to the largest).
+    integer, magnitude, smallest = _BITS[dtype]
+    denormal = (values.view(integer) & magnitude) - 1 < smallest - 1
     if denormal.any():
         values[denormal] = np.copysign(dtype.type(0), values[denormal])
     return values

@@ -1,7 +1,8 @@
 """Bodies -> tensors: the fast way gives what the exact way gives, and every refusal has the genuine words."""
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 from unittest import mock
 
@@ -13,30 +14,38 @@ from hypothesis import strategies as st
 
 from serving.errors import Code, ServingError
 from serving.json import numbers, tensor
-from serving.json.tensor import parse_predict
+from serving.json.tensor import PredictBody
 from serving.json.values import ELEMENT_TYPES, decode_base64
 
 SIZES = st.lists(st.integers(0, 4), min_size=0, max_size=3)
 
 
-def parse(body: bytes | str, signature: str = "serving_default") -> tensor.Request:
-    return parse_predict(body if isinstance(body, bytes) else body.encode(), lambda name: SIGNATURES[name or signature])
+def parse(body: bytes | str, signature: str = "serving_default") -> dict[str, Any]:
+    read = PredictBody(body if isinstance(body, bytes) else body.encode())
+    return read.inputs(SIGNATURES[read.signature_name or signature].inputs)
 
 
-def parse_exactly(body: bytes, signature: str) -> tensor.Request:
-    with mock.patch.object(numbers, "find_array", return_value=None), \
-            mock.patch.object(numbers, "parse_plain", return_value=None):
-        return parse(body, signature)
+def outcome(body: bytes, signature: str, ways: Sequence[str]) -> Any:
+    """What a body comes to, in a form that can be compared: arrays bit by bit, or the error.
+
+    `ways`: which of the fast ways ("find_array", "parse_plain") are open to it.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(tensor, "_SMALL", 0))
+        for closed in {"find_array", "parse_plain"}.difference(ways):
+            stack.enter_context(mock.patch.object(numbers, closed, return_value=None))
+        try:
+            inputs = parse(body, signature)
+        except ServingError as error:
+            return error.code, error.message
+    return {alias: (array.dtype, array.shape, array.tolist() if array.dtype == object else array.tobytes())
+            for alias, array in inputs.items()}
 
 
-def outcome(body: bytes, signature: str, exactly: bool) -> Any:
-    """What a body comes to, in a form that can be compared: arrays bit by bit, or the error."""
-    try:
-        request = (parse_exactly if exactly else parse)(body, signature)
-    except ServingError as error:
-        return error.code, error.message
-    return request.row, {alias: (array.dtype, array.shape, array.tolist() if array.dtype == object
-                                 else array.tobytes()) for alias, array in request.inputs.items()}
+def check_all_ways(body: bytes, signature: str) -> None:
+    exact = outcome(body, signature, [])
+    assert outcome(body, signature, ["parse_plain"]) == exact
+    assert outcome(body, signature, ["parse_plain", "find_array"]) == exact
 
 
 SPOILT = st.sampled_from([None, True, 1, 1.5, "1", {}, {"b64": "aGk="}, {"b64": "?"}, [], [1], 2**63, -1, 300])
@@ -84,9 +93,9 @@ def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @settings(derandomize=True, deadline=None, max_examples=500)
 @given(bodies())
-def test_the_fast_way_and_the_exact_way_agree(made: tuple[str, bytes]) -> None:
+def test_the_fast_ways_and_the_exact_way_agree(made: tuple[str, bytes]) -> None:
     signature, body = made
-    assert outcome(body, signature, exactly=False) == outcome(body, signature, exactly=True)
+    check_all_ways(body, signature)
 
 
 @settings(derandomize=True, deadline=None, max_examples=200)
@@ -94,12 +103,13 @@ def test_the_fast_way_and_the_exact_way_agree(made: tuple[str, bytes]) -> None:
 def test_floats_are_rounded_as_the_exact_parser_rounds(value: float, digits: int) -> None:
     body = f'{{"instances": [{value:.{digits}e}, {value:.{digits}g}]}}'.encode()
     for signature in ("float", "double"):
-        assert outcome(body, signature, exactly=False) == outcome(body, signature, exactly=True)
+        check_all_ways(body, signature)
 
 
 @pytest.fixture
 def no_python_values() -> Iterator[None]:
-    with mock.patch.object(numbers, "parse_plain", side_effect=AssertionError("the numbers became Python objects")):
+    with mock.patch.object(numbers, "parse_plain", side_effect=AssertionError("the numbers became Python objects")), \
+            mock.patch.object(tensor, "_SMALL", 0):
         yield
 
 
@@ -110,10 +120,11 @@ def no_python_values() -> Iterator[None]:
     '{"instances": %s}', '{"signature_name": "NAME", "instances":%s }', ' {"inputs": %s, "signature_name":"NAME"}\n'])
 def test_plain_arrays_never_become_python_objects(shape: tuple[int, ...], dtype: str, doc: str) -> None:
     array = (np.arange(math.prod(shape)).reshape(shape) % 120).astype(ELEMENT_TYPES[data_type(dtype)].dtype)
-    request = parse(doc.replace("NAME", dtype) % json.dumps(array.tolist()), dtype)
-    np.testing.assert_array_equal(request.inputs["x"], array)
-    assert request.inputs["x"].dtype == array.dtype
-    assert request.row == ("instances" in doc)
+    body = PredictBody((doc.replace("NAME", dtype) % json.dumps(array.tolist())).encode())
+    request = body.inputs(SIGNATURES[dtype].inputs)
+    np.testing.assert_array_equal(request["x"], array)
+    assert request["x"].dtype == array.dtype
+    assert body.row == ("instances" in doc)
 
 
 @pytest.mark.parametrize("text", ["[[1,2],[3]]", "[[1,2],3]", "[[1,2],[3,4,5],[6]]", "[[[1]],[2]]", "[[1],[]]",
@@ -144,8 +155,8 @@ def test_two_inputs(body: str, message: str) -> None:
 
 def test_a_name_given_twice_adds_values_but_not_rows() -> None:
     request = parse('{"instances": [{"a": 1.0, "a": 2.0, "b": 1}, {"a": 3.0, "b": 2}]}', "pair")
-    assert request.inputs["a"].tolist() == [1.0, 2.0]
-    assert request.inputs["b"].tolist() == [1, 2]
+    assert request["a"].tolist() == [1.0, 2.0]
+    assert request["b"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(("dtype", "number", "taken"), [
@@ -155,7 +166,7 @@ def test_a_name_given_twice_adds_values_but_not_rows() -> None:
 def test_integers_are_refused_never_wrapped(dtype: str, number: int, taken: bool) -> None:
     for body in (f'{{"instances": [{number}]}}', f'{{"inputs": {{"x": [[{number}]]}}}}'):
         if taken:
-            assert parse(body, dtype).inputs["x"].ravel().tolist() == [number]
+            assert parse(body, dtype)["x"].ravel().tolist() == [number]
         else:
             with pytest.raises(ServingError, match=f"JSON Value: {number} Type: Number is not of expected type"):
                 parse(body, dtype)
@@ -169,7 +180,7 @@ def test_nesting_is_bounded_by_the_ranks_there_are(rank: int, message: str) -> N
         with pytest.raises(ServingError, match=message):
             parse(body)
     else:
-        assert parse(body).inputs["x"].ndim == rank
+        assert parse(body)["x"].ndim == rank
 
 
 @pytest.mark.parametrize(("text", "value"), [
