@@ -129,6 +129,8 @@ class Graph:
         ready = []
         for item in self.nodes.values():
             before = {producer(ref) for ref in item.inputs}
+            for name in before - self.nodes.keys():
+                raise GraphError(f"node '{item.name}' reads '{name}', which is not in the graph")
             before = {name for name in before if self.nodes[name].op not in BACK_EDGE_OPS}
             waiting[item.name] = len(before)
             if not before:
@@ -157,6 +159,8 @@ class Graph:
         todo = list(roots)
         while todo:
             name = todo.pop()
+            if name not in self.nodes:
+                raise GraphError(f"'{name}' is needed but is not in the graph")
             if name not in found:
                 found.add(name)
                 if name not in stop:

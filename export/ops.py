@@ -50,10 +50,8 @@ def is_pure(node: Node) -> bool:
 
 
 def output_dtypes(node: Node, library: Any = None) -> list[DType] | None:
-    """The types of a node's outputs in order; None where neither registry nor library knows the op.
-
-    Raises GraphError when the node lacks the attribute that says its type.
-    """
+    """The types of a node's outputs in order; None for an op that neither registry nor library knows, and for a node
+    without an attribute that its op needs."""
     return _dtypes(node, library, "output_arg")
 
 
@@ -66,8 +64,11 @@ def _dtypes(node: Node, library: Any, side: str) -> list[DType] | None:
     if definition is None:
         return None
     found: list[DType] = []
-    for arg in getattr(definition, side):
-        found.extend(arg_dtypes(node, arg))
+    try:
+        for arg in getattr(definition, side):
+            found.extend(arg_dtypes(node, arg))
+    except GraphError:
+        return None
     return found
 
 

@@ -79,13 +79,14 @@ class _Folding:
         if self._affine(name) is None:
             return None
         while True:
-            readers = list(self.draft.consumers.get(name, ()))
-            if name in self.draft.kept or len(readers) != 1 or self.draft.nodes[readers[0]].op not in AFFINE:
+            readers = self.draft.consumers.get(name, {})
+            if name in self.draft.kept or len(readers) != 1:
                 break
-            following = self._affine(readers[0])
+            reader = next(iter(readers))
+            following = self._affine(reader) if self.draft.nodes[reader].op in AFFINE else None
             if following is None or following[0] != name:
                 break
-            name = readers[0]
+            name = reader
         found = self._affine(name)
         assert found is not None
         row, (source, affine) = [self.draft.nodes[name]], found
@@ -126,7 +127,7 @@ class _Folding:
         """Whether `reader` alone reads an affine node's output, so that it may vanish into a chain."""
         item = self.draft.nodes[producer(ref)]
         return (item.op in AFFINE and port(ref) == 0 and item.name not in self.draft.kept
-                and list(self.draft.consumers[item.name]) == [reader])
+                and self.draft.consumers[item.name].keys() == {reader})
 
     def _fold(self, chain: _Chain) -> None:
         affine, source, tail = chain.affine, chain.source, chain.tail.name

@@ -105,7 +105,8 @@ class Plan:
         offset = affine.offset
         if offset.ndim:
             offset = offset.reshape((-1,) + (1,) * (affine.rank - affine.axis - 1))
-        offsets = self._const(f"{like.name}/offset", offset, like)
+        constants = [self.draft.nodes[producer(ref)] for ref in like.data]
+        offsets = self._const(f"{like.name}/offset", offset, next(item for item in constants if item.op == "Const"))
         self._put(node(like.name, "AddV2", (source, offsets), like.device, T=like.get("T")), self.known.get(like.name))
 
     def _into_outputs(self, item: Node, affine: Affine) -> str:
@@ -163,7 +164,7 @@ class Plan:
 
     def _with_weights(self, contraction: Contraction, weights: Array, inputs: tuple[str, ...]) -> Node:
         old, item = contraction.weights_node, contraction.node
-        own = list(self.draft.consumers[old.name]) == [item.name] and old.name not in self.draft.kept
+        own = len(self.draft.consumers[old.name]) == 1 and old.name not in self.draft.kept
         name = self._const(old.name if own else f"{item.name}/weights", weights, old, exact=own)
         return item.with_inputs(name if index == contraction.weights_index else ref for index, ref in enumerate(inputs))
 
@@ -175,14 +176,13 @@ class Plan:
                          self.known.get(item.name))
 
     def _const(self, name: str, value: Array, like: Node, exact: bool = False) -> str:
-        """A constant of the type of `like`, and in its v1 loop. Raises Skip where the type cannot hold the value."""
-        dtype = like.get("dtype") or like.get("T")
+        """A constant of the type of constant `like`, in the same v1 loop. Raises Skip where the type cannot hold it."""
+        dtype = like.get("dtype")
         with np.errstate(over="ignore"):
             narrowed = np.ascontiguousarray(value, numpy_dtype(dtype)).reshape(value.shape)
         if not np.all(np.isfinite(narrowed)):
             raise Skip("a folded constant would be infinite")
-        controls = like.controls if like.op == "Const" else ()
-        made = const(name if exact else self._name(name), narrowed, controls, like.device)
+        made = const(name if exact else self._name(name), narrowed, like.controls, like.device)
         return self._put(made, narrowed.shape)
 
     def _put(self, item: Node, shape: Shape) -> str:

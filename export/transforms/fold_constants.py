@@ -48,6 +48,8 @@ class _Folding:
         # Per computed node its outputs, as eager tensors; a Const stands for itself until a kernel needs its bytes.
         self.values: dict[str, list[Any]] = {}
         self.tensors: dict[str, Any] = {}
+        # What a constant must wait for: the control inputs of all that was computed into it.
+        self.waits: dict[str, tuple[str, ...]] = {}
         self.order: list[Node] = []
 
     def compute(self) -> None:
@@ -57,10 +59,12 @@ class _Folding:
                 continue
             if item.op == "Const":
                 self.values[item.name] = [item]
+                self.waits[item.name] = item.controls
             elif item.data and all(producer(ref) in self.values for ref in item.data) and self._foldable(item):
                 outputs = self._outputs(item)
                 if outputs is not None:
                     self.values[item.name] = outputs
+                    self.waits[item.name] = self._waits(item)
                     self.order.append(item)
 
     def replaced(self) -> Graph:
@@ -91,7 +95,7 @@ class _Folding:
 
     def _put(self, draft: Draft, item: Node, wanted: list[str]) -> tuple[str, ...]:
         """Puts the constants that stand for a node; returns what they wait for."""
-        controls = self._controls(item)
+        controls = self.waits[item.name]
         values = self.values[item.name]
         if len(values) == 1:
             made = _constant(item.name, values[0], controls)
@@ -104,19 +108,10 @@ class _Folding:
         draft.drop_unused([item.name, *map(producer, item.inputs)])
         return controls
 
-    def _controls(self, item: Node) -> tuple[str, ...]:
-        """What the constant must wait for: the control inputs of all that was computed into it."""
-        found: dict[str, None] = {}
-        seen: set[str] = set()
-        todo = [item.name]
-        while todo:
-            name = todo.pop()
-            if name not in seen:
-                seen.add(name)
-                inputs = self.graph.nodes[name].inputs
-                found |= {ref: None for ref in inputs if ref[0] == "^" and producer(ref) not in self.values}
-                todo.extend(producer(ref) for ref in inputs if producer(ref) in self.values)
-        return tuple(found)
+    def _waits(self, item: Node) -> tuple[str, ...]:
+        own = [ref for ref in item.controls if producer(ref) not in self.values]
+        before = [ref for name in map(producer, item.inputs) for ref in self.waits.get(name, ())]
+        return tuple(dict.fromkeys(own + before))
 
     def _foldable(self, item: Node) -> bool:
         if item.op in self.ops or item.name in self.names or op_def(item.op) is None:

@@ -1,6 +1,7 @@
-from export.graph import Graph, producer
-from export.ops import CONTROL_FLOW, PLACEHOLDERS
+from export.graph import Graph, port, producer
+from export.ops import CONTROL_FLOW, PLACEHOLDERS, output_dtypes
 from export.pattern import Skip
+from export.tensors import DType
 from export.transform import Arg, Arguments, Draft, Record, transform
 
 
@@ -41,6 +42,8 @@ def _remove(draft: Draft, name: str) -> None:
         raise Skip("it is a requested input or output")
     if item.op in CONTROL_FLOW or item.op in PLACEHOLDERS:
         raise Skip(f"{item.op} is part of the graph's control flow or inputs")
+    if None not in (types := (_dtype(draft, name), _dtype(draft, source))) and types[0] != types[1]:
+        raise Skip("it changes the type")
     if any(reader.name == name for reader in readers):
         raise Skip("it reads itself")
     if any(ref.startswith(f"{name}:") for reader in readers for ref in reader.inputs):
@@ -57,3 +60,9 @@ def _remove(draft: Draft, name: str) -> None:
             controls |= {f"^{ref_name}": None for ref_name in map(producer, item.data)}
         draft.put(reader.with_inputs((*data, *controls)))
     draft.drop(name)
+
+
+def _dtype(draft: Draft, ref: str) -> DType | None:
+    """The type of a tensor; None where it is not known."""
+    dtypes = output_dtypes(draft.nodes[producer(ref)], draft.graph.library)
+    return dtypes[port(ref)] if dtypes else None

@@ -276,3 +276,10 @@ def test_versions_and_library_are_kept():
         assert [function.signature.name for function in after.library.function] == \
             [function.signature.name for function in before.library.function], item.name
     assert named("strip_unused_nodes").bodies
+
+
+def test_the_page_lists_every_transform():
+    page = (ROOT / "docs" / "transforms.md").read_text()
+    for item in every_transform():
+        summary = item.summary.replace("|", r"\|")
+        assert f"| `{item.name}` | {summary} |" in page, f"docs/transforms.md: the row of {item.name}"

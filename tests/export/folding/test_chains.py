@@ -2,7 +2,9 @@
 import numpy as np
 import pytest
 from affine_models import CHANNELS, CONTRACTIONS, constant, conv2d, fused, keras_norm, norms_for, positive, v1
-from graph_session import build, compared, ops, reasons, seeded, transformed
+from graph_session import build, compared, ops, reasons, seeded, transformed, v1_control_flow
+from graph_strategies import Drawn, drawn_graphs
+from hypothesis import given, settings
 
 from export.runtime import tf
 
@@ -362,3 +364,45 @@ def test_float_version_one_norm_of_old_graphs():
     counts, _ = folded(make, ["y"], feed((None, 6, 6, 3)), "fold_old_batch_norms")
     assert counts["BiasAdd"] == 1
     assert "FusedBatchNorm" not in counts
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(drawn_graphs(max_layers=9, layers=(
+    "conv", "depthwise", "bias", "mul", "normalise", "relu", "pool", "average", "concat", "identity", "add",
+    "control")))
+def test_generated_graphs_keep_their_outputs(drawn: Drawn):
+    for transforms in (ONE_LAYER, "default"):
+        after, _ = transformed(drawn.graph_def, ["x"], drawn.outputs, transforms)
+        comparison = compared(drawn.graph_def, after, drawn.outputs, drawn.feeds())
+        assert comparison.equal, comparison.summary()
+
+
+def test_folds_within_a_v1_loop_and_stays_in_it():
+    def step(i, value):
+        shifted = tf.nn.relu(value * constant([4], 1) + constant([4], 2))
+        return i + 1, keras_norm(tf.matmul(shifted, constant([4, 4], 3)), 5) * 0.5
+
+    def make():
+        loop = v1.while_loop(lambda i, _: i < 3, step, [0, v1.placeholder(tf.float32, [2, 4], "x")])
+        tf.identity(loop[1], "y")
+    with v1_control_flow():
+        before = build(make)
+    after, report = transformed(before, ["x"], ["y"], "default")
+    assert sum(step.applied for step in report.steps if "fold" in step.transform) > 1
+    assert ops(after)["Mul"] == 1  # before the relu: its scale has both signs
+    assert compared(before, after, ["y"], {"x": seeded([2, 4])}).equal
+
+
+def test_an_offset_left_in_a_v1_loop_stays_in_it():
+    def step(i, value):
+        rows = tf.reshape(value, [2, 4])  # what goes round a loop has no shape that is known
+        return i + 1, tf.matmul(tf.nn.relu(rows * positive([4], 1) + constant([4], 2)), constant([4, 4], 3))
+
+    def make():
+        loop = v1.while_loop(lambda i, _: i < 3, step, [0, v1.placeholder(tf.float32, [2, 4], "x")])
+        tf.identity(loop[1], "y")
+    with v1_control_flow():
+        before = build(make)
+    after, _ = transformed(before, ["x"], ["y"], "default")
+    assert "Mul" not in ops(after)
+    assert compared(before, after, ["y"], {"x": seeded([2, 4])}).equal

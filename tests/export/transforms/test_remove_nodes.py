@@ -86,3 +86,20 @@ def test_the_pivots_of_a_conditional_stay():
     assert any("branch" in reason for reason in reasons(report))
     for value in (1.0, -1.0):
         assert compared(before, after, ["y"], {"x": value}).equal
+
+
+def test_a_node_that_changes_the_type_stays():
+    def make():
+        tf.add(tf.cast(v1.placeholder(tf.int32, [2], "x"), tf.float32), 1.0, name="y")
+    after, report = transformed(build(make), ["x"], ["y"], "remove_nodes(op=Cast)")
+    assert ops(after)["Cast"] == 1
+    assert reasons(report) == ["it changes the type"]
+
+
+def test_colocation_with_a_removed_node_is_dropped():
+    before = build(two)
+    for item in before.node:
+        item.attr["_class"].list.s.extend([b"loc:@first", b"loc:@x"])
+    after, _ = transformed(before, ["x"], ["y"], "remove_nodes(op=Identity, op=CheckNumerics)")
+    assert all(list(item.attr["_class"].list.s) == [b"loc:@x"] for item in after.node)
+    assert compared(before, after, ["y"], {"x": [1.0, 2.0]}).equal
