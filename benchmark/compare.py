@@ -22,6 +22,8 @@ Examples:
   python -m benchmark compare container:original embedded:original --protocol grpc
   python -m benchmark compare session:original session:optimized    # the model alone, without a server
   python -m benchmark compare --url http://127.0.0.1:8501 --url http://127.0.0.1:8503 --samples digits.npz
+  python -m benchmark compare optimized --saved-model models/mnist/optimized/1 \\
+      --url vertex:projects/123/locations/europe-west4/endpoints/456
 \b
 A ratio is baseline over candidate: over 1, the candidate is faster. The first target is the baseline.
 A verdict needs the whole 95 % interval outside the noise floor, which is how far two processes of the same
@@ -44,13 +46,12 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
 @output_options
 def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
             grappler: str, server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int,
-            protocols: tuple[str, ...] | None, warmup: int, processes: int, urls: tuple[str, ...],
-            grpcs: tuple[str, ...], html_path: str | None, json_path: str | None) -> None:
+            protocols: tuple[str, ...] | None, warmup: int, processes: int,
+            running: list[targets.Target], html_path: str | None, json_path: str | None) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
     unwind_on_sigterm()
     chosen = _distinct([*(targets.find(text, models, model, server_flags, signature, grappler == "on")
-                          for text in variants),
-                        *targets.addresses(urls, grpcs, model)])
+                          for text in variants), *running])
     if len(chosen) < 2:
         raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
     if protocols is None:

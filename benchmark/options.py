@@ -1,11 +1,16 @@
 """Options that the commands share."""
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from benchmark import targets
+from benchmark.addresses import Access
 from commandline import json_option
+from serving.client.options import parse_headers
+from serving.client.protocol import Tls
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,15 +37,33 @@ numbers = CommaList(click.FloatRange(0, min_open=True))
 positive_list = CommaList(click.IntRange(1))
 
 
-def address_options(command: Command) -> Command:
-    """--url, --grpc."""
+def address_options(command: Command) -> Any:
+    """--url, --grpc, and what they ask for. The command gets them as `running`, a list of Target."""
+    @wraps(command)
+    def with_running(model: str, urls: tuple[str, ...], grpcs: tuple[str, ...], headers: tuple[str, ...],
+                     tls_authority: str | None, tls_certificate: str | None, tls_key: str | None,
+                     saved_model: str | None, **others: Any) -> Any:
+        tls = Tls(tls_authority, tls_certificate, tls_key)
+        access = Access(tuple(parse_headers(headers).items()), tls if tls != Tls() else None, saved_model)
+        return command(model=model, running=targets.addresses(urls, grpcs, model, access), **others)
+    decorated: Any = with_running
     for option in reversed((
             click.option("--url", "urls", multiple=True, metavar="URL",
-                         help="A server already running, as http://host:port; repeatable."),
+                         help="A server already running, as http(s)://host:port, or a Vertex AI endpoint, as "
+                              "vertex:projects/P/locations/L/endpoints/E; repeatable."),
             click.option("--grpc", "grpcs", multiple=True, metavar="HOST:PORT",
-                         help="The gRPC address of a server already running; the n-th belongs to the n-th --url."))):
-        command = option(command)
-    return command
+                         help="The gRPC address of a server already running; the n-th belongs to the n-th --url."),
+            click.option("--header", "headers", multiple=True, metavar="NAME:VALUE",
+                         help="Sent with every request to --url and --grpc; repeatable."),
+            click.option("--tls-authority", metavar="FILE",
+                         help="Certificate (PEM) of the authority to trust; encrypts --grpc too."),
+            click.option("--tls-certificate", metavar="FILE", help="The client's own certificate (PEM)."),
+            click.option("--tls-key", metavar="FILE", help="The key of --tls-certificate (PEM)."),
+            click.option("--saved-model", metavar="DIR",
+                         help="The model's version directory, where --url does not tell signatures (Vertex AI, "
+                              "most KServe runtimes)."))):
+        decorated = option(decorated)
+    return decorated
 
 
 def output_options(command: Command) -> Command:

@@ -56,14 +56,14 @@ Exit status: 0 VALID; 1 INVALID, wrong answers or a server that died; 2 could no
               help="Iterations of a loop before its clock starts.")
 @output_options
 def command(name: str, variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None,
-            seed: int, grappler: str, server_flags: tuple[str, ...], urls: tuple[str, ...], grpcs: tuple[str, ...],
+            seed: int, grappler: str, server_flags: tuple[str, ...], running: list[Target],
             protocol: str | None, batch: int | None, rate: float | None, clients: int | None, warmup: float | None,
             measure: float | None, repeats: int | None, slo: str | None, engine: str, iterations: int | None,
             loop_warmup: int | None, html_path: str | None, json_path: str | None) -> None:
     """Runs SCENARIO (a name of the catalogue, a .toml file, or the loops article and throughput)."""
     unwind_on_sigterm()
     if name in loops.LOOPS:
-        if html_path or urls or grpcs:
+        if html_path or running:
             raise UserError(f"{name} is a loop in process: it has no addresses and no page")
         loop = loops.LOOPS[name]
         loop = replace(loop, batch=batch or loop.batch, iterations=iterations or loop.iterations,
@@ -77,7 +77,7 @@ def command(name: str, variants: tuple[str, ...], model: str, models: Path, sign
         scenario.find(name), protocol=protocol, batch=batch, rate_per_s=rate, clients=clients, warmup_s=warmup,
         measure_s=measure, repeats=repeats, slo=scenario.parse_slo(slo))
     found = [*(targets.find(text, models, model, server_flags, signature, grappler == "on") for text in variants),
-             *targets.addresses(urls, grpcs, model)]
+             *running]
     found = found or [targets.find("original", models, model, server_flags)]
     result = document(chosen, found, seed, engine)
     for target in found:

@@ -39,7 +39,7 @@ Examples:
               help="Seconds per load.")
 @output_options
 def sweep(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
-          grappler: str, server_flags: tuple[str, ...], urls: tuple[str, ...], grpcs: tuple[str, ...], protocol: str,
+          grappler: str, server_flags: tuple[str, ...], running: list[Target], protocol: str,
           batch: int, clients: tuple[float, ...] | None, rates: tuple[float, ...] | None, measure: float,
           html_path: str | None, json_path: str | None) -> None:
     """Measures VARIANTs under growing load: the throughput-latency curve and its knee."""
@@ -49,7 +49,7 @@ def sweep(variants: tuple[str, ...], model: str, models: Path, signature: str, s
     loads: list[Arrivals] = [Poisson(rate, seed) for rate in rates] if rates else [
         Closed(int(count)) for count in clients or (1, 2, 4, 8)]
     chosen = Scenario("sweep", protocol="rest" if protocol == "rest" else "grpc", batch=batch, measure_s=measure)
-    found = _found(variants, models, model, server_flags, urls, grpcs)
+    found = _found(variants, models, model, server_flags, running)
     result = _document("sweep", chosen, found, seed) | {"over": "rate" if rates else "clients", "curves": []}
     for target in found:
         points, runs = [], []
@@ -89,7 +89,7 @@ A rate is kept only when, with 95 % confidence, no more requests were slow than 
               help="Seconds that one rate is measured at most.")
 @output_options
 def search(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
-           grappler: str, server_flags: tuple[str, ...], urls: tuple[str, ...], grpcs: tuple[str, ...], slo: str,
+           grappler: str, server_flags: tuple[str, ...], running: list[Target], slo: str,
            protocol: str, batch: int, start: float, tolerance: float, most_s: float, html_path: str | None,
            json_path: str | None) -> None:
     """Finds the highest rate (Poisson arrivals) at which VARIANTs keep a latency promise."""
@@ -98,7 +98,7 @@ def search(variants: tuple[str, ...], model: str, models: Path, signature: str, 
     assert promise is not None
     chosen = Scenario("search", protocol="rest" if protocol == "rest" else "grpc", batch=batch, slo=promise,
                       percentile=promise.percentile, arrivals=Poisson(start, seed))
-    found = _found(variants, models, model, server_flags, urls, grpcs)
+    found = _found(variants, models, model, server_flags, running)
     result = _document("search", chosen, found, seed) | {"searches": []}
     for target in found:
         probes: list[dict[str, Any]] = []
@@ -158,9 +158,9 @@ def _warm(widest: Scenario, target: Target, signature: str, samples: Path | None
         yield lanes, words
 
 
-def _found(variants: tuple[str, ...], models: Path, model: str, flags: tuple[str, ...], urls: tuple[str, ...],
-           grpcs: tuple[str, ...]) -> list[Target]:
-    found = [*(targets.find(text, models, model, flags) for text in variants), *targets.addresses(urls, grpcs, model)]
+def _found(variants: tuple[str, ...], models: Path, model: str, flags: tuple[str, ...],
+           running: list[Target]) -> list[Target]:
+    found = [*(targets.find(text, models, model, flags) for text in variants), *running]
     return found or [targets.find("original", models, model, flags)]
 
 

@@ -6,16 +6,15 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
+from benchmark.addresses import Access, connect
 from benchmark.child import Child, free_ports, python_module
 from benchmark.in_process import lane as in_process
 from benchmark.in_process.lane import InProcessLane
 from benchmark.lanes import ClientLane, Lane
 from benchmark.operations import operations
 from commandline import UserError
-from serving.client.grpc import GrpcClient
 from serving.client.payloads import Arrays
-from serving.client.protocol import AnswerError, Client, UnreachableError
-from serving.client.rest import RestClient
+from serving.client.protocol import AnswerError, UnreachableError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOLS = ("rest", "grpc")
@@ -38,6 +37,8 @@ class Target:
     env: tuple[tuple[str, str], ...] = ()
     signature: str = ""
     grappler: bool = True
+    prefix: tuple[str, ...] = ()
+    access: Access | None = None
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -75,10 +76,10 @@ def find(text: str, models: Path, model: str, flags: Sequence[str] = (), signatu
     return Target(text, model, backend, base.resolve(), flags=tuple(flags), signature=signature, grappler=grappler)
 
 
-def addresses(urls: Sequence[str], grpcs: Sequence[str], model: str) -> list[Target]:
+def addresses(urls: Sequence[str], grpcs: Sequence[str], model: str, access: Access | None = None) -> list[Target]:
     """Servers that already run. The n-th gRPC address is of the same server as the n-th URL."""
     pairs = zip_longest(urls, grpcs)
-    return [Target(url or grpc or "", model, "address", rest=url, grpc=grpc) for url, grpc in pairs]
+    return [Target(url or grpc or "", model, "address", rest=url, grpc=grpc, access=access) for url, grpc in pairs]
 
 
 def common_protocols(targets: Sequence[Target]) -> tuple[str, ...]:
@@ -124,7 +125,7 @@ class Instance:
         address = self.rest if protocol == "rest" else self.grpc
         if address is None:
             raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
-        return ClientLane(connect(protocol, address, self.target.model), signature_name)
+        return ClientLane(connect(protocol, address, self.target.model, self.target.access), signature_name)
 
     def await_death(self, doing: str, timeout_s: float = 1.0) -> None:
         """Raises UserError if the server is gone, or goes within a second: its connections break before it ends."""
@@ -137,7 +138,7 @@ class Instance:
 
     def _available(self) -> bool:
         assert self.rest is not None
-        client = RestClient(self.rest, self.target.model, connect_timeout_s=5, answer_timeout_s=5)
+        client = connect("rest", self.rest, self.target.model, self.target.access, answer_timeout_s=5)
         try:
             states = client.status()
         except (AnswerError, UnreachableError):
@@ -166,17 +167,13 @@ def start(target: Target) -> Instance:
         argv = python_module("serving", "serve", f"--model_name={target.model}",
                              f"--model_base_path={target.base_path}", f"--port={grpc_port}",
                              f"--rest_api_port={rest_port}", *target.flags)
+        argv = [*target.prefix, *argv]
     else:
         argv = [str(ROOT / "tfserving.sh"), target.base_path.name, "--backend", target.backend, "--", *target.flags]
         env |= {"MODELS": str(target.base_path.parents[1]), "MODEL": target.model, "PORT": str(grpc_port),
                 "REST_PORT": str(rest_port)}
     child = Child(f"server of {target.name}", argv, env=env)
     return Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
-
-
-def connect(protocol: str, address: str, model: str) -> Client:
-    """One of the project's clients, on a persistent connection."""
-    return RestClient(address, model) if protocol == "rest" else GrpcClient(address, model)
 
 
 def first_request(instance: Instance, lane: Lane, inputs: Arrays) -> Any:

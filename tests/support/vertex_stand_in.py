@@ -6,6 +6,7 @@ It has what a client sees: the token endpoint of a service account (a signed JWT
 import base64
 import json
 import threading
+import time
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,7 +26,7 @@ class VertexStandIn:
         self.token_s = 3600
         self.seen: list[tuple[str, str]] = []
         self.grants: list[dict[str, Any]] = []
-        self.valid: set[str] = set()
+        self.valid_until: dict[str, float] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.endpoint = f"{self.url}/v1/{ENDPOINT}"
@@ -59,12 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
         claims = json.loads(base64.urlsafe_b64decode(form["assertion"][0].split(".")[1] + "=="))
         self.api.grants.append(claims)
         token = f"token-{len(self.api.grants)}"
-        self.api.valid = {token}  # only the newest works, as if the others had expired
+        self.api.valid_until[token] = time.monotonic() + self.api.token_s
         self._answer(200, {"access_token": token, "expires_in": self.api.token_s, "token_type": "Bearer"})
 
     def _authorized(self) -> bool:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token in self.api.valid:
+        if self.api.valid_until.get(token, 0) > time.monotonic():
             return True
         self._error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
         return False

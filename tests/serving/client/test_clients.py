@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from echo_servers import TLS
 from echo_store import TYPES
 
 from commandline import UserError
@@ -22,7 +23,7 @@ from serving.client.one_off import OneOffRestClient
 from serving.client.protocol import AnswerError, Client, Tls, UnreachableError, VersionStatus
 from serving.client.rest import RestClient
 
-AUTHORITY = Tls(authority=str(Path(__file__).parent / "tls" / "server.pem"))
+AUTHORITY = Tls(authority=str(TLS / "server.pem"))
 CLIENT_FOLDER = Path(__file__).resolve().parents[3] / "serving" / "client"
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from echo_store import SIGNATURES
+from saved_model_files import save_signature
+from service_account import save_key
 from vertex_stand_in import ENDPOINT, VertexStandIn
 
 from commandline import UserError
@@ -21,7 +20,6 @@ from serving.client.grpc import GrpcClient
 from serving.client.protocol import AnswerError, Metadata, UnreachableError, VersionStatus
 from serving.client.saved_model import metadata_of
 from serving.client.vertex import VertexClient, default_credentials
-from serving.protos import saved_model_pb2
 
 X = {"x": np.arange(3, dtype=np.float32)}
 
@@ -33,19 +31,10 @@ def vertex(servers: Any) -> Iterator[VertexStandIn]:
     stand_in.stop()
 
 
-@pytest.fixture(scope="session")
-def key() -> str:
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
-
-
 @pytest.fixture
-def credentials(vertex: VertexStandIn, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def credentials(vertex: VertexStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A service account's key file, found as application default credentials."""
-    path = tmp_path / "key.json"
-    path.write_text(json.dumps({
-        "type": "service_account", "project_id": "p", "private_key_id": "1", "private_key": key,
-        "client_email": "load@p.iam.gserviceaccount.com", "client_id": "2", "token_uri": f"{vertex.url}/token"}))
+    path = save_key(tmp_path / "key.json", f"{vertex.url}/token")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     return path
 
@@ -119,23 +108,8 @@ def test_no_credentials_and_no_token(tmp_path: Path, credentials: Path,
         default_credentials()
 
 
-def saved_model(version: Path, tags: tuple[str, ...] = ("serve",)) -> Path:
-    saved = saved_model_pb2.SavedModel()
-    graph = saved.meta_graphs.add()
-    graph.meta_info_def.tags.extend(tags)
-    definition = graph.signature_def["serving_default"]
-    definition.method_name = "tensorflow/serving/predict"
-    for tensors, name in ((definition.inputs, "x"), (definition.outputs, "y")):
-        tensors[name].dtype = SIGNATURES["serving_default"].inputs["x"].dtype
-        tensors[name].tensor_shape.dim.add(size=-1)
-    graph.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "NoOp"
-    version.mkdir(parents=True)
-    (version / "saved_model.pb").write_bytes(saved.SerializeToString())
-    return version
-
-
 def test_the_command_line(vertex: VertexStandIn, credentials: Path, tmp_path: Path) -> None:
-    version = saved_model(tmp_path / "models" / "echo" / "original" / "3")
+    version = save_signature(tmp_path / "models" / "echo" / "original" / "3")
     arguments = ["--protocol", "vertex", "--address", vertex.endpoint, "--inputs", '{"x": [1.0]}', "--json", "-"]
     runner = CliRunner()
     result = runner.invoke(predict.command, [*arguments, "--saved-model", str(version)], standalone_mode=False)
@@ -148,12 +122,12 @@ def test_the_command_line(vertex: VertexStandIn, credentials: Path, tmp_path: Pa
 
 
 def test_metadata_from_files(tmp_path: Path) -> None:
-    metadata = metadata_of(saved_model(tmp_path / "m" / "original" / "3"))
+    metadata = metadata_of(save_signature(tmp_path / "m" / "original" / "3"))
     assert (metadata.model, metadata.version) == ("m", 3)
     assert str(metadata.signature().inputs["x"]) == "float32 [-1]"
     assert metadata.signatures["__saved_model_init_op"].outputs == {}
     for path, words in ((tmp_path, "is no SavedModel: cannot read saved_model.pb"),
-                        (saved_model(tmp_path / "train", ("train",)), "has no graph tagged 'serve'")):
+                        (save_signature(tmp_path / "train", ("train",)), "has no graph tagged 'serve'")):
         with pytest.raises(UserError, match=words):
             metadata_of(path)
     (tmp_path / "train" / "saved_model.pb").write_bytes(b"\xff\xff")
