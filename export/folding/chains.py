@@ -20,10 +20,10 @@ from export.transform import Draft, Record
 _ADDITIONS = frozenset({"Add", "AddV2", "BiasAdd", "BiasAddV1"})
 
 
-def fold_affines(graph: Graph, record: Record, starts: Collection[str], through: bool) -> Graph:
+def fold_affines(graph: Graph, record: Record, starts: Collection[str], through: Collection[str] = ()) -> Graph:
     """Folds every chain of affine nodes that holds an op in `starts`.
 
-    `through`: past MaxPool, Relu, Reshape and the like too, not only into a contraction directly before or after.
+    `through`: the ops (of PASSAGES, and ConcatV2) that may stand between a chain and its contraction.
     """
     fed = {name: graph.nodes[name] for name in graph.fed if graph.nodes[name].op == "Const"}
     if fed:
@@ -31,7 +31,7 @@ def fold_affines(graph: Graph, record: Record, starts: Collection[str], through:
         graph = graph.with_nodes(
             node(item.name, "Placeholder", item.inputs, dtype=item.get("dtype"), shape=item.shape)
             if item.name in fed else item for item in graph.nodes.values())
-    folding = _Folding(graph, record, frozenset(starts), through)
+    folding = _Folding(graph, record, frozenset(starts), frozenset(through))
     for item in reversed(graph.order()):
         if item.op in AFFINE:
             folding.todo.append(item.name)
@@ -57,7 +57,7 @@ class _Chain:
 
 
 class _Folding:
-    def __init__(self, graph: Graph, record: Record, starts: frozenset[str], through: bool) -> None:
+    def __init__(self, graph: Graph, record: Record, starts: frozenset[str], through: frozenset[str]) -> None:
         self.draft = Draft(graph)
         self.record, self.starts, self.through = record, starts, through
         self.shapes: Shapes = dict(graph.shapes)

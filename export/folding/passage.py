@@ -20,8 +20,11 @@ from export.tensors import Array
 _POOLS = {"MaxPool": 4, "AvgPool": 4, "MaxPool3D": 5, "AvgPool3D": 5}
 _PADS = frozenset({"Pad", "PadV2", "MirrorPad"})
 _REDUCTIONS = frozenset({"Mean", "Max"})
+_BLOCKS = frozenset({"BatchToSpaceND", "SpaceToBatchND"})
+_RESIZES = frozenset({"ResizeNearestNeighbor", "ResizeBilinear"})
 PASSAGES = frozenset(
-    {"Relu", "LeakyRelu", "Reshape", "Transpose", "Squeeze", *_POOLS, *_PADS, *_REDUCTIONS, *IDENTITIES})
+    {"Relu", "LeakyRelu", "Reshape", "Transpose", "Squeeze", *_POOLS, *_PADS, *_REDUCTIONS, *_BLOCKS, *_RESIZES,
+     *IDENTITIES})
 
 
 def after(item: Node, affine: Affine, nodes: Mapping[str, Node], shape: Shape) -> Affine:
@@ -79,6 +82,15 @@ def _commutes(item: Node, affine: Affine, nodes: Mapping[str, Node], axis: int) 
             raise Skip(f"'{item.name}' pools along the axis of the constant")
     elif item.op in _PADS:
         _pads(item, affine, nodes, axis)
+    elif item.op in _BLOCKS:
+        if item.op == "SpaceToBatchND" and affine.has_offset:
+            raise Skip(f"'{item.name}' puts zeros beside the offset")
+        blocks = _needed(constant(item, 1, nodes), f"the blocks of '{item.name}' are not constant")
+        if not affine.single and axis <= len(blocks):
+            raise Skip(f"'{item.name}' moves the axis of the constant")
+    elif item.op in _RESIZES:
+        if not affine.single and (axis, affine.rank) != (3, 4):
+            raise Skip(f"'{item.name}' resizes along the axis of the constant")
     elif item.op in _REDUCTIONS:
         if item.op == "Max":
             _not_negative(item, affine)

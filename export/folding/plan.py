@@ -25,7 +25,7 @@ _SHAPE_OPS = frozenset({"Shape", "Size", "Rank"})
 class Plan:
     """New nodes for one fold, put into the graph only if all of them can be made."""
 
-    def __init__(self, draft: Draft, shapes: Shapes, through: bool,
+    def __init__(self, draft: Draft, shapes: Shapes, through: frozenset[str],
                  affine: Callable[[str], tuple[str, Affine] | None]) -> None:
         self.draft, self.known, self.through, self.affine = draft, shapes, through, affine
         self.new: dict[str, Node] = {}
@@ -37,8 +37,7 @@ class Plan:
     def back(self, ref: str, affine: Affine, reader: str) -> str:
         """A tensor that is `affine` of tensor `ref`, made by changing what computes it for `reader` alone."""
         item = self.draft.nodes[producer(ref)]
-        if port(ref) or (item.op not in CONTRACTIONS and not (self.through and item.op in PASSAGES | {"ConcatV2"})
-                         and item.op not in AFFINE):
+        if port(ref) or item.op not in CONTRACTIONS | AFFINE | self.through:
             raise Skip(f"'{item.name}' ({item.op}) takes in no constant")
         if item.op in CONTRACTIONS:
             sole_reader(self.draft, item, reader)
@@ -85,10 +84,10 @@ class Plan:
         if found is not None and found[0] == name:
             self.replaced.append(item.name)
             self.forward(item.name, affine.then(found[1]), source)
-        elif self.through and item.op in PASSAGES and at[0] == 0:
+        elif item.op in self.through and item.op in PASSAGES and at[0] == 0:
             passed = after(item, affine, self.draft.nodes, self._shape_after(item))
             self.forward(self._put(item.with_inputs(inputs), self.known.get(item.name)), passed, item.name)
-        elif self.through and item.op == "ConcatV2" and at[0] < len(item.data) - 1:
+        elif item.op in self.through and item.op == "ConcatV2" and at[0] < len(item.data) - 1:
             joined = self._joined(item, at[0], affine)
             self.forward(self._put(item.with_inputs(inputs), self.known.get(item.name)), joined, item.name)
         else:

@@ -1,5 +1,6 @@
 from export.folding.affine import AFFINE
 from export.folding.chains import fold_affines
+from export.folding.passage import PASSAGES
 from export.graph import Graph
 from export.transform import Arguments, Record, transform
 
@@ -17,4 +18,4 @@ def fold_affine_through(graph: Graph, args: Arguments, record: Record) -> Graph:
       split: the scale goes, and one addition stays.
     Source: beyond the Graph Transform Tool.
     """
-    return fold_affines(graph, record, AFFINE, through=True)
+    return fold_affines(graph, record, AFFINE, through=PASSAGES | {"ConcatV2"})

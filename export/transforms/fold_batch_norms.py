@@ -21,4 +21,4 @@ def fold_batch_norms(graph: Graph, args: Arguments, record: Record) -> Graph:
     Source: Graph Transform Tool, fold_batch_norms (stricter, and wider: it knew only Mul of Conv2D, MatMul,
       depthwise).
     """
-    return fold_affines(graph, record, ARITHMETIC, through=False)
+    return fold_affines(graph, record, ARITHMETIC)

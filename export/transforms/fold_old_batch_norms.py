@@ -9,9 +9,11 @@ def fold_old_batch_norms(graph: Graph, args: Arguments, record: Record) -> Graph
     """FusedBatchNorm, V2, V3 or BatchNormWithGlobalNormalization beside a contraction -> other weights and one bias.
 
     As fold_batch_norms, for the norms that are one op; arithmetic by constants next to the norm goes with it.
+    Between the contraction and the norm there may be a ConcatV2 of several contractions, or the BatchToSpaceND of an
+    atrous one.
 
     Safe when: as fold_batch_norms, and the norm is not in training mode, its four statistics are constant, and only
       its first output is used.
     Source: Graph Transform Tool, fold_old_batch_norms (which folded training mode, NCHW and shared weights wrongly).
     """
-    return fold_affines(graph, record, NORMS, through=False)
+    return fold_affines(graph, record, NORMS, through=("BatchToSpaceND", "ConcatV2"))
