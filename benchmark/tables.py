@@ -15,7 +15,7 @@ COLOURS = {"faster": "green", "slower": "red", "cannot tell": "yellow"}
 def tables(result: dict[str, Any]) -> list[Table]:
     """The tables of a result of any kind."""
     return {"compare": comparison_table, "run": run_table, "sweep": curve_table, "search": search_table,
-            "split": split_table}[result["kind"]](result)
+            "split": split_table, "profile": profile_table}[result["kind"]](result)
 
 
 def lines(result: dict[str, Any]) -> list[str]:
@@ -24,6 +24,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         return verdict_lines(result)
     if result["kind"] == "run":
         return [escape(f"INVALID {run['target']}: {reason}") for run in result["runs"] for reason in run["reasons"]]
+    if result["kind"] == "profile":
+        return [escape(instruction_line(profile)) for profile in result["profiles"]]
     return [search_line(result, each) for each in result["searches"]] if result["kind"] == "search" else []
 
 
@@ -165,6 +167,36 @@ def split_table(result: dict[str, Any]) -> list[Table]:
         parts = each["milliseconds"].values()
         table.add_row(f"{protocol_name(each['protocol'])} {each['batch']}", *map(short, parts), short(sum(parts)))
     return [table]
+
+
+def profile_table(result: dict[str, Any]) -> list[Table]:
+    """Time by operation, slowest first."""
+    table = Table(title=f"time by operation, batch {result['batch']}", title_justify="left", box=SIMPLE_HEAD)
+    names = [profile["target"] for profile in result["profiles"]]
+    table.add_column("operation")
+    for name in names:
+        table.add_column(f"{escape(name)} ms", justify="right")
+        table.add_column("runs", justify="right")
+    for row in operation_rows(result["profiles"]):
+        table.add_row(*map(str, row))
+    return [table]
+
+
+def operation_rows(profiles: list[dict[str, Any]], most: int = 12) -> list[tuple[str, ...]]:
+    """(op, ms and runs of each profile), slowest in any of them first."""
+    found = [{op["op"]: op for op in profile["operations"]} for profile in profiles]
+    slowest = sorted({name for ops in found for name in ops},
+                     key=lambda name: -max(ops[name]["us"] for ops in found if name in ops))
+    return [(name, *(cell for ops in found for cell in (
+        (f"{ops[name]['us'] / 1e3:.3f}", f"{ops[name]['count']:g}") if name in ops else ("", ""))))
+        for name in slowest[:most]]
+
+
+def instruction_line(profile: dict[str, Any]) -> str:
+    found = profile["instructions"]
+    unused = ", ".join(found["not_in_tensorflow_build"]) or "none of them"
+    return (f"{profile['target']}: the CPU has {', '.join(found['cpu'])}; TensorFlow's general code was built without "
+            f"{unused}; oneDNN's kernels use {found['onednn'] or 'nothing (it is off)'}")
 
 
 def markdown(table: Table) -> str:

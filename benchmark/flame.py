@@ -1,0 +1,77 @@
+"""Collapsed stacks (a;b;c COUNT) as a flame graph in SVG: width is time, each box a function, its callers below it."""
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from html import escape
+
+WIDTH, ROW, LEAST, DEEPEST = 1080, 17, 1.5, 60
+IMPORTING = ("_find_and_load", "_load_unlocked", "exec_module")
+
+
+@dataclass
+class Frame:
+    """Samples in a function and in all it called."""
+
+    name: str
+    samples: int = 0
+    callees: dict[str, "Frame"] = field(default_factory=dict)
+
+
+def tree(stacks: Iterable[str], leave_out: tuple[str, ...] = IMPORTING) -> Frame:
+    """The root over all stacks but those through functions to be left out (by default: imports at the start)."""
+    root = Frame("all")
+    for line in stacks:
+        stack, _, count = line.rpartition(" ")
+        names = stack.split(";")
+        if not count.isdigit() or any(name.startswith(leave_out) for name in names):
+            continue
+        frame = root
+        frame.samples += int(count)
+        for name in names:
+            frame = frame.callees.setdefault(name, Frame(name))
+            frame.samples += int(count)
+    return root
+
+
+def hottest(root: Frame, most: int = 10) -> list[tuple[str, int]]:
+    """Functions by the samples that ended in them, without what they called."""
+    own: dict[str, int] = {}
+    pending = [root]
+    while pending:
+        frame = pending.pop()
+        left = frame.samples - sum(callee.samples for callee in frame.callees.values())
+        own[frame.name] = own.get(frame.name, 0) + left
+        pending += frame.callees.values()
+    return sorted(((name, count) for name, count in own.items() if count and name != root.name),
+                  key=lambda item: -item[1])[:most]
+
+
+def svg(root: Frame) -> str:
+    """Boxes narrower than 1.5 units, or more than 60 calls up, are left out; the full names are tooltips."""
+    boxes: list[tuple[float, float, int, Frame]] = []
+    pending = [(root, 0.0, 0)]
+    while pending:
+        frame, left, depth = pending.pop()
+        width = frame.samples / max(root.samples, 1) * WIDTH
+        if width < LEAST or depth > DEEPEST:
+            continue
+        boxes.append((left, width, depth, frame))
+        for callee in sorted(frame.callees.values(), key=lambda callee: -callee.samples):
+            pending.append((callee, left, depth + 1))
+            left += callee.samples / max(root.samples, 1) * WIDTH
+    height = (max((depth for _, _, depth, _ in boxes), default=0) + 1) * ROW
+    parts = []
+    for left, width, depth, frame in boxes:
+        y, share = height - (depth + 1) * ROW, frame.samples / max(root.samples, 1)
+        shown = frame.name if len(frame.name) * 6.2 < width else frame.name[:max(0, int(width / 6.2) - 1)]
+        parts.append(f'<g><title>{escape(frame.name)}: {share:.1%}</title><rect class="flame f{_warmth(frame.name)}" '
+                     f'x="{left:.1f}" y="{y}" width="{max(width - 0.5, 0.5):.1f}" height="{ROW - 1}" rx="2"/>'
+                     f'<text class="flametext" x="{left + 3:.1f}" y="{y + 12}">{escape(shown)}</text></g>')
+    return (f'<svg class="wide" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Flame graph">'
+            f'{"".join(parts)}</svg>')
+
+
+def _warmth(name: str) -> int:
+    """Python frames in one colour, native ones in another, TensorFlow's in a third."""
+    if "tensorflow" in name.lower() or "dnnl" in name or "Eigen" in name:
+        return 2
+    return 0 if ".py:" in name else 1

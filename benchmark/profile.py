@@ -1,0 +1,145 @@
+"""python -m benchmark profile: where the time of a server and of its model goes, and on which CPU instructions."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import psutil
+
+from benchmark import flame, report, results, runner, targets
+from benchmark.arrivals import Closed
+from benchmark.child import python_module, unwind_on_sigterm
+from benchmark.environment import cpu_flags, environment
+from benchmark.inputs import inputs_for
+from benchmark.interleaved import alive
+from benchmark.options import model_options
+from benchmark.run import open_lanes
+from benchmark.scenario import Scenario
+from benchmark.targets import Target
+from commandline import UserError, json_option, step, write_text
+
+# What TensorFlow names in its log, and /proc/cpuinfo's word for it.
+INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX": "avx", "AVX2": "avx2", "FMA": "fma", "AVX512F": "avx512f",
+                "AVX512_VNNI": "avx512_vnni", "AVX_VNNI": "avx_vnni", "AVX512_BF16": "avx512_bf16",
+                "AVX512_FP16": "avx512_fp16", "AMX_TILE": "amx_tile", "AMX_INT8": "amx_int8", "AMX_BF16": "amx_bf16"}
+# Samples per second. Unwinding native frames stops the server for milliseconds: 100 a second would stop it for good.
+RATE = 20
+REBUILD = re.compile(r"To enable the following instructions: ([\w. ]+), in other operations")
+ISA = re.compile(r"onednn_verbose.*cpu,isa:(.+)")
+
+
+@click.command(epilog="""\b
+Examples:
+  python -m benchmark profile original
+  python -m benchmark profile original optimized --batch 100 --out reports/profile
+\b
+py-spy starts the server as its child, since attaching to a process needs privileges on most machines, and samples
+native frames too: without them all time is one line, Session.run. It sees threads that Python knows; the share of
+TensorFlow's own worker threads is in the table by operation. In a container it needs --cap-add SYS_PTRACE.
+""")
+@click.argument("variants", nargs=-1, required=True, metavar="VARIANT [CANDIDATE]")
+@model_options
+@click.option("--protocol", type=click.Choice(targets.PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
+@click.option("--batch", type=click.IntRange(1), default=100, show_default=True, help="Examples per request.")
+@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="How long to sample.")
+@click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Traced runs of the model.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("reports/profile"),
+              show_default=True, help="Folder for the page, the stacks and TensorFlow's timelines.")
+@json_option
+def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
+            grappler: str, server_flags: tuple[str, ...], protocol: str, batch: int, seconds: float, runs: int,
+            out: Path, json_path: str | None) -> None:
+    """Profiles VARIANT (and CANDIDATE beside it): flame graph, time by operation, CPU instructions."""
+    unwind_on_sigterm()
+    found = [targets.find(text, models, model, server_flags) for text in variants]
+    if any(target.backend != "embedded" for target in found):
+        raise UserError("profile starts the embedded server; in a container py-spy needs --cap-add SYS_PTRACE: run "
+                        "'py-spy record --native --pid 1' in it")
+    out.mkdir(parents=True, exist_ok=True)
+    versions = {target.name: path for target in found if (path := target.version_directory)}
+    result: dict[str, Any] = {"kind": "profile", "format": results.FORMAT, "model": model, "batch": batch, "inputs": "",
+                              "profiles": [], "environment": environment(versions, seed)}
+    chosen = Scenario("profile", protocol="rest" if protocol == "rest" else "grpc", batch=batch,
+                      arrivals=Closed(2), measure_s=seconds, warmup_s=1)
+    for target in found:
+        profile, result["inputs"] = profiled(chosen, target, signature, samples, seed, runs, grappler == "on", out)
+        result["profiles"].append(profile)
+    html_path = out / "profile.html"
+    report.deliver(result, str(html_path), json_path)
+    write_text(out / "profile.json", json.dumps(result, indent=1))
+
+
+def profiled(chosen: Scenario, target: Target, signature: str, samples: Path | None, seed: int, runs: int,
+             grappler: bool, out: Path) -> tuple[dict[str, Any], str]:
+    """One variant: its stacks under load, then its operations and instructions in a process of their own."""
+    stacks = out / f"{target.name}.stacks.txt"
+    with ExitStack() as stack:
+        # The tracer goes on until the server ends, so it is the server that is told to stop.
+        spied = replace(target, prefix=(spy(), "record", "--native", "--rate", str(RATE), "--format", "raw", "--output",
+                                        str(stacks), "--"))
+        instance = targets.start(spied)
+        stack.callback(instance.stop)
+        with step(f"Start {target.name} under py-spy"):
+            instance.wait()
+        with alive(instance, "while it was profiled"), open_lanes(chosen, instance, signature, samples, seed) as opened:
+            lanes, words = opened
+            with step(f"{target.name}: sample its stacks under load, {chosen.measure_s:g} s"):
+                runner.run(chosen, lanes)
+            inputs, _ = inputs_for(lanes[0].lane.signature(), chosen.batch, 1, samples, target.version_directory, seed)
+        with step(f"{target.name}: write the stacks"):
+            assert instance.child is not None
+            for process in psutil.Process(instance.child.process.pid).children(recursive=True):
+                process.send_signal(signal.SIGTERM)
+            try:
+                instance.child.process.wait(120)
+            except subprocess.TimeoutExpired:
+                raise UserError(f"py-spy did not finish within 120 s: {instance.child.last_words()}", 1) from None
+    with step(f"{target.name}: TensorFlow's trace of {runs} runs"):
+        ops, log = traced(target, signature, inputs[0], runs, grappler, out / f"{target.name}.timeline.json")
+    lines = stacks.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {"target": target.name, "operations": ops, "instructions": instructions(log), "stacks": str(stacks),
+            "hottest": flame.hottest(flame.tree(lines)), "flame": flame.svg(flame.tree(lines))}, words
+
+
+def traced(target: Target, signature: str, inputs: Any, runs: int, grappler: bool, timeline: Path
+           ) -> tuple[list[dict[str, Any]], str]:
+    """TensorFlow's time by operation, and what it said on stderr while it ran."""
+    with tempfile.TemporaryDirectory() as directory:
+        np.savez(Path(directory, "inputs.npz"), **inputs)
+        argv = python_module("benchmark.in_process.trace", str(target.version_directory), "--signature",
+                             signature or "serving_default", "--samples", str(Path(directory, "inputs.npz")), "--runs",
+                             str(runs), "--grappler", "on" if grappler else "off", "--timeline", str(timeline))
+        env = {**os.environ, "ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "0"}
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it printed nothing"
+        raise UserError(f"{target.name} could not be traced: {last}", 1)
+    ops: list[dict[str, Any]] = json.loads(done.stdout)
+    return ops, done.stderr
+
+
+def instructions(log: str) -> dict[str, Any]:
+    """What the CPU has, what TensorFlow's general code was not built with, and what oneDNN's kernels use."""
+    rebuild, isa, flags = REBUILD.search(log), ISA.search(log), cpu_flags()
+    unused = set(rebuild[1].split()) if rebuild else set()
+    return {"cpu": [name for name, flag in INSTRUCTIONS.items() if flag in flags],
+            "not_in_tensorflow_build": sorted(unused), "onednn": isa[1].strip() if isa else None}
+
+
+def spy() -> str:
+    """py-spy, beside this Python or on PATH."""
+    beside = Path(sys.executable).with_name("py-spy")
+    found = str(beside) if beside.is_file() else shutil.which("py-spy")
+    if found is None:
+        raise UserError("profile needs py-spy: pip install py-spy")
+    return found

@@ -1,0 +1,65 @@
+"""Flame graphs, instruction sets and time by operation: the pure parts, and TensorFlow's trace for real."""
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_saved_model import write_tiny_saved_model
+
+from benchmark import flame, profile
+from benchmark.profile_page import html
+from benchmark.tables import operation_rows
+from benchmark.targets import Target
+
+STACKS = ["main (a.py:1);run (a.py:2);tensorflow::Session (lib.so) 30", "main (a.py:1);parse (a.py:9) 10",
+          "main (a.py:1);_find_and_load (<frozen importlib>:1);exec (b.py:1) 500", "not a stack"]
+
+
+def test_a_flame_graph_adds_up_and_leaves_imports_out() -> None:
+    root = flame.tree(STACKS)
+    assert root.samples == 40
+    main = root.callees["main (a.py:1)"]
+    assert main.samples == sum(callee.samples for callee in main.callees.values()) == 40
+    assert flame.hottest(root) == [("tensorflow::Session (lib.so)", 30), ("parse (a.py:9)", 10)]
+
+
+def test_a_box_is_as_wide_as_its_share() -> None:
+    widths = [float(width) for width in re.findall(r'<rect[^>]* width="([\d.]+)"', flame.svg(flame.tree(STACKS)))]
+    assert sorted(widths)[:2] == pytest.approx([0.25 * flame.WIDTH - 0.5, 0.75 * flame.WIDTH - 0.5])
+    assert "parse (a.py:9): 25.0%" in flame.svg(flame.tree(STACKS))
+
+
+def test_names_are_escaped() -> None:
+    assert "std::vector&lt;int&gt;" in flame.svg(flame.tree(["std::vector<int> 3"]))
+
+
+def test_instructions_are_read_from_the_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "cpu_flags", lambda: {"avx", "avx2", "fma"})
+    log = ("To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow\n"
+           "onednn_verbose,v1,info,cpu,isa:Intel AVX2\n")
+    assert profile.instructions(log) == {"cpu": ["AVX", "AVX2", "FMA"], "not_in_tensorflow_build": ["AVX2", "FMA"],
+                                         "onednn": "Intel AVX2"}
+    assert profile.instructions("")["onednn"] is None
+
+
+def test_operations_before_and_after_are_side_by_side() -> None:
+    before = [{"op": "Mul", "us": 5e3, "count": 2}, {"op": "X", "us": 1, "count": 1}]
+    rows = operation_rows([{"target": "a", "operations": before},
+                           {"target": "b", "operations": [{"op": "Conv2D", "us": 9e3, "count": 3}]}])
+    assert rows == [("Conv2D", "", "", "9.000", "3"), ("Mul", "5.000", "2", "", ""), ("X", "0.001", "1", "", "")]
+
+
+def test_tensorflow_traces_the_operations_of_a_model(tmp_path: Path) -> None:
+    write_tiny_saved_model(tmp_path / "tiny/original/1")
+    target = Target("original", "tiny", base_path=tmp_path / "tiny/original")
+    inputs = {"x": np.ones((5, 4), np.float32)}
+    ops, log = profile.traced(target, "", inputs, 3, True, tmp_path / "timeline.json")
+    counts = {op["op"]: op["count"] for op in ops}
+    assert any("MatMul" in op and count == 1 for op, count in counts.items())
+    assert (tmp_path / "timeline.json").stat().st_size > 100
+    found = profile.instructions(log)
+    assert set(found["not_in_tensorflow_build"]) <= set(profile.INSTRUCTIONS) | {"SSE3", "SSE4.1"}
+    page = html({"profiles": [{"target": "original", "operations": ops, "instructions": found, "flame": "<svg></svg>"}],
+                 "batch": 5, "model": "tiny", "inputs": "ones",
+                 "environment": {"cpu": "x", "cpu_quota": 1.0, "time": "now"}})
+    assert page.index("MatMul") < page.index("Flame graph")
