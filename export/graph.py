@@ -129,8 +129,10 @@ class Graph:
         ready = []
         for item in self.nodes.values():
             before = {producer(ref) for ref in item.inputs}
-            for name in before - self.nodes.keys():
-                raise GraphError(f"node '{item.name}' reads '{name}', which is not in the graph")
+            for name in before:
+                # One by one: a set minus a dict's keys walks all of the keys.
+                if name not in self.nodes:
+                    raise GraphError(f"node '{item.name}' reads '{name}', which is not in the graph")
             before = {name for name in before if self.nodes[name].op not in BACK_EDGE_OPS}
             waiting[item.name] = len(before)
             if not before:
