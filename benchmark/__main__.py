@@ -9,6 +9,7 @@ COMMANDS = Commands("benchmark", __doc__, {
     "search": ("benchmark.sweep:search", "Find the highest rate at which a latency promise is kept."),
     "split": ("benchmark.split", "Where the time of a request goes: client, wire, server, Session.run."),
     "profile": ("benchmark.profile", "Flame graph of the server, time by operation, CPU instructions used."),
+    "tune": ("benchmark.tune", "Find a server's fastest settings for a load, within the CPU quota."),
     "report": ("benchmark.report", "Show stored results, or several side by side, as tables, HTML, Markdown or JSON."),
     "null-server": ("benchmark.null_server", "A server that does nothing: what can the load generator do?"),
 })

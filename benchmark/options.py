@@ -73,9 +73,14 @@ def output_options(command: Command) -> Command:
 
 
 def model_options(command: Command) -> Command:
-    """--model, --models, --signature, --samples, --seed, --grappler, --server-flag."""
+    """--model and those of source_options."""
+    model = click.option("--model", default="mnist", show_default=True, help="The model below --models.")
+    return model(source_options(command))
+
+
+def source_options(command: Command) -> Command:
+    """--models, --signature, --samples, --seed, --grappler, --server-flag."""
     for option in reversed((
-            click.option("--model", default="mnist", show_default=True, help="The model below --models."),
             click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True,
                          help="The folder of models/<model>/<variant>/<version>."),
             click.option("--signature", default="", help="Signature to ask (default: serving_default)."),

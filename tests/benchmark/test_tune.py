@@ -1,0 +1,82 @@
+"""Halving and settings as values; one small run for real, stopped and taken up again."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_saved_model import write_tiny_saved_model
+
+from benchmark.configuration import Batching, Configuration, candidates
+from benchmark.halving import Score, rungs, successive_halving
+
+
+def test_half_the_arms_get_twice_the_time() -> None:
+    assert rungs(16, 1.0) == [(16, 1.0), (8, 2.0), (4, 4.0), (2, 8.0)]
+    assert rungs(2, 3.0) == [(2, 3.0)]
+    assert rungs(5, 1.0) == [(5, 1.0), (2, 2.0)]
+
+
+def test_halving_finds_the_best_of_noisy_arms() -> None:
+    random = np.random.default_rng(1)
+    def measure(arm: int, seconds: float) -> Score:
+        return Score(100 + 10 * arm + random.normal(0, 12 / seconds**0.5), 1.0)
+    found = [successive_halving(list(range(16)), measure, 1.0)[0][0] for _ in range(50)]
+    assert np.mean([arm >= 14 for arm in found]) > 0.9
+
+
+def test_what_keeps_its_promise_is_before_what_is_faster() -> None:
+    ranked = sorted([Score(900, 80, 50), Score(100, 40, 50), Score(200, 50, 50), Score(950, 60, 50)],
+                    key=lambda score: score.rank, reverse=True)
+    assert [score.rate_per_s for score in ranked] == [200, 100, 950, 900]
+
+
+@pytest.mark.parametrize("quota", [0.5, 2.0, 3.5, 16.0])
+def test_no_pool_has_more_threads_than_the_quota(quota: float) -> None:
+    made = candidates(quota, 200, seed=3)
+    most = max(1, int(np.ceil(quota)))
+    assert made[0] == Configuration()
+    assert len(set(made)) == 200
+    for settings in made:
+        batch_threads = settings.batching.num_batch_threads if settings.batching else 1
+        assert max(settings.intra_op, settings.inter_op, settings.omp_threads or 1, batch_threads) <= most
+
+
+def test_candidates_are_the_same_for_the_same_seed() -> None:
+    assert candidates(4, 12, 5) == candidates(4, 12, 5)
+    assert candidates(4, 12, 5) != candidates(4, 12, 6)
+
+
+def test_the_defaults_say_nothing_and_settings_say_everything() -> None:
+    assert Configuration().flags("b.txt") == ()
+    assert Configuration().environment() == ()
+    assert Configuration().name == "defaults"
+    full = Configuration(2, 1, 2, False, Batching(8, 500, 2), 4, 6)
+    assert full.flags("b.txt") == (
+        "--tensorflow_intra_op_parallelism=2", "--tensorflow_inter_op_parallelism=1", "--rest_api_num_threads=4",
+        "--grpc_max_threads=6", "--enable_batching", "--batching_parameters_file=b.txt")
+    assert dict(full.environment()) == {"OMP_NUM_THREADS": "2", "TF_ENABLE_ONEDNN_OPTS": "0"}
+    assert len({settings.name for settings in candidates(4, 300, 1)}) == 300
+
+
+def test_a_tuning_run_is_taken_up_again(tmp_path: Path) -> None:
+    write_tiny_saved_model(tmp_path / "models/tiny/original/1")
+    arguments = ["tune", "tiny", "--models", str(tmp_path / "models"), "--candidates", "2", "--seconds", "0.2",
+                 "--clients", "2", "--slo", "p50=1000ms", "--out", str(tmp_path / "tuned"), "--json", "-"]
+    def tune() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "benchmark", *arguments], capture_output=True, text=True,
+                              timeout=150)
+    first = tune()
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout)
+    assert len([key for key in result["measured"] if key.endswith("for 0.2 s")]) == 2
+    flags = (tmp_path / "tuned/server.flags").read_text().split()
+    assert (result["kept"] == "defaults") == (flags == [])
+    compose = json.loads((tmp_path / "tuned/docker-compose.tuned.yml").read_text())
+    assert len(compose["services"]["original"]["command"]) == len(flags)
+    assert [path.name for path in (tmp_path / "tuned").iterdir() if path.name.startswith(".")] == []
+    again = tune()
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["measured"] == result["measured"]
+    assert " for 0.2 s" not in again.stderr
