@@ -167,19 +167,24 @@ def models_of(config: Any) -> list[Model]:
     """The models of a ModelServerConfig message, checked. Raises ServingError."""
     if config.WhichOneof("config") == "custom_model_config":
         raise ServingError(Code.UNIMPLEMENTED, "custom_model_config is not supported; use model_config_list")
-    models = []
-    for entry in config.model_config_list.config:
-        if entry.model_type and entry.model_platform:
-            raise invalid("Illegal setting both ModelServerConfig::model_type (deprecated) and "
-                          f"ModelServerConfig::model_platform, model name is {entry.name}")
-        platform = entry.model_platform or ("tensorflow" if entry.model_type == 1 else "")
-        if not platform and not entry.model_type:
-            raise invalid("Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-                          f"ModelServerConfig::model_platform, model name is {entry.name}")
-        if platform != "tensorflow":
-            raise invalid(f"Model {entry.name} requests unsupported platform {platform or 'other'}")
-        models.append(Model(entry.name, entry.base_path, _policy(entry), dict(entry.version_labels)))
-    return checked(models)
+    entries = config.model_config_list.config
+    models = checked([Model(entry.name, entry.base_path, _policy(entry), dict(entry.version_labels))
+                      for entry in entries])
+    for entry in entries:
+        _check_platform(entry)
+    return models
+
+
+def _check_platform(entry: Any) -> None:
+    if entry.model_type and entry.model_platform:
+        raise invalid("Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                      f"ModelServerConfig::model_platform, model name is {entry.name}")
+    if not entry.model_type and not entry.model_platform:
+        raise invalid("Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                      f"ModelServerConfig::model_platform, model name is {entry.name}")
+    platform = entry.model_platform or ("tensorflow" if entry.model_type == 1 else "other")
+    if platform != "tensorflow":
+        raise invalid(f"Model {entry.name} requests unsupported platform {platform}")
 
 
 def checked(models: list[Model]) -> list[Model]:

@@ -243,8 +243,8 @@ def command(arguments: list[str]) -> None:
     """
     flags = parse_flags(arguments)
     if flags.version:
-        click.echo(f"TensorFlow Serving API of the embedded server, TensorFlow {version('tensorflow')}, "
-                   f"Python {sys.version.split()[0]}")
+        click.echo(f"TensorFlow ModelServer: embedded server (Python {sys.version.split()[0]})\n"
+                   f"TensorFlow Library: {version('tensorflow')}")
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr)
     stop = threading.Event()
