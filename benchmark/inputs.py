@@ -1,19 +1,26 @@
 """Inputs for a benchmark: real samples where the model version brings them, else seeded ones from its metadata."""
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
+from commandline import UserError
+from serving import recording
 from serving.client import payloads
-from serving.client.payloads import Arrays
+from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Signature
 
 SAMPLES = Path("assets.extra", "samples.npz")
+MOST_RECORDED = 2000
 
 
 def inputs_for(signature: Signature, batch: int, count: int, samples: Path | None, version: Path | None,
                seed: int) -> tuple[list[Arrays], str]:
     """`count` different inputs of `batch` examples, and in words where they are from.
 
-    samples: an .npz with an array [n, ...] for each input (others, such as labels, are left out); without it that of
-    the version directory, if it fits the signature.
+    samples: an .npz with an array [n, ...] for each input (others, such as labels, are left out), or recorded traffic
+    (a TFRecord of PredictionLog); without it the .npz of the version directory, if it fits the signature.
     """
     specs = signature.inputs
     own = version / SAMPLES if version else None
@@ -22,7 +29,20 @@ def inputs_for(signature: Signature, batch: int, count: int, samples: Path | Non
     if samples is None:
         made: list[Arrays] = [payloads.make(specs, batch, seed + i) for i in range(count)]
         return made, f"random inputs from the model's metadata, seed {seed}"
-    arrays = payloads.load_samples(samples)
+    arrays = payloads.load_samples(samples) if samples.suffix == ".npz" else recorded(samples, specs)
     picked: list[Arrays] = [payloads.pick(arrays, specs, batch, i * batch) for i in range(count)]
     size = min(len(arrays[name]) for name in specs)
     return picked, f"{size:,} samples of {samples.name}, {count} different batches in turn"
+
+
+def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:
+    """The examples of recorded requests, one after the other: {input: [n, ...]}, of at most 2,000 requests."""
+    wanted = sorted(names)
+    fitting = (each.inputs for each in recording.read(path) if sorted(each.inputs) == wanted)
+    requests = list(islice(fitting, MOST_RECORDED))
+    if not requests:
+        raise UserError(f"{path} holds no predict request with the inputs {', '.join(wanted)}")
+    try:
+        return {name: np.concatenate([inputs[name] for inputs in requests]) for name in wanted}
+    except ValueError as error:
+        raise UserError(f"{path}: its requests cannot be put together: {error}") from None

@@ -85,7 +85,7 @@ def source_options(command: Command) -> Command:
                          help="The folder of models/<model>/<variant>/<version>."),
             click.option("--signature", default="", help="Signature to ask (default: serving_default)."),
             click.option("--samples", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                         help="Inputs: an .npz of arrays [n, ...] by input (default: the model version's own)."),
+                         help="Inputs: an .npz of arrays by input name, or recorded traffic (default: the version's)."),
             click.option("--seed", type=int, default=0, show_default=True, help="Of made inputs and of the bootstrap."),
             click.option("--grappler", type=click.Choice(("on", "off")), default="on", show_default=True,
                          help="TensorFlow's own graph optimizer, for targets in process (session:, predictor:)."),
