@@ -210,7 +210,8 @@ def _ends_early(data: bytes) -> bool:
             if kind == 0:
                 varint()
             elif kind == 2:
-                at += varint()
+                length = varint()
+                at += length
             elif kind in (1, 5):
                 at += 8 if kind == 1 else 4
             else:

@@ -1,0 +1,142 @@
+"""SavedModels become servables; those that cannot say why in TensorFlow Serving's words."""
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import contract_models
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from serving.errors import Code, ServingError
+from serving.loader import LoadedModel, load, session_options
+from serving.protos import config_pb2, saved_model_pb2
+
+OPTIONS = config_pb2.ConfigProto()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    contract_models.save(root / "half" / "1", lambda: contract_models.half_plus(2))
+    for name in ("strings", "slow", "fails", "echo", "odd"):
+        contract_models.save(root / name / "1", contract_models.MODELS[name])
+    return root
+
+
+@pytest.fixture(scope="module")
+def loaded(models: Path) -> Iterator[dict[str, LoadedModel]]:
+    made = {path.name: load(path.name, 1, path / "1", ["serve"], OPTIONS) for path in models.iterdir()}
+    yield made
+    for model in made.values():
+        model.close()
+
+
+def test_signatures_are_values(loaded: dict[str, LoadedModel]) -> None:
+    signature = loaded["half"].signatures["regress_x_to_y"]
+    assert signature.method_name == "tensorflow/serving/regress"
+    assert signature.inputs["inputs"].shape is None
+    assert 'name: "tf_example:0"' in signature.text
+    assert loaded["echo"].signatures["wide"].inputs["x"].shape == (-1, 3)
+    assert loaded["odd"].signatures["defaults"].defaults["z"].tolist() == [100.0]
+    assert set(loaded["half"].metadata.signature_def) == set(loaded["half"].signatures)
+
+
+def test_a_version_without_its_variables_is_refused(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "half" / "1", tmp_path / "1")
+    shutil.rmtree(tmp_path / "1" / "variables")
+    with pytest.raises(ServingError, match=r"variables/variables.index is missing, but the graph has variables"):
+        load("half", 1, tmp_path / "1", ["serve"], OPTIONS)
+    (tmp_path / "2").mkdir()
+    shutil.copy(models / "echo" / "1" / "saved_model.pb", tmp_path / "2")
+    load("echo", 2, tmp_path / "2", ["serve"], OPTIONS).close()
+
+
+def test_a_version_in_text_form(models: Path, tmp_path: Path) -> None:
+    message = saved_model_pb2.SavedModel.FromString((models / "echo" / "1" / "saved_model.pb").read_bytes())
+    (tmp_path / "saved_model.pbtxt").write_text(text_format.MessageToString(message))
+    model = load("echo", 1, tmp_path, ["serve"], OPTIONS)
+    assert model.run(["in_int32:0"], [np.ones(1, np.int32)], ["out_int32:0"])[0].tolist() == [1]
+    model.close()
+
+
+@pytest.mark.parametrize(("content", "tags", "code", "message"), [
+    (None, ["serve"], Code.NOT_FOUND, "Specified file path does not appear to contain a SavedModel bundle"),
+    (b"", ["serve"], Code.NOT_FOUND, "Could not find meta graph def matching supplied tags: { serve }."),
+    (b"", ["serve", "gpu"], Code.NOT_FOUND, "Could not find meta graph def matching supplied tags: { gpu serve }."),
+    (b"broken", ["serve"], Code.OUT_OF_RANGE, "Read less bytes than requested"),
+    (b"this is not a model", ["serve"], Code.DATA_LOSS, "Can't parse "),
+    (b"\x12\x03\x0a\x05x", ["serve"], Code.DATA_LOSS, "Can't parse "),
+])
+def test_what_is_no_saved_model(tmp_path: Path, content: bytes | None, tags: list[str], code: Code,
+                                message: str) -> None:
+    if content is not None:
+        (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(ServingError) as error:
+        load("m", 1, tmp_path, tags, OPTIONS)
+    assert error.value.code is code
+    assert error.value.message.startswith(message)
+
+
+def test_a_graph_that_cannot_be_imported(models: Path, tmp_path: Path) -> None:
+    message = saved_model_pb2.SavedModel.FromString((models / "echo" / "1" / "saved_model.pb").read_bytes())
+    message.meta_graphs[0].graph_def.node[0].op = "NoSuchOp"
+    (tmp_path / "saved_model.pb").write_bytes(message.SerializeToString())
+    with pytest.raises(ServingError, match="NoSuchOp"):
+        load("echo", 1, tmp_path, ["serve"], OPTIONS)
+
+
+@pytest.mark.parametrize(("model", "feeds", "values", "fetches", "code", "message"), [
+    ("half", ["x:0"], [np.ones(1)], ["y:0"], Code.INVALID_ARGUMENT,
+     "Expects arg[0] to be float but double is provided"),
+    ("half", ["x:0", "x:0"], [np.ones(1), np.ones(1)], ["y:0"], Code.INVALID_ARGUMENT, 'Endpoint "x:0" fed more than '),
+    ("half", ["q:0"], [np.ones(1)], ["y:0"], Code.INVALID_ARGUMENT, "Tensor q:0, specified in either feed_devices or"),
+    ("fails", ["i:0"], [np.array([7], np.int32)], ["pick:0"], Code.INVALID_ARGUMENT,
+     "indices[0] = 7 is not in [0, 3)\n\t [[{{node pick}}]]"),
+])
+def test_runs_that_fail(loaded: dict[str, LoadedModel], model: str, feeds: list[str], values: list[np.ndarray],
+                        fetches: list[str], code: Code, message: str) -> None:
+    for _ in range(6):  # the later ones in the calling thread
+        with pytest.raises(ServingError) as error:
+            loaded[model].run(feeds, values, fetches, 5.0)
+        assert error.value.code is code
+        assert error.value.message.startswith(message)
+
+
+def test_strings_of_every_rank(loaded: dict[str, LoadedModel]) -> None:
+    scalar = loaded["strings"].run(["one:0"], [np.array(b"\xff", object)], ["scalar_same:0"])[0]
+    assert (scalar.shape, scalar.item()) == ((), b"\xff")
+    assert loaded["strings"].run(["s:0"], [np.array([b"ab"], object)], ["matrix:0"])[0].tolist() == [[b"ab", b"AB"]]
+
+
+def test_a_deadline_interrupts_a_run(loaded: dict[str, LoadedModel]) -> None:
+    with pytest.raises(ServingError) as error:
+        loaded["slow"].run(["turns:0"], [np.array([50_000_000], np.int32)], ["done:0"], 0.1)
+    assert error.value.code is Code.DEADLINE_EXCEEDED
+    with pytest.raises(ServingError, match="Timed out"):
+        loaded["slow"].run(["turns:0"], [np.array([1], np.int32)], ["done:0"], 0.0)
+
+
+def test_quick_runs_move_into_the_calling_thread_and_loops_never(loaded: dict[str, LoadedModel]) -> None:
+    for _ in range(50):
+        loaded["half"].run(["x:0"], [np.ones((1, 1), np.float32)], ["y:0"], 5.0)
+        loaded["slow"].run(["turns:0"], [np.array([1], np.int32)], ["done:0"], 5.0)
+    assert loaded["half"]._plans[("x:0",), ("y:0",)].quick_bytes == 4
+    assert loaded["slow"]._plans[("turns:0",), ("done:0",)].quick_bytes == -1
+
+
+def test_a_run_that_turns_out_slow_goes_back_to_tensorflows_threads(loaded: dict[str, LoadedModel]) -> None:
+    plan = loaded["half"]._plan(["x:0"], ["y:0"])
+    for seconds in (1.0, 0.0001, 0.0001, 0.0001, 0.0001):
+        plan.note(8, seconds, here=False)
+    assert plan.quick_bytes == 8
+    plan.note(8, 0.5, here=True)
+    plan.note(8, 0.0001, here=False)
+    assert plan.quick_bytes == -1
+
+
+def test_parallelism_is_one_or_the_other() -> None:
+    assert session_options("", 3, 0, 0).inter_op_parallelism_threads == 3
+    assert session_options("", 0, 1, 2).intra_op_parallelism_threads == 1
+    with pytest.raises(ServingError, match="You cannot configure all"):
+        session_options("", 1, 1, 1)
