@@ -32,7 +32,8 @@ from export.sources import Source, checkpoint_option, inputs_option, outputs_opt
 from export.stages import Stages
 from serving.client import payloads
 
-_CODE = Path(__file__).parent
+_EXPORT = Path(__file__).parent
+_CLIENT = _EXPORT.parent / "serving" / "client"
 _SAMPLES = Path("assets.extra", "samples.npz")
 
 
@@ -80,7 +81,7 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
         {"transforms": transforms, "inputs": inputs, "outputs": outputs, "signatures": signatures, "tags": tags,
          "batches": batches, "atol": atol, "rtol": rtol, "seed": seed, "graph_limit": graph_limit, "warmup": warmup,
          "samples": manifest.digest(sample_file) if sample_file else None},
-        [*_CODE.glob("*.py"), *(_CODE / "transforms").glob("*.py")], source=given.digest())
+        code(), source=given.digest())
     found = manifest.reusable(base, wanted) if reuse else None
     if found:
         click.echo(f"{found} is up to date")
@@ -92,6 +93,12 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
                           Plan(batches, real or {}, budget(atol, rtol), seed), graph_limit, warmup, wanted)
     if json_path:
         write_json(json_path, result)
+
+
+def code() -> list[Path]:
+    """The files that decide what a version holds and whether it is published."""
+    return [*(file for file in _EXPORT.rglob("*.py") if file.parent.name != "zoo"),
+            *(_CLIENT / name for name in ("answers.py", "payloads.py"))]
 
 
 def _publish(given: Source, base: Path, version: int | None, transforms: str, signatures: tuple[str, ...] | None,

@@ -11,7 +11,6 @@ from export.graph import Graph, Node, normal, port, producer
 from export.graph_file import library_of
 from export.saved_model import SavedModel
 
-
 _SHAPES_ONLY = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
 
 

@@ -9,6 +9,9 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from commandline import UserError
+from export.optimize import code
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_by_hand_equals_optimize(mnist: Path, run: Callable[..., object], tmp_path: Path,
@@ -59,6 +62,14 @@ def test_warm_up_records_are_the_real_samples(mnist: Path, run: Callable[..., ob
 def test_reuse_keeps_a_version_that_is_up_to_date(mnist: Path, optimized: Path, run: Callable[..., object]) -> None:
     run("optimize", mnist, "--to", optimized, "--reuse")
     assert [child.name for child in optimized.iterdir()] == ["1"]
+
+
+def test_every_module_that_makes_versions_counts_for_reuse() -> None:
+    counted = {str(path.relative_to(ROOT)) for path in code()}
+    for name in ("export/freeze.py", "export/folding/plan.py", "export/transforms/fold_constants.py",
+                 "serving/client/answers.py"):
+        assert name in counted
+    assert "export/zoo/mnist.py" not in counted
 
 
 def test_another_configuration_is_another_version(mnist: Path, optimized: Path, run: Callable[..., object],
