@@ -51,7 +51,7 @@ class Flags:
     file_system_poll_wait_seconds: int = flag(1, "Seconds between looks for versions; 0: only at start; -1: never.")
     max_num_load_retries: int = flag(5, "How often the load of a version is tried again.")
     load_retry_interval_micros: int = flag(60_000_000, "Time between those tries.")
-    num_load_threads: int = flag(0, "Versions loaded at once; 0: one per CPU at start, then one.")
+    num_load_threads: int = flag(0, "Versions loaded at once; 0: one per CPU.")
     num_unload_threads: int = flag(0, "A version is unloaded as soon as its last request ends.", ignored=True)
     allow_version_labels_for_unavailable_models: bool = flag(
         False, "A new label may name a version that is not loaded (an existing one may still not move to one).")

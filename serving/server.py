@@ -247,11 +247,19 @@ def command(arguments: list[str]) -> None:
                    f"TensorFlow Library: {version('tensorflow')}")
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr)
-    stop = threading.Event()
+    stop, answering = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        if not answering.is_set():
+            # Loading can take minutes, and there is nothing to drain.
+            os._exit(0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         # SIGINT too: a shell starts its background jobs with it ignored.
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     server = start(flags)
+    answering.set()
     stop.wait()
     log.info("Stopping: no new requests, %g s for those that run", flags.drain_seconds)
     server.stop()
