@@ -13,6 +13,8 @@ from benchmark.interleaved import Plan, measure
 from benchmark.options import address_options, comma_list, model_options, output_options, positive_list
 from commandline import UserError
 
+LEAST, MOST = 200, 1000
+
 
 @click.command(epilog="""\b
 Examples:
@@ -26,6 +28,7 @@ Examples:
       --url vertex:projects/123/locations/europe-west4/endpoints/456
 \b
 A ratio is baseline over candidate: over 1, the candidate is faster. The first target is the baseline.
+Without --repeat there are 200 requests, and more up to 1,000 until the interval of the average is within 2 %.
 A verdict needs the whole 95 % interval outside the noise floor, which is how far two processes of the same
 variant were apart in the same run, and at least 1 %.
 Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that died; 2 could not run.
@@ -34,8 +37,8 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
 @model_options
 @click.option("--batch", "batches", type=positive_list, default="100", show_default=True,
               help="Examples per request, comma-separated.")
-@click.option("--repeat", type=click.IntRange(1), default=200, show_default=True,
-              help="Requests per target, protocol and batch size.")
+@click.option("--repeat", type=click.IntRange(1),
+              help=f"Requests per target, protocol and batch size (default: {LEAST}, on a noisy machine up to {MOST}).")
 @click.option("--protocol", "protocols", type=comma_list(targets.PROTOCOLS),
               help="rest, grpc or rest,grpc (default: what all targets speak).")
 @click.option("--warmup", type=click.IntRange(0), default=10, show_default=True,
@@ -45,7 +48,7 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
 @address_options
 @output_options
 def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
-            grappler: str, server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int,
+            grappler: str, server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int | None,
             protocols: tuple[str, ...] | None, warmup: int, processes: int,
             running: list[targets.Target], html_path: str | None, json_path: str | None) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
@@ -56,7 +59,8 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
         raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
     if protocols is None:
         protocols = targets.common_protocols(chosen)
-    plan = Plan(tuple(chosen), protocols, batches, repeat, warmup, signature, samples, seed, processes)
+    plan = Plan(tuple(chosen), protocols, batches, repeat or LEAST, 0 if repeat else MOST, warmup, signature, samples,
+                seed, processes)
     result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
     report.deliver(result, html_path, json_path)
     if result["first_wrong"]:

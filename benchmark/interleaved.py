@@ -1,11 +1,12 @@
 """Measures targets side by side: starts them, proves their answers equal, then rounds of A B B A until done."""
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark.comparison import Block, block_plan, round_order
+from benchmark.comparison import Block, block_plan, compare, round_order
 from benchmark.inputs import inputs_for
 from benchmark.lanes import Measured, Workload
 from benchmark.operations import operations
@@ -18,16 +19,18 @@ from serving.client.protocol import AnswerError, UnreachableError
 
 HALVES = (0, 1)
 DISTINCT = 4
+PRECISE = 0.02
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one comparison measures; everything that a repetition of it needs."""
+    """What one comparison measures. `repeat` requests per target, then more until `most` or it is precise."""
 
     targets: tuple[Target, ...]
     protocols: tuple[str, ...] = ("rest", "grpc")
     batches: tuple[int, ...] = (100,)
     repeat: int = 200
+    most: int = 0
     warmup: int = 10
     signature: str = ""
     samples: Path | None = None
@@ -142,7 +145,14 @@ def _refuse_constant(workload: Workload, target: Target) -> None:
 def _rounds(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Instance]], measured: Lanes,
             outcome: Outcome, round_done: Callable[[Outcome], None], done: Callable[[int], None]) -> None:
     names = [target.name for target in plan.targets]
-    for round_, (there, back) in enumerate(block_plan(plan.repeat)):
+    counts = block_plan(plan.repeat)
+    for round_ in itertools.count():
+        if round_ == len(counts):
+            own = [block for block in outcome.blocks if (block.protocol, block.batch) == (protocol, batch)]
+            if sum(map(sum, counts)) >= plan.most or precise(own, names):
+                break
+            counts += block_plan(max(2, plan.repeat // 4))
+        there, back = counts[round_]
         blocks = []
         for position, (name, half) in enumerate(round_order(names, round_)):
             count = there if position < len(names) else back
@@ -154,6 +164,12 @@ def _rounds(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Ins
             (each.checker.first_wrong for each in measured.values() if each.checker.first_wrong), None)
         round_done(outcome)
         done(sum(len(block.latencies) for block in blocks))
+
+
+def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:
+    """Whether the interval of every ratio of means is within 2 %: it is width that ends a run, never a verdict."""
+    found = [compare(blocks, names[0], candidate, "mean") for candidate in names[1:]]
+    return all(c.ci95[1] - c.ci95[0] <= 2 * PRECISE * c.ratio for c in found)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from proof import ROOT, Proof
 
-CODE = ("benchmark/statistics.py", "benchmark/comparison.py", "benchmark/lanes.py", "benchmark/in_process/more_work.py")
+CODE = ("benchmark/statistics.py", "benchmark/comparison.py", "benchmark/lanes.py", "benchmark/interleaved.py",
+        "benchmark/in_process/more_work.py")
 AA_RUNS, SLOWER_RUNS, PERCENT = 20, 10, 10
 
 
