@@ -16,13 +16,12 @@ import ssl
 import threading
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
 from serving import messages
 from serving.errors import Code, ServingError, invalid
-from serving.http1 import Connection, Service
+from serving.http1 import Connection, Service, Workers
 from serving.http_message import Request, Response, page
 from serving.json import answer
 from serving.json.examples import parse_examples
@@ -174,8 +173,7 @@ class RestServer:
                             observe=observe, monitoring=monitoring, ready=ready)
         self._tls = tls
         self._loop = new_event_loop()
-        self._executor = ThreadPoolExecutor(threads, "rest")
-        self._service = Service(self._api.handle, self._executor, self._loop, max_body_bytes)
+        self._service = Service(self._api.handle, Workers(threads), self._loop, max_body_bytes)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
         self._server: asyncio.Server | None = None
 
@@ -198,7 +196,7 @@ class RestServer:
         asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._service.workers.stop()
         self._loop.close()
 
     async def _drain(self, drain_s: float) -> None:

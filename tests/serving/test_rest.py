@@ -1,0 +1,143 @@
+"""Routes, the order of the checks, endpoints of our own, errors as statuses. (The recorded cases: tests/contract.)"""
+import gzip
+import json
+import logging
+from typing import Any
+from unittest import mock
+
+import pytest
+from echo_store import EchoStore
+
+from serving.errors import Code
+from serving.http_message import Request, Response
+from serving.json import numbers
+from serving.metrics import Call
+from serving.predictor import Predictor
+from serving.rest import HTTP_STATUS, RestApi
+
+ECHO = "/v1/models/echo:predict"
+BIG = b'{"instances": [' + b"1.0," * 100 + b"1.0]}"
+
+
+class Api:
+    """A RestApi and what it reported."""
+
+    def __init__(self, **options: Any) -> None:
+        self.store = EchoStore()
+        self.calls: list[tuple[Call, Code]] = []
+        given = {"timeout_ms": 2000, "cors": False, "max_body_bytes": 10_000, "monitoring": None, "ready": None}
+        self.api = RestApi(Predictor(self.store), observe=lambda call, code: self.calls.append((call, code)),
+                           **given | options)
+
+    def __call__(self, method: str, target: str, body: bytes = b"", **headers: str) -> Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.api.handle(Request(method, target, headers=named, body=body))
+
+
+def error_of(response: Response) -> str:
+    return str(json.loads(response.body)["error"])
+
+
+def test_every_code_has_a_status() -> None:
+    assert HTTP_STATUS.keys() == set(Code)
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"instances": [1,,2]}', BIG[:-1], BIG.replace(b"1.0,1.0]", b"1.0,]")])
+def test_a_body_that_is_no_json_is_told_before_a_model_that_is_not_there(body: bytes) -> None:
+    response = Api()("POST", "/v1/models/nope:predict", body)
+    assert response.status == 400
+    assert error_of(response).startswith("JSON Parse error: ")
+
+
+def test_a_model_that_is_not_there_is_told_before_values_that_are_wrong() -> None:
+    for body in (b'{"instances": 1}', b'{"instances": [[1], 2]}', BIG):
+        response = Api()("POST", "/v1/models/nope/versions/3:predict", body)
+        assert (response.status, error_of(response)) == (404, "Servable not found for request: Specific(nope, 3)")
+
+
+def test_refused_requests_leave_the_next_ones_fast() -> None:
+    """simdjson reads nothing while an earlier document is in use: an error must not keep one."""
+    api = Api()
+    for target in ("/v1/models/nope:predict", "/v1/models/echo/labels/nope:predict", ECHO):
+        for body in (BIG, BIG.replace(b"1.0]", b"true]"), b'{"signature_name": "nope", ' + BIG[1:]):
+            api("POST", target, body)
+    with mock.patch.object(numbers, "parse_plain", side_effect=AssertionError("the fast way is closed")):
+        assert api("POST", ECHO, BIG).status == 200
+
+
+def test_what_a_graph_raises_keeps_its_code() -> None:
+    response = Api()("POST", ECHO, b'{"signature_name": "fails", "instances": [1.0]}')
+    assert (response.status, error_of(response)) == (500, "the graph is broken")
+
+
+def test_a_fault_of_ours_is_logged_and_answered(
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    api = Api()
+    monkeypatch.setattr(api.store, "status", lambda spec: 1 / 0)
+    with caplog.at_level(logging.ERROR, "serving"):
+        response = api("GET", "/v1/models/echo")
+    assert (response.status, error_of(response)) == (500, "ZeroDivisionError: division by zero")
+    assert "GET /v1/models/echo failed" in caplog.text
+
+
+def test_requests_are_reported_once_with_what_is_known_of_them() -> None:
+    api = Api()
+    api("POST", "/v1/models/echo/labels/stable:predict", b'{"signature_name": "float", "instances": [1.0]}')
+    api("POST", "/v1/models/nope:regress", b'{"examples": [{}, {}]}')
+    api("GET", "/v1/models/echo")
+    api("GET", "/v1/models/echo/metadata")
+    api("PUT", ECHO)
+    api("GET", "/elsewhere")
+    seen = [(call.entrypoint, call.api, call.model, call.signature, call.version, call.examples, code)
+            for call, code in api.calls]
+    assert seen == [
+        ("REST", "predict", "echo", "float", 7, 0, Code.OK), ("REST", "regress", "nope", "", None, 2, Code.NOT_FOUND),
+        ("REST", "status", "echo", "", None, 0, Code.OK), ("REST", "metadata", "echo", "", 7, 0, Code.OK)]
+
+
+def test_the_time_limit_reaches_the_run() -> None:
+    api = Api()
+    api("POST", ECHO, b'{"instances": [1.0]}')
+    assert api.store.servable.timeouts == [2.0]
+
+
+def test_no_model_name() -> None:
+    for target in ("/v1/models", "/v1/models/versions/1", "/v1/models/versions/1/metadata"):
+        response = Api()("GET", target)
+        assert (response.status, error_of(response)) == (400, "Missing model name in request.")
+
+
+@pytest.mark.parametrize(("encoding", "taken"), [("gzip", True), ("x-gzip", True), ("identity, gzip", True),
+                                                 ("GZIP", False), ("deflate", False)])
+def test_packed_bodies(encoding: str, taken: bool) -> None:
+    response = Api()("POST", ECHO, gzip.compress(b'{"instances": [1.0]}'), content_encoding=encoding)
+    assert (response.status == 200) == taken
+
+
+def test_a_small_body_cannot_unpack_to_a_huge_one() -> None:
+    body = gzip.compress(b'{"instances": [' + b" " * 20_000 + b"1.0]}")
+    response = Api()("POST", ECHO, body, content_encoding="gzip")
+    assert (response.status, error_of(response)) == (400, "JSON Parse error: The document is empty")
+
+
+def test_cors_headers_by_flag() -> None:
+    names = {"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers"}
+    for api, expected in ((Api(), set()), (Api(cors=True), names)):
+        for response in (api("POST", ECHO, b'{"instances": [1.0]}'), api("POST", ECHO, b"{"), api("PUT", ECHO),
+                         api("OPTIONS", ECHO, origin="http://example.org"), api("OPTIONS", ECHO, origin="null")):
+            assert {name for name, _ in response.headers} == expected
+
+
+def test_endpoints_of_our_own() -> None:
+    ready = [False]
+    api = Api(ready=lambda: ready[0], monitoring=("/metrics", lambda: "up 1\n"))
+    assert api("GET", "/health/live").status == 200
+    assert api("GET", "/health/ready").status == 503
+    ready[0] = True
+    assert api("GET", "/health/ready").status == 200
+    assert json.loads(api("GET", "/models").body) == {
+        "models": [{"name": "echo", "versions": [{"version": 7, "state": "AVAILABLE"}]}]}
+    metrics = api("GET", "/metrics")
+    assert (metrics.status, metrics.body, metrics.content_type) == (200, b"up 1\n", "text/plain")
+    assert api("GET", "/metrics?x=1").status == 400
+    assert Api()("GET", "/metrics").status == 404
