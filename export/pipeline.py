@@ -7,7 +7,10 @@ A step's failure never loses the work: `StepError` carries the report of the ste
 """
 from __future__ import annotations
 
+import gc
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -157,6 +160,11 @@ def _take(pattern: re.Pattern[str], text: str, at: int, what: str) -> tuple[str,
 def run(graph: Graph, transforms: str) -> tuple[Graph, Report]:
     """The graph after every step, and what the steps did. Raises TransformError; StepError when a step fails."""
     steps = parse(transforms)
+    with without_cycle_collection():
+        return _run(graph, steps)
+
+
+def _run(graph: Graph, steps: list[Step]) -> tuple[Graph, Report]:
     graph, unreadable = _with_bodies(graph)
     report = Report()
     for step in steps:
@@ -178,6 +186,18 @@ def run(graph: Graph, transforms: str) -> tuple[Graph, Report]:
         if step.transform.bodies:
             entry.skipped += [(name, f"function left as it is: {reason}") for name, reason in unreadable.items()]
     return graph, report
+
+
+@contextmanager
+def without_cycle_collection() -> Iterator[None]:
+    """A graph has no reference cycles, but the collector would walk all its nodes again and again to find that out."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _apply(step: Step, graph: Graph, entry: StepReport) -> Graph:
@@ -235,7 +255,8 @@ def command(in_graph: str, out_graph: str, inputs: str, outputs: str, transforms
     import export.runtime  # noqa: F401  (TensorFlow, imported without its chatter)
     from export.graph_file import read_graph_def
     graph_def = read_graph_def(Path(in_graph).expanduser())
-    graph = Graph.from_graph_def(graph_def, _names(inputs), _names(outputs))
+    with without_cycle_collection():
+        graph = Graph.from_graph_def(graph_def, _names(inputs), _names(outputs))
     try:
         graph, report = run(graph, transforms)
     except StepError as error:

@@ -32,12 +32,14 @@ def frozen(name: str, size: int, seed: int = 5) -> tuple[Any, str, str]:
         layer.momentum = 0.0
     model(random.uniform(0, 255, (4, size, size, 3)).astype(np.float32), training=True)
     for layer in norms:
-        for weight in layer.weights:
-            if weight.name in ("gamma", "moving_variance"):
-                old = np.ones(weight.shape) if weight.name == "gamma" else weight.numpy()
-                weight.assign(old * random.uniform(0.6, 1.6, weight.shape))
-            else:
-                weight.assign(weight.numpy() + random.normal(0, 0.2, weight.shape))
+        # In proportion to the layer's own spread: a larger shift makes a deep network chaotic, and then one rounding of
+        # the input changes the logits as much as a wrong fold would.
+        spread = np.sqrt(layer.moving_variance.numpy())
+        layer.moving_mean.assign(layer.moving_mean.numpy() + 0.1 * spread * random.standard_normal(spread.shape))
+        layer.moving_variance.assign(layer.moving_variance.numpy() * random.uniform(0.8, 1.5, spread.shape))
+        layer.beta.assign(random.normal(0, 0.1, spread.shape))
+        if layer.scale:
+            layer.gamma.assign(random.uniform(0.6, 1.2, spread.shape))
     function = tf.function(lambda x: model(x, training=False)).get_concrete_function(
         tf.TensorSpec([None, size, size, 3], tf.float32))
     constant = convert_variables_to_constants_v2(function)
