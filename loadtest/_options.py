@@ -76,7 +76,8 @@ def add_arguments(parser: Any) -> None:
                                                                      "when all have stopped")
     add("--slo", action="append", metavar="P=TIME", type=_is_objective,
         help="for example p99=50ms or mean=10ms; may be repeated; exit status 1 when a request name misses it")
-    add("--max-error-ratio", type=float, metavar="X", help="exit status 1 above this share (0..1) of failed requests")
+    add("--max-error-ratio", type=float, metavar="X",
+        help="exit status 1 above this share (0..1) of failed requests (with --slo: 0)")
     add("--hdr", metavar="FILE", help="write the HDR histograms as JSON ('-': standard output)")
     add("--shape", choices=SHAPES, help="steps: five equal steps up to -u users over -t; spike: a tenth of -u, all "
                                         "of -u in the middle fifth; ramp: from one user up to -u, ended early by "

@@ -16,7 +16,10 @@ SERVICE = "from send"
 
 
 class Recorder:
-    """Latency by request, from the intended start and (open loop) also from the actual send, and failures."""
+    """By request name: latency from the intended start and (open loop) also from the actual send, and failures.
+
+    Only right answers have a latency: a refused connection is quick, and would make a dead server look fast.
+    """
 
     def __init__(self) -> None:
         self.clear()
@@ -28,33 +31,42 @@ class Recorder:
         self.failures: Counter[Key] = Counter()
 
     def record(self, key: Key, latency_ms: float, failed: bool, service_ms: float | None = None) -> None:
+        if failed:
+            self.failures[key] += 1
+            return
         self.latency[key].record(latency_ms / 1e3)
-        self.failures[key] += failed
         if service_ms is not None:
             self.service[key].record(service_ms / 1e3)
 
+    @property
+    def keys(self) -> list[Key]:
+        return sorted({*self.latency, *self.failures})
+
+    def requests(self, key: Key) -> int:
+        return self.failures[key] + (self.latency[key].count if key in self.latency else 0)
+
     def take(self) -> list[Any]:
         """All that was recorded since the last call, as plain values for a worker's report."""
-        taken = [[*key, histogram.encode(), self.failures[key],
-                  self.service[key].encode() if key in self.service else None]
-                 for key, histogram in self.latency.items()]
+        taken = [[*key, self.failures[key], *(part[key].encode() if key in part else None
+                                              for part in (self.latency, self.service))] for key in self.keys]
         self.clear()
         return taken
 
     def merge(self, taken: list[Any]) -> None:
-        for kind, name, latency, failures, service in taken:
+        for kind, name, failures, *histograms in taken:
             key = (kind, name)
-            self.latency[key].merge(Histogram.decode(latency))
-            self.failures[key] += failures
-            if service is not None:
-                self.service[key].merge(Histogram.decode(service))
+            if failures:
+                self.failures[key] += failures
+            for part, histogram in zip((self.latency, self.service), histograms, strict=True):
+                if histogram is not None:
+                    part[key].merge(Histogram.decode(histogram))
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One entry per request name: counts, and milliseconds at the usual percentiles."""
-        return [{"protocol": key[0], "name": key[1], "requests": histogram.count, "failures": self.failures[key],
-                 "latency_ms": histogram.to_json(),
-                 **({"from_send_ms": self.service[key].to_json()} if key in self.service else {})}
-                for key, histogram in sorted(self.latency.items())]
+        """One entry per request name: counts, and milliseconds of the right answers at the usual percentiles."""
+        return [{"protocol": key[0], "name": key[1], "requests": self.requests(key), "failures": self.failures[key],
+                 **{label: part[key].to_json() for label, part in (
+                     ("latency_ms", self.latency), ("from_send_ms", self.service)) if key in part}}
+                for key in self.keys]
 
 
 @dataclass(frozen=True)
@@ -70,19 +82,24 @@ class Verdict:
 
 
 def verdicts(recorder: Recorder, objectives: tuple[Objective, ...], max_error_ratio: float | None) -> list[Verdict]:
-    """Each objective for each request name; none recorded misses all of them, since nothing was shown."""
-    if not recorder.latency and (objectives or max_error_ratio is not None):
+    """Each objective for each request name; where nothing was answered, none is kept.
+
+    Objectives alone allow no failure: latencies of the few that got through would say nothing of the rest.
+    """
+    if objectives and max_error_ratio is None:
+        max_error_ratio = 0.0
+    if max_error_ratio is None:
+        return []
+    if not recorder.keys:
         return [Verdict("all", "at least one request", "0 requests", False)]
     found = []
-    for key, histogram in sorted(recorder.latency.items()):
-        name = " ".join(key)
+    for key in recorder.keys:
+        name, ratio = " ".join(key), recorder.failures[key] / recorder.requests(key)
         for objective in objectives:
-            actual = value_of(histogram, objective)
-            found.append(Verdict(name, str(objective), f"{actual * 1e3:.3g} ms", actual <= objective.seconds))
-        if max_error_ratio is not None:
-            ratio = recorder.failures[key] / histogram.count
-            found.append(Verdict(name, f"error ratio <= {max_error_ratio:g}", f"{ratio:.4g}",
-                                 ratio <= max_error_ratio))
+            actual = value_of(recorder.latency[key], objective) if key in recorder.latency else None
+            found.append(Verdict(name, str(objective), "no answer" if actual is None else f"{actual * 1e3:.3g} ms",
+                                 actual is not None and actual <= objective.seconds))
+        found.append(Verdict(name, f"error ratio <= {max_error_ratio:g}", f"{ratio:.4g}", ratio <= max_error_ratio))
     return found
 
 
@@ -96,10 +113,11 @@ def table(entries: Sequence[Mapping[str, Any]]) -> str:
     rows: list[tuple[str, ...]] = [("HDR latency in ms", "requests", "failed", "mean", *columns)]
     for entry in entries:
         for label, key in (("", "latency_ms"), (f" {SERVICE}", "from_send_ms")):
-            if key in entry:
-                latency = entry[key]
+            if key in entry or not label:
+                latency = entry.get(key, {})
                 rows.append((f"{entry['protocol']} {entry['name']}{label}", str(entry["requests"]),
-                             str(entry["failures"]), *(f"{latency[column]:.3f}" for column in ("mean", *columns))))
+                             str(entry["failures"]), *(f"{latency[column]:.3f}" if latency else "-"
+                                                       for column in ("mean", *columns))))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(" ".join(cell.ljust(width) if at == 0 else cell.rjust(width)
                               for at, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows)

@@ -44,6 +44,9 @@ class Session:
                 self._work[kind] = make(self.settings)
             return self._work[kind]
 
+    def is_current(self, work: Work) -> bool:
+        return any(one is work for one in self._work.values())
+
     def next_user(self) -> int:
         """A number that no other user of this test has, also on other workers."""
         self._users += 1

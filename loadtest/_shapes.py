@@ -41,7 +41,7 @@ class Planned(LoadTestShape):
         self._judged_at = elapsed
         judged = verdicts(self.window, self._settings.objectives, self._settings.max_error_ratio or 0.0)
         missed = [verdict for verdict in judged if not verdict.kept]
-        if missed and self.window.latency:
+        if missed and self.window.keys:
             print(f"ramp ended with {self.get_current_user_count()} users: {missed[0]}", file=sys.stderr)
             return True
         self.window.clear()

@@ -47,7 +47,7 @@ class RestUser(PredictUser, FastHttpUser):
                                 metadata=known, tls=settings.tls)
             work = _work.make(client, settings)
             if settings.version is None:
-                gevent.spawn(_follow, client, work)
+                gevent.spawn(_follow, session, client, work)
             return work
         return session.work(cls.KIND, make)
 
@@ -70,8 +70,10 @@ class RestUser(PredictUser, FastHttpUser):
                 response.failure(f"{response.status_code}: {error_message(response.content)}")
 
 
-def _follow(client: RestClient, work: _work.Work) -> None:
+def _follow(session: _session.Session, client: RestClient, work: _work.Work) -> None:
     """REST answers do not tell their version: ask which is the newest, so that names change when it does."""
-    while True:
-        gevent.sleep(FOLLOW_S)
+    gevent.sleep(FOLLOW_S)
+    while session.is_current(work):
         work.follow(client)
+        gevent.sleep(FOLLOW_S)
+    client.close()

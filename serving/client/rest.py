@@ -146,9 +146,9 @@ class RestClient(RestApi):
         except TimeoutError:
             self._connection.close()
             raise UnreachableError(f"{self._where()}: no answer within {self._answer_timeout_s:g} s") from None
-        except http.client.RemoteDisconnected:
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
             raise
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, OSError) as error:
             self._connection.close()
             raise UnreachableError(f"{self._where()}: this is no whole HTTP answer ({why(error)}); is it a gRPC "
                                    "port, or did the server die?") from None

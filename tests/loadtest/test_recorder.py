@@ -12,8 +12,8 @@ from _recorder import Recorder, table, verdicts
 KEY = ("REST", "m/1 batch 1")
 
 
-def recorded(latencies_ms: list[float], failures: int = 0) -> Recorder:
-    recorder = Recorder()
+def recorded(latencies_ms: list[float], failures: int = 0, recorder: Recorder | None = None) -> Recorder:
+    recorder = recorder or Recorder()
     for at, latency_ms in enumerate(latencies_ms):
         recorder.record(KEY, latency_ms, at < failures)
     return recorder
@@ -21,11 +21,12 @@ def recorded(latencies_ms: list[float], failures: int = 0) -> Recorder:
 
 def test_reports_of_workers_add_up_to_the_whole() -> None:
     latencies = np.random.default_rng(1).lognormal(0, 3, 1000).tolist()
-    master = Recorder()
+    master, whole = Recorder(), Recorder()
     for part in (latencies[:10], latencies[10:700], latencies[700:]):
         # Through JSON, as a report travels as plain values.
         master.merge(json.loads(json.dumps(recorded(part, failures=2).take())))
-    whole = recorded(latencies, failures=6)
+        recorded(part, failures=2, recorder=whole)
+    assert whole.requests(KEY) == 1000
     assert master.to_json() == whole.to_json()
 
 
@@ -50,15 +51,28 @@ def test_what_is_no_objective(text: str) -> None:
 
 
 def test_verdicts_hold_for_each_request_name() -> None:
-    recorder = recorded([1.0] * 99 + [100.0], failures=1)
+    recorder = recorded([1.0] * 99 + [100.0])
     for text, kept in (("p50=2ms", True), ("p99=2ms", True), ("max=99ms", False), ("mean=1.9ms", False),
                        ("mean=2ms", True)):
-        [verdict] = verdicts(recorder, (objective(text),), None)
+        verdict, errors = verdicts(recorder, (objective(text),), None)
         assert verdict.kept == kept, verdict
-    assert [verdict.kept for verdict in verdicts(recorder, (), 0.01)] == [True]
-    assert [verdict.kept for verdict in verdicts(recorder, (), 0.009)] == [False]
+        assert errors.kept
     recorder.record(("gRPC", "m/1 batch 1"), 500.0, False)
-    assert [verdict.kept for verdict in verdicts(recorder, (objective("p99=2ms"),), None)] == [True, False]
+    assert [verdict.kept for verdict in verdicts(recorder, (objective("p99=2ms"),), None)] == [True, True, False, True]
+
+
+def test_failures_have_no_latency_and_are_held_against_every_objective() -> None:
+    recorder = recorded([0.01] * 9 + [5.0] * 91, failures=9)  # refused at once
+    [entry] = recorder.to_json()
+    assert (entry["requests"], entry["failures"], entry["latency_ms"]["count"]) == (100, 9, 91)
+    assert entry["latency_ms"]["p50"] == pytest.approx(5, rel=0.01)
+    assert [verdict.kept for verdict in verdicts(recorder, (objective("p99=6ms"),), None)] == [True, False]
+    assert [verdict.kept for verdict in verdicts(recorder, (objective("p99=6ms"),), 0.1)] == [True, True]
+    assert [verdict.kept for verdict in verdicts(recorder, (), 0.08)] == [False]
+    dead = recorded([0.01] * 5, failures=5)
+    assert [(verdict.actual, verdict.kept) for verdict in verdicts(dead, (objective("p99=6ms"),), 1.0)] == [
+        ("no answer", False), ("1", True)]
+    assert "-" in table(dead.to_json())
 
 
 def test_no_request_keeps_no_objective() -> None:
