@@ -1,4 +1,5 @@
 """The gRPC client: a channel of its own, requests serialized before the clock starts."""
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,9 @@ from serving.protos import (
     model_pb2,
     predict_pb2,
 )
+
+# What gRPC's core would print on stderr is in the error it returns, too. Read when the first channel is made.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _PREDICTION = "/tensorflow.serving.PredictionService"
 _MODEL = "/tensorflow.serving.ModelService"

@@ -1,4 +1,5 @@
 """The options by which a command line names a model on a running server, and the client they make."""
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ from serving.client.protocol import Client, Tls
 
 REST_ADDRESS = "localhost:8501"
 GRPC_ADDRESS = "localhost:8500"
+
+_HEADER = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*:\s*([\x20-\x7e]*?)\s*")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -85,11 +88,11 @@ def target(*, model: str, version: int | None, label: str | None, protocol: str,
 
 
 def parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
-    """{"Name": "value"} of "Name: value" strings. Raises UserError for one without a name."""
+    """{"Name": "value"} of "Name: value" strings. Raises UserError for what HTTP and gRPC cannot both send."""
     parsed = {}
     for header in headers:
-        name, colon, value = header.partition(":")
-        if not colon or not name.strip():
-            raise UserError(f"'{header}' is no header; write NAME:VALUE")
-        parsed[name.strip()] = value.strip()
+        found = _HEADER.fullmatch(header)
+        if not found:
+            raise UserError(f"{header!r} is no header; write NAME:VALUE, in ASCII")
+        parsed[found[1]] = found[2]
     return parsed

@@ -196,4 +196,5 @@ def why(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, socket.gaierror):
         return "unknown host"
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+    words = str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return "".join(letter if letter.isprintable() else "." for letter in words)

@@ -76,6 +76,8 @@ def test_predict_prints_the_answer(asked: tuple[str, ...]) -> None:
     (("--version", "1", "--label", "a"), "--version and --label both choose a version"),
     (("--tls-key", "k.pem"), "--tls-key needs its --tls-certificate"),
     (("--header", "x"), "'x' is no header; write NAME:VALUE"),
+    (("--header", "a:b\r\nX:y"), "is no header"),
+    (("--header", "Bäd:1"), "is no header; write NAME:VALUE, in ASCII"),
 ])
 def test_what_predict_refuses(servers: Any, arguments: tuple[str, ...], words: str) -> None:
     error = refusal(predict.command, "--model", "echo", "--address", servers.rest, *arguments)
@@ -121,11 +123,17 @@ def test_status_of_an_unknown_model(servers: Any) -> None:
     assert "not available after 0.2 s: the server answered 404: Could not find any versions" in str(waited)
 
 
-@pytest.mark.parametrize("command", ["predict", "status"])
-def test_no_server_is_one_line(command: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "serving", command, "--address", "localhost:9"],
+@pytest.mark.parametrize(("command", "options", "address"), [
+    ("predict", (), None), ("status", (), "grpc"), ("status", ("--protocol", "grpc", "--tls"), "grpc"),
+    ("predict", ("--protocol", "grpc"), "rest"),
+], ids=["nobody", "gRPC's port", "TLS where there is none", "REST's port"])
+def test_a_wrong_address_is_one_line(servers: Any, command: str, options: tuple[str, ...], address: str | None) -> None:
+    where = getattr(servers, address) if address else "localhost:9"
+    done = subprocess.run([sys.executable, "-m", "serving", command, "--address", where, *options],
                           cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: http://localhost:9: cannot connect")
+    assert done.stderr.startswith("error: ")
+    assert f"{where}: cannot connect" in done.stderr
+    assert done.stderr.rstrip("\n").isprintable()
