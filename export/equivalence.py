@@ -102,14 +102,14 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
     with LoadedModel(before, tags) as reference, LoadedModel(after, tags) as candidate:
         source = saved_model.read(before, tags)
         signatures = saved_model.chosen(source, names)
-        other = saved_model.read(after, tags)
-        report.reasons += interface(signatures, other.signatures)
         reference.loaded()
         try:
             candidate.loaded()
         except UserError as error:
             report.reasons.append(str(error))
-        maker = samples.Maker(source, other)
+            return report
+        report.reasons += interface(signatures, candidate.signatures)
+        maker = samples.Maker(source, lambda: saved_model.read(after, tags))
         for key, signature in signatures.items():
             sparse = [name for name, info in signature.inputs.items() if not info.name]
             if sparse:

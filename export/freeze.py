@@ -24,7 +24,7 @@ from export.stages import Stages
 from export.tensors import Array
 
 INIT_OP = "saved_model_init_op"
-_BATCH_BYTES = 64 << 20
+_BATCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class LoadedModel:
 
     def __init__(self, path: Path, tags: Sequence[str]) -> None:
         self.path = path
+        self._signatures: dict[str, bytes] = {}
         prepare()
         self._pipe, far = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_serve, args=(far, str(path), tuple(tags)), daemon=True)
@@ -57,11 +58,19 @@ class LoadedModel:
     def loaded(self) -> float:
         """Waits until the model is loaded. Returns the seconds that took."""
         try:
-            return float(self._receive())
+            seconds, packed = self._receive()
+            self._signatures = packed
+            return float(seconds)
         except DiedError as error:
             raise UserError(f"{self.path} does not load: {error}", exit_code=1) from None
         except RunError as error:
             raise UserError(str(error)) from None
+
+    @property
+    def signatures(self) -> dict[str, Any]:
+        """The SignatureDefs by key, once it is loaded."""
+        from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+        return {key: SignatureDef.FromString(packed) for key, packed in self._signatures.items()}
 
     def start(self, signature: str, inputs: Mapping[str, Array]) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # `finish` says how the process ended
@@ -101,9 +110,11 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...]) -> None:
     began = perf_counter()
     try:
         model = saved_model.read(path, tags)
+        signatures = {key: type(one).FromString(one.SerializeToString()) for key, one in model.signatures.items()}
+        # The message holds all weights of a frozen model.
+        model = saved_model.SavedModel(model.path, type(model.meta_graph)(meta_info_def=model.meta_graph.meta_info_def))
         with saved_model.session(model) as running:
-            signatures = model.signatures
-            pipe.send(perf_counter() - began)
+            pipe.send((perf_counter() - began, {key: one.SerializeToString() for key, one in signatures.items()}))
             while True:
                 name, inputs = pipe.recv()
                 signature = signatures[name]

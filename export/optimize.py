@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -107,7 +106,7 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
     stage = Stages()
     with publish.new_version(base, version) as staging:
         with stage("start TensorFlow"):
-            import_module("export.runtime")
+            from export.runtime import give_back_memory
         with given.saved_model(tags) as path:
             if not plan.samples and (path / _SAMPLES).exists():
                 plan = replace(plan, samples=payloads.load_samples(path / _SAMPLES))
@@ -118,6 +117,10 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
                 graph, report = pipeline.run(frozen.graph, transforms)
             with stage("write"):
                 saved_model.write(staging, content(model, frozen, graph, graph_limit))
+            before, after = len(frozen.graph.nodes), len(graph.nodes)
+            frozen = replace(frozen, graph=Graph({}))
+            del graph  # as big as the model, and on disk by now
+            give_back_memory()
             with stage("verify"):
                 equality = equivalence.check(path, staging, tags, plan, signatures)
             sizes = directory_bytes(path), directory_bytes(staging)
@@ -132,7 +135,7 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
         manifest.write(staging, wanted, **_facts(given, frozen, transforms, report, equality), seconds=stage.seconds)
     published = base / staging.name
     click.echo(f"{published}: {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB, "
-               f"{len(frozen.graph.nodes)} -> {len(graph.nodes)} nodes ({stage})")
+               f"{before} -> {after} nodes ({stage})")
     return {"path": str(published), **(manifest.read(published) or {})}
 
 

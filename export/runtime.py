@@ -1,4 +1,6 @@
 """TensorFlow, imported without its chatter: `from export.runtime import tf` where a command first needs it."""
+import ctypes
+
 from commandline import quiet
 
 with quiet():
@@ -6,4 +8,12 @@ with quiet():
 
 tf.get_logger().setLevel("ERROR")
 
-__all__ = ["tf"]
+
+def give_back_memory() -> None:
+    """Returns what was freed to the system: the C library keeps freed weights for itself, and they are big."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+__all__ = ["give_back_memory", "tf"]

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -60,50 +60,52 @@ def fixed_batch(inputs: Mapping[str, TensorSpec]) -> int | None:
 
 
 class Maker:
-    """Makes inputs for one model. `others` are models with the same signatures whose graphs may say more."""
+    """Makes inputs for one model. `other` reads one with the same signatures, whose graph may say more of strings."""
 
-    def __init__(self, model: SavedModel, *others: SavedModel) -> None:
-        self._models = (model, *others)
-        self._hints: dict[int, Hints] = {}
+    def __init__(self, model: SavedModel, other: Callable[[], SavedModel] | None = None) -> None:
+        self._model = model
+        self._other = other
+
+    @cached_property
+    def _hints(self) -> Hints:
+        return _hints(self._model)
+
+    @cached_property
+    def _other_hints(self) -> Hints | None:
+        return _hints(self._other()) if self._other is not None else None
 
     def make(self, signature: str, batch: int, seed: int, manner: Manner = MANNERS[0]) -> dict[str, Array]:
         """`batch` examples for each input of a signature; the same for the same arguments."""
         made = {}
-        inputs = self._models[0].signatures[signature].inputs
-        for key, spec in specs(self._models[0].signatures[signature]).items():
+        inputs = self._model.signatures[signature].inputs
+        for key, spec in specs(self._model.signatures[signature]).items():
             if spec.shape is not None:
                 inner = (manner.size if size < 0 else size for size in spec.shape[1:])
                 spec = replace(spec, shape=(*spec.shape[:1], *inner))
             values = payloads.make({key: spec}, batch if spec.shape is None or -1 in spec.shape else max(
                 spec.shape[:1], default=1), seed)[key]
-            hint = self.hint(normal(inputs[key].name), signature, key)
+            hint = self.hint(normal(inputs[key].name), text=values.dtype == object)
             random = np.random.default_rng([seed, *key.encode()])
             made[key] = _fitting(values, hint, random, manner)
         return made
 
     def depends_on_values(self, signature: str) -> bool:
-        return depends_on_values(self._of(0).graph, self._models[0].signatures[signature])
+        return depends_on_values(self._hints.graph, self._model.signatures[signature])
 
     def softmax_outputs(self, signature: str) -> list[str]:
-        return softmax_outputs(self._of(0).graph, self._models[0].signatures[signature])
+        return softmax_outputs(self._hints.graph, self._model.signatures[signature])
 
-    def hint(self, ref: str, signature: str, key: str) -> Hint:
-        found = Hint()
-        for index, model in enumerate(self._models):
-            if signature in model.signatures and key in model.signatures[signature].inputs:
-                ref = normal(model.signatures[signature].inputs[key].name)
-                found = self._of(index).of(ref)
-            if found != Hint(sentence=found.sentence):
-                break
+    def hint(self, ref: str, text: bool) -> Hint:
+        """What is known of an input. A table that the checkpoint fills is in the graph once that is frozen."""
+        found = self._hints.of(ref)
+        if text and found == Hint(sentence=found.sentence) and self._other_hints is not None:
+            return self._other_hints.of(ref) if producer(ref) in self._other_hints.graph.nodes else found
         return found
 
-    def _of(self, index: int) -> Hints:
-        if index not in self._hints:
-            model = self._models[index]
-            assets = {producer(normal(one.tensor_info.name)): model.path / "assets" / one.filename
-                      for one in model.assets}
-            self._hints[index] = Hints(served_graph(model), assets)
-        return self._hints[index]
+
+def _hints(model: SavedModel) -> Hints:
+    assets = {producer(normal(one.tensor_info.name)): model.path / "assets" / one.filename for one in model.assets}
+    return Hints(served_graph(model), assets)
 
 
 def _fitting(values: Array, hint: Hint, random: np.random.Generator, manner: Manner) -> Array:

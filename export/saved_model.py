@@ -134,7 +134,7 @@ def chosen(model: SavedModel, names: Sequence[str] | None) -> dict[str, Any]:
 @contextmanager
 def session(model: SavedModel) -> Iterator[Any]:
     """A v1 Session with the model loaded and initialised. Raises UserError if it does not load."""
-    from export.runtime import tf
+    from export.runtime import give_back_memory, tf
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph, config=config) as running:
         try:
@@ -142,6 +142,8 @@ def session(model: SavedModel) -> Iterator[Any]:
         except (tf.errors.OpError, ValueError, TypeError, KeyError, OSError) as error:
             raise UserError(f"{model.path} does not load: {reason(error)}") from error
         yield running
+    del running, graph
+    give_back_memory()
 
 
 def reason(error: Exception) -> str:
