@@ -3,6 +3,7 @@
 Handlers take bytes and return messages; one wrapper parses, gives the deadline, maps errors and reports the call.
 """
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -39,6 +40,8 @@ _STATUS = {code: status for code in Code for status in grpc.StatusCode if status
 # Message sizes are TensorFlow's business (2 GB); a port that is taken is an error, not shared in silence.
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
+_LAME_DUCK_S = 0.1
+
 Reload = Callable[[list[Model]], None]
 Answer = Callable[[Any, Call, float | None], Any]
 
@@ -53,6 +56,7 @@ class GrpcServer:
                  options: Sequence[tuple[str, str | int]] = ()) -> None:
         self._addresses = addresses
         self._credentials = credentials
+        self._draining = threading.Event()
         self._server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
                                    options=[*_OPTIONS, *options])
         services = [PREDICTION_SERVICE, MODEL_SERVICE]
@@ -62,7 +66,8 @@ class GrpcServer:
             services.append(health.SERVICE_NAME)
         if with_reflection:
             reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], self._server)
-        for name, methods in _methods(_Service(predictor, reload, tensor_content), observe).items():
+        for name, methods in _methods(
+                _Service(predictor, reload, tensor_content), observe, self._draining).items():
             self._server.add_registered_method_handlers(name, methods)
         # Last, since it answers what no other service has.
         self._server.add_generic_rpc_handlers((_Unknown(),))
@@ -80,9 +85,16 @@ class GrpcServer:
         self._server.start()
 
     def stop(self, drain_s: float) -> None:
-        """Takes no more calls, and ends when those that run have been answered or time is up."""
+        """Takes no more calls, and ends when those that run have been answered or time is up.
+
+        grpcio has no way to ask clients to go but to stop, and ends with CANCELLED, which nobody retries, what reaches
+        it before the client has heard. So calls are first answered UNAVAILABLE for a moment: clients that retry are
+        then waiting to try again, elsewhere or later.
+        """
         if self._health is not None:
             self._health.enter_graceful_shutdown()
+        self._draining.set()
+        threading.Event().wait(_LAME_DUCK_S)
         self._server.stop(drain_s).wait()
 
 
@@ -179,32 +191,34 @@ class _Service:
         return self._predictor.pin(spec)
 
 
-def _methods(service: _Service, observe: Observer) -> dict[str, dict[str, grpc.RpcMethodHandler]]:
+def _methods(service: _Service, observe: Observer,
+             draining: threading.Event) -> dict[str, dict[str, grpc.RpcMethodHandler]]:
     """Service -> method -> handler. Registered by name, which saves a look-up through every service per call."""
-    return {
+    answers: dict[str, dict[str, tuple[Any, Answer]]] = {
         PREDICTION_SERVICE: {
-            "Predict": _handler("Predict", predict_pb2.PredictRequest, service.predict, observe),
-            "Classify": _handler("Classify", classification_pb2.ClassificationRequest, service.classify, observe),
-            "Regress": _handler("Regress", regression_pb2.RegressionRequest, service.regress, observe),
-            "MultiInference": _handler(
-                "MultiInference", inference_pb2.MultiInferenceRequest, service.multi_inference, observe),
-            "GetModelMetadata": _handler(
-                "GetModelMetadata", get_model_metadata_pb2.GetModelMetadataRequest, service.metadata, observe),
+            "Predict": (predict_pb2.PredictRequest, service.predict),
+            "Classify": (classification_pb2.ClassificationRequest, service.classify),
+            "Regress": (regression_pb2.RegressionRequest, service.regress),
+            "MultiInference": (inference_pb2.MultiInferenceRequest, service.multi_inference),
+            "GetModelMetadata": (get_model_metadata_pb2.GetModelMetadataRequest, service.metadata),
         },
         MODEL_SERVICE: {
-            "GetModelStatus": _handler(
-                "GetModelStatus", get_model_status_pb2.GetModelStatusRequest, service.status, observe),
-            "HandleReloadConfigRequest": _handler(
-                "HandleReloadConfigRequest", model_management_pb2.ReloadConfigRequest, service.reload, observe),
+            "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, service.status),
+            "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, service.reload),
         },
     }
+    return {name: {api: _handler(api, kind, answer, observe, draining) for api, (kind, answer) in methods.items()}
+            for name, methods in answers.items()}
 
 
-def _handler(api: str, kind: Any, answer: Answer, observe: Observer) -> grpc.RpcMethodHandler:
+def _handler(api: str, kind: Any, answer: Answer, observe: Observer,
+             draining: threading.Event) -> grpc.RpcMethodHandler:
     def handle(data: bytes, context: grpc.ServicerContext) -> Any:
         call = Call("GRPC", api, perf_counter())
         code, text = Code.INTERNAL, ""
         try:
+            if draining.is_set():
+                raise ServingError(Code.UNAVAILABLE, "the server is stopping; try again")
             left = context.time_remaining()
             if (left is not None and left <= 0) or not context.is_active():
                 # Given up by its client while it waited for a thread: not worth running.

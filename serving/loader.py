@@ -17,7 +17,8 @@ import numpy as np
 from commandline import quiet
 from serving import text_proto
 from serving.errors import Code, ServingError, invalid, not_found
-from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2, saved_model_pb2
+from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2
+from serving.saved_model_file import read_meta_graph
 from serving.servable import Array, Signature, TensorSpec
 from serving.tensor_proto import to_ndarray
 
@@ -25,7 +26,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet():
     import tensorflow as tf
     from google.protobuf import text_format
-    from google.protobuf.message import DecodeError
     from tensorflow.python.client import pywrap_tf_session  # RunOptions buffers have no other maker
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -126,7 +126,7 @@ class _Plan:
 
 def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any) -> LoadedModel:
     """Loads a version. Raises ServingError with TensorFlow Serving's code and words."""
-    meta_graph = _read_meta_graph(path, tags)
+    meta_graph = read_meta_graph(path, tags)
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=options)
     try:
@@ -155,70 +155,6 @@ def session_options(config_file: str, session: int, intra_op: int, inter_op: int
                       "server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all.")
     return config_pb2.ConfigProto(intra_op_parallelism_threads=session or intra_op,
                                   inter_op_parallelism_threads=session or inter_op)
-
-
-def _read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
-    """The MetaGraphDef with exactly these tags."""
-    model = saved_model_pb2.SavedModel()
-    binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
-    if binary.is_file():
-        data = binary.read_bytes()
-        try:
-            model.ParseFromString(data)
-        except DecodeError:
-            if _ends_early(data):
-                raise ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested") from None
-            raise ServingError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from None
-    elif text.is_file():
-        try:
-            text_format.Parse(text.read_text(), model)
-        except (text_format.ParseError, UnicodeDecodeError):
-            raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from None
-    elif path.exists() and not path.is_dir():
-        raise ServingError(
-            Code.FAILED_PRECONDITION, "Error while attempting to reserve resources to load servable "
-            f"{{name: {path.parent.name} version: {path.name}}}: {path}; Not a directory")
-    else:
-        # A path may also be a SavedModel whose large parts are in files of their own; TensorFlow itself reads those.
-        raise not_found("Specified file path does not appear to contain a SavedModel bundle (should have a file "
-                        f"called `saved_model.pb`)\nSpecified file path: {path}")
-    for meta_graph in model.meta_graphs:
-        if set(meta_graph.meta_info_def.tags) == set(tags):
-            return meta_graph
-    raise not_found("Could not find meta graph def matching supplied tags: { " + " ".join(sorted(tags)) + " }. To "
-                    "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`")
-
-
-def _ends_early(data: bytes) -> bool:
-    """Whether a message that does not parse says that it is longer than the file (and not just nonsense)."""
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    try:
-        while at < len(data):
-            kind = varint() & 7
-            if kind == 0:
-                varint()
-            elif kind == 2:
-                length = varint()
-                at += length
-            elif kind in (1, 5):
-                at += 8 if kind == 1 else 4
-            else:
-                return False
-    except IndexError:
-        return True
-    return at > len(data)
 
 
 def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:

@@ -209,10 +209,8 @@ class ModelStore:
 
     def _reasons(self, name: str) -> str:
         model = self._models[name]
-        failed = [f"{{{{name: {name} version: {number}}} due to error: {version.error.code.name}: "
-                  f"{version.error.message}}}"
-                  for number, version in model.versions.items() if version.error]
-        return ", ".join(failed) or f"{{{{name: {name}}} due to error: {model.missing}}}"
+        failed = [failure(name, number, version.error) for number, version in model.versions.items() if version.error]
+        return ", ".join(failed) or failure(name, None, model.missing)
 
     # -- versions
 
@@ -237,9 +235,7 @@ class ModelStore:
             model.missing = seen
             return
         wants = wanted(model.config.policy, seen)
-        model.missing = "" if wants else (
-            f"NOT_FOUND: No versions of servable {model.config.name} found under base path {model.config.base_path}. "
-            "Did you forget to name your leaf directory as a number (eg. '/1/')?")
+        model.missing = "" if wants else _no_versions(model.config)
         for number in wants:
             version = model.versions.get(number)
             if version is None or (version.state is State.END and version.error is None):
@@ -356,6 +352,42 @@ def _status(number: int, version: _Version) -> VersionStatus:
 def _snapshots(model: _Model) -> dict[int, Snapshot]:
     return {number: Snapshot(version.state, version.wanted) for number, version in model.versions.items()
             if version.wanted or version.state is not State.END}
+
+
+def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict[str, str]:
+    """Why no model can be served, as far as their files tell: name -> reasons; nothing as soon as one could be.
+
+    Args:
+        check: raises ServingError for a version's directory that is no SavedModel.
+    """
+    reasons: dict[str, str] = {}
+    for model in models:
+        seen = _on_disk(model)
+        if isinstance(seen, str):
+            reasons[model.name] = failure(model.name, None, seen)
+            continue
+        found_wrong = []
+        for number in sorted(wanted(model.policy, seen), reverse=True):
+            try:
+                check(Path(model.base_path, seen[number]))
+            except ServingError as error:
+                found_wrong.append(failure(model.name, number, error))
+            else:
+                return {}
+        reasons[model.name] = ", ".join(found_wrong) or failure(model.name, None, _no_versions(model))
+    return reasons
+
+
+def failure(name: str, number: int | None, error: ServingError | str) -> str:
+    """A version, or a whole model, and why it does not answer, as the original writes it."""
+    servable = f"name: {name}" if number is None else f"name: {name} version: {number}"
+    reason = error if isinstance(error, str) else f"{error.code.name}: {error.message}"
+    return f"{{{{{servable}}} due to error: {reason}}}"
+
+
+def _no_versions(model: Model) -> str:
+    return (f"NOT_FOUND: No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
+            "to name your leaf directory as a number (eg. '/1/')?")
 
 
 def _on_disk(config: Model) -> dict[int, str] | str:

@@ -2,6 +2,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from importlib.metadata import version
@@ -16,8 +17,12 @@ from serving import text_proto, tls
 from serving.config import USAGE, Flags, Model, help_text, parse_flags, read_models
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import AccessLog, Call, Metrics
+from serving.model_store import ModelStore, Retries, unservable
+from serving.saved_model_file import read_meta_graph
 
 log = logging.getLogger("serving")
+# gRPC's own lines about a port say less than ours; whoever wants them sets the variable.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform_config_file", "ssl_config_file",
           "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
@@ -29,6 +34,10 @@ class Server:
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
         self._models = _checked(flags)
+        tags = flags.saved_model_tags.split(",")
+        failures = unservable(self._models, lambda path: read_meta_graph(path, tags))
+        if failures:
+            raise ServingError(Code.UNKNOWN, _did_not_load("servable", failures))
         monitoring = text_proto.message("MonitoringConfig")
         if flags.monitoring_config_file:
             text_proto.read(flags.monitoring_config_file, monitoring)
@@ -42,12 +51,10 @@ class Server:
         from serving.batching import Batching
         from serving.grpc_service import GrpcServer
         from serving.loader import load, session_options
-        from serving.model_store import ModelStore, Retries
         from serving.predictor import Predictor
         from serving.warmup import warm_up
         options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
                                   flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
-        tags = flags.saved_model_tags.split(",")
         self._batching = batching = Batching(
             flags.batching_parameters_file,
             flags.enable_per_model_batching_parameters) if flags.enable_batching else None
@@ -109,7 +116,7 @@ class Server:
                 self._open(self._rest)
                 log.info("Exporting HTTP/REST API at:%s:%d ...", flags.bind_address, flags.rest_api_port)
         except OSError as error:
-            raise invalid(f"{error}; is the port taken? Stop what uses it, or choose another --port and "
+            raise invalid(f"{error}; is the port taken? Stop what uses it, or choose another --port or "
                           "--rest_api_port") from None
         if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
             threading.Thread(target=self._poll_config, name="config", daemon=True).start()
@@ -187,11 +194,25 @@ def _checked(flags: Flags) -> list[Model]:
     if flags.batching_parameters_file and not flags.enable_batching:
         raise invalid("server_options.batching_parameters_file is set without setting "
                       "server_options.enable_batching to true.")
+    for name in ("port", "rest_api_port"):
+        _refuse_taken(flags.bind_address, getattr(flags, name), name)
     for name in _FILES:
         path = getattr(flags, name)
         if path and not Path(path).is_file():
             raise ServingError(Code.NOT_FOUND, f"{path}; No such file or directory (--{name})")
     return read_models(flags)
+
+
+def _refuse_taken(host: str, port: int, flag: str) -> None:
+    """Tells of a taken port now, not after the models have been loaded."""
+    if not port:
+        return
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise invalid(f"Failed to BuildAndStart gRPC server: {host}:{port}: {error.strerror}; is the port taken? "
+                      f"Stop what uses it, or choose another --{flag}") from None
 
 
 def _did_not_load(kind: str, failures: dict[str, str]) -> str:
@@ -278,7 +299,9 @@ def start(flags: Flags) -> Server:
         server.start()
     except ServingError as error:
         if server is not None:
+            log.setLevel(logging.CRITICAL)
             server.stop()
+            log.setLevel(logging.NOTSET)
         raise UserError(f"Failed to start server. Error: {error.code.name}: {error.message}{_hint(error)}") from None
     return server
 

@@ -1,0 +1,74 @@
+"""saved_model.pb -> MetaGraphDef, without TensorFlow: what is no SavedModel is told before TensorFlow is imported."""
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+
+from serving.errors import Code, ServingError, not_found
+from serving.protos import saved_model_pb2
+
+
+def read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
+    """The MetaGraphDef with exactly these tags. Raises ServingError in the original's words."""
+    model = saved_model_pb2.SavedModel()
+    binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
+    if binary.is_file():
+        data = binary.read_bytes()
+        try:
+            model.ParseFromString(data)
+        except DecodeError:
+            if _ends_early(data):
+                raise ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested") from None
+            raise ServingError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from None
+    elif text.is_file():
+        try:
+            text_format.Parse(text.read_text(), model)
+        except (text_format.ParseError, UnicodeDecodeError):
+            raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from None
+    elif path.exists() and not path.is_dir():
+        raise ServingError(
+            Code.FAILED_PRECONDITION, "Error while attempting to reserve resources to load servable "
+            f"{{name: {path.parent.name} version: {path.name}}}: {path}; Not a directory")
+    else:
+        # A path may also be a SavedModel whose large parts are in files of their own; TensorFlow itself reads those.
+        raise not_found("Specified file path does not appear to contain a SavedModel bundle (should have a file "
+                        f"called `saved_model.pb`)\nSpecified file path: {path}")
+    for meta_graph in model.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == set(tags):
+            return meta_graph
+    raise not_found("Could not find meta graph def matching supplied tags: { " + " ".join(sorted(tags)) + " }. To "
+                    "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`")
+
+
+def _ends_early(data: bytes) -> bool:
+    """Whether a message that does not parse says that it is longer than the file (and not just nonsense)."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    try:
+        while at < len(data):
+            kind = varint() & 7
+            if kind == 0:
+                varint()
+            elif kind == 2:
+                length = varint()
+                at += length
+            elif kind in (1, 5):
+                at += 8 if kind == 1 else 4
+            else:
+                return False
+    except IndexError:
+        return True
+    return at > len(data)
