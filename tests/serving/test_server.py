@@ -246,6 +246,56 @@ def test_stopping_answers_what_runs_and_takes_nothing_new(models: Path) -> None:
             channel.unary_unary(PREDICT)(long, timeout=5)
 
 
+RETRY = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": {
+    "maxAttempts": 5, "initialBackoff": "0.2s", "maxBackoff": "1s", "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"]}}]})
+
+
+def test_restarts_fail_no_request_of_a_client_that_tries_again(models: Path) -> None:
+    made = Flags(model_name="half", model_base_path=str(models / "half"), port=free_port(), rest_api_port=free_port())
+    done, answers, failures = threading.Event(), [0, 0], list[str]()
+
+    def rest() -> None:
+        url = f"http://127.0.0.1:{made.rest_api_port}/v1/models/half:predict"
+        while not done.is_set():
+            try:
+                with urllib.request.urlopen(url, b'{"instances": [1.0]}', timeout=10) as answer:
+                    answers[0] += answer.status == 200
+            except urllib.error.HTTPError as error:
+                failures.append(f"REST {error.code}")
+            except urllib.error.URLError:
+                continue  # not connected, or reset before the request was taken: safe to try again
+            except OSError as error:
+                failures.append(repr(error))
+
+    def over_grpc() -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{made.port}", [
+                ("grpc.service_config", RETRY), ("grpc.max_reconnect_backoff_ms", 100),
+                ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]) as channel:
+            predict = channel.unary_unary(PREDICT)
+            while not done.is_set():
+                try:
+                    predict(half(), timeout=20, wait_for_ready=True)
+                    answers[1] += 1
+                except grpc.RpcError as error:
+                    failures.append(f"gRPC {error.code().name} {error.details()}")
+
+    threads = [threading.Thread(target=load) for load in (rest, over_grpc)]
+    server = start(made)
+    for thread in threads:
+        thread.start()
+    for _ in range(4):
+        before = list(answers)
+        until(lambda before=before: answers[0] > before[0] + 20 and answers[1] > before[1] + 20)  # type: ignore[misc]
+        server.stop()
+        server = start(made)
+    done.set()
+    for thread in threads:
+        thread.join()
+    server.stop()
+    assert failures == []
+
+
 def listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()

@@ -113,7 +113,8 @@ class Target:
     """The handlers of a real server over real models, called as grpcio calls them."""
 
     def __init__(self, server: Server) -> None:
-        methods = _methods(_Service(server._predictor, lambda models: None, False), lambda call, code: None)
+        service = _Service(server._predictor, lambda models: None, False)
+        methods = _methods(service, lambda call, code: None, threading.Event())
         self._handlers = {**methods[PREDICTION_SERVICE], **methods[MODEL_SERVICE]}
 
     def ask(self, method: str, data: bytes) -> Context:
@@ -233,7 +234,9 @@ def test_swapping_versions_under_load_fails_no_request(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_fuzz_grpc(target: Target) -> None:
     """100,000 messages: seeds 1 to 20, 5,000 each."""
-    proof = Proof("fuzz_grpc", seed=1, about=["serving", "tests/serving/test_stays_up.py"])
+    proof = Proof("fuzz_grpc", seed=1, about=[
+        f"serving/{name}.py" for name in (
+            "errors", "grpc_service", "inference", "loader", "messages", "predictor", "servable", "tensor_proto")])
     for number in range(1, 21):
         row = proof.row(f"seed {number}", lambda number=number: dict(fuzz(target, 5000, number)))  # type: ignore[misc]
         assert row["OK"]
@@ -252,6 +255,7 @@ def test_hot_swaps(tmp_path: Path) -> None:
         swaps.close()
         return {"answers": dict(swaps.answers), "resident_mb_after_swaps": megabytes}
 
-    row = Proof("hot_swaps", seed=0, about=["serving"]).row("half_plus_two, 200 swaps", measure)
+    row = Proof("hot_swaps", seed=0, about=[f"serving/{name}.py" for name in (
+        "grpc_service", "loader", "model_store", "versions")]).row("200 swaps", measure)
     assert set(row["answers"]) == {"REST 200 [2.5]", "gRPC OK"}
     assert row["resident_mb_after_swaps"]["200"] < 1.15 * row["resident_mb_after_swaps"]["100"]
