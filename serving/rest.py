@@ -16,6 +16,7 @@ import ssl
 import threading
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
@@ -46,6 +47,7 @@ _MODEL = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<part>me
 _MAX_VERSION = 2**63 - 1
 _JSON = "application/json"
 _BACKLOG = 1024
+_LONGEST_KEPT = 256
 _CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", "POST, GET"),
          ("Access-Control-Allow-Headers", "Content-Type"))
 
@@ -88,13 +90,8 @@ class RestApi:
         if request.method == "OPTIONS":
             origin = request.headers.get("origin", "null")
             return Response(400 if origin in ("", "null") else 200, headers=self._headers)
-        if request.method == "POST" and (found := _INFER.fullmatch(request.target)):
-            call.api = found["verb"]
-        elif request.method == "GET" and (found := _MODEL.fullmatch(request.target)):
-            call.api = "metadata" if found["part"] == "metadata" else "status"
-        else:
-            raise invalid(f"Malformed request: {request.method} {request.target}")
-        spec = _model_spec(found)
+        resolve = _resolved if len(request.target) < _LONGEST_KEPT else _resolved.__wrapped__
+        call.api, spec = resolve(request.method, request.target)
         if spec is None:
             return self._json(b"", 400)  # a version of more than 64 bits: the original answers without a message
         call.model = spec.name
@@ -107,7 +104,8 @@ class RestApi:
             if path != request.target:
                 text = f"Unexpected path: {request.target}. Should be {path}"
                 return Response(400, text.encode(), "text/plain")
-            return Response(200, self._monitoring[1]().encode(), "text/plain")
+            # Clients choose the names in it, which need not be text.
+            return Response(200, self._monitoring[1]().encode("utf-8", "replace"), "text/plain")
         if self._ready and path == "/health/live":
             return Response(200, b"live\n", "text/plain")
         if self._ready and path == "/health/ready":
@@ -223,8 +221,17 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+@lru_cache(maxsize=256)
+def _resolved(method: str, target: str) -> tuple[str, ModelSpec | None]:
+    """What is asked for, and of which model (None: its version is too big). Kept, since clients repeat themselves."""
+    if method == "POST" and (found := _INFER.fullmatch(target)):
+        return found["verb"], _model_spec(found)
+    if method == "GET" and (found := _MODEL.fullmatch(target)):
+        return "metadata" if found["part"] == "metadata" else "status", _model_spec(found)
+    raise invalid(f"Malformed request: {method} {target}")
+
+
 def _model_spec(found: re.Match[str]) -> ModelSpec | None:
-    """The model of a path; None where its version is too big."""
     version = None
     if found["version"] is not None:
         digits = found["version"].lstrip("0")

@@ -20,7 +20,8 @@ def test_mutated_bodies(contract_server: Servers) -> None:
 @pytest.mark.timeout(1800)
 def test_rest_fuzz(contract_server: Servers) -> None:
     """100,000 bodies; resident memory after each 1,000."""
-    proof = Proof("rest_fuzz", seed=10, about=["serving", "tests/support/rest_fuzz.py"])
+    proof = Proof("rest_fuzz", seed=10, about=[
+        "serving/json", "serving/rest.py", "serving/http1.py", "serving/http_message.py", "tests/support/rest_fuzz.py"])
     port = contract_server("main").rest_port
 
     def measure(seed: int) -> dict[str, object]:

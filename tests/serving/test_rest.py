@@ -11,7 +11,7 @@ from echo_store import EchoStore
 from serving.errors import Code
 from serving.http_message import Request, Response
 from serving.json import numbers
-from serving.metrics import Call
+from serving.metrics import Call, Metrics
 from serving.predictor import Predictor
 from serving.rest import HTTP_STATUS, RestApi
 
@@ -118,6 +118,16 @@ def test_a_small_body_cannot_unpack_to_a_huge_one() -> None:
     body = gzip.compress(b'{"instances": [' + b" " * 20_000 + b"1.0]}")
     response = Api()("POST", ECHO, body, content_encoding="gzip")
     assert (response.status, error_of(response)) == (400, "JSON Parse error: The document is empty")
+
+
+def test_names_that_are_no_text_do_not_spoil_the_metrics() -> None:
+    metrics = Metrics()
+    api = Api(monitoring=("/metrics", metrics.text))
+    response = api("POST", "/v1/models/%ff:predict", b'{"signature_name": "\xfe", "instances": [1.0]}')
+    assert error_of(response) == "Servable not found for request: Latest(\ufffd)"
+    for call, code in api.calls:
+        metrics.answered(call, code)
+    assert b'model_name="?"' in api("GET", "/metrics").body
 
 
 def test_cors_headers_by_flag() -> None:
