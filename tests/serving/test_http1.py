@@ -1,9 +1,11 @@
 """The HTTP layer on real sockets: what the recorded cases do not reach, limits, slow and silent clients, draining."""
+import random
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -166,6 +168,32 @@ def test_a_thousand_idle_connections_and_slow_senders_do_not_stop_others(port: i
             assert wire.read().status == 200
         idle[-1].send(GET)
         assert idle[-1].read().status == 200
+
+
+PIECES = [
+    b"GET ", b"POST ", b"HEAD ", b"/v1/models/echo", b":predict", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"\n", b"\r",
+    b"\r\n\r\n", b"Content-Length: ", b"20", b"-1", b"Transfer-Encoding: chunked", b"Expect: 100-continue",
+    b"Connection: close", b"Connection: keep-alive", b"0\r\n\r\n", b"5\r\nhello\r\n", b'{"instances": [1.0]}', b" ",
+    b":", b"\0", b"\xff", b"X: y", b"zz\r\n", b"http://a/b", b"%zz", b"?", b"#"]
+
+
+def test_whatever_is_sent_is_answered_or_refused(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    chance = random.Random(5)
+    for _ in range(1000):
+        sent = [b"".join(chance.choices(PIECES, k=chance.randint(1, 25))) for _ in range(chance.randint(1, 3))]
+        with Wire(port) as wire:
+            for part in sent:
+                wire.send(part)
+            with suppress(OSError):  # refused and closed already
+                wire.socket.shutdown(socket.SHUT_WR)
+            answers = b""
+            with suppress(ConnectionResetError):
+                while piece := wire.socket.recv(1 << 16):
+                    answers += piece
+        assert not answers or answers.startswith(b"HTTP/1."), sent
+        assert {"100", "200", "400", "404", "413", "417", "501"}.issuperset(
+            re.findall(r"HTTP/1\.[01] (\d+) ", answers.decode("latin-1"))), sent
+    assert not caplog.records
 
 
 class Gate:
