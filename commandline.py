@@ -113,7 +113,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a report is as readable as any other file of the user's.
-        os.chmod(partial, 0o666 & ~_umask())
+        os.chmod(partial, 0o666 & ~umask())
         os.replace(partial, target)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
@@ -146,7 +146,7 @@ def quiet() -> Iterator[None]:
         os.dup2(chatter.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             chatter.seek(0)
             os.write(kept, chatter.read())
             raise
@@ -155,7 +155,7 @@ def quiet() -> Iterator[None]:
             os.close(kept)
 
 
-def _umask() -> int:
+def umask() -> int:
     # There is no way to read the umask but to set it.
     mask = os.umask(0)
     os.umask(mask)

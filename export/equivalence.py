@@ -25,6 +25,8 @@ from serving.client import payloads
 from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove
 
 LABELS = "labels"
+# Real examples that travel with a version.
+SAMPLES = Path("assets.extra", "samples.npz")
 # Probabilities below it are zeros that underflowed, more or less.
 _LEAST = np.float32(1e-30)
 _SCALES = (1.0, 10.0, 100.0)
@@ -142,9 +144,18 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
         # Other inputs are tried only where these proved nothing.
         if not varies or len(one.comparison.constant) < len(one.comparison.outputs):
             break
+    if not one.comparison.equal and asked.requests and not _repeats(asked, reference):
+        report.reasons.append(f"signature '{key}': {report.before} answers one request in two ways, so it draws random "
+                              "numbers or keeps state; leave it out with --signatures")
     one.real, one.random, one.batches = asked.real, asked.random, sorted(asked.batches)
     one.agreement, one.accuracy = _classes(asked.pairs, asked.labelled)
     one.requests = asked.requests
+
+
+def _repeats(asked: _Asked, model: LoadedModel) -> bool:
+    inputs = next(iter(asked.requests.values()))
+    first, again = (_outcomes(asked.key, len(inputs), inputs, (model,))[0] for _ in range(2))
+    return isinstance(first, str) or isinstance(again, str) or compare(first, again).equal
 
 
 @dataclass
@@ -266,9 +277,11 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
       python -m export verify a b --samples images.npz --batch 1,8 --json report.json
     """
     loaded.prepare()
-    plan = Plan(batches, payloads.load_samples(sample_file) if sample_file else {}, budget(atol, rtol), seed)
+    source = publish.find(before)
+    real = sample_file or (source / SAMPLES if (source / SAMPLES).exists() else None)
+    plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed)
     with Stages()(f"compare {before} with {after}"):
-        report = check(publish.find(before), publish.find(after), tags, plan)
+        report = check(source, publish.find(after), tags, plan)
     show(report)
     if json_path:
         write_json(json_path, report.to_json())

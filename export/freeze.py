@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from commandline import UserError
 from export import branches, pipeline, saved_model, tables, variables
@@ -24,6 +25,7 @@ from export.stages import Stages
 from export.tensors import Array
 
 INIT_OP = "saved_model_init_op"
+_SETS = ("AssignVariableOp", "Assign ")
 _BATCH_BYTES = 16 << 20
 
 
@@ -58,9 +60,12 @@ def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen
     assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
     asset_nodes = frozenset(producer(asset.tensor_info.name) for asset in assets)
     graph, init_op = _initialiser(graph, model.init_op, served, asset_nodes)
-    if init_op:
-        roots.append((init_op, asset_nodes))
     kept = variables.assigned(graph, roots)
+    at_load = variables.assigned(graph, [(init_op, asset_nodes)]) if init_op else {}
+    # What loading sets anew, such as the path of an asset, is no part of the checkpoint.
+    reset = {name for name, by in at_load.items() if by.startswith(_SETS) and name not in kept}
+    kept = {**at_load, **kept}
+    roots += [(init_op, asset_nodes)] if init_op else []
     needed = graph.reachable([name for name, _ in roots] + [producer(ref) for ref in inputs])
     handles = {variables.identity(item): item for item in graph.nodes.values() if variables.is_variable(item)}
     needed |= {handles[name].name for name in kept if name in handles}
@@ -70,6 +75,7 @@ def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen
     if init_op is None and saved_model.INIT_SIGNATURE in model.meta_graph.signature_def:
         graph, init_op = graph.with_nodes([*graph.nodes.values(), node(INIT_OP, "NoOp")]), INIT_OP
     assets = [asset for asset in assets if producer(asset.tensor_info.name) in graph.nodes]
+    staying = {name: value for name, value in staying.items() if name not in reset}
     graph = replace(graph, inputs=inputs, outputs=(
         *outputs, *(normal(asset.tensor_info.name) for asset in assets), *((init_op,) if init_op else ())))
     graph = variables.freeze(graph, constants)
@@ -241,9 +247,15 @@ def _values(running: Any, graph: Graph) -> Iterator[tuple[str, Array]]:
         batch[name] = read
         size += length
         if size > _BATCH_BYTES:
-            yield from running.run(batch).items()
+            yield from _arrays(running.run(batch))
             batch, size = {}, 0
-    yield from running.run(batch).items()
+    yield from _arrays(running.run(batch))
+
+
+def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
+    """A Session gives a scalar string as bytes."""
+    for name, value in values.items():
+        yield name, np.asarray(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 @click.command()

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
@@ -27,7 +28,14 @@ class DiedError(Exception):
 def prepare() -> None:
     """Starts importing TensorFlow for the processes to come; returns at once."""
     _CONTEXT.set_forkserver_preload(["export.runtime"])
-    forkserver.ensure_running()
+    # Ctrl-C reaches the whole group: the processes to come leave the answer to us, and end when we do.
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ours else None
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 class LoadedModel:

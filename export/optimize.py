@@ -11,7 +11,7 @@ import click
 from commandline import UserError, json_option, write_json
 from export import equivalence, loaded, manifest, pipeline, publish, saved_model
 from export import warmup as warm
-from export.equivalence import NOT_EQUAL, Plan, Report
+from export.equivalence import NOT_EQUAL, SAMPLES, Plan, Report
 from export.freeze import Frozen, freeze
 from export.graph import Graph
 from export.options import (
@@ -33,7 +33,6 @@ from serving.client import payloads
 
 _EXPORT = Path(__file__).parent
 _CLIENT = _EXPORT.parent / "serving" / "client"
-_SAMPLES = Path("assets.extra", "samples.npz")
 
 
 @click.command()
@@ -108,8 +107,8 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
         with stage("start TensorFlow"):
             from export.runtime import give_back_memory
         with given.saved_model(tags) as path:
-            if not plan.samples and (path / _SAMPLES).exists():
-                plan = replace(plan, samples=payloads.load_samples(path / _SAMPLES))
+            if not plan.samples and (path / SAMPLES).exists():
+                plan = replace(plan, samples=payloads.load_samples(path / SAMPLES))
             with stage("load and freeze"):
                 model = saved_model.read(path, tags)
                 frozen = freeze(model, signatures)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from commandline import UserError
+from commandline import UserError, umask
 
 
 def versions(base: Path) -> dict[int, Path]:
@@ -47,13 +47,9 @@ def new_version(base: Path, version: int | None = None) -> Iterator[Path]:
     home = _staging_home(base)
     home.mkdir(parents=True, exist_ok=True)
     prefix = f".{base.name}.part-"
-    _remove_abandoned(home, prefix)
-    staging = Path(tempfile.mkdtemp(dir=home, prefix=prefix))
-    lock = os.open(staging, os.O_RDONLY)
+    staging, lock = _claim(home, prefix)
     try:
-        # Held until we end, however we end: tells the next run that this directory is not abandoned.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        os.chmod(staging, 0o777 & ~_umask())
+        os.chmod(staging, 0o777 & ~umask())
         filled = staging / str(number)
         filled.mkdir()
         yield filled
@@ -81,6 +77,21 @@ def _staging_home(base: Path) -> Path:
     if base.exists() and (base.stat().st_dev != parent.stat().st_dev or not os.access(parent, os.W_OK)):
         return base
     return parent
+
+
+def _claim(home: Path, prefix: str) -> tuple[Path, int]:
+    """A new directory and its lock, held until we end, however we end: it tells other runs that we are alive."""
+    turn = os.open(home, os.O_RDONLY)
+    try:
+        # One at a time, so that nobody takes a directory for abandoned before its owner has locked it.
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _remove_abandoned(home, prefix)
+        staging = Path(tempfile.mkdtemp(dir=home, prefix=prefix))
+        lock = os.open(staging, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return staging, lock
+    finally:
+        os.close(turn)
 
 
 def _remove_abandoned(home: Path, prefix: str) -> None:
@@ -133,9 +144,3 @@ def _fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

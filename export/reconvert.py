@@ -48,7 +48,8 @@ def signature(graph: Graph, inputs: Mapping[str, str], outputs: Mapping[str, str
         for key, ref in named.items():
             name = producer(normal(ref))
             if name not in graph.nodes:
-                raise UserError(f"the graph has no node '{name}'{nearest(name, graph.nodes)}")
+                raise UserError(f"the graph has no node '{name}'{nearest(name, graph.nodes)}; "
+                                "--inputs and --outputs take KEY=TENSOR,...")
             item = graph.nodes[name]
             dtypes = output_dtypes(item, graph.library)
             if dtypes is None or port(normal(ref)) >= len(dtypes):

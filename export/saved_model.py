@@ -140,7 +140,10 @@ def session(model: SavedModel) -> Iterator[Any]:
         try:
             tf.compat.v1.saved_model.load(running, list(model.tags), str(model.path))
         except (tf.errors.OpError, ValueError, TypeError, KeyError, OSError) as error:
-            raise UserError(f"{model.path} does not load: {reason(error)}") from error
+            index = model.path / "variables" / "variables.index"
+            why = f"{index} is missing; copy the whole version directory" if (
+                model.meta_graph.saver_def.restore_op_name and not index.exists()) else reason(error)
+            raise UserError(f"{model.path} does not load: {why}") from error
         yield running
     del running, graph
     give_back_memory()

@@ -38,6 +38,7 @@ def command(name: str, data: str, models: Path, seed: int, reuse: bool, json_pat
         click.echo(f"{found} is up to date: {_summary(facts)}")
     else:
         with new_version(base) as staging:
+            importlib.import_module("export.runtime")  # TensorFlow, without its chatter
             facts = importlib.import_module(f"export.zoo.{name}").build(staging, data, seed)
             with step("write the manifest"):
                 manifest.write(staging, wanted, facts=facts)
