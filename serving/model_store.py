@@ -16,7 +16,8 @@ from typing import Protocol
 from serving.config import Model
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.servable import ModelSpec, Servable, VersionStatus
-from serving.versions import Load, Snapshot, State, found, next_action, wanted
+from serving.version_files import failure, no_versions, on_disk
+from serving.versions import Load, Snapshot, State, next_action, wanted
 
 log = logging.getLogger("serving")
 
@@ -219,7 +220,7 @@ class ModelStore:
         with self._lock:
             configs = {name: model.config for name, model in self._models.items() if not model.removed}
         for name, config in configs.items():
-            seen = _on_disk(config)
+            seen = on_disk(config)
             with self._lock:
                 model = self._models[name]
                 if model.config is config and not model.removed and not self._stopping.is_set():
@@ -235,7 +236,7 @@ class ModelStore:
             model.missing = seen
             return
         wants = wanted(model.config.policy, seen)
-        model.missing = "" if wants else _no_versions(model.config)
+        model.missing = "" if wants else no_versions(model.config)
         for number in wants:
             version = model.versions.get(number)
             if version is None or (version.state is State.END and version.error is None):
@@ -352,48 +353,3 @@ def _status(number: int, version: _Version) -> VersionStatus:
 def _snapshots(model: _Model) -> dict[int, Snapshot]:
     return {number: Snapshot(version.state, version.wanted) for number, version in model.versions.items()
             if version.wanted or version.state is not State.END}
-
-
-def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict[str, str]:
-    """Why no model can be served, as far as their files tell: name -> reasons; nothing as soon as one could be.
-
-    Args:
-        check: raises ServingError for a version's directory that is no SavedModel.
-    """
-    reasons: dict[str, str] = {}
-    for model in models:
-        seen = _on_disk(model)
-        if isinstance(seen, str):
-            reasons[model.name] = failure(model.name, None, seen)
-            continue
-        found_wrong = []
-        for number in sorted(wanted(model.policy, seen), reverse=True):
-            try:
-                check(Path(model.base_path, seen[number]))
-            except ServingError as error:
-                found_wrong.append(failure(model.name, number, error))
-            else:
-                return {}
-        reasons[model.name] = ", ".join(found_wrong) or failure(model.name, None, _no_versions(model))
-    return reasons
-
-
-def failure(name: str, number: int | None, error: ServingError | str) -> str:
-    """A version, or a whole model, and why it does not answer, as the original writes it."""
-    servable = f"name: {name}" if number is None else f"name: {name} version: {number}"
-    reason = error if isinstance(error, str) else f"{error.code.name}: {error.message}"
-    return f"{{{{{servable}}} due to error: {reason}}}"
-
-
-def _no_versions(model: Model) -> str:
-    return (f"NOT_FOUND: No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
-            "to name your leaf directory as a number (eg. '/1/')?")
-
-
-def _on_disk(config: Model) -> dict[int, str] | str:
-    """The versions in a model's directory, or what is wrong with it."""
-    try:
-        return found(entry.name for entry in Path(config.base_path).iterdir())
-    except OSError as error:
-        return (f"NOT_FOUND: Could not find base path {config.base_path} for servable {config.name} "
-                f"with error {error.strerror}")

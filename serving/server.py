@@ -2,7 +2,6 @@
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from importlib.metadata import version
@@ -17,27 +16,20 @@ from serving import text_proto, tls
 from serving.config import USAGE, Flags, Model, help_text, parse_flags, read_models
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import AccessLog, Call, Metrics
-from serving.model_store import ModelStore, Retries, unservable
-from serving.saved_model_file import read_meta_graph
+from serving.model_store import ModelStore, Retries
+from serving.startup import channel_arguments, check, did_not_load
 
 log = logging.getLogger("serving")
 # gRPC's own lines about a port say less than ours; whoever wants them sets the variable.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-_FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform_config_file", "ssl_config_file",
-          "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
-
 
 class Server:
     """The models of the flags, served over gRPC and REST. Every method raises ServingError."""
 
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
-        self._models = _checked(flags)
+        self._models = check(flags)
         tags = flags.saved_model_tags.split(",")
-        failures = unservable(self._models, lambda path: read_meta_graph(path, tags))
-        if failures:
-            raise ServingError(Code.UNKNOWN, _did_not_load("servable", failures))
         monitoring = text_proto.message("MonitoringConfig")
         if flags.monitoring_config_file:
             text_proto.read(flags.monitoring_config_file, monitoring)
@@ -91,7 +83,7 @@ class Server:
             self._predictor, addresses, flags.grpc_max_threads, reload=self.reload, observe=self._observe,
             tensor_content=flags.enable_serialization_as_tensor_content,
             with_health=flags.enable_grpc_healthcheck_service, with_reflection=flags.enable_grpc_reflection,
-            credentials=tls.grpc_credentials(flags.ssl_config_file), options=_channel_arguments(flags))
+            credentials=tls.grpc_credentials(flags.ssl_config_file), options=channel_arguments(flags))
         self._rest = self._rest_server(host, flags.rest_api_port) if flags.rest_api_port else None
 
     def start(self) -> None:
@@ -104,7 +96,7 @@ class Server:
         finally:
             log.setLevel(logging.NOTSET)
         if failures and len(failures) == len(self._models):
-            raise ServingError(Code.UNKNOWN, _did_not_load("servable", failures))
+            raise ServingError(Code.UNKNOWN, did_not_load("servable", failures))
         for reason in failures.values():
             log.warning("serving without a model that did not become available: %s", reason)
         self._store.start()
@@ -129,7 +121,7 @@ class Server:
         """Replaces the configuration and waits for new models, as HandleReloadConfigRequest does."""
         failures = self._store.configure(models)
         if failures:
-            raise ServingError(Code.UNKNOWN, _did_not_load("model", failures))
+            raise ServingError(Code.UNKNOWN, did_not_load("model", failures))
 
     def stop(self) -> None:
         """Takes no more requests, answers those that run, and unloads the models; also after a start that failed."""
@@ -174,59 +166,6 @@ class Server:
                 if error.message != told:
                     log.error("%s is not applied: %s", self._flags.model_config_file, error.message)
                 told = error.message
-
-
-def _checked(flags: Flags) -> list[Model]:
-    """The models, if the flags fit together and their files exist."""
-    if not flags.port and not flags.grpc_socket_path:
-        raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path should be set.")
-    if not 0 <= flags.port < 65536 or not 0 <= flags.rest_api_port < 65536:
-        raise invalid("Failed to BuildAndStart gRPC server: --port and --rest_api_port take 0 to 65535")
-    if flags.port and flags.port == flags.rest_api_port:
-        raise invalid("server_options.http_port cannot be same as grpc_port; choose another --rest_api_port")
-    if flags.use_alts_credentials:
-        raise ServingError(Code.UNIMPLEMENTED, "ALTS is not supported; use --ssl_config_file")
-    for name in ("grpc_max_threads", "rest_api_num_threads"):
-        if getattr(flags, name) < 1:
-            raise invalid(f"--{name} must be at least 1")
-    if flags.file_system_poll_wait_seconds < 0:
-        raise invalid("--file_system_poll_wait_seconds=-1 would never find a version; 0 looks once, at start")
-    if flags.batching_parameters_file and not flags.enable_batching:
-        raise invalid("server_options.batching_parameters_file is set without setting "
-                      "server_options.enable_batching to true.")
-    for name in ("port", "rest_api_port"):
-        _refuse_taken(flags.bind_address, getattr(flags, name), name)
-    for name in _FILES:
-        path = getattr(flags, name)
-        if path and not Path(path).is_file():
-            raise ServingError(Code.NOT_FOUND, f"{path}; No such file or directory (--{name})")
-    return read_models(flags)
-
-
-def _refuse_taken(host: str, port: int, flag: str) -> None:
-    """Tells of a taken port now, not after the models have been loaded."""
-    if not port:
-        return
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise invalid(f"Failed to BuildAndStart gRPC server: {host}:{port}: {error.strerror}; is the port taken? "
-                      f"Stop what uses it, or choose another --{flag}") from None
-
-
-def _did_not_load(kind: str, failures: dict[str, str]) -> str:
-    return f"{len(failures)} {kind}(s) did not become available: {{{', '.join(failures.values())}, }}"
-
-
-def _channel_arguments(flags: Flags) -> list[tuple[str, str | int]]:
-    made: list[tuple[str, str | int]] = []
-    for argument in filter(None, flags.grpc_channel_arguments.split(",")):
-        name, equals, value = argument.partition("=")
-        if not equals:
-            raise invalid(f"--grpc_channel_arguments={argument}: name=value is wanted")
-        made.append((name, int(value) if value.lstrip("-").isdecimal() else value))
-    return made
 
 
 def _open_log(path: str) -> TextIO:

@@ -1,0 +1,70 @@
+"""What flags and files tell before TensorFlow is imported and models are loaded: mistakes are told at once."""
+import socket
+from pathlib import Path
+
+from serving.config import Flags, Model, read_models
+from serving.errors import Code, ServingError, invalid
+from serving.saved_model_file import read_meta_graph
+from serving.version_files import unservable
+
+_FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform_config_file", "ssl_config_file",
+          "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
+
+
+def check(flags: Flags) -> list[Model]:
+    """The models to serve, if flags and files leave hope for it. Raises ServingError."""
+    if not flags.port and not flags.grpc_socket_path:
+        raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path should be set.")
+    if not 0 <= flags.port < 65536 or not 0 <= flags.rest_api_port < 65536:
+        raise invalid("Failed to BuildAndStart gRPC server: --port and --rest_api_port take 0 to 65535")
+    if flags.port and flags.port == flags.rest_api_port:
+        raise invalid("server_options.http_port cannot be same as grpc_port; choose another --rest_api_port")
+    if flags.use_alts_credentials:
+        raise ServingError(Code.UNIMPLEMENTED, "ALTS is not supported; use --ssl_config_file")
+    for name in ("grpc_max_threads", "rest_api_num_threads"):
+        if getattr(flags, name) < 1:
+            raise invalid(f"--{name} must be at least 1")
+    if flags.file_system_poll_wait_seconds < 0:
+        raise invalid("--file_system_poll_wait_seconds=-1 would never find a version; 0 looks once, at start")
+    if flags.batching_parameters_file and not flags.enable_batching:
+        raise invalid("server_options.batching_parameters_file is set without setting "
+                      "server_options.enable_batching to true.")
+    for name in ("port", "rest_api_port"):
+        _refuse_taken(flags.bind_address, getattr(flags, name), name)
+    for name in _FILES:
+        path = getattr(flags, name)
+        if path and not Path(path).is_file():
+            raise ServingError(Code.NOT_FOUND, f"{path}; No such file or directory (--{name})")
+    models, tags = read_models(flags), flags.saved_model_tags.split(",")
+    failures = unservable(models, lambda path: read_meta_graph(path, tags))
+    if failures:
+        raise ServingError(Code.UNKNOWN, did_not_load("servable", failures))
+    return models
+
+
+def _refuse_taken(host: str, port: int, flag: str) -> None:
+    """Tells of a taken port now, not after the models have been loaded."""
+    if not port:
+        return
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise invalid(f"Failed to BuildAndStart gRPC server: {host}:{port}: {error.strerror}; is the port taken? "
+                      f"Stop what uses it, or choose another --{flag}") from None
+
+
+def did_not_load(kind: str, failures: dict[str, str]) -> str:
+    """The original's words for models that have no version that answers."""
+    return f"{len(failures)} {kind}(s) did not become available: {{{', '.join(failures.values())}, }}"
+
+
+def channel_arguments(flags: Flags) -> list[tuple[str, str | int]]:
+    """--grpc_channel_arguments as grpcio takes them. Raises ServingError."""
+    made: list[tuple[str, str | int]] = []
+    for argument in filter(None, flags.grpc_channel_arguments.split(",")):
+        name, equals, value = argument.partition("=")
+        if not equals:
+            raise invalid(f"--grpc_channel_arguments={argument}: name=value is wanted")
+        made.append((name, int(value) if value.lstrip("-").isdecimal() else value))
+    return made
