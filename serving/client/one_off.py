@@ -30,15 +30,19 @@ class OneOffRestClient(RestApi):
         except requests.Timeout:
             raise UnreachableError(f"{self._where()}: no answer in time") from None
         except requests.RequestException as error:
-            raise UnreachableError(f"{self._where()}: cannot connect or no HTTP answer ({_root(error)}); is the "
-                                   "server running, and is this its REST port?") from None
+            root = _root(error)
+            if isinstance(root, http.client.HTTPException):
+                raise UnreachableError(f"{self._where()}: cannot connect: what answers there does not speak HTTP; "
+                                       "is this a gRPC port?") from None
+            raise UnreachableError(f"{self._where()}: cannot connect ({why(root)}); is the server running, and is "
+                                   "this its REST port?") from None
         if response.status_code != http.client.OK:
             raise AnswerError(str(response.status_code), json_codec.error_message(response.content))
         return response.content
 
 
-def _root(error: BaseException) -> str:
+def _root(error: BaseException) -> BaseException:
     """The innermost reason: requests and urllib3 wrap the system's word three times."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return why(error)
+    return error

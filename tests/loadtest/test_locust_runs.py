@@ -4,7 +4,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,8 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
-@pytest.fixture
-def no_workers_left() -> Iterator[None]:
-    yield
-    left = [process for process in psutil.process_iter(["cmdline"])
-            if str(SCRIPTED) in (process.info["cmdline"] or []) or "--processes" in (process.info["cmdline"] or [])]
-    assert not left
+def processes_with(argument: str) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter(["cmdline"]) if argument in (process.info["cmdline"] or [])]
 
 
 def test_rest_and_grpc_run_together_from_any_directory(locust: Locust, null_server: NullServer) -> None:
@@ -62,34 +59,37 @@ def test_one_class_by_name_open_loop_and_a_missed_objective(locust: Locust, null
 
 
 @pytest.fixture(scope="module")
-def alone() -> Any:
-    """What one process records of the scripted users: totals, failures, verdicts and histograms."""
-    run = run_locust(*SCRIPTED_OPTIONS, files=SCRIPTED)
-    assert run.status == 1, "4 % of the requests fail, 1 % may"
-    assert [entry["requests"] for entry in run.hdr["requests"]] == [500, 500]
-    assert [entry["failures"] for entry in run.hdr["requests"]] == [20, 0]
-    return run.hdr
-
-
-def test_two_processes_add_up_to_one(locust: Locust, alone: Any, no_workers_left: None) -> None:
-    """Bit for bit."""
-    run = locust(*SCRIPTED_OPTIONS, "--processes", "2", files=SCRIPTED)
-    assert (run.status, run.hdr) == (1, alone)
-
-
-def test_a_master_and_two_workers_add_up_to_one(locust: Locust, alone: Any, free_port: int) -> None:
-    worker = [sys.executable, "-m", "locust", "-f", str(SCRIPTED), "--worker", "--master-port", str(free_port),
-              "--loglevel", "ERROR"]
+def scripted() -> dict[str, Run]:
+    """The same users in one process, in two, and as a master with two workers; at once, since they mostly wait."""
+    forked, bound = map(str, free_ports(2))
+    worker = [sys.executable, "-m", "locust", "-f", str(SCRIPTED), "--worker", "--master-port", bound, "--loglevel",
+              "ERROR"]
     workers = [subprocess.Popen(worker, cwd=ROOT / "loadtest") for _ in range(2)]
     try:
-        run = locust(*SCRIPTED_OPTIONS, "--master", "--master-bind-port", str(free_port), "--expect-workers", "2",
-                     files=SCRIPTED)
-        assert (run.status, run.hdr) == (1, alone)
+        with ThreadPoolExecutor() as threads:
+            runs = {name: threads.submit(run_locust, *SCRIPTED_OPTIONS, *options, files=SCRIPTED) for name, options in {
+                "one": (), "two": ("--processes", "2", "--master-bind-port", forked, "--master-port", forked),
+                "master": ("--master", "--master-bind-port", bound, "--expect-workers", "2")}.items()}
+            finished = {name: run.result() for name, run in runs.items()}
         assert [process.wait(20) for process in workers] == [0, 0]
+        assert not processes_with(forked)
+        return finished
     finally:
         for process in workers:
             process.kill()
             process.wait()
+
+
+def test_one_process_counts_what_its_users_did(scripted: dict[str, Run]) -> None:
+    run = scripted["one"]
+    assert run.status == 1, "4 % of one name's requests fail, 1 % may"
+    assert [(entry["requests"], entry["failures"]) for entry in run.hdr["requests"]] == [(500, 20), (500, 0)]
+
+
+@pytest.mark.parametrize("kind", ["two", "master"])
+def test_workers_add_up_to_one_process(scripted: dict[str, Run], kind: str) -> None:
+    """Totals, failures, verdicts and histograms, bit for bit."""
+    assert (scripted[kind].status, scripted[kind].hdr) == (1, scripted["one"].hdr)
 
 
 def test_a_ramp_ends_at_the_first_missed_objective(locust: Locust, null_server: NullServer) -> None:
@@ -101,12 +101,14 @@ def test_a_ramp_ends_at_the_first_missed_objective(locust: Locust, null_server: 
 
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["one", "two"])
 def test_no_server_is_one_line_and_no_process_stays(
-        locust: Locust, free_port: int, processes: tuple[str, ...], no_workers_left: None) -> None:
-    run = locust("-H", f"http://127.0.0.1:{free_port}", "-u", "2", "-t", "5s", *processes)
+        locust: Locust, free_port: int, processes: tuple[str, ...]) -> None:
+    address = f"http://127.0.0.1:{free_port}"
+    run = locust("-H", address, "-u", "2", "-t", "5s", *processes)
     assert run.status == 2
     assert len(run.errors) == 1
     assert "cannot connect (Connection refused); is the server running" in run.errors[0]
     assert "Traceback" not in run.stderr
+    assert not processes_with(address)
 
 
 @pytest.mark.parametrize(("options", "words"), [
