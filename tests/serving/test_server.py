@@ -341,3 +341,20 @@ def test_a_start_that_fails_leaves_nothing_running(models: Path) -> None:
         start(Flags(port=port, rest_api_port=taken, **flags))
     assert not listens(port)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name in ("poll", "config")], 5)
+
+
+@pytest.mark.parametrize("wrong", ["taken", "missing", "broken", "flag"])
+def test_mistakes_are_told_before_tensorflow_is_imported(models: Path, wrong: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1] if wrong == "taken" else free_port()
+        model = {"missing": "none", "broken": "broken"}.get(wrong, "half")
+        flags = [f"--model_name={model}", f"--model_base_path={models / model}", f"--port={port}",
+                 *(["--prot=1"] if wrong == "flag" else [])]
+        script = ("import sys\nfrom commandline import UserError\nfrom serving.server import command\n"
+                  "try: command.callback(sys.argv[1:])\nexcept UserError as error: print(error)\n"
+                  "assert 'tensorflow' not in sys.modules\n")
+        done = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True, timeout=60,
+                              check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
