@@ -24,6 +24,9 @@ def check(flags: Flags) -> list[Model]:
     for name in ("grpc_max_threads", "rest_api_num_threads"):
         if getattr(flags, name) < 1:
             raise invalid(f"--{name} must be at least 1")
+    for name in ("num_load_threads", "drain_seconds", "load_retry_interval_micros", "rest_api_max_body_bytes"):
+        if not getattr(flags, name) >= 0:
+            raise invalid(f"--{name} must not be negative")
     if flags.file_system_poll_wait_seconds < 0:
         raise invalid("--file_system_poll_wait_seconds=-1 would never find a version; 0 looks once, at start")
     if flags.batching_parameters_file and not flags.enable_batching:

@@ -114,6 +114,7 @@ def test_a_taken_port_is_one_line_that_says_what_to_do(models: Path) -> None:
 @pytest.mark.parametrize(("flags", "message"), [
     ({"port": 0}, "At least one of"), ({"port": 70000}, "0 to 65535"), ({"port": 5, "rest_api_port": 5}, "same as"),
     ({"use_alts_credentials": True}, "ALTS is not supported"), ({"grpc_max_threads": 0}, "must be at least 1"),
+    ({"num_load_threads": -1}, "must not be negative"), ({"drain_seconds": float("nan")}, "must not be negative"),
     ({"ssl_config_file": "/none"}, r"No such file or directory \(--ssl_config_file\)"),
     ({"grpc_channel_arguments": "x"}, "name=value is wanted"),
     ({"batching_parameters_file": "/none"}, "without setting"),
