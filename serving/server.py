@@ -76,7 +76,7 @@ class Server:
         self._predictor = Predictor(self._store, flags.enable_signature_method_name_check,
                                     self._metrics.ran if self._metrics_path else None)
         host = flags.bind_address
-        addresses = [f"{host}:{flags.port}"] if flags.port else []
+        addresses = [f"[{host}]:{flags.port}" if ":" in host else f"{host}:{flags.port}"] if flags.port else []
         if flags.grpc_socket_path:
             addresses.append(f"unix:{flags.grpc_socket_path}")
         self._grpc = GrpcServer(
