@@ -1,6 +1,7 @@
 """Child processes that never outlive a measurement: servers, in-process engines, generators."""
 import ctypes
 import os
+import random
 import re
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType, TracebackType
@@ -20,7 +21,13 @@ from commandline import UserError
 
 PR_SET_PDEATHSIG = 1
 STOP_S = 20.0
-PORT_TAKEN = re.compile(r"address already in use|failed to bind|in use", re.IGNORECASE)
+PORTS = range(15_000, 30_000)  # below those the system itself hands out (32768 on Linux), which go at any moment
+PORT_TAKEN = re.compile(r"already in use|failed to bind|cannot be bound", re.IGNORECASE)
+INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b")
+
+
+class PortTakenError(UserError):
+    """Another process took a port between our choosing it and the child's binding it: choose again."""
 
 
 class TerminatedError(UserError):
@@ -63,17 +70,23 @@ class Child:
         return self.process.poll() is None
 
     def last_words(self) -> str:
-        """The last line it printed that says something."""
+        """The last line it printed that is more than information."""
         self._log.seek(0)
-        lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return lines[-1][-300:] if lines else "it printed nothing"
+        lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
+        told = [line for line in lines if line and not INFORMATION.match(line)]
+        return told[-1][-300:] if told else "its log does not say why"
 
     def check(self, doing: str) -> None:
         """Raises UserError, with how it ended and its last words, when the process is no longer there."""
         code = self.process.poll()
         if code is not None:
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-            raise UserError(f"the {self.title} died {doing} ({how}): {self.last_words()}", 1)
+            words = self.last_words()
+            # Nobody but the system's memory guard, or a person, sends SIGKILL.
+            killed = "; was memory short (see the kernel's log)? Run again with more of it"
+            hint = killed if code == -signal.SIGKILL else ""
+            kind = PortTakenError if PORT_TAKEN.search(words) else UserError
+            raise kind(f"the {self.title} died {doing} ({how}): {words}{hint}", 1)
 
     def await_death(self, doing: str, timeout_s: float) -> None:
         """As check, but gives a process that is about to end the time to do so."""
@@ -113,14 +126,16 @@ class Child:
 
 def free_ports(count: int) -> list[int]:
     """Loopback ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    with ExitStack() as stack:
+        found: list[int] = []
+        for port in random.sample(PORTS, len(PORTS)):
+            each = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                each.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise UserError(f"no free port from {PORTS.start} to {PORTS.stop}: stop servers that are not needed", 1)
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

@@ -10,8 +10,9 @@ from benchmark.child import unwind_on_sigterm
 from benchmark.comparison import RULES, Rules
 from benchmark.environment import environment, steal_s
 from benchmark.interleaved import Plan, measure
-from benchmark.options import address_options, comma_list, model_options, output_options, positive_list
+from benchmark.options import address_options, budget_options, comma_list, model_options, output_options, positive_list
 from commandline import UserError
+from serving.client.answers import Budget
 
 LEAST, MOST = 200, 1000
 
@@ -22,6 +23,7 @@ Examples:
   python -m benchmark compare original optimized --batch 1,100 --repeat 1000 --html reports/compare.html
   python -m benchmark compare original original                    # A/A: must say "cannot tell"
   python -m benchmark compare container:original embedded:original --protocol grpc
+  python -m benchmark compare original int8 --atol 0.05 --disagreement 0.01
   python -m benchmark compare session:original session:optimized    # the model alone, without a server
   python -m benchmark compare --url http://127.0.0.1:8501 --url http://127.0.0.1:8503 --samples digits.npz
   python -m benchmark compare optimized --saved-model models/mnist/optimized/1 \\
@@ -45,12 +47,13 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
               help="Requests to each process before measuring.")
 @click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
               help="Servers per variant; with 1 the noise floor cannot see what differs from process to process.")
+@budget_options
 @address_options
 @output_options
 def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
             grappler: str, server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int | None,
             protocols: tuple[str, ...] | None, warmup: int, processes: int,
-            running: list[targets.Target], html_path: str | None, json_path: str | None) -> None:
+            budget: Budget | None, running: list[targets.Target], html_path: str | None, json_path: str | None) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
     unwind_on_sigterm()
     chosen = _distinct([*(targets.find(text, models, model, server_flags, signature, grappler == "on")
@@ -60,7 +63,7 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
     if protocols is None:
         protocols = targets.common_protocols(chosen)
     plan = Plan(tuple(chosen), protocols, batches, repeat or LEAST, 0 if repeat else MOST, warmup, signature, samples,
-                seed, processes)
+                seed, processes, budget)
     result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
     report.deliver(result, html_path, json_path)
     if result["first_wrong"]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmark.child import PortTakenError
 from benchmark.comparison import Block, block_plan, compare, round_order
 from benchmark.inputs import inputs_for
 from benchmark.lanes import Measured, Workload
@@ -20,6 +21,7 @@ from serving.client.protocol import AnswerError, UnreachableError
 HALVES = (0, 1)
 DISTINCT = 4
 PRECISE = 0.02
+PORT_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ class Outcome:
     blocks: list[Block] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     first_wrong: str | None = None
+    answers: dict[str, str] = field(default_factory=dict)
 
     def about(self) -> dict[str, Any]:
         """What a report says of the measurement beside its figures."""
         return {"inputs": self.inputs, "measured_by": self.measured_by, "targets": self.facts,
-                "first_wrong": self.first_wrong}
+                "first_wrong": self.first_wrong, "answers": self.answers}
 
 
 @contextmanager
@@ -66,9 +69,23 @@ def start_all(targets: Sequence[Target], each: int) -> Iterator[dict[str, list[I
                 instance = start(target)
                 stack.callback(instance.stop)
                 instances.setdefault(target.name, []).append(instance)
-        for instance in [instance for own in instances.values() for instance in own]:
-            instance.wait()
+        for own in instances.values():
+            for index, instance in enumerate(own):
+                own[index] = _ready(instance, stack)
         yield instances
+
+
+def _ready(instance: Instance, stack: ExitStack) -> Instance:
+    """The instance once it answers, or one on other ports where another process was quicker to bind these."""
+    for _ in range(PORT_ATTEMPTS - 1):
+        try:
+            instance.wait()
+            return instance
+        except PortTakenError:
+            instance = start(instance.target)
+            stack.callback(instance.stop)
+    instance.wait()
+    return instance
 
 
 def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
@@ -160,6 +177,9 @@ def _rounds(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Ins
                 blocks.append(measured[name, half].block(count, target=name, half=half, protocol=protocol,
                                                          round=round_))
         outcome.blocks += blocks
+        for (name, _), each in measured.items():
+            if each.checker.seen and name != names[0]:
+                outcome.answers[f"{protocol_name(protocol)} {batch} {name}"] = each.checker.seen.summary()
         outcome.first_wrong = outcome.first_wrong or next(
             (each.checker.first_wrong for each in measured.values() if each.checker.first_wrong), None)
         round_done(outcome)

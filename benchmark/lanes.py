@@ -76,11 +76,13 @@ class Checker:
         # Bounded: a model whose answers never repeat would otherwise be kept whole.
         self._right: list[set[bytes]] = [set() for _ in workload.inputs]
         self.first_wrong: str | None = None
+        self.seen: answers.Comparison | None = None
 
     def right(self, index: int, raw: Any) -> bool:
         if isinstance(raw, bytes) and raw in self._right[index]:
             return True
         comparison = answers.compare(self._workload.expected[index], self._lane.decode(raw), self._workload.budget)
+        self.seen = answers.combine([self.seen, comparison] if self.seen else [comparison])
         if comparison.equal and isinstance(raw, bytes) and len(self._right[index]) < KEPT:
             self._right[index].add(raw)
         if not comparison.equal and self.first_wrong is None:

@@ -27,8 +27,9 @@ except ImportError:
     raise UserError("--engine loadgen needs MLPerf's LoadGen: pip install mlcommons_loadgen") from None
 
 PREFIX = ":::MLLOG "
-FIGURES = {"result_mean_latency_ns": "mean", "result_50.00_percentile_latency_ns": "p50",
-           "result_90.00_percentile_latency_ns": "p90", "result_99.00_percentile_latency_ns": "p99"}
+FIGURES = {"result_min_latency_ns": "min", "result_mean_latency_ns": "mean",
+           "result_50.00_percentile_latency_ns": "p50", "result_90.00_percentile_latency_ns": "p90",
+           "result_99.00_percentile_latency_ns": "p99"}
 RATE = "result_samples_per_second"
 PROBE_S = 0.3
 

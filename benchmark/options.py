@@ -9,6 +9,7 @@ import click
 from benchmark import targets
 from benchmark.addresses import Access
 from commandline import json_option
+from serving.client.answers import Budget
 from serving.client.options import parse_headers
 from serving.client.protocol import Tls
 
@@ -63,6 +64,21 @@ def address_options(command: Command) -> Any:
                          help="The model's version directory, where --url does not tell signatures (Vertex AI, "
                               "most KServe runtimes)."))):
         decorated = option(decorated)
+    return decorated
+
+
+def budget_options(command: Command) -> Any:
+    """--atol, --rtol, --disagreement: one parameter `budget`, None where none is given."""
+    @wraps(command)
+    def with_budget(atol: float | None, rtol: float | None, disagreement: float | None, **rest: Any) -> Any:
+        given = any(value is not None for value in (atol, rtol, disagreement))
+        return command(budget=Budget(rtol or 0.0, atol or 0.0, disagreement or 0.0) if given else None, **rest)
+
+    decorated: Any = with_budget
+    for name, words in (("--disagreement", "Grant that this share of integers and strings differs."),
+                        ("--rtol", "Grant answers this error relative to the largest of an example."),
+                        ("--atol", "Grant answers this absolute error (default: the tolerance table).")):
+        decorated = click.option(name, type=click.FloatRange(0), help=words)(decorated)
     return decorated
 
 

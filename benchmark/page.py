@@ -5,8 +5,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from benchmark import charts
-from benchmark.tables import protocol_name
+from benchmark.tables import plain_cells, protocol_name
 
 CSS = Path(__file__).with_name("page.css")
 
@@ -44,6 +46,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int 
     return f'<div class="scroll"><table>{row("th", head)}{"".join(row("td", values) for values in rows)}</table></div>'
 
 
+def from_rich(made: Table) -> str:
+    """A table of the terminal as one of the page."""
+    head, rows = plain_cells(made)
+    caption = f'<p class="soft">{escape(str(made.title))}</p>' if made.title else ""
+    return caption + table(head, rows, 1)
+
+
 def figure(title: str, svg: str, note: str = "", names: Sequence[str] = ()) -> str:
     caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
     return f"<figure><h3>{escape(title)}</h3>{charts.legend(names) if names else ''}{svg}{caption}</figure>"
@@ -58,6 +67,7 @@ def environment_table(result: Mapping[str, Any]) -> str:
     machine.pop("models", None)
     rows = [(key.replace("_", " "), plain(value)) for key, value in machine.items() if value not in (None, {}, [])]
     rows += [(f"{protocol_name(protocol)} measured by", by) for protocol, by in result.get("measured_by", {}).items()]
+    rows += [(f"answers of {where}", summary) for where, summary in result.get("answers", {}).items()]
     return table(("condition", ""), rows, 2, {1: "wrap"})
 
 

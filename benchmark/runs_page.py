@@ -4,8 +4,8 @@ from html import escape
 from typing import Any
 
 from benchmark import charts
-from benchmark.page import figure, page, table, tone
-from benchmark.tables import bound, protocol_name
+from benchmark.page import figure, from_rich, page, table, tone
+from benchmark.tables import bound, protocol_name, tables
 
 
 def html(names: Sequence[str], runs: Sequence[dict[str, Any]], differences: Sequence[str]) -> str:
@@ -21,11 +21,16 @@ def html(names: Sequence[str], runs: Sequence[dict[str, Any]], differences: Sequ
         rows += [(name, f"{protocol_name(c['protocol'])} {c['batch']}: {c['baseline']} / {c['candidate']}", c["metric"],
                   f"{c['baseline_value']:.3f}", f"{c['candidate_value']:.3f}", f"{c['ratio']:.3f}",
                   f"{bound(c['ci95'][0])} to {bound(c['ci95'][1])}", c["verdict"]) for c in run.get("comparisons", ())]
+    about = "Runs at different times: compare their ratios, not their milliseconds."
     warnings = "".join(f"<li>{escape(line)}</li>" for line in differences) or "<li>none</li>"
+    changed = [f"<h2>Differences between the runs</h2><ul>{warnings}</ul>"]
+    own = [f"<h2>{escape(name)}</h2>{from_rich(each)}" for name, run in zip(names, runs, strict=True)
+           if "comparisons" not in run for each in tables(run)]
+    if not rows:
+        return page(f"{len(runs)} runs: {', '.join(names)}", about, [*own, *changed], {"runs": list(runs)})
     parts = ['<h2>Ratio of means, each measured within its own run</h2><div class="charts">',
              figure("Baseline over candidate", charts.forest(spans)) if spans else "", "</div>",
-             f"<h2>Differences between the runs</h2><ul>{warnings}</ul><h2>Figures</h2>",
+             *changed, "<h2>Figures</h2>",
              table(("run", "comparison", "metric", "baseline", "candidate", "ratio", "95 % interval", "verdict"),
-                   rows, 3, {7: "verdict"})]
-    about = "Runs at different times: compare their ratios, not their milliseconds."
+                   rows, 3, {7: "verdict"}), *own]
     return page(f"{len(runs)} runs: {', '.join(names)}", about, parts, {"runs": list(runs)})

@@ -31,9 +31,11 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 def comparison_table(result: dict[str, Any]) -> list[Table]:
     """Both variants under every protocol: the article's figures, percentiles, ratio, verdict. 80 columns wide."""
-    table = Table(title=f"{result['model']}: {result['inputs']}", title_justify="left", box=SIMPLE_HEAD,
+    table = Table(title=f"{result['model']}: {result['inputs']}", title_justify="left", box=None,
                   pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold")
+    widest = max(len(each["target"]) for each in result["summaries"]) + 1
+    # 80 columns hold names of 18 letters; longer ones are folded, since no figure may be cut.
+    table.add_column("", overflow="fold", min_width=min(widest, 18))
     for title in ("total s", "ms/batch", "p50", "p90", "p99"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("ratio, 95 %", no_wrap=True)
@@ -56,6 +58,8 @@ def comparison_table(result: dict[str, Any]) -> list[Table]:
 def verdict_lines(result: dict[str, Any]) -> list[str]:
     """The table in words: each verdict on the average latency, and who measured."""
     lines = [escape(sentence(each)) for each in result["comparisons"] if each["metric"] == "mean"]
+    lines += [f"[dim]Answers of {escape(where)}: {escape(summary)}[/]"
+              for where, summary in result.get("answers", {}).items()]
     lines += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
     if any(each["requests"] < samples_needed(99) for each in result["summaries"]):
         lines.append(f"[dim]~ too few samples for this percentile to be relied on (p99 needs {samples_needed(99)})[/]")
@@ -106,7 +110,7 @@ def run_table(result: dict[str, Any]) -> list[Table]:
     """Runs of a scenario: its figure, rates, latency from the intended start, and whether it counts."""
     scenario = result["scenario"]
     title = f"{scenario['name']}: {protocol_name(scenario['protocol'])}, batch {scenario['batch']}; {result['inputs']}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("target", overflow="fold")
     for column in ("result", "answered", "req/s", "p50 ms", "p90", "p99", "late p99", "room"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -201,8 +205,13 @@ def instruction_line(profile: dict[str, Any]) -> str:
 
 def markdown(table: Table) -> str:
     """A table as GitHub's Markdown."""
-    columns = [[Text.from_markup(str(cell)).plain.strip() for cell in column.cells] for column in table.columns]
-    head = [Text.from_markup(str(column.header)).plain for column in table.columns]
+    head, rows = plain_cells(table)
     rule = ["---:" if column.justify == "right" else "---" for column in table.columns]
     title = [f"**{Text.from_markup(str(table.title)).plain}**", ""] if table.title else []
-    return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in (head, rule, *zip(*columns, strict=True)))])
+    return "\n".join([*title, *(f"| {' | '.join(row)} |" for row in (head, rule, *rows))])
+
+
+def plain_cells(table: Table) -> tuple[list[str], list[tuple[str, ...]]]:
+    """The headers and rows of a table without markup."""
+    columns = [[Text.from_markup(str(cell)).plain.strip() for cell in column.cells] for column in table.columns]
+    return [Text.from_markup(str(column.header)).plain for column in table.columns], list(zip(*columns, strict=True))

@@ -64,8 +64,9 @@ def find(text: str, models: Path, model: str, flags: Sequence[str] = (), signatu
         raise UserError(f"no backend '{backend}' in '{text}': choose from {', '.join(SERVERS + IN_PROCESS)}")
     base = models / model / variant
     if not (models / model).is_dir():
-        raise UserError(f"no model '{model}' in {models}/: make it with 'python -m export build {model}', "
-                        "or name another with --model")
+        there = sorted(path.name for path in models.iterdir() if path.is_dir()) if models.is_dir() else []
+        raise UserError(f"no model '{model}' in {models}/: there are {', '.join(there) or 'none'}; "
+                        "'python -m export build' makes some, --model names another")
     if not base.is_dir() or not variant:
         there = sorted(path.name for path in (models / model).iterdir() if path.is_dir() and newest_version(path))
         raise UserError(f"no variant '{variant}' in {models / model}: there are {', '.join(there) or 'none'}")

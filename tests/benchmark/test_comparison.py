@@ -1,10 +1,14 @@
 """Verdicts on simulated blocks: rarely wrong about equals, rarely blind to 10 %."""
 from dataclasses import replace
+from io import StringIO
 
 import pytest
+from rich.console import Console
 from simulated_latency import simulated_blocks
 
 from benchmark.comparison import Block, Rules, block_plan, compare, round_order
+from benchmark.results import document
+from benchmark.tables import comparison_table
 
 
 @pytest.mark.parametrize("repeat", [1, 2, 3, 7, 10, 100, 200, 999, 5000])
@@ -107,3 +111,15 @@ def test_a_block_survives_json() -> None:
     again = Block.from_json(block.to_json())
     assert again.latencies == pytest.approx(block.latencies, abs=1e-9)
     assert replace(again, latencies=block.latencies) == block
+
+
+@pytest.mark.parametrize("names", [("original", "optimized"), ("session:original", "session:optimized")])
+def test_no_figure_and_no_usual_name_is_cut_at_80_columns(names: tuple[str, str]) -> None:
+    blocks = simulated_blocks({names[0]: 0.1894, names[1]: 0.1624}, repeat=40)
+    about = {"model": "mnist", "inputs": "397 samples of samples.npz, 4 different batches in turn", "measured_by": {}}
+    (table,) = comparison_table(document("compare", names, blocks, about))
+    console = Console(width=80, file=StringIO())
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert all(any(line.split()[0] == name for line in text.splitlines() if line.split()) for name in names)

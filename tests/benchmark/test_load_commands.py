@@ -19,7 +19,7 @@ def _benchmark(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[
 def test_run_writes_its_result_and_page(null_server: Callable[..., Any], tmp_path: Path) -> None:
     server, out, html = null_server(work_ms=2), tmp_path / "r.json", tmp_path / "r.html"
     rules = tmp_path / "mine.toml"
-    rules.write_text('name = "mine"\nprotocol = "rest"\npercentile = 50\nwarmup_s = 0.2\nmeasure_s = 1.5\nrepeats = 2\n'
+    rules.write_text('name = "mine"\nprotocol = "rest"\npercentile = 50\nwarmup_s = 0.2\nmeasure_s = 0.8\nrepeats = 2\n'
                      'arrivals = {kind = "poisson", rate_per_s = 60, seed = 3}\n'
                      'validity = {max_rate_error = 0.9, max_late_ms = 10000, max_generator_cpu = 9}\n')
     done = _benchmark("run", str(rules), "--url", server.rest, "--model", "null", "--json", str(out), "--html",
@@ -59,11 +59,11 @@ def test_a_sweep_finds_the_knee_of_a_server_with_one_thread(null_server: Callabl
 def test_a_search_stays_below_what_the_server_can_do(null_server: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "s.json"
     _benchmark("search", "--url", null_server(work_ms=25).rest, "--model", "null", "--protocol", "rest", "--slo",
-               "p80=60ms", "--start", "20", "--tolerance", "0.9", "--json", str(out), "--html",
+               "p80=60ms", "--start", "30", "--tolerance", "1", "--json", str(out), "--html",
                str(tmp_path / "s.html"))
     found = json.loads(out.read_text())["searches"][0]
     assert found["missed"] is not None
-    assert (found["met"] or 0) < 40
+    assert (found["met"] or 0) < 45
     assert {probe["decision"] for probe in found["probes"]} <= {"met", "missed", "undecided"}
 
 
