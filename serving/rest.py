@@ -169,27 +169,29 @@ class RestServer:
         self.host, self.port = host, port
         self._api = RestApi(predictor, timeout_ms=timeout_ms, cors=cors, max_body_bytes=max_body_bytes,
                             observe=observe, monitoring=monitoring, ready=ready)
+        self._threads = threads
+        self._max_body_bytes = max_body_bytes
         self._tls = tls
-        self._loop = new_event_loop()
-        self._service = Service(self._api.handle, Workers(threads), self._loop, max_body_bytes)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
-        self._server: asyncio.Server | None = None
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Binds, and answers from now on."""
         listener = socket.create_server((self.host, self.port), backlog=_BACKLOG,
                                         family=socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         self.port = listener.getsockname()[1]
+        self._loop = new_event_loop()
+        self._service = Service(self._api.handle, Workers(self._threads), self._loop, self._max_body_bytes)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
 
-    async def _listen(self, listener: socket.socket) -> None:
-        self._server = await self._loop.create_server(
+    async def _listen(self, listener: socket.socket) -> asyncio.Server:
+        return await self._loop.create_server(
             lambda: Connection(self._service), sock=listener, backlog=_BACKLOG, ssl=self._tls)
 
     def stop(self, drain_s: float = 10.0) -> None:
         """Ends in order: every request that has come in whole is answered."""
-        if not self._thread.is_alive():
+        if self._thread is None or not self._thread.is_alive():
             return
         asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -198,7 +200,6 @@ class RestServer:
         self._loop.close()
 
     async def _drain(self, drain_s: float) -> None:
-        assert self._server
         self._server.close()
         self._service.draining = True
         for connection in tuple(self._service.connections):

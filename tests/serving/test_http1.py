@@ -1,7 +1,9 @@
 """The HTTP layer on real sockets: what the recorded cases do not reach, limits, slow and silent clients, draining."""
+import asyncio
 import random
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +100,16 @@ def test_requests_sent_at_once_are_answered_in_order(port: int) -> None:
     with Wire(port) as wire:
         wire.send(b"".join(post(b'{"instances": [%d]}' % n) for n in range(300)))
         assert [wire.read().body for _ in range(300)] == [NUMBER % f"{n}.0".encode() for n in range(300)]
+
+
+def test_without_uvloop(make: Callable[..., RestServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    server = make()
+    assert isinstance(server._loop, asyncio.SelectorEventLoop)
+    with Wire(server.port) as wire:
+        wire.send(ONE + GET + post(b"x" * (LIMIT + 1)))
+        assert [wire.read().status for _ in range(3)] == [200, 200, 413]
+    server.stop(1)
 
 
 def test_a_request_may_come_byte_by_byte(port: int) -> None:
