@@ -34,6 +34,7 @@ def check(flags: Flags) -> list[Model]:
                       "server_options.enable_batching to true.")
     for name in ("port", "rest_api_port"):
         _refuse_taken(flags.bind_address, getattr(flags, name), name)
+    channel_arguments(flags)
     for name in _FILES:
         path = getattr(flags, name)
         if path and not Path(path).is_file():
