@@ -11,6 +11,9 @@ from benchmark.statistics import metric_value
 from commandline import UserError
 
 FORMAT = 1
+NEEDED = {"compare": {"comparisons", "summaries", "blocks", "inputs", "measured_by"}, "run": {"runs", "scenario"},
+          "sweep": {"curves", "over"}, "search": {"searches", "scenario"}, "split": {"splits", "target"},
+          "profile": {"profiles", "batch"}}
 
 
 def document(kind: str, targets: Sequence[str], blocks: Sequence[Block], about: Mapping[str, Any],
@@ -80,7 +83,7 @@ def load(path: str | Path) -> dict[str, Any]:
         head, *rest = map(json.loads, lines)
         if rest:
             return _from_journal(head, rest)
-        if head["format"] == FORMAT:
+        if head["format"] == FORMAT and NEEDED[head["kind"]] | {"environment", "model"} <= head.keys():
             return dict(head)
     except (ValueError, KeyError, TypeError):
         pass

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from benchmark import compare, report
+from commandline import UserError
 
 
 def _benchmark(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -102,7 +106,19 @@ def test_scenarios_are_listed() -> None:
         _benchmark("scenarios", "--json", "-").stdout)}
 
 
-def test_a_file_that_is_no_result_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[1, 2]", "", '{"some": "thing"}', '{"format": 1}', '{"format": 1, "kind": "compare"}',
+                                  '{"format": 1, "kind": "what"}'])
+def test_a_file_that_is_no_result_is_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text('{"some": "thing"}')
-    assert "is not a result of 'python -m benchmark'" in _benchmark("report", str(path), status=2).stderr
+    path.write_text(text)
+    done = CliRunner().invoke(report.command, [str(path)])
+    assert isinstance(done.exception, UserError)
+    assert "is not a result of 'python -m benchmark'" in str(done.exception)
+
+
+def test_a_path_that_cannot_be_written_is_told_before_measuring(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for bad in (tmp_path, tmp_path / "file" / "r.html"):
+        done = CliRunner().invoke(compare.command, ["original", "optimized", "--html", str(bad)])
+        assert isinstance(done.exception, UserError)
+        assert f"cannot write {bad}" in str(done.exception)
