@@ -4,7 +4,9 @@ Every graph made from another shares its nodes and their constants, so a step co
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import gc
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -35,10 +37,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOCATION", "Graph", "GraphError", "Node", "attr", "colocated", "const", "from_node_def", "into_node_def",
-    "nearest", "node", "normal", "plain", "port", "producer", "tensor"]
+    "nearest", "node", "normal", "plain", "port", "producer", "tensor", "without_cycle_collection"]
 
 # The only op whose output may feed a node before it in the graph: it closes a v1 while loop.
 BACK_EDGE_OPS = ("NextIteration", "RefNextIteration")
+
+
+@contextmanager
+def without_cycle_collection() -> Iterator[None]:
+    """A graph has no reference cycles, but the collector would walk all its nodes again and again to find that out."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -63,10 +77,11 @@ class Graph:
     def from_graph_def(graph_def: GraphDef, inputs: Iterable[str] = (), outputs: Iterable[str] = ()) -> Graph:
         """Raises GraphError for a name that occurs twice, and for an input or output that is not in the graph."""
         nodes: dict[str, Node] = {}
-        for proto in graph_def.node:
-            if proto.name in nodes:
-                raise GraphError(f"the graph has two nodes named '{proto.name}': rename one")
-            nodes[proto.name] = from_node_def(proto)
+        with without_cycle_collection():
+            for proto in graph_def.node:
+                if proto.name in nodes:
+                    raise GraphError(f"the graph has two nodes named '{proto.name}': rename one")
+                nodes[proto.name] = from_node_def(proto)
         graph = Graph(nodes, tuple(map(normal, inputs)), tuple(map(normal, outputs)),
                       graph_def.library if graph_def.HasField("library") else None,
                       graph_def.versions if graph_def.HasField("versions") else None)
@@ -122,9 +137,13 @@ class Graph:
     def with_nodes(self, nodes: Iterable[Node]) -> Graph:
         return replace(self, nodes={item.name: item for item in nodes})
 
-    def order(self) -> list[Node]:
+    def order(self) -> tuple[Node, ...]:
         """The nodes so that each comes after those it reads, otherwise in file order. Raises GraphError on
         a cycle."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> tuple[Node, ...]:
         waiting = {}
         ready = []
         for item in self.nodes.values():
@@ -153,7 +172,7 @@ class Graph:
             placed = {item.name for item in done}
             stuck = next(name for name in self.nodes if name not in placed)
             raise GraphError(f"node '{stuck}' waits for itself through a cycle that is no while loop")
-        return done
+        return tuple(done)
 
     def reachable(self, roots: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str]:
         """The nodes that `roots` need, themselves included; what lies before a node in `stop` is not needed."""

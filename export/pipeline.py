@@ -7,10 +7,7 @@ A step's failure never loses the work: `StepError` carries the report of the ste
 """
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +16,7 @@ from typing import Any
 import click
 
 from commandline import UserError, json_option, write_bytes, write_json, write_text
-from export.graph import Graph, GraphError
+from export.graph import Graph, GraphError, without_cycle_collection
 from export.transform import Arguments, Record, Transform, TransformError, every_transform, named
 
 # The steps of the well-known article on optimizing TensorFlow models for serving.
@@ -188,18 +185,6 @@ def _run(graph: Graph, steps: list[Step]) -> tuple[Graph, Report]:
     return graph, report
 
 
-@contextmanager
-def without_cycle_collection() -> Iterator[None]:
-    """A graph has no reference cycles, but the collector would walk all its nodes again and again to find that out."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
 def _apply(step: Step, graph: Graph, entry: StepReport) -> Graph:
     def one(part: Graph, prefix: str = "") -> Graph:
         record = Record()
@@ -255,8 +240,7 @@ def command(in_graph: str, out_graph: str, inputs: str, outputs: str, transforms
     import export.runtime  # noqa: F401  (TensorFlow, imported without its chatter)
     from export.graph_file import read_graph_def
     graph_def = read_graph_def(Path(in_graph).expanduser())
-    with without_cycle_collection():
-        graph = Graph.from_graph_def(graph_def, _names(inputs), _names(outputs))
+    graph = Graph.from_graph_def(graph_def, _names(inputs), _names(outputs))
     try:
         graph, report = run(graph, transforms)
     except StepError as error:

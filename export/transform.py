@@ -159,17 +159,20 @@ class Draft:
         self.graph = graph
         self.nodes: dict[str, Node] = dict(graph.nodes)
         self.kept = graph.kept
+        self.changed = False
         self.consumers: dict[str, dict[str, None]] = {
             name: dict.fromkeys(readers) for name, readers in graph.consumers.items()}
 
     def put(self, item: Node) -> None:
         """Adds a node, or puts it in the place of the one with its name."""
+        self.changed = True
         self._forget(item.name)
         self.nodes[item.name] = item
         for ref in item.inputs:
             self.consumers.setdefault(producer(ref), {})[item.name] = None
 
     def drop(self, name: str) -> None:
+        self.changed = True
         self._forget(name)
         del self.nodes[name]
 
@@ -203,7 +206,8 @@ class Draft:
         return name
 
     def result(self) -> Graph:
-        return self.graph.with_nodes(self.nodes.values())
+        # The graph itself, where nothing was done: what is known of it (order, shapes) serves the next step.
+        return self.graph.with_nodes(self.nodes.values()) if self.changed else self.graph
 
     def _forget(self, name: str) -> None:
         if name in self.nodes:

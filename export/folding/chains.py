@@ -36,6 +36,8 @@ def fold_affines(graph: Graph, record: Record, starts: Collection[str], through:
         if item.op in AFFINE:
             folding.todo.append(item.name)
             folding.work()
+    if not fed:
+        return folding.draft.result()
     return graph.with_nodes(fed.get(item.name, item) for item in folding.draft.nodes.values())
 
 

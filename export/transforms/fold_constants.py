@@ -31,7 +31,7 @@ def fold_constants(graph: Graph, args: Arguments, record: Record) -> Graph:
       does not fail.
     Source: Graph Transform Tool, fold_constants.
     """
-    if args["clear_output_shapes"]:
+    if args["clear_output_shapes"] and any("_output_shapes" in item.attrs for item in graph.nodes.values()):
         graph = graph.with_nodes(
             item.with_attrs(without=("_output_shapes",)) if "_output_shapes" in item.attrs else item
             for item in graph.nodes.values())
