@@ -32,6 +32,8 @@ from serving.http_message import (
 _MAX_HEAD_BYTES = 1 << 20
 _READ_AHEAD = 1 << 16
 _LINGER_S = 2.0
+# Its request may be on the way: a connection that is closed before it comes is reset, and looks like a failure.
+_FIRST_REQUEST_S = 0.25
 
 Handler = Callable[[Request], Response]
 
@@ -91,6 +93,7 @@ class Connection(asyncio.Protocol):
         self.buffer = bytearray()
         self.state = _State.LINE
         self.request = Request("", "")
+        self.unused: Request | None = self.request
         self.headers: list[tuple[str, str]] = []
         self.head_bytes = 0
         self.body: list[bytes] = []
@@ -103,8 +106,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.service.connections.add(self)
-        if self.service.draining:
-            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = True
@@ -314,6 +315,9 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def drain(self) -> None:
-        """Closes the connection now if it is idle, else after its answer."""
-        if self.state in (_State.LINE, _State.CLOSING) and not self.buffer:
+        """Closes the connection if it is idle, else after its answer. One without a request yet gets a moment."""
+        if self.request is self.unused:
+            self.unused = None
+            self.service.loop.call_later(_FIRST_REQUEST_S, self.drain)
+        elif self.state in (_State.LINE, _State.CLOSING) and not self.buffer:
             self.transport.close()

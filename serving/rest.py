@@ -16,6 +16,7 @@ import ssl
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from time import perf_counter
 from urllib.parse import unquote_to_bytes
@@ -183,6 +184,7 @@ class RestServer:
         self._service = Service(self._api.handle, Workers(self._threads), self._loop, self._max_body_bytes)
         self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
         self._thread.start()
+        self._listener = listener.dup()
         self._server = asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
 
     async def _listen(self, listener: socket.socket) -> asyncio.Server:
@@ -202,6 +204,9 @@ class RestServer:
     async def _drain(self, drain_s: float) -> None:
         self._server.close()
         self._service.draining = True
+        with self._listener:
+            if self._tls is None:  # TLS would have to wait for handshakes
+                await self._accept_those_who_wait()
         for connection in tuple(self._service.connections):
             connection.drain()
         deadline = self._loop.time() + drain_s
@@ -210,6 +215,14 @@ class RestServer:
         for connection in tuple(self._service.connections):
             connection.transport.abort()
         await asyncio.sleep(0)
+
+    async def _accept_those_who_wait(self) -> None:
+        """Those who have connected but were not yet accepted would be reset: they are answered, too."""
+        self._listener.setblocking(False)
+        with suppress(BlockingIOError):
+            for _ in range(_BACKLOG):
+                accepted, _ = self._listener.accept()
+                await self._loop.connect_accepted_socket(lambda: Connection(self._service), accepted)
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

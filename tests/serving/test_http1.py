@@ -239,6 +239,23 @@ def test_stopping_answers_what_runs_and_takes_nothing_new(make: Callable[..., Re
         assert not stopping.is_alive()
 
 
+def test_stopping_answers_those_who_have_connected_but_were_not_yet_accepted(make: Callable[..., RestServer]) -> None:
+    server, gate = make(), threading.Event()
+    with ExitStack() as stack:
+        early = stack.enter_context(Wire(server.port))  # accepted, but its request comes when the server stops
+        server._loop.call_soon_threadsafe(gate.wait, 30)
+        late = [stack.enter_context(Wire(server.port)) for _ in range(20)]
+        stopping = threading.Thread(target=server.stop, args=(30,))
+        stopping.start()
+        for wire in (early, *late):
+            wire.send(ONE)
+        gate.set()
+        answers = [wire.read() for wire in (early, *late)]
+        assert {(answer.status, answer.headers["connection"]) for answer in answers} == {(200, "close")}
+        stopping.join(30)
+        assert not stopping.is_alive()
+
+
 def test_stopping_does_not_wait_for_ever(make: Callable[..., RestServer]) -> None:
     server, gate = make(threads=1), Gate()
     server._service.handler = gate
