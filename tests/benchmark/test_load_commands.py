@@ -106,8 +106,8 @@ def test_scenarios_are_listed() -> None:
         _benchmark("scenarios", "--json", "-").stdout)}
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "", '{"some": "thing"}', '{"format": 1}', '{"format": 1, "kind": "compare"}',
-                                  '{"format": 1, "kind": "what"}'])
+@pytest.mark.parametrize("text", ["[1, 2]", "", '{"some": "thing"}', '{"format": 1}', '{"format": 1, "kind": "what"}',
+                                  '{"format": 1, "kind": "compare"}'])
 def test_a_file_that_is_no_result_is_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
