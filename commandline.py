@@ -7,12 +7,14 @@ import difflib
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -20,6 +22,7 @@ from rich.console import Console
 
 EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 json_option = click.option(
     "--json", "json_path", metavar="PATH", help="Write the result as JSON to PATH ('-': standard output).")
@@ -31,6 +34,10 @@ class UserError(Exception):
     def __init__(self, message: str, exit_code: int = EXIT_COULD_NOT_RUN) -> None:
         super().__init__(" ".join(message.split()))
         self.exit_code = exit_code
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: unwinds as Ctrl-C does, so what is half-written goes and no child process stays."""
 
 
 class Commands(click.Group):
@@ -67,6 +74,7 @@ class Commands(click.Group):
 
 def run(commands: Commands) -> NoReturn:
     """Runs the chosen command and ends the process: 0, the command's own status, or 2 with one line on stderr."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         status = commands.main(prog_name=f"python -m {commands.name}", standalone_mode=False)
         sys.stdout.flush()
@@ -77,6 +85,8 @@ def run(commands: Commands) -> NoReturn:
         fail(f"{error.format_message()} (see '{path} --help')", EXIT_COULD_NOT_RUN)
     except click.ClickException as error:
         fail(error.format_message(), error.exit_code)
+    except Terminated:
+        fail("terminated; nothing half-written is left behind", EXIT_TERMINATED)
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted; nothing half-written is left behind", EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -87,6 +97,12 @@ def run(commands: Commands) -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{error.strerror or error}", EXIT_COULD_NOT_RUN)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # Once is enough: a second SIGTERM must not break the clean-up that the first began.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
@@ -103,9 +119,9 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a whole file or none."""
+    """Writes a whole file or none. A folder that is missing is made, but no chain of them: that is a mistyped path."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

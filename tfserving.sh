@@ -83,6 +83,7 @@ check_variant() {
   [[ $variant != production ]] ||
     die "'production' is reserved for promoted versions and no variant; there are: $(variants "$models/$model" | xargs)"
   [[ $variant =~ ^[A-Za-z0-9_.-]+$ && $variant != .* ]] || die "'$variant' is no variant's name (letters, digits, _ . -)"
+  [[ -d $models ]] || die "there is no folder $models; make one with 'make demo', or set MODELS"
   [[ -d $models/$model ]] ||
     die "there is no $models/$model (there are: $(folders "$models")); make mnist with 'make demo', or set MODEL or MODELS"
   [[ -n $(versions "$models/$model/$variant") ]] && return
@@ -168,6 +169,20 @@ rest_get() {
   ) 2>/dev/null
 }
 
+# check_ports: ends with an error unless both are port numbers, different and free
+check_ports() {
+  local one
+  for one in "$port" "$rest_port"; do
+    if ! [[ $one =~ ^[1-9][0-9]{0,4}$ ]] || ((one > 65535)); then
+      die "'$one' is no port (1 to 65535); set PORT and REST_PORT"
+    fi
+  done
+  [[ $port != "$rest_port" ]] || die "PORT and REST_PORT are both $port; they must differ"
+  for one in "$port" "$rest_port"; do
+    ! port_is_taken "$one" || die "port $one is taken; stop what listens there, or set PORT and REST_PORT"
+  done
+}
+
 # start_server: starts the backend as a child; sets $server, its process id
 start_server() {
   local base=$models/$model/$variant
@@ -228,7 +243,7 @@ announce() {
   say "ready: $model, variant $variant, version $newest"
   say "REST $url   gRPC 127.0.0.1:$port"
   if [[ -e $request ]]; then
-    say "try: curl -d @$request $url:predict"
+    say "try: curl -d $(printf %q "@$request") $url:predict"
   else
     say "try: curl $url/metadata"
   fi
@@ -269,10 +284,7 @@ main() {
   check_variant
   models=$(cd "$models" && pwd)
   choose_backend
-  local one
-  for one in "$port" "$rest_port"; do
-    ! port_is_taken "$one" || die "port $one is taken; stop what listens there, or set PORT and REST_PORT"
-  done
+  check_ports
   say "backend: $backend ($why)"
   trap stop_server INT TERM
   start_server

@@ -135,6 +135,19 @@ def test_refuses_and_says_what_there_is(models: Path, arguments: list[str], mess
     assert message in refused(*arguments, MODELS=str(models), MODEL="half", **NO_ENGINE)
 
 
+@pytest.mark.parametrize(("ports", "message"), [
+    ({"PORT": "abc"}, "'abc' is no port"),
+    ({"REST_PORT": "65536"}, "'65536' is no port"),
+    ({"PORT": "8999", "REST_PORT": "8999"}, "PORT and REST_PORT are both 8999"),
+])
+def test_ports_that_cannot_be(models: Path, ports: dict[str, str], message: str) -> None:
+    assert message in refused("--backend=embedded", MODELS=str(models), MODEL="half", **ports)
+
+
+def test_a_models_folder_that_is_not_there() -> None:
+    assert "there is no folder /nonexistent" in refused(MODELS="/nonexistent")
+
+
 def test_an_unknown_model_names_those_there_are(models: Path) -> None:
     message = refused(MODELS=str(models), MODEL="nope")
     assert "(there are: half)" in message

@@ -1,0 +1,72 @@
+"""The manners that all commands share, in real processes."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from commandline import UserError, write_bytes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file"
+    write_bytes(target, b"whole")
+    assert target.read_bytes() == b"whole"
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
+
+
+def test_a_mistyped_path_makes_no_chain_of_folders(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_bytes(tmp_path / "no" / "such" / "file", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_is_one_line() -> None:
+    assert str(UserError("two\nlines  and   spaces")) == "two lines and spaces"
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (["nope"], "error: no command 'nope' (there are: "),
+    (["optimise"], "error: no command 'optimise' (did you mean 'optimize'?)"),
+    (["freeze"], "error: Missing argument 'SRC'."),
+])
+def test_usage_errors_are_one_line(arguments: list[str], line: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "export", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(line)
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_unwinds_and_says_so(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    began, left = tmp_path / "began", tmp_path / "left"
+    (tmp_path / "waiting.py").write_text(
+        "import pathlib, signal, click\n"
+        "@click.command()\n"
+        "@click.argument('began', type=pathlib.Path)\n"
+        "@click.argument('left', type=pathlib.Path)\n"
+        "def command(began, left):\n"
+        "    try:\n"
+        "        began.touch()\n"
+        "        signal.pause()\n"
+        "    finally:\n"
+        "        left.touch()\n")
+    program = "import commandline; commandline.run(commandline.Commands('x', 'x', {'wait': ('waiting', 'Waits.')}))"
+    process = subprocess.Popen([sys.executable, "-c", program, "wait", str(began), str(left)], stderr=subprocess.PIPE,
+                               text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"})
+    deadline = time.monotonic() + 30
+    while not began.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert said.endswith("nothing half-written is left behind\n")
+    assert len(said.strip().splitlines()) == 1  # after the "^C" of a terminal click begins a new line
+    assert left.exists()
