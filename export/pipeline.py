@@ -194,7 +194,7 @@ def _apply(step: Step, graph: Graph, entry: StepReport) -> Graph:
         entry.skipped += [(prefix + node, reason) for node, reason in record.skipped]
         return result
 
-    if step.transform.bodies:
+    if step.transform.bodies and graph.bodies:
         graph = replace(graph, bodies={name: one(body, f"{name}/") for name, body in graph.bodies.items()})
     return one(graph)
 
