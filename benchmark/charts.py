@@ -14,11 +14,10 @@ SERIES = 6
 
 @dataclass(frozen=True)
 class Line:
-    """A series of points (x, y), in the unit of its chart; `low` and `high` are intervals of y, where known."""
+    """A series of points (x, y), in the unit of its chart."""
 
     name: str
     points: Sequence[tuple[float, float]]
-    intervals: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,6 @@ def lines(series: Sequence[Line], x_title: str, y_title: str, x_ticks: Sequence[
     """Lines over common axes; `step` draws a distribution function as the staircase it is."""
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
-    ys += [y for line in series for pair in line.intervals for y in pair]
     ticks = x_ticks or [(tick, number(tick)) for tick in nice_ticks(min(xs), max(xs))]
     x = _scale(min(xs + [t for t, _ in ticks]), max(xs + [t for t, _ in ticks]), LEFT, WIDTH - RIGHT)
     y_ticks = nice_ticks(0 if from_zero else min(ys), max(ys))
@@ -61,8 +59,6 @@ def lines(series: Sequence[Line], x_title: str, y_title: str, x_ticks: Sequence[
         if dots:
             body += [f'<circle class="dot c{index % SERIES}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3">'
                      f"<title>{escape(line.name)}: {number(a)}, {number(b)}</title></circle>" for a, b in line.points]
-        for (a, _), (low, high) in zip(line.points, line.intervals, strict=False):
-            body.append(f'<path class="whisker" d="M{x(a):.1f} {y(low):.1f}V{y(high):.1f}"/>')
     return _svg(HEIGHT, body, f"{y_title} over {x_title}: {', '.join(line.name for line in series)}")
 
 
