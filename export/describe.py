@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commandline import json_option, write_json, write_text
+from commandline import UserError, json_option, write_json, write_text
 from export import publish, saved_model
 from export.graph import Graph, Node, producer
 from export.graph_file import read_graph_def
@@ -64,7 +64,9 @@ class Description:
 
 def describe(path: Path, tags: tuple[str, ...] = saved_model.SERVE) -> Description:
     """Describes a SavedModel (a version, or a base path's newest) or a GraphDef file. Raises UserError."""
-    if path.is_file() and path.suffix in _GRAPH_FILES and path.name not in ("saved_model.pb", "saved_model.pbtxt"):
+    if path.is_file() and path.name not in ("saved_model.pb", "saved_model.pbtxt"):
+        if path.suffix not in _GRAPH_FILES:
+            raise UserError(f"{path} is neither a SavedModel nor a .pb or .pbtxt graph")
         return _describe_graph(path)
     model = saved_model.read(path.parent if path.is_file() else path, tags)
     graph = served_graph(model)

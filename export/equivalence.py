@@ -55,6 +55,13 @@ class SignatureReport:
     accuracy: dict[str, float] = field(default_factory=dict)
     requests: dict[int, dict[str, Array]] = field(default_factory=dict)  # one for each batch size, real if there are
 
+    def why_not(self) -> str:
+        """Of each output its worst; the comparison's own reasons name an output once for every request."""
+        outputs = self.comparison.outputs
+        others = [reason for reason in self.comparison.reasons
+                  if not any(reason.startswith(f"output '{name}' ") for name in outputs)]
+        return "; ".join([*others, *(output.reason for output in outputs.values() if output.reason)])
+
     def to_json(self) -> dict[str, Any]:
         return {**self.comparison.to_json(), "real_examples": self.real, "random_examples": self.random,
                 "batches": self.batches, "top1_agreement": self.agreement, "accuracy": self.accuracy}
@@ -72,7 +79,7 @@ class Report:
         return not self.reasons and all(one.comparison.equal for one in self.signatures.values())
 
     def why_not(self) -> str:
-        return "; ".join(self.reasons + [f"signature '{key}': {'; '.join(one.comparison.reasons)}"
+        return "; ".join(self.reasons + [f"signature '{key}': {one.why_not()}"
                                          for key, one in self.signatures.items() if not one.comparison.equal])
 
     def to_json(self) -> dict[str, Any]:

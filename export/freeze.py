@@ -6,6 +6,7 @@ All signatures at once, so that what they share is there once. Every tensor that
 """
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -275,6 +276,8 @@ def command(source: str, out: Path, signatures: list[str] | None, tags: tuple[st
       python -m export freeze models/mnist/original --out frozen.pb
       python -m export freeze models/translate/3 --signatures serving_default --out frozen.pbtxt
     """
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise UserError(f"{out} cannot be written: {out.absolute().parent} is no directory that you can write to")
     model = saved_model.read(source, tags)
     with Stages()(f"freeze {model.path}"):
         frozen = freeze(model, signatures)

@@ -4,15 +4,18 @@ Serialising a whole GraphDef would hold the weights in memory three times; a str
 """
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from commandline import UserError
+from commandline import UserError, umask
 from export.functions import called, definitions, reachable, to_function
 from export.graph import Graph, Node, into_node_def
 from export.ops import defaults, op_def
@@ -44,16 +47,37 @@ def read_graph_def(path: Path) -> Any:
 
 
 def write_graph_def(path: Path, graph: Graph) -> None:
-    """Writes a GraphDef file (text for .pbtxt)."""
-    if path.suffix == ".pbtxt":
-        path.write_text(text_format.MessageToString(as_graph_def(graph)))
-        return
+    """Writes a GraphDef file (text for .pbtxt), whole or not at all."""
     _size(graph)
-    with path.open("wb") as file:
+    with _appearing(path) as file:
+        if path.suffix == ".pbtxt":
+            file.write(text_format.MessageToString(as_graph_def(graph)).encode())
+            return
         for number, message in _fields(graph):
             content = message.SerializeToString(deterministic=True)
             file.write(_header(number, len(content)))
             file.write(content)
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name by one rename, once it is whole. Raises UserError that names it."""
+    try:
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o666 & ~umask())
+        os.replace(partial, path)
+    except BaseException as error:
+        Path(partial).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{path} cannot be written: {error.strerror}") from error
+        raise
 
 
 def as_graph_def(graph: Graph) -> Any:

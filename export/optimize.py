@@ -103,7 +103,8 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
              tags: tuple[str, ...], plan: Plan, graph_limit: int,
              warmup: bool, wanted: dict[str, Any]) -> dict[str, Any]:
     stage = Stages()
-    with publish.new_version(base, version) as staging:
+    with publish.new_version(base, version) as made:
+        staging = made.path
         with stage("start TensorFlow"):
             from export.runtime import give_back_memory
         with given.saved_model(tags) as path:
@@ -132,7 +133,7 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
             warm.write(staging, [(key, inputs) for key, one in equality.signatures.items()
                                  for inputs in one.requests.values()])
         manifest.write(staging, wanted, **_facts(given, frozen, transforms, report, equality), seconds=stage.seconds)
-    published = base / staging.name
+    published = made.published
     click.echo(f"{published}: {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB, "
                f"{before} -> {after} nodes ({stage})")
     return {"path": str(published), **(manifest.read(published) or {})}

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from commandline import UserError, umask
@@ -34,11 +35,19 @@ def find(path: str | Path) -> Path:
     raise UserError(f"{path} is no SavedModel: it holds neither saved_model.pb nor a version directory that does")
 
 
-@contextmanager
-def new_version(base: Path, version: int | None = None) -> Iterator[Path]:
-    """Gives an empty directory to fill; on leaving without an error it is `base`/`version`.
+@dataclass
+class NewVersion:
+    """A version to be: fill the directory `path`. Once it is published, `published` is where it is."""
 
-    The directory's own name is the version. Without `version` it is the next free integer.
+    path: Path
+    published: Path
+
+
+@contextmanager
+def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
+    """Gives an empty directory to fill; on leaving without an error it is a version of `base`.
+
+    Without `version` it is the next free integer: of two runs at once, each gets its own.
     Raises UserError if the version exists: a published version is never overwritten.
     """
     if base.exists() and not base.is_dir():
@@ -52,9 +61,12 @@ def new_version(base: Path, version: int | None = None) -> Iterator[Path]:
         os.chmod(staging, 0o777 & ~umask())
         filled = staging / str(number)
         filled.mkdir()
-        yield filled
+        made = NewVersion(filled, base / str(number))
+        yield made
         _flush(staging)
-        _rename(filled, base, number, chosen=version is not None)
+        made.published = _rename(filled, base, number, chosen=version is not None)
+    except OSError as error:
+        raise UserError(f"{error.filename or base}: {error.strerror or error}; nothing was published") from error
     finally:
         os.close(lock)
         shutil.rmtree(staging, ignore_errors=True)
@@ -106,13 +118,13 @@ def _remove_abandoned(home: Path, prefix: str) -> None:
             os.close(handle)
 
 
-def _rename(filled: Path, base: Path, number: int, chosen: bool) -> None:
+def _rename(filled: Path, base: Path, number: int, chosen: bool) -> Path:
     if not base.exists():
         # One rename makes base path and version together: no moment shows an empty base path.
         try:
             os.rename(filled.parent, base)
             _fsync(base.parent)
-            return
+            return base / filled.name
         except OSError:
             if not base.is_dir():
                 raise
@@ -129,6 +141,7 @@ def _rename(filled: Path, base: Path, number: int, chosen: bool) -> None:
             raise UserError(f"{target} was published by another run meanwhile; choose another --version")
         number += 1
     _fsync(base)
+    return target
 
 
 def _flush(root: Path) -> None:

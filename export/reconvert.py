@@ -98,9 +98,9 @@ def command(graph_path: Path, source: str | None, inputs: str | None, outputs: s
         else:
             made = signature(graph, pairs("--inputs", inputs), pairs("--outputs", outputs))
             content = Content(graph, {"serving_default": made}, tags)
-        with new_version(base, version) as staging:
-            saved_model.write(staging, content)
-    click.echo(str(base / staging.name))
+        with new_version(base, version) as made_version:
+            saved_model.write(made_version.path, content)
+    click.echo(str(made_version.published))
 
 
 def pairs(option: str, text: str | None) -> dict[str, str]:

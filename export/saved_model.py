@@ -101,10 +101,10 @@ def read(path: str | Path, tags: Sequence[str] = SERVE) -> SavedModel:
 
 def read_all(path: str | Path) -> list[SavedModel]:
     """Reads every MetaGraph. Raises UserError that says what is wrong with the file."""
+    directory = find(path)
     import_module("export.runtime")  # the protos come with TensorFlow; its chatter is held back there
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
 
-    directory = find(path)
     binary, text = directory / "saved_model.pb", directory / "saved_model.pbtxt"
     proto = SavedModelProto()
     try:

@@ -37,12 +37,12 @@ def command(name: str, data: str, models: Path, seed: int, reuse: bool, json_pat
         facts: dict[str, Any] = (manifest.read(found) or {}).get("facts", {})
         click.echo(f"{found} is up to date: {_summary(facts)}")
     else:
-        with new_version(base) as staging:
+        with new_version(base) as made:
             importlib.import_module("export.runtime")  # TensorFlow, without its chatter
-            facts = importlib.import_module(f"export.zoo.{name}").build(staging, data, seed)
+            facts = importlib.import_module(f"export.zoo.{name}").build(made.path, data, seed)
             with step("write the manifest"):
-                manifest.write(staging, wanted, facts=facts)
-        found = base / staging.name
+                manifest.write(made.path, wanted, facts=facts)
+        found = made.published
         click.echo(f"{found}: {_summary(facts)}")
     if json_path:
         write_json(json_path, {"path": str(found), **facts})

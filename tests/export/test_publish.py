@@ -11,8 +11,8 @@ from export.publish import new_version, versions
 
 
 def publish(base: Path, content: str = "weights", version: int | None = None) -> None:
-    with new_version(base, version) as staging:
-        (staging / "saved_model.pb").write_text(content)
+    with new_version(base, version) as made:
+        (made.path / "saved_model.pb").write_text(content)
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -47,9 +47,10 @@ def test_an_existing_version_is_never_overwritten(tmp_path: Path) -> None:
 def test_a_version_published_meanwhile_is_kept_and_ours_takes_the_next(tmp_path: Path) -> None:
     base = tmp_path / "model"
     publish(base)
-    with new_version(base) as staging:
-        (staging / "saved_model.pb").write_text("slow")
+    with new_version(base) as slow:
+        (slow.path / "saved_model.pb").write_text("slow")
         publish(base, "fast")
+    assert slow.published == base / "3"
     assert tree(base)["2/saved_model.pb"] == b"fast"
     assert tree(base)["3/saved_model.pb"] == b"slow"
 
@@ -72,8 +73,8 @@ def test_what_a_killed_run_leaves_is_invisible_and_removed_by_the_next(tmp_path:
     publish(base)
     before = tree(base)
     code = ("import os, pathlib, sys; from export.publish import new_version\n"
-            "with new_version(pathlib.Path(sys.argv[1])) as staging:\n"
-            "    (staging / 'saved_model.pb').write_text('half'); os.kill(os.getpid(), 9)")
+            "with new_version(pathlib.Path(sys.argv[1])) as made:\n"
+            "    (made.path / 'saved_model.pb').write_text('half'); os.kill(os.getpid(), 9)")
     killed = subprocess.run([sys.executable, "-c", code, str(base)], timeout=30, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert tree(base) == before
@@ -85,7 +86,7 @@ def test_what_a_killed_run_leaves_is_invisible_and_removed_by_the_next(tmp_path:
 def test_a_living_run_is_not_disturbed(tmp_path: Path) -> None:
     with new_version(tmp_path / "model") as slow:
         publish(tmp_path / "model")
-        assert slow.is_dir()
+        assert slow.path.is_dir()
 
 
 def test_every_version_can_be_read_by_the_server_account(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_not_equal_is_refused(mnist: Path, run: Callable[..., object], tmp_path:
     with pytest.raises(UserError, match="nothing published") as caught:
         run("optimize", mnist, "--to", tmp_path / "o", "--transforms", "round_weights(num_steps=4)")
     assert caught.value.exit_code == 1
+    assert str(caught.value).count("output 'softmax' is out of its row") == 1
     assert list(tmp_path.iterdir()) == []
 
 

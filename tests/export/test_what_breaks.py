@@ -111,6 +111,18 @@ def test_no_space_left(copied: Copy, published: Path) -> None:
     unchanged(published, before)
 
 
+def test_no_space_left_for_a_graph_file(copied: Copy, tmp_path: Path) -> None:
+    done = command("freeze", copied("recurrent"), "--out", tmp_path / "frozen.pb", limit=20_000)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert f"{tmp_path / 'frozen.pb'} cannot be written: File too large" in done.stderr
+    assert [child.name for child in tmp_path.iterdir()] == ["recurrent"]
+
+
+def test_graph_file_in_a_directory_that_is_not_there(copied: Copy, published: Path, fails: Fails) -> None:
+    _, line = fails("freeze", copied("strings"), "--out", published / "missing" / "frozen.pb")
+    assert "is no directory that you can write to" in line
+
+
 def test_model_that_dies_is_refused_with_its_batch_size(copied: Copy, published: Path, fails: Fails,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     real = LoadedModel.start
