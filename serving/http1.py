@@ -106,6 +106,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.service.connections.add(self)
+        if self.service.draining:
+            self.drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = True

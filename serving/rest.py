@@ -207,6 +207,7 @@ class RestServer:
         with self._listener:
             if self._tls is None:  # TLS would have to wait for handshakes
                 await self._accept_those_who_wait()
+        await asyncio.sleep(0.02)  # asyncio's own loop may have accepted others that are not yet connections
         for connection in tuple(self._service.connections):
             connection.drain()
         deadline = self._loop.time() + drain_s
