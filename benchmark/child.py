@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic, sleep
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 import psutil
@@ -28,21 +28,6 @@ INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INF
 
 class PortTakenError(UserError):
     """Another process took a port between our choosing it and the child's binding it: choose again."""
-
-
-class TerminatedError(UserError):
-    """SIGTERM arrived: unwinds like Ctrl-C, so every child is stopped on the way out."""
-
-    def __init__(self) -> None:
-        super().__init__("terminated; the servers were stopped", 128 + signal.SIGTERM)
-
-
-def unwind_on_sigterm() -> None:
-    """Makes SIGTERM an exception in the main thread; without it the interpreter would end and leave its children."""
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise TerminatedError
-    signal.signal(signal.SIGTERM, stop)
 
 
 class Child:

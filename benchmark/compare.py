@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from benchmark import report, results, targets
-from benchmark.child import unwind_on_sigterm
 from benchmark.comparison import RULES, Rules
 from benchmark.environment import environment, steal_s
 from benchmark.interleaved import Plan, measure
@@ -55,7 +54,6 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
             protocols: tuple[str, ...] | None, warmup: int, processes: int,
             budget: Budget | None, running: list[targets.Target], html_path: str | None, json_path: str | None) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
-    unwind_on_sigterm()
     chosen = _distinct([*(targets.find(text, models, model, server_flags, signature, grappler == "on")
                           for text in variants), *running])
     if len(chosen) < 2:

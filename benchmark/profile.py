@@ -18,7 +18,7 @@ import psutil
 
 from benchmark import flame, report, results, runner, targets
 from benchmark.arrivals import Closed
-from benchmark.child import python_module, unwind_on_sigterm
+from benchmark.child import python_module
 from benchmark.environment import cpu_flags, environment
 from benchmark.inputs import inputs_for
 from benchmark.interleaved import alive
@@ -60,7 +60,6 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
             grappler: str, server_flags: tuple[str, ...], protocol: str, batch: int, seconds: float, runs: int,
             out: Path, json_path: str | None) -> None:
     """Profiles VARIANT (and CANDIDATE beside it): flame graph, time by operation, CPU instructions."""
-    unwind_on_sigterm()
     found = [targets.find(text, models, model, server_flags) for text in variants]
     if any(target.backend != "embedded" for target in found):
         raise UserError("profile starts the embedded server; in a container py-spy needs --cap-add SYS_PTRACE: run "

@@ -9,7 +9,7 @@ import click
 
 from benchmark import loops, null_server, report, results, runner, scenario, targets
 from benchmark.arrivals import Closed
-from benchmark.child import Child, free_ports, python_module, unwind_on_sigterm
+from benchmark.child import Child, free_ports, python_module
 from benchmark.environment import environment, steal_s
 from benchmark.inputs import inputs_for
 from benchmark.interleaved import DISTINCT, alive, start_all
@@ -61,7 +61,6 @@ def command(name: str, variants: tuple[str, ...], model: str, models: Path, sign
             measure: float | None, repeats: int | None, slo: str | None, engine: str, iterations: int | None,
             loop_warmup: int | None, html_path: str | None, json_path: str | None) -> None:
     """Runs SCENARIO (a name of the catalogue, a .toml file, or the loops article and throughput)."""
-    unwind_on_sigterm()
     if name in loops.LOOPS:
         if html_path or running:
             raise UserError(f"{name} is a loop in process: it has no addresses and no page")

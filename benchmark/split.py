@@ -13,7 +13,6 @@ import click
 import numpy as np
 
 from benchmark import report, results, targets
-from benchmark.child import unwind_on_sigterm
 from benchmark.environment import environment
 from benchmark.inputs import inputs_for
 from benchmark.interleaved import DISTINCT, alive, start_all
@@ -44,7 +43,6 @@ def command(variant: str, model: str, models: Path, signature: str, samples: Pat
             server_flags: tuple[str, ...], batches: tuple[int, ...], requests: int, html_path: str | None,
             json_path: str | None) -> None:
     """Splits the time of a request to VARIANT into serialise, wire, parse and render, Session.run, decode."""
-    unwind_on_sigterm()
     target = targets.find(variant, models, model, server_flags)
     if target.backend not in targets.SERVERS:
         raise UserError("a split is of a server's requests: name a variant, not a target in process")

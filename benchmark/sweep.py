@@ -10,7 +10,6 @@ import click
 from benchmark import capacity, report, results, runner, scenario, targets
 from benchmark.arrivals import Arrivals, Closed, Poisson
 from benchmark.capacity import Decision, Point
-from benchmark.child import unwind_on_sigterm
 from benchmark.environment import environment
 from benchmark.interleaved import alive, start_all
 from benchmark.lanes import Measured
@@ -43,7 +42,6 @@ def sweep(variants: tuple[str, ...], model: str, models: Path, signature: str, s
           batch: int, clients: tuple[float, ...] | None, rates: tuple[float, ...] | None, measure: float,
           html_path: str | None, json_path: str | None) -> None:
     """Measures VARIANTs under growing load: the throughput-latency curve and its knee."""
-    unwind_on_sigterm()
     if clients and rates:
         raise UserError("a sweep is over --clients or over --rates, not both")
     loads: list[Arrivals] = [Poisson(rate, seed) for rate in rates] if rates else [
@@ -93,7 +91,6 @@ def search(variants: tuple[str, ...], model: str, models: Path, signature: str, 
            protocol: str, batch: int, start: float, tolerance: float, most_s: float, html_path: str | None,
            json_path: str | None) -> None:
     """Finds the highest rate (Poisson arrivals) at which VARIANTs keep a latency promise."""
-    unwind_on_sigterm()
     promise = scenario.parse_slo(slo)
     assert promise is not None
     chosen = Scenario("search", protocol="rest" if protocol == "rest" else "grpc", batch=batch, slo=promise,

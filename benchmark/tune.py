@@ -13,7 +13,6 @@ from rich.console import Console
 
 from benchmark import halving, results, runner, scenario, targets
 from benchmark.arrivals import Closed
-from benchmark.child import unwind_on_sigterm
 from benchmark.comparison import round_order
 from benchmark.configuration import Configuration, candidates
 from benchmark.environment import cpu_quota, environment
@@ -59,7 +58,6 @@ def command(model: str, models: Path, signature: str, samples: Path | None, seed
             server_flags: tuple[str, ...], variant: str, slo: str | None, protocol: str, batch: int, clients: int,
             count: int, seconds: float, out: Path, json_path: str | None) -> None:
     """Tunes threads, oneDNN, batching and front-end threads of the server of MODEL by successive halving."""
-    unwind_on_sigterm()
     target = targets.find(variant, models, model, server_flags)
     if target.backend != "embedded":
         raise UserError("tune starts embedded servers: name a variant without a backend")

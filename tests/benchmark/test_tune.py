@@ -63,7 +63,6 @@ def test_the_defaults_say_nothing_and_settings_say_everything() -> None:
 def test_a_tuning_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "FINAL_ROUNDS", 3)
     monkeypatch.setattr(tune, "FINAL_S", 0.1)
-    monkeypatch.setattr(tune, "unwind_on_sigterm", lambda: None)
     write_tiny_saved_model(tmp_path / "models/tiny/original/1")
     arguments = ["tiny", "--models", str(tmp_path / "models"), "--candidates", "2", "--seconds", "0.2", "--clients",
                  "2", "--slo", "p50=1000ms", "--out", str(tmp_path / "tuned"), "--json", str(tmp_path / "r.json")]
