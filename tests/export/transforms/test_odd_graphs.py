@@ -5,6 +5,7 @@ from graph_session import session_run, transformed
 from graph_strategies import Drawn
 from hypothesis import assume, given, settings
 from odd_graphs import odd_feeds, odd_graphs
+from proof import Proof
 
 from export.transform import every_transform
 from serving.client.answers import Budget, compare
@@ -24,7 +25,8 @@ EXACT = [item.name for item in every_transform() if item.name not in APPROXIMATE
 def run_both(drawn: Drawn, transforms: str):
     """The outputs before and after; a node that was renamed as asked is fetched by its new name."""
     after, _ = transformed(drawn.graph_def, ["x:0"], drawn.outputs, transforms)
-    assert after.library.function or not drawn.graph_def.library.function or "inline" in transforms
+    inlines = transforms in ("inline_partitionedcall", "default")
+    assert inlines or len(after.library.function) == len(drawn.graph_def.library.function)
     names = {node.name for node in after.node}
     wanted = [ref if ref.partition(":")[0] in names else ref.replace("n0", "renamed", 1) for ref in drawn.outputs]
     expected, actual = (session_run(item, refs, odd_feeds()) for item, refs in
@@ -32,18 +34,35 @@ def run_both(drawn: Drawn, transforms: str):
     return expected, {old: actual[new] for old, new in zip(drawn.outputs, wanted, strict=True)}
 
 
-@pytest.mark.parametrize("name", EXACT)
-def test_same_outputs(name):
-    @settings(max_examples=4)
+def check_same(transforms: str, graphs: int) -> dict[str, object]:
+    """Fails unless so many odd graphs keep their outputs; the largest difference, relative to its output."""
+    worst = [0.0]
+
+    @settings(max_examples=graphs)
     @given(odd_graphs())
     def check(drawn: Drawn):
         # Where the runtime fuses other ops, half floats round elsewhere: enough to turn the sign of 0 * infinity.
         half = {"half", "bfloat16"} & set(drawn.layers)
         assume(not (half and "nan" in drawn.layers))
-        budget = Budget(relative=0.01) if half else None
-        comparison = compare(*run_both(drawn, name + ARGUMENTS.get(name, "")), budget)
+        comparison = compare(*run_both(drawn, transforms), Budget(relative=0.01) if half else None)
         assert comparison.equal, comparison.summary()
+        if not half and comparison.worst_output:
+            worst.append(comparison.worst_output.max_rel)
     check()
+    return {"graphs": graphs, "largest_relative_difference": max(worst)}
+
+
+@pytest.mark.parametrize("name", [*EXACT, "default", "article"])
+def test_same_outputs(name):
+    check_same(name + ARGUMENTS.get(name, ""), graphs=4)
+
+
+@pytest.mark.proof
+def test_proof_odd_graphs():
+    """Every transform and pipeline that promises the same outputs, on a hundred odd graphs each."""
+    proof = Proof("odd_graphs", 0, ["export", "tests/support/odd_graphs.py"])
+    for name in [*EXACT, "default", "article"]:
+        assert proof.row(name, lambda name=name: check_same(name + ARGUMENTS.get(name, ""), 100))["graphs"] == 100
 
 
 @pytest.mark.parametrize("name", sorted(APPROXIMATE))
