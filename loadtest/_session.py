@@ -1,9 +1,11 @@
 """One Locust process: its settings, its recorder, and what it does at the start, at each report and at the end."""
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 import psutil
 from gevent.lock import Semaphore
 from locust import events
@@ -18,6 +20,8 @@ from commandline import UserError, write_json
 
 EXIT_MISSED = 1
 EXIT_COULD_NOT_RUN = 2
+POLL_S = 0.1
+LAST_REPORT_S = 15.0
 
 log = logging.getLogger("loadtest")
 
@@ -29,6 +33,7 @@ class Session:
         self.environment = environment
         self.recorder = Recorder()
         self.recorders = [self.recorder]  # a ramp adds one for its last seconds
+        self.reports: Counter[str] = Counter()  # of each worker
         self._work: dict[str, Work] = {}
         self._lock = Semaphore()
         self._users = 0
@@ -53,7 +58,8 @@ class Session:
         runner = self.environment.runner
         return self._users + 100_000 * (runner.worker_index if isinstance(runner, WorkerRunner) else 0)
 
-    def merge(self, taken: list[Any]) -> None:
+    def merge(self, worker: str, taken: list[Any]) -> None:
+        self.reports[worker] += 1
         for recorder in self.recorders:
             recorder.merge(taken)
 
@@ -95,7 +101,7 @@ def _begin(environment: Any, runner: Any, **_: Any) -> None:
     environment.events.test_start.add_listener(lambda **_: session.start())
     if isinstance(runner, MasterRunner):
         environment.events.worker_report.add_listener(
-            lambda client_id, data: session.merge(data.pop("hdr", [])))
+            lambda client_id, data: session.merge(client_id, data.pop("hdr", [])))
     else:
         environment.events.request.add_listener(_recording(session))
     if isinstance(runner, WorkerRunner):
@@ -114,11 +120,25 @@ def _prepare(session: Session) -> None:
         session.recorders.append(environment.shape_class.window)
     if settings.requests:
         environment.events.spawning_complete.add_listener(
-            lambda **_: environment.runner.greenlet.spawn(_shapes.quit_when_users_are_done, environment))
+            lambda **_: environment.runner.greenlet.spawn(_quit_when_users_are_done, session))
     if environment.parsed_options.headless:
         # A server that cannot be asked is one line now, not a traceback per user later.
         for user_class in environment.user_classes:
             user_class.prepare_work(session)
+
+
+def _quit_when_users_are_done(session: Session) -> None:
+    """With --requests-per-user the run is over when the last user has stopped itself and its worker has reported."""
+    runner = session.environment.runner
+    while runner.user_count:
+        gevent.sleep(POLL_S)
+    if isinstance(runner, MasterRunner):
+        # A quitting master waits half a second for last reports, which a busy machine does not always make.
+        before = session.reports.copy()
+        with gevent.Timeout(LAST_REPORT_S, False):  # a worker that died has none
+            while any(session.reports[worker] == before[worker] for worker in runner.clients):
+                gevent.sleep(POLL_S)
+    runner.quit()
 
 
 def _recording(session: Session) -> Callable[..., None]:

@@ -1,6 +1,5 @@
 """Load shapes, active only with --shape: a shape class that Locust finds in a file would override -u for everybody."""
 import sys
-import time
 from typing import Any
 
 from locust import LoadTestShape
@@ -46,10 +45,3 @@ class Planned(LoadTestShape):
             return True
         self.window.clear()
         return False
-
-
-def quit_when_users_are_done(environment: Any) -> None:
-    """With --requests-per-user the run is over when the last user has stopped itself."""
-    while environment.runner.user_count:
-        time.sleep(0.1)
-    environment.runner.quit()
