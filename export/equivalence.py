@@ -289,7 +289,8 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
     plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed)
     with Stages()(f"compare {before} with {after}"):
         report = check(source, publish.find(after), tags, plan)
-    show(report)
+    if json_path != "-":
+        show(report)
     if json_path:
         write_json(json_path, report.to_json())
     if not report.equal:

@@ -82,13 +82,15 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
         code(), source=given.digest())
     found = manifest.reusable(base, wanted) if reuse else None
     if found:
-        click.echo(f"{found} is up to date")
+        if json_path != "-":
+            click.echo(f"{found} is up to date")
         result = {"path": str(found), **(manifest.read(found) or {})}
     else:
         real = payloads.load_samples(sample_file) if sample_file else None
         loaded.prepare()
         result = _publish(given, base, version, transforms, signatures, tags,
-                          Plan(batches, real or {}, budget(atol, rtol), seed), graph_limit, warmup, wanted)
+                          Plan(batches, real or {}, budget(atol, rtol), seed), graph_limit, warmup, wanted,
+                          shown=json_path != "-")
     if json_path:
         write_json(json_path, result)
 
@@ -101,7 +103,7 @@ def code() -> list[Path]:
 
 def _publish(given: Source, base: Path, version: int | None, transforms: str, signatures: tuple[str, ...] | None,
              tags: tuple[str, ...], plan: Plan, graph_limit: int,
-             warmup: bool, wanted: dict[str, Any]) -> dict[str, Any]:
+             warmup: bool, wanted: dict[str, Any], shown: bool) -> dict[str, Any]:
     stage = Stages()
     with publish.new_version(base, version) as made:
         staging = made.path
@@ -124,9 +126,10 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
             with stage("verify"):
                 equality = equivalence.check(path, staging, tags, plan, signatures)
             sizes = directory_bytes(path), directory_bytes(staging)
-        for line in report.steps:
-            click.echo(f"  {line}")
-        equivalence.show(equality)
+        if shown:
+            for line in report.steps:
+                click.echo(f"  {line}")
+            equivalence.show(equality)
         if not equality.equal:
             raise UserError(f"nothing published, the result is not equal: {equality.why_not()}", exit_code=NOT_EQUAL)
         if warmup:
@@ -134,8 +137,9 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
                                  for inputs in one.requests.values()])
         manifest.write(staging, wanted, **_facts(given, frozen, transforms, report, equality), seconds=stage.seconds)
     published = made.published
-    click.echo(f"{published}: {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB, "
-               f"{before} -> {after} nodes ({stage})")
+    if shown:
+        click.echo(f"{published}: {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB, "
+                   f"{before} -> {after} nodes ({stage})")
     return {"path": str(published), **(manifest.read(published) or {})}
 
 

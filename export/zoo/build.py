@@ -35,7 +35,7 @@ def command(name: str, data: str, models: Path, seed: int, reuse: bool, json_pat
     found = manifest.reusable(base, wanted) if reuse else None
     if found:
         facts: dict[str, Any] = (manifest.read(found) or {}).get("facts", {})
-        click.echo(f"{found} is up to date: {_summary(facts)}")
+        news = f"{found} is up to date: {_summary(facts)}"
     else:
         with new_version(base) as made:
             importlib.import_module("export.runtime")  # TensorFlow, without its chatter
@@ -43,7 +43,9 @@ def command(name: str, data: str, models: Path, seed: int, reuse: bool, json_pat
             with step("write the manifest"):
                 manifest.write(made.path, wanted, facts=facts)
         found = made.published
-        click.echo(f"{found}: {_summary(facts)}")
+        news = f"{found}: {_summary(facts)}"
+    if json_path != "-":
+        click.echo(news)
     if json_path:
         write_json(json_path, {"path": str(found), **facts})
 

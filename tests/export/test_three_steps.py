@@ -72,6 +72,16 @@ def test_every_module_that_makes_versions_counts_for_reuse() -> None:
     assert "export/zoo/mnist.py" not in counted
 
 
+def test_json_on_standard_output_is_nothing_but_json(mnist: Path, optimized: Path, run: Callable[..., object],
+                                                     capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for arguments in (("verify", mnist, optimized), ("describe", mnist), ("scan", optimized),
+                      ("optimize", mnist, "--to", optimized, "--reuse"),
+                      ("optimize", mnist, "--to", tmp_path / "o", "--batch", "1,2")):
+        capsys.readouterr()
+        run(*arguments, "--json", "-")
+        assert isinstance(json.loads(capsys.readouterr().out), dict), arguments
+
+
 def test_another_configuration_is_another_version(mnist: Path, optimized: Path, run: Callable[..., object],
                                                   tmp_path: Path) -> None:
     run("optimize", mnist, "--to", tmp_path / "o", "--transforms", "article", "--batch", "1,2", "--reuse")
