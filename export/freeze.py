@@ -27,6 +27,8 @@ from export.tensors import Array
 
 INIT_OP = "saved_model_init_op"
 _SETS = ("AssignVariableOp", "Assign ")
+# One attribute that no protobuf message could hold stays a variable; half of that leaves room for its copies.
+_BIGGEST_CONSTANT = 1 << 30
 _BATCH_BYTES = 16 << 20
 
 
@@ -208,7 +210,7 @@ def _read(model: SavedModel, graph: Graph, kept: Mapping[str, str],
     staying: dict[str, Array] = {}
     with saved_model.session(model) as running:
         for name, value in _values(running, graph):
-            if name in kept:
+            if name in kept or value.nbytes > _BIGGEST_CONSTANT:
                 staying[name] = value
             else:
                 frozen[name] = variables.attribute(value, name)

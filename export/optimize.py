@@ -52,7 +52,7 @@ _CLIENT = _EXPORT.parent / "serving" / "client"
 @rtol_option
 @seed_option
 @click.option("--graph-limit", type=int, default=saved_model.GRAPH_LIMIT, show_default=True, metavar="BYTES",
-              help="Keep the biggest weights in a variables file when constants take more than this.")
+              help="Keep the weights in a variables file when constants take more than this.")
 @click.option("--warmup", is_flag=True, help="Write warm-up records: one request per signature and batch size.")
 @click.option("--reuse", is_flag=True, help="Keep the newest version if this source, code and configuration made it.")
 @json_option

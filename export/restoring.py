@@ -56,26 +56,25 @@ def with_saver(graph: Graph, values: Mapping[str, Array], meta_graph: Any) -> Gr
 
 
 def outside(graph: Graph, limit: int) -> tuple[Graph, dict[str, Array]]:
-    """The graph with its biggest constants as variables, so that it takes no more than `limit` bytes, and their values.
+    """The graph with its weights as variables if its constants take more than `limit` bytes, and their values.
 
-    A constant in the frame of a v1 loop or in a function's body stays: it has no place to be read once.
+    All of them, since TensorFlow copies the constants of a graph several times while it optimizes it. A constant in
+    the frame of a v1 loop or in a function's body stays: it has no place to be read once.
     """
     sizes = {item.name: item.attrs["value"].tensor for item in graph.nodes.values() if item.op == "Const"}
-    total = sum(_bytes(proto) for proto in sizes.values())
+    if sum(map(_bytes, sizes.values())) <= limit:
+        return graph, {}
     nodes, values = dict(graph.nodes), {}
-    for name in sorted(sizes, key=lambda one: (-_bytes(sizes[one]), one)):
+    for name, proto in sizes.items():
         item = graph.nodes[name]
-        if total <= limit or _bytes(sizes[name]) < _SMALL:
-            break
-        if item.inputs or name in graph.kept or item.get("dtype") == STRING:
+        if _bytes(proto) < _SMALL or item.inputs or name in graph.kept or item.get("dtype") == STRING:
             continue
         dtype = DType(item.get("dtype"))
         handle = node(f"{name}/variable", "VarHandleOp", dtype=dtype, shape=item.shape, shared_name=f"{name}/variable")
         nodes[handle.name] = handle
         nodes[name] = node(name, "ReadVariableOp", (handle.name,), item.device, dtype=dtype)
         values[handle.name] = item.value
-        total -= _bytes(sizes[name])
-    return graph.with_nodes(nodes.values()) if values else graph, values
+    return graph.with_nodes(nodes.values()), values
 
 
 def save(prefix: Path, values: Mapping[str, Array]) -> None:

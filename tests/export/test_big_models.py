@@ -19,7 +19,7 @@ def variables(base: Path) -> dict[str, list[int]]:
     return dict(py_checkpoint_reader.NewCheckpointReader(str(prefix)).get_variable_to_shape_map())
 
 
-def test_the_biggest_weights_move_until_the_graph_fits(run: Run, source: Callable[[str], Path], tmp_path: Path) -> None:
+def test_weights_move_when_the_graph_would_not_fit(run: Run, source: Callable[[str], Path], tmp_path: Path) -> None:
     run("optimize", source("multi_signature"), "--to", tmp_path / "o", "--graph-limit", "500", "--batch", "1,3")
     assert [*variables(tmp_path / "o").values()] == [[16, 16], [16, 16]]  # one is the transpose, folded
     assert (tmp_path / "o" / "1" / "saved_model.pb").stat().st_size < 6000
