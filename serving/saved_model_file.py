@@ -12,6 +12,13 @@ from serving.protos import saved_model_pb2
 
 def read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
     """The MetaGraphDef with exactly these tags. Raises ServingError in the original's words."""
+    try:
+        return _read(path, tags)
+    except PermissionError as error:
+        raise ServingError(Code.PERMISSION_DENIED, f"{error.filename}; Permission denied") from None
+
+
+def _read(path: Path, tags: Sequence[str]) -> Any:
     model = saved_model_pb2.SavedModel()
     binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
     if binary.is_file():

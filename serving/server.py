@@ -248,6 +248,8 @@ def start(flags: Flags) -> Server:
 def _hint(error: ServingError) -> str:
     if "are empty!" in error.message:
         return f" Give --model_name and --model_base_path, or --model_config_file; {USAGE}"
+    if "PERMISSION_DENIED" in error.message or "Permission denied" in error.message:
+        return " Make it readable for the user that the server runs as."
     if "base path" in error.message:
         return " Give --model_base_path the absolute path of a directory with one numbered directory per version."
     if "did not become available" in error.message:

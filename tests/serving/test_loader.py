@@ -78,6 +78,16 @@ def test_what_is_no_saved_model(tmp_path: Path, content: bytes | None, tags: lis
     assert error.value.message.startswith(message)
 
 
+def test_a_file_that_may_not_be_read(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ServingError, match=r"saved_model.pb; Permission denied$") as error:
+        load("echo", 1, models / "echo" / "1", ["serve"], OPTIONS)
+    assert error.value.code is Code.PERMISSION_DENIED
+
+
 def test_a_graph_that_cannot_be_imported(models: Path, tmp_path: Path) -> None:
     message = saved_model_pb2.SavedModel.FromString((models / "echo" / "1" / "saved_model.pb").read_bytes())
     message.meta_graphs[0].graph_def.node[0].op = "NoSuchOp"
