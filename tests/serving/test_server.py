@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from http.client import RemoteDisconnected
 from pathlib import Path
 from typing import Any
 
@@ -264,10 +265,10 @@ def test_restarts_fail_no_request_of_a_client_that_tries_again(models: Path) -> 
                     answers[0] += answer.status == 200
             except urllib.error.HTTPError as error:
                 failures.append(f"REST {error.code}")
-            except urllib.error.URLError:
+            except RemoteDisconnected as error:
+                failures.append(repr(error))  # taken, and not answered
+            except OSError:
                 continue  # not connected, or reset before the request was taken: safe to try again
-            except OSError as error:
-                failures.append(repr(error))
 
     def over_grpc() -> None:
         with grpc.insecure_channel(f"127.0.0.1:{made.port}", [
@@ -313,13 +314,16 @@ def command(models: Path, model: str, *flags: str) -> list[str]:
 def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
     port = free_port()
     # SIGINT is ignored in a shell's background jobs; the server drains on it all the same.
-    words = command(models, "half", f"--port={port}", "--rest_api_port=0")
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True,
-                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) as process:
-        until(lambda: process.poll() is not None or listens(port), 60)
-        assert call(port, half()) == [[2.5]]
-        os.kill(process.pid, signal.SIGINT)
-        _, log = process.communicate(timeout=30)
+    words = ["sh", "-c", 'trap "" INT; exec "$@"', "sh",
+             *command(models, "half", f"--port={port}", "--rest_api_port=0")]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda: process.poll() is not None or listens(port), 90)
+            assert call(port, half()) == [[2.5]]
+            os.kill(process.pid, signal.SIGINT)
+            _, log = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert "Traceback" not in log
     assert "Running gRPC ModelServer" in log
