@@ -346,7 +346,7 @@ def test_a_start_that_fails_leaves_nothing_running(models: Path) -> None:
     with socket.create_server(("127.0.0.1", taken)), pytest.raises(UserError):
         start(Flags(port=port, rest_api_port=taken, **flags))
     assert not listens(port)
-    until(lambda: not [thread for thread in set(threading.enumerate()) - before if thread.name in ("poll", "config")], 5)
+    until(lambda: not {thread.name for thread in set(threading.enumerate()) - before} & {"poll", "config"}, 5)
 
 
 @pytest.mark.parametrize("wrong", ["taken", "missing", "broken", "flag"])
