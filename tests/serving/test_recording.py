@@ -47,7 +47,7 @@ def test_checksums_at_the_edges_of_chunks(length: int) -> None:
 
 
 def test_files_are_tensorflows(tmp_path: Path) -> None:
-    tf: Any = pytest.importorskip("tensorflow")
+    import tensorflow as tf
     assert tfrecord.write(tmp_path / "ours", RECORDS) == len(RECORDS)
     assert [record.numpy() for record in tf.data.TFRecordDataset(str(tmp_path / "ours"))] == RECORDS
     with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
