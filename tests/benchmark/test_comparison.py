@@ -19,9 +19,20 @@ def test_a_plan_asks_each_target_exactly_as_often_as_told(repeat: int) -> None:
     assert len(plan) >= min(50, repeat // 2)
 
 
-def test_a_round_goes_there_and_back_and_halves_swap_ends() -> None:
+def test_a_round_goes_there_and_back_and_targets_and_halves_take_turns() -> None:
     assert round_order(["a", "b"], 0) == [("a", 0), ("b", 0), ("b", 1), ("a", 1)]
-    assert round_order(["a", "b"], 1) == [("a", 1), ("b", 1), ("b", 0), ("a", 0)]
+    assert round_order(["a", "b"], 1) == [("b", 0), ("a", 0), ("a", 1), ("b", 1)]
+    assert round_order(["a", "b"], 2) == [("a", 1), ("b", 1), ("b", 0), ("a", 0)]
+
+
+@pytest.mark.parametrize("targets", [["a", "b"], ["a", "b", "c"], ["a", "b", "c", "d"]])
+def test_nobody_is_favoured_by_who_came_before(targets: list[str]) -> None:
+    """A process that follows itself, or more often follows its like than others do, finds warmer caches."""
+    cycle = [turn for round_ in range(2 * len(targets)) for turn in round_order(targets, round_)]
+    before = list(zip(cycle[-1:] + cycle[:-1], cycle, strict=True))
+    assert all(one != other for one, other in before)
+    after_its_like = [turn for (target, _), turn in before if target == turn[0]]
+    assert {after_its_like.count((target, half)) for target in targets for half in (0, 1)} == {1}
 
 
 @pytest.mark.parametrize("process_bias", [0.0, 0.004, 0.01])
