@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 from serving.http_message import (
@@ -28,6 +29,7 @@ from serving.http_message import (
     request_line,
     resolve_target,
 )
+from serving.timing import ASK
 
 _MAX_HEAD_BYTES = 1 << 20
 _READ_AHEAD = 1 << 16
@@ -275,6 +277,8 @@ class Connection(asyncio.Protocol):
         self.state = _State.BUSY
         if len(self.buffer) > _READ_AHEAD:
             self.pause()
+        if ASK in request.headers:
+            request.came = perf_counter()
         self.service.workers.submit(self.work, request)
 
     def work(self, request: Request) -> None:

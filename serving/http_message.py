@@ -30,7 +30,10 @@ class BadRequestError(Exception):
 
 @dataclass(slots=True)
 class Request:
-    """One request; `headers` has lower-case names and the first value of each."""
+    """One request; `headers` has lower-case names and the first value of each.
+
+    `came` is when it was there as a whole, on perf_counter's clock, if its headers ask for that.
+    """
 
     method: str
     target: str
@@ -39,6 +42,7 @@ class Request:
     body: bytes = b""
     proxied: bool = False
     peer: str = ""
+    came: float = 0.0
 
     @property
     def keeps_connection(self) -> bool:

@@ -2,7 +2,7 @@
 
 Plain values and one interface. Nothing here imports TensorFlow, so transports and their tests need none.
 """
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -80,10 +80,11 @@ class Servable(Protocol):
         """The SignatureDefMap message that GetModelMetadata answers with."""
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
-            timeout_s: float | None = None) -> list[Array]:
+            timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
         """Runs the graph: one array for each fed tensor name in, the fetched tensors out, in their order.
 
-        Strings are object arrays of bytes. Raises ServingError with TensorFlow's own code and message.
+        `started` is called, in whichever thread, when there is nothing left to wait for before the run. Strings are
+        object arrays of bytes. Raises ServingError with TensorFlow's own code and message.
         """
 
 

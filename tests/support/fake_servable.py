@@ -28,10 +28,12 @@ class FakeServable:
         self._compute = compute
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
-            timeout_s: float | None = None) -> list[Array]:
+            timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
         assert not self.closed
         self.runs.append(list(values))
         self.timeouts.append(timeout_s)
+        if started is not None:
+            started()
         return self._compute(feeds, values, fetches)
 
     def close(self) -> None:

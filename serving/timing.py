@@ -1,0 +1,75 @@
+"""Where the server's time for one request went, told to whoever asks for it.
+
+A request with the header (gRPC: metadata) `x-server-timing: 1` gets the durations of its stages with its answer, as
+the header (gRPC: trailing metadata) `server-timing`, in the words of W3C Server Timing:
+
+    parse;dur=0.412, queue;dur=0.005, run;dur=3.310, render;dur=0.251        (milliseconds)
+
+A request that does not ask is not timed.
+"""
+import re
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+from serving.servable import Array, Servable, Signature
+
+ASK, TELL = "x-server-timing", "server-timing"
+PARSE, QUEUE, RUN, RENDER = STAGES = "parse", "queue", "run", "render"
+_STAGE = re.compile(r"(\w+);dur=([\d.]+)")
+
+
+class Stopwatch:
+    """The stages of one request. Each begins when another ends, so together they are the whole time."""
+
+    def __init__(self, stage: str, began: float) -> None:
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+        self._stage, self._since = stage, began
+
+    def enter(self, stage: str) -> None:
+        """What is done from now on."""
+        now = perf_counter()
+        self._seconds[self._stage] += now - self._since
+        self._stage, self._since = stage, now
+
+    def text(self) -> str:
+        """All stages so far, as the value of `server-timing`."""
+        self.enter(self._stage)
+        return ", ".join(f"{stage};dur={seconds * 1e3:.4f}" for stage, seconds in self._seconds.items())
+
+
+class Watched:
+    """A servable whose runs are timed: until the graph starts (in a batch, others come first), and until it ends."""
+
+    def __init__(self, servable: Servable, watch: Stopwatch) -> None:
+        self._servable = servable
+        self._watch = watch
+
+    @property
+    def name(self) -> str:
+        return self._servable.name
+
+    @property
+    def version(self) -> int:
+        return self._servable.version
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self._servable.signatures
+
+    @property
+    def metadata(self) -> Any:
+        return self._servable.metadata
+
+    def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
+            timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
+        """See Servable.run."""
+        self._watch.enter(QUEUE)
+        results = self._servable.run(feeds, values, fetches, timeout_s, lambda: self._watch.enter(RUN))
+        self._watch.enter(RENDER)
+        return results
+
+
+def read(text: str) -> dict[str, float]:
+    """{stage: milliseconds} of a `server-timing` value."""
+    return {stage: float(milliseconds) for stage, milliseconds in _STAGE.findall(text)}
