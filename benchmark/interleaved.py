@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.child import PortTakenError
-from benchmark.comparison import Block, block_plan, compare, round_order
+from benchmark.comparison import Block, aa_control, block_plan, compare, round_order
 from benchmark.inputs import inputs_for
 from benchmark.lanes import Measured, Workload
 from benchmark.operations import operations
@@ -187,9 +187,14 @@ def _rounds(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Ins
 
 
 def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:
-    """Whether the interval of every ratio of means is within 2 %: it is width that ends a run, never a verdict."""
-    found = [compare(blocks, names[0], candidate, "mean") for candidate in names[1:]]
-    return all(c.ci95[1] - c.ci95[0] <= 2 * PRECISE * c.ratio for c in found)
+    """Whether the ratios of means and those of equals (the floor is made of them) are all known within 2 %.
+
+    It is width that ends a run, never a verdict.
+    """
+    ratios = [(c.ratio, *c.ci95) for c in (compare(blocks, names[0], other, "mean") for other in names[1:])]
+    controls = [aa_control([block for block in blocks if block.target == name], "mean") for name in names]
+    ratios += [(control.value, control.low, control.high) for control in controls if control]
+    return all(high - low <= 2 * PRECISE * value for value, low, high in ratios)
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from simulated_latency import simulated_blocks
 
 from benchmark import interleaved
+from benchmark.comparison import Block, compare
 from benchmark.interleaved import Outcome, Plan, measure, precise
 from benchmark.targets import Target
 
@@ -14,6 +16,16 @@ from benchmark.targets import Target
 @pytest.mark.parametrize("candidate", [0.06, 0.03])
 def test_only_the_width_of_the_interval_counts(repeat: int, enough: bool, candidate: float) -> None:
     assert precise(simulated_blocks({"a": 0.06, "b": candidate}, repeat), ["a", "b"]) is enough
+
+
+def test_what_the_floor_is_made_of_must_be_known_too() -> None:
+    """Halves that wander alike in both targets: the ratio of the targets is certain, those of equals are not."""
+    random = np.random.default_rng(0)
+    slow = np.exp(random.normal(0, 0.2, (50, 2)))
+    blocks = [Block(name, half, "rest", 1, round_, (slow[round_, half],), slow[round_, half])
+              for round_ in range(50) for half in (0, 1) for name in "ab"]
+    assert compare(blocks, "a", "b", "mean").ci95 == (1, 1)
+    assert not precise(blocks, ["a", "b"])
 
 
 def _requests(outcome: Outcome, name: str) -> int:
