@@ -69,6 +69,7 @@ class Task:
     size: int
     deadline: float | None
     enqueued: float
+    started: Callable[[], None] | None = None
     done: threading.Event = field(default_factory=threading.Event)
     results: list[Array] = field(default_factory=list)
     error: ServingError | None = None
@@ -191,5 +192,5 @@ class Scheduler:
 def _parts(task: Task, room: int, most: int) -> list[Task]:
     """The task in parts: what still fits into the open batch, then batches full."""
     cuts = [0, *range(room or most, task.size, most), task.size]
-    return [Task([value[a:b] for value in task.values], b - a, task.deadline, task.enqueued)
+    return [Task([value[a:b] for value in task.values], b - a, task.deadline, task.enqueued, task.started)
             for a, b in pairwise(cuts)]

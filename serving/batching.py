@@ -5,7 +5,7 @@ waited for the timeout, by one of a few threads that all batches of a scheduler 
 """
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
@@ -89,15 +89,15 @@ class BatchingServable:
         self._servable.close()
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
-            timeout_s: float | None = None) -> list[Array]:
+            timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
         """See Servable.run: waits until the batch with these values has been run."""
         size = _batch_size(values)
         # A wrong type fails on its own, not with everything that shares its batch; and nothing can be put together
         # out of no rows: the original waits for ever.
         if size == 0 or any(value.dtype != self._dtypes.get(feed) for feed, value in zip(feeds, values, strict=True)):
-            return self._servable.run(feeds, values, fetches, timeout_s)
+            return self._servable.run(feeds, values, fetches, timeout_s, started)
         now = monotonic()
-        task = Task(values, size, None if timeout_s is None else now + timeout_s, now)
+        task = Task(values, size, None if timeout_s is None else now + timeout_s, now, started)
         parts = self._scheduler.submit(self._queue(tuple(feeds), tuple(fetches)), task)
         for part in parts:
             part.done.wait()
@@ -139,6 +139,9 @@ class BatchingServable:
         for feed in dict.fromkeys(feeds):
             columns = [task.values[k] for task in tasks for k, name in enumerate(feeds) if name == feed]
             merged[feed] = self._merge(feed, columns, padding)
+        for task in tasks:
+            if task.started is not None:
+                task.started()
         results = self._servable.run(list(merged), list(merged.values()), fetches,
                                      None if deadline is None else deadline - now)
         for result in results:

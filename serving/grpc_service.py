@@ -30,6 +30,7 @@ from serving.protos import (
     regression_pb2,
 )
 from serving.servable import Servable
+from serving.timing import ASK, PARSE, TELL, Stopwatch
 
 log = logging.getLogger("serving")
 
@@ -41,6 +42,7 @@ _STATUS = {code: status for code in Code for status in grpc.StatusCode if status
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
 _LAME_DUCK_S = 0.1
+_ASKED = (ASK, "1")
 
 Reload = Callable[[list[Model]], None]
 Answer = Callable[[Any, Call, float | None], Any]
@@ -123,24 +125,24 @@ class _Service:
 
     def predict(self, request: Any, call: Call, timeout_s: float | None) -> Any:
         with self._pin(request, call) as servable:
-            call.version = servable.version
+            servable = call.pinned(servable)
             return messages.predict(self._predictor, servable, request, timeout_s, self._tensor_content)
 
     def classify(self, request: Any, call: Call, timeout_s: float | None) -> Any:
         with self._pin(request, call) as servable:
-            call.version = servable.version
+            servable = call.pinned(servable)
             return messages.classify(self._predictor, servable, request, timeout_s)
 
     def regress(self, request: Any, call: Call, timeout_s: float | None) -> Any:
         with self._pin(request, call) as servable:
-            call.version = servable.version
+            servable = call.pinned(servable)
             return messages.regress(self._predictor, servable, request, timeout_s)
 
     def multi_inference(self, request: Any, call: Call, timeout_s: float | None) -> Any:
         first = request.tasks[0].model_spec if request.tasks else inference_pb2.InferenceTask().model_spec
         call.model = first.name
         with self._predictor.pin(messages.model_spec(first)) as servable:
-            call.version = servable.version
+            servable = call.pinned(servable)
             response = messages.multi_inference(self._predictor, servable, request, timeout_s)
             call.examples = messages.count_examples(request.input)
             return response
@@ -215,6 +217,8 @@ def _handler(api: str, kind: Any, answer: Answer, observe: Observer,
              draining: threading.Event) -> grpc.RpcMethodHandler:
     def handle(data: bytes, context: grpc.ServicerContext) -> Any:
         call = Call("GRPC", api, perf_counter())
+        if _ASKED in context.invocation_metadata():
+            call.watch = Stopwatch(PARSE, call.began)
         code, text = Code.INTERNAL, ""
         try:
             if draining.is_set():
@@ -226,7 +230,10 @@ def _handler(api: str, kind: Any, answer: Answer, observe: Observer,
             # Parsed here, since grpcio's answer to bytes that cannot be parsed has words of its own.
             response = answer(kind.FromString(data), call, left)
             code = Code.OK
-            return response.SerializeToString()
+            raw = response.SerializeToString()
+            if call.watch is not None:
+                context.set_trailing_metadata(((TELL, call.watch.text()),))
+            return raw
         except ServingError as error:
             code, text = error.code, error.message
         except DecodeError:

@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import TextIO
 
 from serving.errors import Code
-from serving.servable import DEFAULT_SIGNATURE
+from serving.servable import DEFAULT_SIGNATURE, Servable
+from serving.timing import Stopwatch, Watched
 
 # Microseconds, and numbers of examples: the original's buckets.
 _LATENCY = [10.0 * 1.8 ** k for k in range(33)]
@@ -38,6 +39,12 @@ class Call:
     signature: str = ""
     version: int | None = None
     examples: int = 0
+    watch: Stopwatch | None = None
+
+    def pinned(self, servable: Servable) -> Servable:
+        """What answers this request; it tells the stopwatch, if there is one."""
+        self.version = servable.version
+        return servable if self.watch is None else Watched(servable, self.watch)
 
 
 Observer = Callable[[Call, Code], None]

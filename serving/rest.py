@@ -31,6 +31,7 @@ from serving.json.tensor import PredictBody
 from serving.metrics import Call, Observer
 from serving.predictor import Predictor
 from serving.servable import DEFAULT_SIGNATURE, ModelSpec
+from serving.timing import ASK, PARSE, QUEUE, TELL, Stopwatch
 
 log = logging.getLogger("serving")
 
@@ -70,6 +71,9 @@ class RestApi:
     def handle(self, request: Request) -> Response:
         """The answer to any request. Every error ends here, once."""
         call = Call("REST", "", perf_counter())
+        if ASK in request.headers:
+            call.watch = Stopwatch(QUEUE, request.came)
+            call.watch.enter(PARSE)
         try:
             code, response = Code.OK, self._route(request, call)
         except ServingError as error:
@@ -80,6 +84,8 @@ class RestApi:
             response = self._json(answer.error(f"{type(error).__name__}: {error}"), HTTP_STATUS[code])
         if call.api:
             self._observe(call, code)
+        if call.watch is not None:
+            response.headers = (*response.headers, (TELL, call.watch.text()))
         return response
 
     def _route(self, request: Request, call: Call) -> Response:
@@ -135,7 +141,7 @@ class RestApi:
         call.signature, examples = parse_examples(body)
         call.examples = messages.count_examples(examples)
         with self._predictor.pin(spec) as servable:
-            call.version = servable.version
+            servable = call.pinned(servable)
             if call.api == "classify":
                 result = self._predictor.classify(servable, call.signature, examples, self._timeout_s)
                 return self._json(answer.classifications(result))
@@ -145,7 +151,7 @@ class RestApi:
     def _predict(self, spec: ModelSpec, body: PredictBody, call: Call) -> Response:
         call.signature = body.signature_name
         with self._predictor.pin(spec) as servable:
-            call.version = servable.version
+            servable = call.pinned(servable)
             signature = servable.signatures.get(body.signature_name or DEFAULT_SIGNATURE)
             if signature is None:
                 raise invalid(f'Serving signature name: "{body.signature_name or DEFAULT_SIGNATURE}" '

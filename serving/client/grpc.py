@@ -27,6 +27,7 @@ from serving.protos import (
     model_pb2,
     predict_pb2,
 )
+from serving.timing import ASK, TELL, read
 
 # What gRPC's core would print on stderr is in the error it returns, too. Read when the first channel is made.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -46,6 +47,8 @@ class GrpcClient:
         self._channel = channel(address, tls, connect_timeout_s)
         self._answer_timeout_s = answer_timeout_s
         self._headers = tuple((name.lower(), value) for name, value in (headers or {}).items()) or None
+        self._asks = ASK in dict(self._headers or ())
+        self._told = ""
         self._spec = model_pb2.ModelSpec(name=model)
         if version is not None:
             self._spec.version.value = version
@@ -91,6 +94,9 @@ class GrpcClient:
         return tuple(VersionStatus(one.version, states.Name(one.state), code_name(one.status.error_code),
                                    one.status.error_message) for one in response.model_version_status)
 
+    def server_timing(self) -> dict[str, float]:
+        return read(self._told)
+
     def close(self) -> None:
         self._channel.close()
 
@@ -103,7 +109,11 @@ class GrpcClient:
 
     def _call(self, method: Any, request: bytes) -> bytes:
         try:
-            return method(request, timeout=self._answer_timeout_s, metadata=self._headers)
+            if not self._asks:
+                return method(request, timeout=self._answer_timeout_s, metadata=self._headers)
+            raw, call = method.with_call(request, timeout=self._answer_timeout_s, metadata=self._headers)
+            self._told = dict(call.trailing_metadata() or ()).get(TELL, "")
+            return raw
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
             if code == grpc.StatusCode.UNAVAILABLE:

@@ -97,6 +97,12 @@ class Client(Protocol):
 
     def predict(self, inputs: Arrays, signature_name: str = "") -> dict[str, Array]: ...
 
+    def server_timing(self) -> dict[str, float]:
+        """What the server says of the last answer: milliseconds by stage. Empty when it says nothing.
+
+        The project's own server says it to clients with the header `x-server-timing: 1`.
+        """
+
     def metadata(self) -> Metadata: ...
 
     def status(self) -> tuple[VersionStatus, ...]: ...

@@ -25,6 +25,7 @@ from serving.client.protocol import (
     UnreachableError,
     VersionStatus,
 )
+from serving.timing import TELL, read
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class RestApi:
     def status(self) -> tuple[VersionStatus, ...]:
         return json_codec.status(self._exchange("GET", self._path))
 
+    def server_timing(self) -> dict[str, float]:
+        """See Client.server_timing: nothing is kept of an answer but its body."""
+        return {}
+
     def close(self) -> None:
         """Nothing is open between requests."""
 
@@ -107,7 +112,11 @@ class RestClient(RestApi):
             http.client.HTTPSConnection(host, port, timeout=connect_timeout_s, context=tls_context(tls or Tls()))
             if self._url.scheme == "https" else http.client.HTTPConnection(host, port, timeout=connect_timeout_s))
         self._answer_timeout_s = answer_timeout_s
+        self._answered: http.client.HTTPResponse | None = None
         self.reconnects = 0
+
+    def server_timing(self) -> dict[str, float]:
+        return read(self._answered.getheader(TELL, "")) if self._answered is not None else {}
 
     def close(self) -> None:
         self._connection.close()
@@ -141,7 +150,7 @@ class RestClient(RestApi):
     def _try_exchange(self, method: str, path: str, body: bytes | None) -> bytes:
         try:
             self._connection.request(method, path, body, self._headers)
-            response = self._connection.getresponse()
+            response = self._answered = self._connection.getresponse()
             answer = response.read()
         except TimeoutError:
             self._connection.close()

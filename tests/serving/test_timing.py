@@ -1,0 +1,114 @@
+"""Who asks is told where the server's time went; who does not ask gets the same bytes as ever."""
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from echo_servers import Servers
+from fake_servable import FakeServable
+
+from serving.batch_scheduler import Parameters, Scheduler
+from serving.batching import BatchingServable
+from serving.client.grpc import GrpcClient
+from serving.client.rest import RestClient
+from serving.http_message import Request
+from serving.predictor import Predictor
+from serving.rest import RestApi
+from serving.servable import Array
+from serving.timing import ASK, QUEUE, STAGES, TELL, Stopwatch, Watched, read
+
+RUN_S = 0.02
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    started = Servers()
+    yield started
+    started.stop()
+
+
+def slow(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) -> list[Array]:
+    time.sleep(RUN_S)
+    return [np.asarray(values[0] * 2)]
+
+
+@pytest.mark.parametrize("kind", [RestClient, GrpcClient])
+def test_the_stages_are_told_to_who_asks(kind: Any, servers: Servers) -> None:
+    inputs = {"x": np.zeros(50_000, np.float32)}
+    with kind(servers.rest if kind is RestClient else servers.grpc, "echo", headers={ASK: "1"}) as client:
+        request = client.prepare(inputs)
+        began = time.perf_counter()
+        client.send(request)
+        seen = (time.perf_counter() - began) * 1e3
+        told = client.server_timing()
+    assert tuple(told) == STAGES
+    assert 0 < sum(told.values()) < seen
+    assert min(told["parse"], told["render"]) > told["run"] > 0  # an echo runs in no time
+
+
+@pytest.mark.parametrize("kind", [RestClient, GrpcClient])
+def test_others_are_told_nothing(kind: Any, servers: Servers) -> None:
+    with kind(servers.rest if kind is RestClient else servers.grpc, "echo") as client:
+        client.predict({"x": np.zeros(2, np.float32)})
+        assert client.server_timing() == {}
+
+
+def test_grpc_trailers_are_empty_for_those_who_do_not_ask(servers: Servers) -> None:
+    with grpc.insecure_channel(servers.grpc) as channel:
+        method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with GrpcClient(servers.grpc, "echo") as client:
+            request = client.prepare({"x": np.zeros(2, np.float32)})
+        plain, asked = (method.with_call(request, metadata=metadata, timeout=10)[1].trailing_metadata()
+                        for metadata in (None, ((ASK, "1"),)))
+    assert not plain
+    assert [key for key, _ in asked] == [TELL]
+
+
+class SlowStore:
+    """One model that takes a while."""
+
+    @contextmanager
+    def pin(self, spec: Any) -> Iterator[Any]:
+        yield FakeServable(compute=slow)
+
+    def status(self, spec: Any) -> list[Any]:
+        return []
+
+    def models(self) -> list[str]:
+        return ["m"]
+
+
+def test_waiting_for_a_thread_and_the_run_are_told_apart() -> None:
+    api = RestApi(Predictor(SlowStore()), timeout_ms=0, cors=False, max_body_bytes=1000,
+                  observe=lambda call, code: None, monitoring=None, ready=None)
+    request = Request("POST", "/v1/models/m:predict", headers={ASK: "1"}, body=b'{"instances": [1.0]}',
+                      came=time.perf_counter() - 0.5)
+    response = api.handle(request)
+    told = read(dict(response.headers)[TELL])
+    assert response.status == 200
+    assert told["queue"] >= 500
+    assert told["run"] >= RUN_S * 1e3
+    assert told["parse"] + told["render"] < 100
+    del request.headers[ASK]
+    assert TELL not in dict(api.handle(request).headers)
+
+
+def test_a_batch_that_waits_for_others_is_a_queue() -> None:
+    scheduler = Scheduler(Parameters(max_batch_size=2, batch_timeout_s=30.0, num_batch_threads=1))
+    servable, values = BatchingServable(FakeServable(compute=slow), scheduler), [np.ones((1, 1), np.float32)]
+    watch = Stopwatch(QUEUE, time.perf_counter())
+    first = threading.Thread(target=Watched(servable, watch).run, args=(["x:0"], values, ["y:0"]))
+    first.start()
+    while not scheduler._queues or not scheduler._queues[0].batches:
+        time.sleep(0.001)
+    time.sleep(0.1)
+    servable.run(["x:0"], values, ["y:0"])  # fills the batch
+    first.join(10)
+    told = read(watch.text())
+    scheduler.stop()
+    assert told["queue"] >= 100
+    assert RUN_S * 1e3 <= told["run"] < 100
