@@ -4,6 +4,7 @@ A command is a module, imported only when it is chosen, so `--help` costs millis
 Every failure that a user can cause ends as one line on stderr that says what to do next, and an exit status above 0.
 """
 import difflib
+import errno
 import importlib
 import json
 import os
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import click
 from rich.console import Console
@@ -23,6 +24,7 @@ from rich.console import Console
 EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 json_option = click.option(
     "--json", "json_path", metavar="PATH", help="Write the result as JSON to PATH ('-': standard output).")
@@ -95,7 +97,7 @@ def run(commands: Commands) -> NoReturn:
         sys.exit(EXIT_COULD_NOT_RUN)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}", EXIT_COULD_NOT_RUN)
+        fail(f"{where}{remedied(error)}", EXIT_COULD_NOT_RUN)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -119,21 +121,40 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a whole file or none. A folder that is missing is made, but no chain of them: that is a mistyped path."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file that gets its name by one rename, once all of it is on disk. Raises UserError that names it.
+
+    A folder that is missing is made, but no chain of them: that is a mistyped path.
+    """
     target = Path(path)
-    target.parent.mkdir(exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    partial = None
     try:
+        target.parent.mkdir(exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a report is as readable as any other file of the user's.
         os.chmod(partial, 0o666 & ~umask())
         os.replace(partial, target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
+    except BaseException as error:
+        if partial:
+            Path(partial).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{target} cannot be written: {remedied(error)}") from error
         raise
+
+
+def remedied(error: OSError) -> str:
+    """What the system says of a failure, and what to do about it where that is not what the user just tried."""
+    reason = error.strerror or str(error)
+    return f"{reason}; make room there, or write elsewhere" if error.errno in _FULL else reason
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -12,7 +12,7 @@ COMMANDS = Commands("export", __doc__, {
     "freeze": ("export.freeze", "SavedModel -> frozen GraphDef."),
     "transform": ("export.pipeline", "Frozen GraphDef -> transformed GraphDef, with the Graph Transform Tool's flags."),
     "reconvert": ("export.reconvert", "GraphDef -> SavedModel with signatures."),
-    "verify": ("export.equivalence", "Are two SavedModels equal on the same inputs, and how far apart?"),
+    "verify": ("export.verify", "Are two SavedModels equal on the same inputs, and how far apart?"),
     "describe": ("export.describe", "Signatures, op counts and sizes of one model, or of two side by side."),
     "scan": ("export.scan", "List the operations of a SavedModel that touch files, network or Python."),
     "transforms": ("export.pipeline:transforms_command", "List the transforms, or explain one."),

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import time
 
 from export.graph import Graph, Node
-from export.graph_file import as_graph_def
+from export.graph_file import as_graph_def, whole
 
 _BIG = 1024
 _STYLE = """
@@ -47,12 +47,13 @@ def write_event_file(directory: Path, nodes: Sequence[Node]) -> Path:
     """Writes an event file with the nodes' graph; constants over 1 KB are left out, TensorBoard does not show them."""
     from tensorflow.core.util.event_pb2 import Event
 
-    from export.runtime import tf
+    from export.runtime import tf, writing
     graph = Graph({item.name: item.with_attrs(without=("value",)) if item.op == "Const"
                    and item.attrs["value"].ByteSize() > _BIG else item for item in nodes})
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"events.out.tfevents.{int(time())}.export"
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(Event(wall_time=time(), file_version="brain.Event:2").SerializeToString())
-        writer.write(Event(wall_time=time(), graph_def=as_graph_def(graph).SerializeToString()).SerializeToString())
+        packed = as_graph_def(whole(graph)).SerializeToString()
+        writer.write(Event(wall_time=time(), graph_def=packed).SerializeToString())
     return path

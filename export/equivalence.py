@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-import click
 import numpy as np
 
-from commandline import UserError, json_option, write_json
-from export import loaded, publish, samples, saved_model
+from commandline import UserError
+from export import samples, saved_model
 from export.loaded import DiedError, LoadedModel, RunError
-from export.options import atol_option, batches_option, budget, rtol_option, samples_option, seed_option, tags_option
 from export.samples import Maker, Manner
-from export.stages import Stages
 from export.tensors import Array
 from serving.client import payloads
 from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove
@@ -31,6 +29,9 @@ SAMPLES = Path("assets.extra", "samples.npz")
 _LEAST = np.float32(1e-30)
 _SCALES = (1.0, 10.0, 100.0)
 NOT_EQUAL = 1
+# In an error's one line.
+_MOST_REASONS = 2
+_LONGEST_REASON = 240
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ class SignatureReport:
     accuracy: dict[str, float] = field(default_factory=dict)
     requests: dict[int, dict[str, Array]] = field(default_factory=dict)  # one for each batch size, real if there are
 
-    def why_not(self) -> str:
+    def why_not(self) -> list[str]:
         """Of each output its worst; the comparison's own reasons name an output once for every request."""
         outputs = self.comparison.outputs
         others = [reason for reason in self.comparison.reasons
                   if not any(reason.startswith(f"output '{name}' ") for name in outputs)]
-        return "; ".join([*others, *(output.reason for output in outputs.values() if output.reason)])
+        return [*others, *(output.reason for output in outputs.values() if output.reason)]
 
     def to_json(self) -> dict[str, Any]:
         return {**self.comparison.to_json(), "real_examples": self.real, "random_examples": self.random,
@@ -79,12 +80,20 @@ class Report:
         return not self.reasons and all(one.comparison.equal for one in self.signatures.values())
 
     def why_not(self) -> str:
-        return "; ".join(self.reasons + [f"signature '{key}': {one.why_not()}"
-                                         for key, one in self.signatures.items() if not one.comparison.equal])
+        """The first reasons, fit for one line; `to_json` has all of them in full."""
+        reasons = self.reasons + [f"signature '{key}': {reason}" for key, one in self.signatures.items()
+                                  for reason in one.why_not()]
+        parts = [shorten(reason, _LONGEST_REASON, placeholder=" ...") for reason in reasons[:_MOST_REASONS]]
+        if len(reasons) > _MOST_REASONS:
+            parts.append(f"and {len(reasons) - _MOST_REASONS} more (--json has all in full)")
+        return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         return {"equal": self.equal, "before": str(self.before), "after": str(self.after), "reasons": self.reasons,
-                "signatures": {key: one.to_json() for key, one in self.signatures.items()}}
+                "signatures": self.by_signature()}
+
+    def by_signature(self) -> dict[str, Any]:
+        return {key: one.to_json() for key, one in self.signatures.items()}
 
 
 def interface(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -262,56 +271,3 @@ def _classes(pairs: Sequence[tuple[Answer, Answer]], labelled: Sequence[tuple[An
         for side, answer in (("before", a), ("after", b)):
             accuracy[side] = float((np.argmax(answer[scores[0]], 1) == labels).mean())
     return agreement, accuracy
-
-
-@click.command()
-@click.argument("before")
-@click.argument("after")
-@samples_option
-@batches_option("1,3,17")
-@atol_option
-@rtol_option
-@seed_option
-@tags_option
-@json_option
-def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...], atol: float | None,
-            rtol: float | None, seed: int, tags: tuple[str, ...], json_path: str | None) -> int:
-    """Compare the answers of the SavedModels BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
-
-    \b
-    Examples:
-      python -m export verify models/mnist/original models/mnist/optimized
-      python -m export verify a b --samples images.npz --batch 1,8 --json report.json
-    """
-    loaded.prepare()
-    source = publish.find(before)
-    real = sample_file or (source / SAMPLES if (source / SAMPLES).exists() else None)
-    plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed)
-    with Stages()(f"compare {before} with {after}"):
-        report = check(source, publish.find(after), tags, plan)
-    if json_path != "-":
-        show(report)
-    if json_path:
-        write_json(json_path, report.to_json())
-    if not report.equal:
-        raise UserError(f"not equal: {report.why_not()}", exit_code=NOT_EQUAL)
-    return 0
-
-
-def show(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    table = Table("signature", "output", "row", "max abs", "max rel", "ULP", "worst", "equal")
-    for key, one in report.signatures.items():
-        for name, output in one.comparison.outputs.items():
-            table.add_row(key, name, output.row, f"{output.max_abs:.3g}", f"{output.max_rel:.3g}",
-                          "-" if output.ulps is None else str(output.ulps),
-                          "-" if output.worst is None else str(list(output.worst)), "yes" if output.equal else "NO")
-    console = Console(width=None if Console().is_terminal else 140)
-    console.print(table)
-    for key, one in report.signatures.items():
-        console.print(f"{key}: {one.real} real and {one.random} random examples at batch "
-                      f"{', '.join(map(str, one.batches))}" + "".join(
-            f"; top class of '{name}' the same for {share:.2%}" for name, share in one.agreement.items()) + (
-            f"; accuracy {one.accuracy['before']:.2%} before, {one.accuracy['after']:.2%} after"
-            if one.accuracy else ""), highlight=False)

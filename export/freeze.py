@@ -17,13 +17,14 @@ import numpy as np
 
 from commandline import UserError
 from export import branches, pipeline, saved_model, tables, variables
+from export.assignments import assigned
 from export.graph import COLOCATION, Graph, Node, attr, node, normal, port, producer, tensor
-from export.graph_file import library_of, write_graph_def
+from export.graph_file import library_of, served, write_graph_def
 from export.ops import PLACEHOLDERS, is_stateful, output_dtypes
 from export.options import signatures_option, tags_option
 from export.saved_model import SavedModel
 from export.stages import Stages
-from export.tensors import Array
+from export.tensors import Array, to_proto
 
 INIT_OP = "saved_model_init_op"
 _SETS = ("AssignVariableOp", "Assign ")
@@ -63,8 +64,8 @@ def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen
     assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
     asset_nodes = frozenset(producer(asset.tensor_info.name) for asset in assets)
     graph, init_op = _initialiser(graph, model.init_op, served, asset_nodes)
-    kept = variables.assigned(graph, roots)
-    at_load = variables.assigned(graph, [(init_op, asset_nodes)]) if init_op else {}
+    kept = assigned(graph, roots)
+    at_load = assigned(graph, [(init_op, asset_nodes)]) if init_op else {}
     # What loading sets anew, such as the path of an asset, is no part of the checkpoint.
     reset = {name for name, by in at_load.items() if by.startswith(_SETS) and name not in kept}
     kept = {**at_load, **kept}
@@ -213,7 +214,7 @@ def _read(model: SavedModel, graph: Graph, kept: Mapping[str, str],
             if name in kept or value.nbytes > _BIGGEST_CONSTANT:
                 staying[name] = value
             else:
-                frozen[name] = variables.attribute(value, name)
+                frozen[name] = attr(to_proto(value))
         filled = tables.read(running, graph)
     return frozen, staying, filled
 
@@ -283,7 +284,7 @@ def command(source: str, out: Path, signatures: list[str] | None, tags: tuple[st
     model = saved_model.read(source, tags)
     with Stages()(f"freeze {model.path}"):
         frozen = freeze(model, signatures)
-        write_graph_def(out, frozen.graph)
+        write_graph_def(out, served(frozen.graph))
     for name, reason in frozen.kept.items():
         click.echo(f"'{name}' stays a variable, since {reason} may assign it", err=True)
     ends = {normal(ref) for pair in (_ends(key, one, frozen.graph) for key, one in frozen.signatures.items())

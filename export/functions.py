@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from export.graph import Graph, GraphError, Node, from_node_def, into_node_def, node, normal, port, producer, tensor
+from export.graph import Graph, GraphError, Node, from_node_def, node, normal, port, producer, tensor
+from export.node import into_node_def
 from export.ops import arg_dtypes, op_def, output_dtypes
 from export.tensors import DType
 
@@ -22,6 +23,13 @@ ARGUMENT = "_Arg"
 def definitions(library: Any) -> dict[str, FunctionDef]:
     """The functions of a library by name; none for None."""
     return {item.signature.name: item for item in library.function} if library is not None else {}
+
+
+def current(graph: Graph) -> dict[str, FunctionDef]:
+    """The functions of the graph's library by name, as their bodies are now."""
+    before = definitions(graph.library)
+    return {name: to_function(graph.bodies[name], function, before) if name in graph.bodies else function
+            for name, function in before.items()}
 
 
 def called(attrs: Mapping[str, Any]) -> list[str]:

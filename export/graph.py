@@ -1,4 +1,4 @@
-"""The graph: immutable nodes by name, what consumes them, their order, and their checks. The sole owner of GraphDef.
+"""The graph: immutable nodes by name, what consumes them, their order, and their checks.
 
 Every graph made from another shares its nodes and their constants, so a step costs pointers, never bytes.
 """
@@ -20,7 +20,6 @@ from export.node import (
     colocated,
     const,
     from_node_def,
-    into_node_def,
     node,
     normal,
     plain,
@@ -32,12 +31,11 @@ from export.ops import output_dtypes
 from export.shapes import Shapes, static_shapes
 
 if TYPE_CHECKING:
-    from tensorflow.core.framework.function_pb2 import FunctionDef
     from tensorflow.core.framework.graph_pb2 import GraphDef
 
 __all__ = [
-    "COLOCATION", "Graph", "GraphError", "Node", "attr", "colocated", "const", "from_node_def", "into_node_def",
-    "nearest", "node", "normal", "plain", "port", "producer", "tensor", "without_cycle_collection"]
+    "COLOCATION", "Graph", "GraphError", "Node", "attr", "colocated", "const", "from_node_def", "nearest", "node",
+    "normal", "plain", "port", "producer", "tensor", "without_cycle_collection"]
 
 # The only op whose output may feed a node before it in the graph: it closes a v1 while loop.
 BACK_EDGE_OPS = ("NextIteration", "RefNextIteration")
@@ -91,25 +89,6 @@ class Graph:
                     raise GraphError(f"{kind} '{ref}' is not in the graph{nearest(producer(ref), nodes)}")
         return graph
 
-    def to_graph_def(self) -> GraphDef:
-        from tensorflow.core.framework.graph_pb2 import GraphDef
-        graph_def = GraphDef()
-        for item in self.nodes.values():
-            into_node_def(item, graph_def.node.add())
-        if self.library is not None:
-            graph_def.library.function.extend(self.functions().values())
-            graph_def.library.gradient.extend(self.library.gradient)
-        if self.versions is not None:
-            graph_def.versions.CopyFrom(self.versions)
-        return graph_def
-
-    def functions(self) -> dict[str, FunctionDef]:
-        """The functions of the library by name, as their bodies are now."""
-        from export.functions import definitions, to_function
-        before = definitions(self.library)
-        return {name: to_function(self.bodies[name], function, before) if name in self.bodies else function
-                for name, function in before.items()}
-
     @cached_property
     def fed(self) -> frozenset[str]:
         """Nodes whose value comes from outside, so nothing may be concluded from what they compute."""
@@ -144,6 +123,20 @@ class Graph:
 
     @cached_property
     def _order(self) -> tuple[Node, ...]:
+        return tuple(self.nodes.values()) if self._is_ordered() else self._sorted()
+
+    def _is_ordered(self) -> bool:
+        """Whether each node comes after those it reads, as most files have them: one look is cheaper than sorting."""
+        before: set[str] = set()
+        for item in self.nodes.values():
+            for ref in item.inputs:
+                name = producer(ref)
+                if name not in before and (name not in self.nodes or self.nodes[name].op not in BACK_EDGE_OPS):
+                    return False
+            before.add(item.name)
+        return True
+
+    def _sorted(self) -> tuple[Node, ...]:
         waiting = {}
         ready = []
         for item in self.nodes.values():

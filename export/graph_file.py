@@ -4,10 +4,7 @@ Serialising a whole GraphDef would hold the weights in memory three times; a str
 """
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,9 +12,10 @@ from typing import Any, BinaryIO
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from commandline import UserError, umask
-from export.functions import called, definitions, reachable, to_function
-from export.graph import Graph, Node, into_node_def
+from commandline import UserError, whole_file
+from export.functions import called, current, reachable
+from export.graph import Graph, Node
+from export.node import into_node_def
 from export.ops import defaults, op_def
 
 # A protobuf message of 2 GiB cannot be parsed.
@@ -25,6 +23,8 @@ SIZE_LIMIT = 2**31 - 1
 # Field numbers of tensorflow/core/protobuf/saved_model.proto, meta_graph.proto and framework/graph.proto.
 _SCHEMA_VERSION, _META_GRAPHS, _GRAPH_DEF, _NODE, _LIBRARY, _VERSIONS = 1, 2, 2, 1, 2, 4
 _SHAPES = ("_output_shapes",)
+
+Fields = Iterator[tuple[int, Any]]  # of a GraphDef: field number and message
 
 
 def read_graph_def(path: Path) -> Any:
@@ -46,55 +46,37 @@ def read_graph_def(path: Path) -> Any:
     return graph_def
 
 
-def write_graph_def(path: Path, graph: Graph) -> None:
-    """Writes a GraphDef file (text for .pbtxt), whole or not at all."""
-    _size(graph)
-    with _appearing(path) as file:
-        if path.suffix == ".pbtxt":
-            file.write(text_format.MessageToString(as_graph_def(graph)).encode())
+def write_graph_def(path: Path, fields: Fields, as_text: bool = False) -> None:
+    """Writes a GraphDef file (text for .pbtxt), whole or not at all. Raises UserError if it cannot be written."""
+    with whole_file(path) as file:
+        if as_text or path.suffix == ".pbtxt":
+            file.write(text_format.MessageToString(as_graph_def(fields)).encode())
             return
-        for number, message in _fields(graph):
-            content = message.SerializeToString(deterministic=True)
-            file.write(_header(number, len(content)))
-            file.write(content)
+        size = 0
+        for number, message in fields:
+            size += _write(file, number, message)
+            _check(size)
 
 
-@contextmanager
-def _appearing(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name by one rename, once it is whole. Raises UserError that names it."""
-    try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~umask())
-        os.replace(partial, path)
-    except BaseException as error:
-        Path(partial).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UserError(f"{path} cannot be written: {error.strerror}") from error
-        raise
-
-
-def as_graph_def(graph: Graph) -> Any:
-    """The GraphDef that would be written, as one message."""
+def as_graph_def(fields: Fields) -> Any:
+    """The GraphDef that these fields make, as one message."""
     from tensorflow.core.framework.graph_pb2 import GraphDef
-    graph_def = GraphDef()
-    for kind, message in _fields(graph):
-        if kind == _NODE:
-            graph_def.node.append(message)
+    made = GraphDef()
+    for number, message in fields:
+        if number == _NODE:
+            made.node.append(message)
         else:
-            getattr(graph_def, "library" if kind == _LIBRARY else "versions").CopyFrom(message)
-    return graph_def
+            getattr(made, "library" if number == _LIBRARY else "versions").CopyFrom(message)
+    return made
 
 
 def write_graph(path: Path, graph: Graph, meta_graph: Any) -> None:
     """Writes saved_model.pb: `meta_graph` (a MetaGraphDef without its graph) and `graph`."""
-    size = _size(graph)
+    size = 0
+    for number, message in served(graph):
+        length = message.ByteSize()
+        size += len(_header(number, length)) + length
+    _check(size)
     rest = meta_graph.SerializeToString(deterministic=True)
     header = _header(_GRAPH_DEF, size)
     with path.open("wb") as file:
@@ -102,36 +84,51 @@ def write_graph(path: Path, graph: Graph, meta_graph: Any) -> None:
         file.write(_header(_META_GRAPHS, len(rest) + len(header) + size))
         file.write(rest)
         file.write(header)
-        for number, message in _fields(graph):
-            content = message.SerializeToString(deterministic=True)
-            file.write(_header(number, len(content)))
-            file.write(content)
+        for number, message in served(graph):
+            _write(file, number, message)
 
 
-def _size(graph: Graph) -> int:
-    """The GraphDef's length in bytes. Raises UserError if no protobuf parser would take it."""
-    size = 0
-    for number, message in _fields(graph):
-        length = message.ByteSize()
-        size += len(_header(number, length)) + length
-    if size > SIZE_LIMIT:
-        raise UserError(f"the graph takes {size / 1e9:.2f} GB, over protobuf's limit of 2 GB; "
-                        "`python -m export optimize` keeps weights in a variables file (--graph-limit)")
-    return size
+def whole(graph: Graph) -> Fields:
+    """The fields of the graph's GraphDef in order, as it stands."""
+    yield from _nodes(graph.nodes.values())
+    if graph.library is not None:
+        functions = current(graph).values()
+        yield _LIBRARY, type(graph.library)(function=functions, gradient=graph.library.gradient)
+    if graph.versions is not None:
+        yield _VERSIONS, graph.versions
 
 
-def _fields(graph: Graph) -> Iterator[tuple[int, Any]]:
-    """The fields of the GraphDef in order, fit for older releases."""
-    from tensorflow.core.framework.node_def_pb2 import NodeDef
-    for item in graph.nodes.values():
-        proto = NodeDef()
-        into_node_def(_stripped(item), proto)
-        yield _NODE, proto
+def served(graph: Graph) -> Fields:
+    """The fields fit to be served, by older releases too: without functions and attributes that are not needed."""
+    yield from _nodes(map(_stripped, graph.nodes.values()))
     library = library_of(graph)
     if library.function:
         yield _LIBRARY, _stripped_library(library)
     if graph.versions is not None:
         yield _VERSIONS, graph.versions
+
+
+def _nodes(nodes: Iterable[Node]) -> Fields:
+    from tensorflow.core.framework.node_def_pb2 import NodeDef
+    for item in nodes:
+        proto = NodeDef()
+        into_node_def(item, proto)
+        yield _NODE, proto
+
+
+def _write(file: BinaryIO, number: int, message: Any) -> int:
+    """Writes one field; returns its length."""
+    content = message.SerializeToString(deterministic=True)
+    header = _header(number, len(content))
+    file.write(header)
+    file.write(content)
+    return len(header) + len(content)
+
+
+def _check(size: int) -> None:
+    if size > SIZE_LIMIT:
+        raise UserError("the graph is over protobuf's limit of 2 GB, so nothing could read it; "
+                        "`python -m export optimize` keeps weights in a variables file (--graph-limit)")
 
 
 def _stripped(item: Node) -> Node:
@@ -146,9 +143,7 @@ def _stripped(item: Node) -> Node:
 def library_of(graph: Graph) -> Any:
     """The functions that the graph calls, as its steps have left them."""
     from tensorflow.core.framework.function_pb2 import FunctionDefLibrary
-    functions = definitions(graph.library)
-    functions = {name: to_function(graph.bodies[name], function, functions) if name in graph.bodies else function
-                 for name, function in functions.items()}
+    functions = current(graph)
     needed = reachable((name for item in graph.nodes.values() for name in (item.op, *called(item.attrs))), functions)
     result = FunctionDefLibrary()
     result.function.extend(functions[name] for name in sorted(needed))

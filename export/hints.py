@@ -14,7 +14,7 @@ from typing import Any
 from export.functions import ARGUMENT
 from export.graph import Graph, Node, port, producer, tensor
 from export.ops import attribute
-from export.variables import CALLS, LOOPS, is_variable
+from export.variables import LOOPS, called_by, is_variable
 
 # op: the inputs whose values come out unchanged; None for all of them
 _SAME: dict[str, tuple[int, ...] | None] = {
@@ -136,14 +136,13 @@ class Hints:
             for item, index in where.readers.get(current, ()):
                 yield where, item, index
                 op = item.op.removeprefix("Ref")
-                if item.op in CALLS:
-                    attributes, first = CALLS[item.op]
-                    for name in (func for key in attributes for func in _functions(item, key)):
-                        body = self.graph.bodies.get(name)
-                        if body is not None and index >= first:
-                            below = _Place(body, f"{where.name}/{item.name}/{name}", where, item, first)
-                            todo.append((below, body.inputs[index - first]))
-                elif op in _SAME and index in (_SAME[op] or (index,)):
+                functions, first = called_by(item, {})
+                for name in functions:
+                    body = self.graph.bodies.get(name)
+                    if body is not None and index >= first:
+                        below = _Place(body, f"{where.name}/{item.name}/{name}", where, item, first)
+                        todo.append((below, body.inputs[index - first]))
+                if op in _SAME and index in (_SAME[op] or (index,)):
                     count = 3 if op in ("Split", "SplitV", "Unpack", "IdentityN", "Switch", *_SPLITS) else 1
                     outputs = range(max(count, int(item.get("num_split", 1) or 1), int(item.get("num", 1) or 1)))
                     todo += [(where, tensor(item.name, output)) for output in outputs]
@@ -232,11 +231,6 @@ class Hints:
     def _strings(self, place: _Place, ref: str) -> list[str]:
         _, item = self._origin(place, ref)
         return [one.decode() for one in item.value.ravel().tolist()] if item.op == "Const" else []
-
-
-def _functions(item: Node, key: str) -> list[str]:
-    value = item.attrs[key]
-    return [value.func.name] if value.WhichOneof("value") == "func" else [func.name for func in value.list.func]
 
 
 def _lines(path: Path, item: Node) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ from export.options import (
 from export.saved_model import Content, SavedModel
 from export.sources import Source, checkpoint_option, inputs_option, outputs_option, source_argument
 from export.stages import Stages
+from export.verify import show
 from serving.client import payloads
 
 _EXPORT = Path(__file__).parent
@@ -90,7 +91,7 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
         loaded.prepare()
         result = _publish(given, base, version, transforms, signatures, tags,
                           Plan(batches, real or {}, budget(atol, rtol), seed), graph_limit, warmup, wanted,
-                          shown=json_path != "-")
+                          json_path)
     if json_path:
         write_json(json_path, result)
 
@@ -103,8 +104,9 @@ def code() -> list[Path]:
 
 def _publish(given: Source, base: Path, version: int | None, transforms: str, signatures: tuple[str, ...] | None,
              tags: tuple[str, ...], plan: Plan, graph_limit: int,
-             warmup: bool, wanted: dict[str, Any], shown: bool) -> dict[str, Any]:
-    stage = Stages()
+             warmup: bool, wanted: dict[str, Any], json_path: str | None) -> dict[str, Any]:
+    """Returns what --json tells of a published version; of one that is refused it is written here."""
+    stage, shown = Stages(), json_path != "-"
     with publish.new_version(base, version) as made:
         staging = made.path
         with stage("start TensorFlow"):
@@ -129,8 +131,11 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
         if shown:
             for line in report.steps:
                 click.echo(f"  {line}")
-            equivalence.show(equality)
+            show(equality)
         if not equality.equal:
+            if json_path:
+                write_json(json_path, {"path": None, "reasons": equality.reasons, **report.to_json(),
+                                       "equality": equality.by_signature()})
             raise UserError(f"nothing published, the result is not equal: {equality.why_not()}", exit_code=NOT_EQUAL)
         if warmup:
             warm.write(staging, [(key, inputs) for key, one in equality.signatures.items()
@@ -156,5 +161,4 @@ def directory_bytes(path: Path) -> int:
 def _facts(given: Source, frozen: Frozen, transforms: str, report: pipeline.Report, equality: Report) -> dict[str, Any]:
     return {
         "source": given.name, "tensorflow": installed("tensorflow"), "pipeline": transforms, "precision": "float32",
-        "variables_kept": dict(frozen.kept), **report.to_json(), "equality": {
-            key: one.to_json() for key, one in equality.signatures.items()}}
+        "variables_kept": dict(frozen.kept), **report.to_json(), "equality": equality.by_signature()}

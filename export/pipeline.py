@@ -15,8 +15,10 @@ from typing import Any
 
 import click
 
-from commandline import UserError, json_option, write_bytes, write_json, write_text
+from commandline import UserError, json_option, write_json
+from export.functions import definitions, to_graph
 from export.graph import Graph, GraphError, without_cycle_collection
+from export.graph_file import read_graph_def, whole, write_graph_def
 from export.transform import Arguments, Record, Transform, TransformError, every_transform, named
 
 # The steps of the well-known article on optimizing TensorFlow models for serving.
@@ -72,7 +74,7 @@ class StepReport:
             reasons[reason] = reasons.get(reason, 0) + 1
         parts = [f"{count} skipped: {reason}" for reason, count in list(reasons.items())[:_MOST_REASONS]]
         if len(reasons) > _MOST_REASONS:
-            parts.append(f"{len(reasons) - _MOST_REASONS} more reasons (--json has them all)")
+            parts.append(f"{len(reasons) - _MOST_REASONS} more (--json has all in full)")
         return "; ".join([text, *parts])
 
 
@@ -95,11 +97,10 @@ class StepError(TransformError):
 
 
 def parse(text: str) -> list[Step]:
-    """The steps of a pipeline: a name ('default', 'article'), '@file', or the Graph Transform Tool's syntax.
+    """The steps of a pipeline: the Graph Transform Tool's syntax, pipelines by name in it ('default'), or '@file'.
 
     Raises TransformError for text that does not parse and for unknown transforms and arguments, with the nearest known.
     """
-    text = NAMED.get(text.strip(), text)
     if text.strip().startswith("@"):
         path = Path(text.strip()[1:])
         try:
@@ -111,6 +112,10 @@ def parse(text: str) -> list[Step]:
     at = _skip(_SPACE, text, 0)
     while at < len(text):
         name, at = _take(_WORD, text, at, "a transform's name")
+        if name in NAMED:
+            steps += parse(NAMED[name])
+            at = _skip(_SPACE, text, at)
+            continue
         given: dict[str, list[str]] = {}
         if text.startswith("(", at):
             at = _skip(_SEPARATOR, text, at + 1)
@@ -201,7 +206,6 @@ def _apply(step: Step, graph: Graph, entry: StepReport) -> Graph:
 
 def _with_bodies(graph: Graph) -> tuple[Graph, dict[str, str]]:
     """The graph with its functions read as graphs, and why some could not be."""
-    from export.functions import definitions, to_graph
     functions = definitions(graph.library)
     bodies: dict[str, Graph] = dict(graph.bodies)
     reasons: dict[str, str] = {}
@@ -237,17 +241,14 @@ def command(in_graph: str, out_graph: str, inputs: str, outputs: str, transforms
     output file; the report still says which step failed.
     """
     parse(transforms)
-    import export.runtime  # noqa: F401  (TensorFlow, imported without its chatter)
-    from export.graph_file import read_graph_def
-    graph_def = read_graph_def(Path(in_graph).expanduser())
-    graph = Graph.from_graph_def(graph_def, _names(inputs), _names(outputs))
+    graph = Graph.from_graph_def(read_graph_def(Path(in_graph).expanduser()), _names(inputs), _names(outputs))
     try:
         graph, report = run(graph, transforms)
     except StepError as error:
         if json_path:
             write_json(json_path, error.report.to_json())
         raise
-    _write(out_graph, graph.to_graph_def(), as_text=output_as_text)
+    write_graph_def(Path(out_graph).expanduser(), whole(graph), as_text=output_as_text)
     if json_path:
         write_json(json_path, report.to_json())
     if json_path != "-":
@@ -280,12 +281,3 @@ def transforms_command(name: str | None, json_path: str | None) -> None:
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
-
-def _write(path: str, graph_def: Any, as_text: bool) -> None:
-    """The GraphDef as it stands, whole or not at all: text if the name ends in .pbtxt or `as_text`."""
-    from google.protobuf import text_format
-    target = Path(path).expanduser()
-    if as_text or target.suffix == ".pbtxt":
-        write_text(target, text_format.MessageToString(graph_def))
-    else:
-        write_bytes(target, graph_def.SerializeToString(deterministic=True))

@@ -4,15 +4,16 @@ TensorFlow Serving polls base paths, so everything is written beside the base pa
 flushed and renamed. A run that is killed leaves at most that hidden directory, which the next run removes.
 """
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from commandline import UserError, umask
+from commandline import UserError, remedied, umask
 
 
 def versions(base: Path) -> dict[int, Path]:
@@ -54,6 +55,7 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
         raise UserError(f"{base} is a file; --to takes the directory that holds a model's versions")
     number = _free_version(base, version)
     home = _staging_home(base)
+    missing = [folder for folder in (home, *home.parents) if not folder.exists()]
     home.mkdir(parents=True, exist_ok=True)
     prefix = f".{base.name}.part-"
     staging, lock = _claim(home, prefix)
@@ -66,10 +68,15 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
         _flush(staging)
         made.published = _rename(filled, base, number, chosen=version is not None)
     except OSError as error:
-        raise UserError(f"{error.filename or base}: {error.strerror or error}; nothing was published") from error
+        # The hidden directory means nothing to the user, and is gone by the time they read of it.
+        ours = error.filename is None or staging in Path(os.fsdecode(error.filename)).parents
+        raise UserError(f"{base if ours else error.filename}: {remedied(error)}; nothing was published") from error
     finally:
         os.close(lock)
         shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):
+            for folder in missing:
+                folder.rmdir()  # which spares those that hold something by now
 
 
 def _free_version(base: Path, wanted: int | None) -> int:
@@ -107,8 +114,11 @@ def _claim(home: Path, prefix: str) -> tuple[Path, int]:
 
 
 def _remove_abandoned(home: Path, prefix: str) -> None:
-    for leftover in home.glob(f"{prefix}*"):
-        handle = os.open(leftover, os.O_RDONLY)
+    for leftover in home.glob(f"{glob.escape(prefix)}*"):
+        try:
+            handle = os.open(leftover, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # its owner has just finished
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(leftover, ignore_errors=True)

@@ -10,7 +10,7 @@ import click
 from commandline import UserError
 from export import freeze, saved_model, variables
 from export.graph import Graph, nearest, normal, port, producer
-from export.graph_file import read_graph_def
+from export.graph_file import as_graph_def, read_graph_def, whole
 from export.ops import output_dtypes
 from export.options import signatures_option, tags_option, to_option, version_option
 from export.publish import new_version
@@ -64,7 +64,7 @@ def _infer_shapes(graph: Graph, made: Any) -> None:
     from export.runtime import tf
     with tf.Graph().as_default() as imported:
         try:
-            tf.import_graph_def(graph.to_graph_def(), name="")
+            tf.import_graph_def(as_graph_def(whole(graph)), name="")
         except ValueError as error:
             raise UserError(f"TensorFlow cannot import the graph: {saved_model.reason(error)}") from error
         for info in (*made.inputs.values(), *made.outputs.values()):

@@ -79,7 +79,7 @@ def outside(graph: Graph, limit: int) -> tuple[Graph, dict[str, Array]]:
 
 def save(prefix: Path, values: Mapping[str, Array]) -> None:
     """Writes a checkpoint of `values` under their identities, a shard at a time."""
-    from export.runtime import tf
+    from export.runtime import tf, writing
     prefix.parent.mkdir(parents=True, exist_ok=True)
     shards: list[list[str]] = [[]]
     size = 0
@@ -90,7 +90,7 @@ def save(prefix: Path, values: Mapping[str, Array]) -> None:
         shards[-1].append(name)
         size += value.nbytes
     parts = [str(prefix)] if len(shards) == 1 else [f"{prefix}_part/{index}" for index in range(len(shards))]
-    with tf.device("CPU"):
+    with tf.device("CPU"), writing(prefix):
         for part, names in zip(parts, shards, strict=True):
             tf.raw_ops.SaveV2(prefix=part, tensor_names=names, shape_and_slices=[_NO_SLICES] * len(names),
                               tensors=[tf.convert_to_tensor(values[name]) for name in names])

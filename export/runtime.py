@@ -1,5 +1,10 @@
 """TensorFlow, imported without its chatter: `from export.runtime import tf` where a command first needs it."""
 import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from commandline import quiet
 
@@ -16,4 +21,15 @@ def give_back_memory() -> None:
         trim(0)
 
 
-__all__ = ["give_back_memory", "tf"]
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What TensorFlow could not write, as the OSError that Python raises for it."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message, str(path)) from error
+
+
+__all__ = ["give_back_memory", "tf", "writing"]

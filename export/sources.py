@@ -119,12 +119,15 @@ def _copy_remote(name: str, into: Path, checkpoint: bool) -> Path:
 
 
 def _from_keras(path: Path, made: Path) -> None:
-    from export.runtime import tf
+    from export.runtime import tf, writing
     keras = tf.keras
     try:
         model = keras.models.load_model(path, compile=False)
-        model.export(str(made), verbose=False)
+        with writing(made):
+            model.export(str(made), verbose=False)
     except Exception as error:  # Keras raises what its layers, h5py and zipfile raise
+        if isinstance(error, OSError) and error.filename == str(made):
+            raise
         raise UserError(f"{path} cannot be loaded as a Keras model: {saved_model.reason(error)}") from error
     finally:
         keras.backend.clear_session()
@@ -148,7 +151,7 @@ def _from_graph(path: Path, made: Path, tags: tuple[str, ...], inputs: Mapping[s
 
 def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Mapping[str, str],
                      outputs: Mapping[str, str]) -> None:
-    from export.runtime import tf
+    from export.runtime import tf, writing
     v1 = tf.compat.v1
     if prefix.is_dir():
         prefix = Path(tf.train.latest_checkpoint(str(prefix)) or prefix)
@@ -172,4 +175,5 @@ def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Ma
             session, list(tags), signatures,
             assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS) or None,
             main_op=tf.group(v1.tables_initializer(), v1.local_variables_initializer()))
-        builder.save()
+        with writing(made):
+            builder.save()

@@ -160,16 +160,26 @@ class Draft:
         self.nodes: dict[str, Node] = dict(graph.nodes)
         self.kept = graph.kept
         self.changed = False
-        self.consumers: dict[str, dict[str, None]] = {
-            name: dict.fromkeys(readers) for name, readers in graph.consumers.items()}
+        self._consumers: dict[str, dict[str, None]] | None = None
+
+    @property
+    def consumers(self) -> dict[str, dict[str, None]]:
+        """The nodes that read or wait for each node. Made when first asked for: many a step finds nothing to do."""
+        if self._consumers is None:
+            self._consumers = {}
+            for item in self.nodes.values():
+                for ref in item.inputs:
+                    self._consumers.setdefault(producer(ref), {})[item.name] = None
+        return self._consumers
 
     def put(self, item: Node) -> None:
         """Adds a node, or puts it in the place of the one with its name."""
         self.changed = True
         self._forget(item.name)
         self.nodes[item.name] = item
-        for ref in item.inputs:
-            self.consumers.setdefault(producer(ref), {})[item.name] = None
+        if self._consumers is not None:
+            for ref in item.inputs:
+                self._consumers.setdefault(producer(ref), {})[item.name] = None
 
     def drop(self, name: str) -> None:
         self.changed = True
@@ -210,9 +220,9 @@ class Draft:
         return self.graph.with_nodes(self.nodes.values()) if self.changed else self.graph
 
     def _forget(self, name: str) -> None:
-        if name in self.nodes:
+        if self._consumers is not None and name in self.nodes:
             for ref in self.nodes[name].inputs:
-                self.consumers.get(producer(ref), {}).pop(name, None)
+                self._consumers.get(producer(ref), {}).pop(name, None)
 
 
 class Rewrite:

@@ -1,11 +1,10 @@
 """Variables -> constants, in a graph and in every function it calls.
 
 A variable is a VarHandleOp (its handle is followed through calls, branches and loops) or a VariableV2 (a reference).
-What assigns it, or is not known to only read it, keeps it a variable: `assigned` says which and by what.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from export.functions import ARGUMENT, definitions, to_function, to_graph
 from export.graph import Graph, Node, attr, const, producer, tensor
-from export.ops import is_pure, op_def
+from export.ops import is_pure
 from export.tensors import BOOL, INT32, RESOURCE, DType
 
 if TYPE_CHECKING:
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 
 HANDLES = frozenset({"VarHandleOp"})
 REFERENCES = frozenset({"Variable", "VariableV2"})
-_READS = frozenset({
+READS = frozenset({
     "ReadVariableOp", "ResourceGather", "ResourceGatherNd", "VariableShape", "VarIsInitializedOp",
     "DisableCopyOnRead", "IsVariableInitialized"})
 _PASSES = frozenset({"Identity", "Enter", "Exit", "Switch", "Merge", "NextIteration"})
-CALLS = {
+_CALLS = {
     # op: (attributes that hold functions, first input that is an argument)
     "PartitionedCall": (("f",), 0), "StatefulPartitionedCall": (("f",), 0),
     "If": (("then_branch", "else_branch"), 1), "StatelessIf": (("then_branch", "else_branch"), 1),
@@ -45,56 +44,24 @@ def is_variable(item: Node) -> bool:
     return item.op in HANDLES or item.op in REFERENCES
 
 
-def assigned(graph: Graph, roots: Iterable[tuple[str, frozenset[str]]]) -> dict[str, str]:
-    """The variables that running the graph may change, each with the node that may.
-
-    `roots` are pairs of a node to run and the nodes whose values are fed meanwhile.
-    """
-    flow = _Flow(definitions(graph.library))
-    executed: set[str] = set()
-    for name, fed in roots:
-        executed |= graph.reachable([name], stop=fed)
-    # A fed node that nothing else runs is in `executed` without what it would read.
-    nodes = {name: item if all(producer(ref) in executed for ref in item.inputs) else item.with_inputs(())
-             for name, item in graph.nodes.items() if name in executed}
-    flow.walk(replace(graph, nodes=nodes, inputs=(), outputs=()), {})
-    return flow.found
-
-
 def freeze(graph: Graph, values: Mapping[str, Any]) -> Graph:
     """The graph with the variables in `values` (identity -> AttrValue of the tensor) as constants."""
     return _Freezing(graph, values).run()
 
 
-def _functions(item: Node, library: Mapping[str, FunctionDef]) -> tuple[list[str], int]:
+def called_by(item: Node, library: Mapping[str, FunctionDef]) -> tuple[list[str], int]:
     """The functions that a node calls and its first argument; none for what is no call."""
     if item.op in library:
         return [item.op], 0
-    if item.op not in CALLS:
+    if item.op not in _CALLS:
         return [], 0
-    attributes, first = CALLS[item.op]
+    attributes, first = _CALLS[item.op]
     if attributes == ("branches",):
         return [func.name for func in item.attrs["branches"].list.func], first
     return [item.attrs[name].func.name for name in attributes], first
 
 
-def _reference_inputs(item: Node) -> set[int]:
-    """The inputs that an op takes by reference, so may write to."""
-    definition, index = op_def(item.op), 0
-    found: set[int] = set()
-    if definition is None:
-        return set(range(len(item.data)))
-    for arg in definition.input_arg:
-        count = item.get(arg.number_attr) if arg.number_attr else 1
-        if arg.type_list_attr:
-            count = len(item.get(arg.type_list_attr, []))
-        if arg.is_ref:
-            found.update(range(index, index + count))
-        index += count
-    return found
-
-
-def _passed(item: Node, index: int) -> list[str] | None:
+def passed_on(item: Node, index: int) -> list[str] | None:
     """The outputs that input `index` comes out of unchanged; None if the op does not just pass it on."""
     op = item.op.removeprefix("Ref")
     if op == "IdentityN":
@@ -102,85 +69,6 @@ def _passed(item: Node, index: int) -> list[str] | None:
     if op not in _PASSES:
         return None
     return [item.name, tensor(item.name, 1)] if op == "Switch" else [item.name]
-
-
-class _Flow:
-    """Follows variables from where they are made to where they are used."""
-
-    def __init__(self, library: Mapping[str, FunctionDef]) -> None:
-        self.library = library
-        self.found: dict[str, str] = {}
-        self.bodies: dict[str, Graph] = {}
-        self.seen: dict[tuple[str, tuple[str | None, ...]], tuple[str | None, ...]] = {}
-
-    def walk(self, graph: Graph, arguments: Mapping[str, str]) -> tuple[str | None, ...]:
-        """Visits every node; `arguments` says which arguments are variables. Returns which outputs are."""
-        at = dict(arguments)
-        references: set[str] = set()
-        for item in graph.order():
-            if is_variable(item):
-                at[item.name] = identity(item)
-                if item.op in REFERENCES:
-                    references.add(item.name)
-            held = {index: at[ref] for index, ref in enumerate(item.data) if ref in at}
-            if not held or item.op in _READS:
-                continue
-            by_reference = _reference_inputs(item) if any(ref in references for ref in item.data) else set()
-            functions, first = _functions(item, self.library)
-            if functions:
-                self.call(item, functions, first, at)
-                continue
-            for index, variable in held.items():
-                reference = item.data[index] in references
-                if reference and index not in by_reference:
-                    continue  # the op reads the value
-                passed = _passed(item, index)
-                if passed is None:
-                    self.found.setdefault(variable, f"{item.op} '{item.name}'")
-                    continue
-                for ref in passed:
-                    if at.setdefault(ref, variable) != variable:
-                        self.mixed(item, variable, at[ref])
-                    if reference:
-                        references.add(ref)
-        for item in graph.nodes.values():
-            # Merge came before the NextIteration that closes its loop.
-            if item.op in ("NextIteration", "RefNextIteration") and item.name in at:
-                for reader in graph.consumers.get(item.name, ()):
-                    if at.get(reader, at[item.name]) != at[item.name]:
-                        self.mixed(item, at[item.name], at[reader])
-        return tuple(at.get(ref) for ref in graph.outputs)
-
-    def call(self, item: Node, functions: list[str], first: int, at: dict[str, str]) -> None:
-        arguments = tuple(at.get(ref) for ref in item.data[first:])
-        for name in functions:
-            results = self.function(name, arguments)
-            if item.op in LOOPS and name == functions[0]:
-                continue  # a loop's condition returns a boolean
-            for index, variable in enumerate(results):
-                ref = tensor(item.name, index)
-                if variable is not None and at.setdefault(ref, variable) != variable:
-                    self.mixed(item, variable, at[ref])
-            if item.op in LOOPS:
-                for before, after in zip(arguments, results, strict=True):
-                    if before != after:
-                        self.mixed(item, *(one for one in (before, after) if one is not None))
-
-    def function(self, name: str, arguments: tuple[str | None, ...]) -> tuple[str | None, ...]:
-        key = (name, arguments)
-        if key not in self.seen:
-            if name not in self.bodies:
-                self.bodies[name] = to_graph(self.library[name], self.library)
-            body = self.bodies[name]
-            self.seen[key] = (None,) * len(body.outputs)  # what a recursive call sees
-            held = {ref: one for ref, one in zip(body.inputs, arguments, strict=True) if one is not None}
-            self.seen[key] = self.walk(body, held)
-        return self.seen[key]
-
-    def mixed(self, item: Node, *variables: str) -> None:
-        """Which variable a handle is depends on values: all of them stay variables."""
-        for variable in variables:
-            self.found.setdefault(variable, f"{item.op} '{item.name}', which chooses between variables")
 
 
 class _Freezing:
@@ -230,7 +118,7 @@ class _Freezing:
 
     def reader(self, item: Node, at: Mapping[str, DType], looped: bool) -> list[Node] | None:
         """What an op that reads a variable becomes: itself first, then the nodes it needs."""
-        if item.op not in _READS:
+        if item.op not in READS:
             return None
         dtype = at[item.data[0]]
         frame = (f"^{producer(item.data[-1])}",) if looped else ()
@@ -256,7 +144,7 @@ class _Freezing:
                      {**types, "Taxis": attr(INT32), "batch_dims": attr(batch_dims)}, item.device), axis]
 
     def call(self, item: Node, at: dict[str, DType]) -> list[Node] | None:
-        functions, first = _functions(item, self.library)
+        functions, first = called_by(item, self.library)
         if not functions:
             return None
         arguments = tuple(at.get(ref) for ref in item.data[first:])
@@ -304,7 +192,7 @@ class _Freezing:
         if op not in _PASSES or (op == item.op and item.get("T") != RESOURCE):
             return None
         dtype = next(at[ref] for ref in item.data if ref in at)
-        for ref in _passed(item, 0) or ():
+        for ref in passed_on(item, 0) or ():
             at[ref] = dtype
         return [replace(item.with_attrs(without=("_output_shapes",), T=dtype), op=op, full_type=None)]
 
@@ -380,9 +268,3 @@ def _without_idle_effects(function: FunctionDef, graph: Graph) -> FunctionDef:
     del function.signature.control_output[:]
     function.signature.control_output.extend(kept)
     return function
-
-
-
-def attribute(value: np.ndarray, name: str) -> Any:
-    """The AttrValue of a variable's value."""
-    return const(name, value).attrs["value"]

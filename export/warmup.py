@@ -15,11 +15,11 @@ def write(version: Path, requests: Iterable[Request]) -> int:
     """Writes PredictionLogs of predict requests into a version, in place of any there; returns how many."""
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-    from export.runtime import tf
+    from export.runtime import tf, writing
     target = version / LOCATION
     target.parent.mkdir(exist_ok=True)
     count = 0
-    with tf.io.TFRecordWriter(str(target)) as writer:
+    with writing(target), tf.io.TFRecordWriter(str(target)) as writer:
         for signature, inputs in requests:
             log = PredictionLog()
             request = log.predict_log.request

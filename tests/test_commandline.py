@@ -1,4 +1,5 @@
 """The manners that all commands share, in real processes."""
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from commandline import UserError, write_bytes
+from commandline import UserError, whole_file, write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,9 +22,20 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_path_makes_no_chain_of_folders(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        write_bytes(tmp_path / "no" / "such" / "file", b"")
+    target = tmp_path / "no" / "such" / "file"
+    with pytest.raises(UserError, match=f"^{target} cannot be written: No such file or directory$"):
+        write_bytes(target, b"")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named_with_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("as it was")
+    with pytest.raises(UserError) as caught, whole_file(target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(caught.value) == (
+        f"{target} cannot be written: No space left on device; make room there, or write elsewhere")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "as it was")]
 
 
 def test_an_error_is_one_line() -> None:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from commandline import UserError, step
+from export.runtime import writing
 
 CONNECT_TIMEOUT_S = 5
 SAMPLES = 397  # held-out images that travel with the version, for measuring
@@ -79,7 +80,8 @@ def _export(model: keras.Model, version: Path) -> None:
     archive.track(model)
     archive.add_endpoint("serving_default", lambda image: {"softmax": model(image, training=False)},
                          input_signature=[tf.TensorSpec((None, 28, 28), tf.float32, name="input_image")])
-    archive.write_out(str(version), verbose=False)
+    with writing(version):
+        archive.write_out(str(version), verbose=False)
 
 
 def _digits(seed: int) -> Images:

@@ -6,6 +6,7 @@ from graph_strategies import Drawn, drawn_graphs
 from hypothesis import given, settings
 
 from export.graph import Graph, GraphError, Node, attr, const, node, normal, plain, port, producer, tensor
+from export.graph_file import as_graph_def, whole
 from export.tensors import DType, dtype_named, to_array, to_proto
 
 v1 = tf.compat.v1
@@ -19,7 +20,7 @@ def split():
 @settings(max_examples=20, derandomize=True, deadline=None)
 @given(drawn_graphs())
 def test_a_graph_def_comes_out_as_it_went_in(drawn: Drawn):
-    assert Graph.from_graph_def(drawn.graph_def, ["x"], drawn.outputs).to_graph_def() == drawn.graph_def
+    assert as_graph_def(whole(Graph.from_graph_def(drawn.graph_def, ["x"], drawn.outputs))) == drawn.graph_def
 
 
 def test_devices_debug_information_and_types_are_kept():
@@ -29,7 +30,7 @@ def test_devices_debug_information_and_types_are_kept():
     item.experimental_debug_info.original_node_names.append("before")
     item.experimental_type.type_id = 2
     graph_def.versions.producer, graph_def.versions.min_consumer = 77, 3
-    assert Graph.from_graph_def(graph_def).to_graph_def() == graph_def
+    assert as_graph_def(whole(Graph.from_graph_def(graph_def))) == graph_def
 
 
 @pytest.mark.parametrize(("ref", "name", "number"), [
@@ -124,7 +125,7 @@ def test_constants_of_every_type(dtype):
     item = const("c", value)
     assert item.shape == (2, 2)
     assert item.value.tolist() == value.tolist()
-    graph_def = Graph({"c": item}, (), ("c",)).to_graph_def()
+    graph_def = as_graph_def(whole(Graph({"c": item}, (), ("c",))))
     assert session_run(graph_def, ["c"], {})["c"].tolist() == value.tolist()
     assert to_array(tf.make_tensor_proto(value)).tolist() == value.tolist()
 

@@ -102,8 +102,8 @@ def test_only_what_serving_assigns_stays_a_variable(optimized: dict[str, Optimiz
 
 
 @pytest.fixture(scope="module")
-def server(optimized: dict[str, Optimized], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Our own server with all models; its REST port."""
+def server(optimized: dict[str, Optimized], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """Our own server with all models; its REST and gRPC ports."""
     config = tmp_path_factory.mktemp("server") / "models.config"
     config.write_text("model_config_list {" + "".join(
         f'config {{ name: "{kind}" base_path: "{one.base}" model_platform: "tensorflow" }}'
@@ -116,7 +116,7 @@ def server(optimized: dict[str, Optimized], tmp_path_factory: pytest.TempPathFac
                                 f"--port={grpc_port}", f"--rest_api_port={port}"], stderr=subprocess.PIPE, text=True)
     try:
         wait_until_available(process, port)
-        yield port
+        yield port, grpc_port
     finally:
         process.terminate()
         process.communicate(timeout=30)
@@ -146,13 +146,13 @@ def select_nothing(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_our_server_answers_the_same(optimized: dict[str, Optimized], server: int, kind: str) -> None:
+def test_our_server_answers_the_same(optimized: dict[str, Optimized], server: tuple[int, int], kind: str) -> None:
     import requests
     expected_by_key = [(key, inputs, expected) for key, inputs, expected in optimized[kind].asked
                        if optimized[kind].signatures[key].method_name == saved_models.PREDICT]
     for key, inputs, expected in expected_by_key:
         body = {"signature_name": key, "inputs": {name: plain(value) for name, value in inputs.items()}}
-        answer = requests.post(f"http://127.0.0.1:{server}/v1/models/{kind}:predict", json=body, timeout=30)
+        answer = requests.post(f"http://127.0.0.1:{server[0]}/v1/models/{kind}:predict", json=body, timeout=30)
         assert answer.status_code == 200, answer.text
         outputs = answer.json()["outputs"]
         if len(expected) == 1:
@@ -162,6 +162,36 @@ def test_our_server_answers_the_same(optimized: dict[str, Optimized], server: in
                 assert plain(value) == outputs[name]
             else:
                 np.testing.assert_allclose(np.asarray(outputs[name], value.dtype), value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tf_example", "half_plus_two"])
+def test_our_server_classifies_and_regresses_the_same(optimized: dict[str, Optimized], server: tuple[int, int],
+                                                      kind: str) -> None:
+    import grpc
+
+    from serving.protos import classification_pb2, example_pb2, prediction_service_pb2_grpc, regression_pb2
+    methods = set()
+    with grpc.insecure_channel(f"127.0.0.1:{server[1]}") as channel:
+        service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for key, inputs, expected in optimized[kind].asked:
+            method = optimized[kind].signatures[key].method_name
+            if method == saved_models.PREDICT or inputs["inputs"].dtype != object:
+                continue  # by float tensors no client can ask for a classification
+            methods.add(method)
+            request = (classification_pb2.ClassificationRequest() if method == saved_models.CLASSIFY
+                       else regression_pb2.RegressionRequest())
+            request.model_spec.name, request.model_spec.signature_name = kind, key
+            request.input.example_list.examples.extend(map(example_pb2.Example.FromString, inputs["inputs"]))
+            if method == saved_models.REGRESS:
+                answer = service.Regress(request, timeout=30).result.regressions
+                actual = {"outputs": np.asarray([one.value for one in answer], np.float32)}
+            else:
+                rows = [one.classes for one in service.Classify(request, timeout=30).result.classifications]
+                actual = {"scores": np.asarray([[one.score for one in row] for row in rows], np.float32),
+                          "classes": np.asarray([[one.label.encode() for one in row] for row in rows], object)}
+            for name, value in expected.items():
+                assert answers.compare({name: value.reshape(actual[name].shape)}, {name: actual[name]}).equal, key
+    assert methods == {saved_models.CLASSIFY, saved_models.REGRESS}
 
 
 def plain(value: np.ndarray) -> Any:

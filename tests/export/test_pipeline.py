@@ -12,6 +12,7 @@ from transform_oracle import ORACLE, ToolError
 
 from commandline import UserError
 from export.graph import Graph
+from export.graph_file import as_graph_def, whole
 from export.pipeline import ARTICLE, DEFAULT, StepError, command, parse, run, transforms_command
 from export.runtime import tf
 from export.transform import TransformError, every_transform, named
@@ -115,7 +116,9 @@ def test_every_transform_says_what_it_does_when_it_is_safe_and_where_it_is_from(
 
 
 def test_named_pipelines_and_files(tmp_path):
-    assert [step.transform.name for step in parse("article")] == [step.transform.name for step in parse(ARTICLE)]
+    article = [step.transform.name for step in parse(ARTICLE)]
+    assert [step.transform.name for step in parse("article")] == article
+    assert [step.transform.name for step in parse("article round_weights")] == [*article, "round_weights"]
     assert [step.transform.name for step in parse("default")] == [step.transform.name for step in parse(DEFAULT)]
     saved = tmp_path / "mine.txt"
     saved.write_text("# two steps\nremove_device\n  # of mine\nsort_by_execution_order\n")
@@ -252,8 +255,8 @@ def test_a_run_can_run_again_on_its_own_result():
     twice, report = run(once, "default")
     assert [step.applied for step in report.steps if step.transform.startswith("fold")] == [0] * 5
     feeds = {"x": seeded([3, 5])}
-    assert session_run(twice.to_graph_def(), ["y"], feeds)["y"].tolist() == \
-        session_run(once.to_graph_def(), ["y"], feeds)["y"].tolist()
+    assert session_run(as_graph_def(whole(twice)), ["y"], feeds)["y"].tolist() == \
+        session_run(as_graph_def(whole(once)), ["y"], feeds)["y"].tolist()
 
 
 def test_versions_and_library_are_kept():

@@ -89,6 +89,34 @@ def test_a_living_run_is_not_disturbed(tmp_path: Path) -> None:
         assert slow.path.is_dir()
 
 
+def test_a_name_is_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / ".a.part-x").mkdir()
+    publish(tmp_path / "[ab] ✓")
+    assert sorted(os.listdir(tmp_path)) == [".a.part-x", "[ab] ✓"]
+
+
+def test_a_run_that_ends_while_another_looks_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.glob
+
+    def glob(self: Path, pattern: str) -> list[Path]:
+        return [*real(self, pattern), self / ".model.part-gone"]
+    monkeypatch.setattr(Path, "glob", glob)
+    publish(tmp_path / "model")
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_many_at_once_get_a_version_each(tmp_path: Path) -> None:
+    code = ("import pathlib, sys; from export.publish import new_version\n"
+            "for turn in range(10):\n"
+            "    with new_version(pathlib.Path(sys.argv[1])) as made:\n"
+            "        (made.path / 'saved_model.pb').write_text('whole')")
+    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "model")]) for _ in range(4)]
+    assert [one.wait(60) for one in running] == [0] * 4
+    assert list(versions(tmp_path / "model")) == list(range(1, 41))
+    assert os.listdir(tmp_path) == ["model"]
+    assert set(tree(tmp_path).values()) == {b"whole"}
+
+
 def test_every_version_can_be_read_by_the_server_account(tmp_path: Path) -> None:
     publish(tmp_path / "model")
     assert (tmp_path / "model").stat().st_mode & 0o055

@@ -1,4 +1,6 @@
 """What a user breaks: one line on stderr naming the culprit, an exit code above 0, DST byte for byte as it was."""
+import errno
+import json
 import os
 import resource
 import signal
@@ -12,7 +14,9 @@ import pytest
 from proof import Proof
 
 from commandline import UserError
+from export import equivalence
 from export.loaded import LoadedModel
+from export.publish import new_version
 
 Copy = Callable[[str], Path]
 
@@ -108,8 +112,41 @@ def test_no_space_left(copied: Copy, published: Path) -> None:
     before = tree(published.parent)
     done = command("optimize", copied("recurrent"), "--to", published, limit=20_000)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "File too large" in done.stderr
+    assert done.stderr == f"error: {published}: File too large; nothing was published\n"
     unchanged(published, before)
+
+
+def test_no_space_left_for_the_variables(copied: Copy, published: Path) -> None:
+    """Here it is TensorFlow that writes, so its error comes first."""
+    before = tree(published.parent)
+    done = command("optimize", copied("recurrent"), "--to", published, "--graph-limit", "500", limit=5_000)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"error: {published}: ")
+    unchanged(published, before)
+
+
+def test_a_folder_made_for_what_failed_goes_with_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing was published"), new_version(tmp_path / "a" / "b" / "model"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert os.listdir(tmp_path) == []
+
+
+def test_many_reasons_are_one_readable_line(tmp_path: Path) -> None:
+    reasons = [f"signature '{index}': {'words ' * 100}" for index in range(9)]
+    line = equivalence.Report(tmp_path, tmp_path, reasons=reasons).why_not()
+    assert len(line) < 600
+    assert line.startswith("signature '0': words ")
+    assert line.endswith("; and 7 more (--json has all in full)")
+
+
+def test_what_is_refused_is_told_in_full_as_json(copied: Copy, published: Path, fails: Fails, tmp_path: Path) -> None:
+    status, line = fails("optimize", copied("keras3"), "--to", published, "--transforms",
+                         "default quantize_weights(minimum_size=4)", "--batch", "1,3", "--json", tmp_path / "why.json")
+    told = json.loads((tmp_path / "why.json").read_text())
+    assert (status, told["path"]) == (1, None)
+    reasons = told["equality"]["serving_default"]["reasons"]
+    assert any("is out of its row" in reason for reason in reasons)
+    assert "is out of its row" in line
 
 
 def test_no_space_left_for_a_graph_file(copied: Copy, tmp_path: Path) -> None:

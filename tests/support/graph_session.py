@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.graph import Graph
+from export.graph_file import as_graph_def, whole
 from export.pipeline import Report
 from export.pipeline import run as run_pipeline
 from export.runtime import tf
@@ -49,7 +50,7 @@ def session_run(graph_def: Any, fetches: Sequence[str], feeds: Mapping[str, Any]
 def transformed(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str], transforms: str) -> tuple[Any, Report]:
     """The GraphDef after our pipeline, and what the steps reported."""
     graph, report = run_pipeline(Graph.from_graph_def(graph_def, inputs, outputs), transforms)
-    return graph.to_graph_def(), report
+    return as_graph_def(whole(graph)), report
 
 
 def compared(before: Any, after: Any, outputs: Sequence[str], feeds: Mapping[str, Any],

@@ -4,6 +4,7 @@ from graph_strategies import Drawn, drawn_graphs
 from hypothesis import given, settings
 
 from export.graph import Graph
+from export.graph_file import as_graph_def, whole
 from export.pipeline import run
 
 
@@ -77,4 +78,4 @@ def test_debug_notes_of_the_old_names_are_dropped():
     graph_def = build(lambda: tf.identity(tf.compat.v1.placeholder(tf.float32, (2,), "x"), "y"))
     graph_def.node[0].experimental_debug_info.original_node_names.append("the/old/name")
     graph, _ = run(Graph.from_graph_def(graph_def, ["x"], ["y"]), "obfuscate_names")
-    assert b"the/old/name" not in graph.to_graph_def().SerializeToString()
+    assert b"the/old/name" not in as_graph_def(whole(graph)).SerializeToString()

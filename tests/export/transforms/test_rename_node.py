@@ -5,6 +5,7 @@ from graph_strategies import Drawn, drawn_graphs
 from hypothesis import assume, given, settings
 
 from export.graph import Graph
+from export.graph_file import as_graph_def, whole
 from export.pipeline import run
 from export.transform import TransformError
 
@@ -46,7 +47,7 @@ def test_a_requested_output_is_requested_under_its_new_name():
                    "rename_node(old_node_name=y, new_node_name=answer) strip_unused_nodes")
     assert graph.outputs == ("answer",)
     feeds = {"x": seeded((4,))}
-    renamed, original = session_run(graph.to_graph_def(), ["answer"], feeds), session_run(graph_def, ["y"], feeds)
+    renamed, original = session_run(as_graph_def(whole(graph)), ["answer"], feeds), session_run(graph_def, ["y"], feeds)
     assert (renamed["answer"] == original["y"]).all()
 
 

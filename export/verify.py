@@ -1,0 +1,66 @@
+"""python -m export verify: are two SavedModels equal on the same inputs, and how far apart?"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commandline import UserError, json_option, write_json
+from export import loaded, publish
+from export.equivalence import NOT_EQUAL, SAMPLES, Plan, Report, check
+from export.options import atol_option, batches_option, budget, rtol_option, samples_option, seed_option, tags_option
+from export.stages import Stages
+from serving.client import payloads
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@samples_option
+@batches_option("1,3,17")
+@atol_option
+@rtol_option
+@seed_option
+@tags_option
+@json_option
+def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...], atol: float | None,
+            rtol: float | None, seed: int, tags: tuple[str, ...], json_path: str | None) -> int:
+    """Compare the answers of the SavedModels BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
+
+    \b
+    Examples:
+      python -m export verify models/mnist/original models/mnist/optimized
+      python -m export verify a b --samples images.npz --batch 1,8 --json report.json
+    """
+    loaded.prepare()
+    source = publish.find(before)
+    real = sample_file or (source / SAMPLES if (source / SAMPLES).exists() else None)
+    plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed)
+    with Stages()(f"compare {before} with {after}"):
+        report = check(source, publish.find(after), tags, plan)
+    if json_path != "-":
+        show(report)
+    if json_path:
+        write_json(json_path, report.to_json())
+    if not report.equal:
+        raise UserError(f"not equal: {report.why_not()}", exit_code=NOT_EQUAL)
+    return 0
+
+
+def show(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    table = Table("signature", "output", "row", "max abs", "max rel", "ULP", "worst", "equal")
+    for key, one in report.signatures.items():
+        for name, output in one.comparison.outputs.items():
+            table.add_row(key, name, output.row, f"{output.max_abs:.3g}", f"{output.max_rel:.3g}",
+                          "-" if output.ulps is None else str(output.ulps),
+                          "-" if output.worst is None else str(list(output.worst)), "yes" if output.equal else "NO")
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(table)
+    for key, one in report.signatures.items():
+        console.print(f"{key}: {one.real} real and {one.random} random examples at batch "
+                      f"{', '.join(map(str, one.batches))}" + "".join(
+            f"; top class of '{name}' the same for {share:.2%}" for name, share in one.agreement.items()) + (
+            f"; accuracy {one.accuracy['before']:.2%} before, {one.accuracy['after']:.2%} after"
+            if one.accuracy else ""), highlight=False)
