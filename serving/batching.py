@@ -91,6 +91,8 @@ class BatchingServable:
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
             timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
         """See Servable.run: waits until the batch with these values has been run."""
+        if timeout_s == 0:
+            raise ServingError(Code.DEADLINE_EXCEEDED, "no time to wait for a batch")
         size = _batch_size(values)
         # A wrong type fails on its own, not with everything that shares its batch; and nothing can be put together
         # out of no rows: the original waits for ever.

@@ -39,7 +39,7 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 _STATUS = {code: status for code in Code for status in grpc.StatusCode if status.value[0] == code.value}
 # Message sizes are TensorFlow's business (2 GB); a port that is taken is an error, not shared in silence.
-_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
 _LAME_DUCK_S = 0.1
 _ASKED = (ASK, "1")
@@ -60,7 +60,7 @@ class GrpcServer:
         self._credentials = credentials
         self._draining = threading.Event()
         self._server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-                                   options=[*_OPTIONS, *options])
+                                   options=[*OPTIONS, *options])
         services = [PREDICTION_SERVICE, MODEL_SERVICE]
         self._health = _Health() if with_health else None
         if self._health is not None:

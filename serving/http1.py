@@ -2,7 +2,7 @@
 
 What counts is what clients can see: which malformed requests are answered 400 and closed, 501 for unknown
 methods, 417, Expect: 100-continue, chunked bodies, when a connection stays open. Requests on one connection are
-answered one after the other; a handler runs in a worker thread and never blocks the event loop.
+answered one after the other; a handler runs in a worker thread, unless it knows that it will be quick.
 """
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from enum import Enum
 from http import HTTPStatus
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from serving.http_message import (
     BODILESS_METHODS,
@@ -37,7 +37,15 @@ _LINGER_S = 2.0
 # Its request may be on the way: a connection that is closed before it comes is reset, and looks like a failure.
 _FIRST_REQUEST_S = 0.25
 
-Handler = Callable[[Request], Response]
+
+class Handler(Protocol):
+    """What answers requests."""
+
+    def handle(self, request: Request) -> Response:
+        """In a worker thread: the answer, however long it takes."""
+
+    def at_once(self, request: Request) -> Response | None:
+        """On the event loop, where all others wait: the answer if it is known to come quickly, else None."""
 
 
 class _State(Enum):
@@ -275,15 +283,20 @@ class Connection(asyncio.Protocol):
         request.body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         self.body = []
         self.state = _State.BUSY
-        if len(self.buffer) > _READ_AHEAD:
-            self.pause()
         if ASK in request.headers:
             request.came = perf_counter()
+        # Requests that come in one piece are not all answered before the event loop turns to other connections.
+        response = None if self.buffer else self.service.handler.at_once(request)
+        if response is not None:
+            self.answer(response)
+            return
+        if len(self.buffer) > _READ_AHEAD:
+            self.pause()
         self.service.workers.submit(self.work, request)
 
     def work(self, request: Request) -> None:
         """In a worker thread."""
-        response = self.service.handler(request)
+        response = self.service.handler.handle(request)
         with suppress(RuntimeError):  # the server has stopped, and did not wait for this one
             self.service.loop.call_soon_threadsafe(self.answer, response)
 

@@ -6,8 +6,8 @@ call below it that it ends in costs 20 us, takes the very same arrays, and is wh
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from commandline import quiet
 from serving import text_proto
 from serving.errors import Code, ServingError, invalid, not_found
+from serving.pace import Pace, Steps
 from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2
 from serving.saved_model_file import read_meta_graph
 from serving.servable import Array, Signature, TensorSpec
@@ -46,11 +47,11 @@ class LoadedModel:
             # TensorFlow keeps what a model was trained with beside what it serves; no client means it.
             if key not in ("__saved_model_init_op", "__saved_model_train_op")}
         self._session = session
-        self._may_run_here = _MAY_TAKE_LONG.isdisjoint(_ops(meta_graph.graph_def))
+        self._steps = Steps(meta_graph.graph_def.library.function)
         self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], _Plan] = {}
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
-            timeout_s: float | None = None) -> list[Array]:
+            timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
         """See Servable.run."""
         key = (tuple(feeds), tuple(fetches))
         plan = self._plans.get(key)
@@ -59,16 +60,18 @@ class LoadedModel:
             if len(self._plans) < _MOST_PLANS:
                 self._plans[key] = plan
         size = sum([value.nbytes for value in values])
-        here = size <= plan.quick_bytes
+        here = size <= plan.pace.quick_bytes
         options = _run_options(timeout_s, here)
+        if started is not None:
+            started()
         began = perf_counter()
         try:
             results = self._session._call_tf_sessionrun(
                 options, dict(zip(plan.feeds, values, strict=True)), plan.fetches, [], None)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
-        if self._may_run_here:
-            plan.note(size, perf_counter() - began, here)
+        if plan.bounded:
+            plan.pace.note(size, began, perf_counter(), here)
         # A string of rank 0 comes as bytes.
         return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
 
@@ -80,21 +83,18 @@ class LoadedModel:
         if len(set(feeds)) != len(feeds):
             twice = next(feed for feed in feeds if feeds.count(feed) > 1)
             raise invalid(f'Endpoint "{twice}" fed more than once.')
-        return _Plan([self._output(feed) for feed in feeds], [self._output(fetch) for fetch in fetches])
+        fed, fetched = [self._tensor(name) for name in feeds], [self._tensor(name) for name in fetches]
+        return _Plan([tensor._as_tf_output() for tensor in fed], [tensor._as_tf_output() for tensor in fetched],
+                     self._steps.bounded([tensor.op for tensor in fetched], feeds))
 
-    def _output(self, tensor: str) -> Any:
+    def _tensor(self, name: str) -> Any:
         try:
-            return self._session.graph.get_tensor_by_name(tensor)._as_tf_output()
+            return self._session.graph.get_tensor_by_name(name)
         except (KeyError, ValueError):
-            raise invalid(f"Tensor {tensor}, specified in either feed_devices or fetch_devices was not found "
+            raise invalid(f"Tensor {name}, specified in either feed_devices or fetch_devices was not found "
                           "in the Graph") from None
 
 
-# Loops and calls out of the graph: how long they take is not told by how much they are given.
-_MAY_TAKE_LONG = frozenset((
-    "Enter", "While", "StatelessWhile", "For", "PyFunc", "PyFuncStateless", "EagerPyFunc", "MapDefun",
-    "IteratorGetNext", "QueueDequeueV2", "QueueDequeueManyV2", "QueueDequeueUpToV2", "QueueEnqueueV2", "Unstage",
-    "Batch", "BatchFunction", "TPUPartitionedCall", "RemoteCall"))
 _QUICK_S, _SLOW_S = 0.0005, 0.002
 # Clients choose which outputs they want: a signature of many has very many combinations.
 _MOST_PLANS = 1000
@@ -102,26 +102,16 @@ _MOST_PLANS = 1000
 
 @dataclass(slots=True)
 class _Plan:
-    """The handles of one combination of tensors, and up to which size of input its runs are known to be quick.
+    """The handles of one combination of tensors, and which runs of it are known to be quick.
 
     TensorFlow hands every run to its own threads and back, which is most of the time that a small run takes. A quick
-    one is run in the calling thread instead; there it cannot be interrupted at its deadline, so one that turns
-    out not to be quick takes the whole combination back to TensorFlow's threads.
+    one is run in the calling thread instead; there it cannot be interrupted at its deadline.
     """
 
     feeds: list[Any]
     fetches: list[Any]
-    quick_bytes: int = -1
-    runs: int = 0
-
-    def note(self, size: int, seconds: float, here: bool) -> None:
-        """Learns from a run: the first ones of a combination also prepare the graph, and tell nothing."""
-        self.runs += 1
-        if here and seconds > _SLOW_S:
-            self.quick_bytes = -1
-            self.runs = -1000
-        elif not here and seconds < _QUICK_S and self.runs > 3:
-            self.quick_bytes = max(self.quick_bytes, size)
+    bounded: bool
+    pace: Pace = field(default_factory=lambda: Pace(_QUICK_S, _SLOW_S))
 
 
 def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any) -> LoadedModel:
@@ -146,15 +136,21 @@ def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any)
 
 
 def session_options(config_file: str, session: int, intra_op: int, inter_op: int) -> Any:
-    """The ConfigProto for every session. Raises ServingError."""
+    """The ConfigProto for every session: the file's, with the threads of the flags. Raises ServingError."""
+    options = config_pb2.ConfigProto()
     if config_file:
-        return text_proto.read(config_file, config_pb2.ConfigProto())
-    if session and (intra_op or inter_op):
+        text_proto.read(config_file, options)
+    if session and intra_op and inter_op:
         raise invalid("Either configure server_options.tensorflow_session_parallelism or "
                       "(server_options.tensorflow_intra_op_parallelism, "
                       "server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all.")
-    return config_pb2.ConfigProto(intra_op_parallelism_threads=session or intra_op,
-                                  inter_op_parallelism_threads=session or inter_op)
+    if not intra_op and not inter_op:
+        intra_op = inter_op = session
+    if intra_op:
+        options.intra_op_parallelism_threads = intra_op
+    if inter_op:
+        options.inter_op_parallelism_threads = inter_op
+    return options
 
 
 def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:
@@ -181,11 +177,6 @@ def _signature(name: str, message: Any) -> Signature:
 
 def _serving_error(error: Any) -> ServingError:
     return ServingError(Code(error.error_code), error.message)
-
-
-def _ops(graph_def: Any) -> set[str]:
-    return {node.op for node in graph_def.node}.union(
-        node.op for function in graph_def.library.function for node in function.node_def)
 
 
 _buffers: dict[tuple[int, bool], Any] = {}

@@ -5,30 +5,29 @@
 
 and, of our own: GET /models, /health/live, /health/ready, and the metrics.
 
-Handlers run in worker threads and translate only: JSON to values, the predictor's answer to JSON. One wrapper
-turns what they raise into an answer; one table gives the status of each code.
+Handlers translate only: JSON to values, the predictor's answer to JSON. They run in worker threads; small requests that
+have proven quick are answered on the event loop. One wrapper turns what handlers raise into an answer; one table gives
+the status of each code.
 """
-import asyncio
 import logging
 import re
-import socket
 import ssl
-import threading
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
+from http import HTTPStatus
 from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
 from serving import messages
 from serving.errors import Code, ServingError, invalid
-from serving.http1 import Connection, Service, Workers
 from serving.http_message import Request, Response, page
+from serving.http_server import HttpServer
 from serving.json import answer
 from serving.json.examples import parse_examples
 from serving.json.tensor import PredictBody
 from serving.metrics import Call, Observer
+from serving.pace import Pace
 from serving.predictor import Predictor
 from serving.servable import DEFAULT_SIGNATURE, ModelSpec
 from serving.timing import ASK, PARSE, QUEUE, TELL, Stopwatch
@@ -48,7 +47,10 @@ _INFER = re.compile(rf"(?i:/v1/models/(?P<name>[^/:]+){_VERSION}):(?P<verb>class
 _MODEL = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<part>metadata))?", re.I)
 _MAX_VERSION = 2**63 - 1
 _JSON = "application/json"
-_BACKLOG = 1024
+# Handing a request to a thread and its answer back costs some 0.1 ms: what takes not much longer need not go.
+_QUICK_S, _SLOW_S = 0.0002, 0.005
+_MOST_AT_ONCE = 1 << 14
+_MOST_PACES = 256
 _LONGEST_KEPT = 256
 _CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", "POST, GET"),
          ("Access-Control-Allow-Headers", "Content-Type"))
@@ -67,16 +69,48 @@ class RestApi:
         self._observe = observe
         self._monitoring = monitoring
         self._ready = ready
+        self._paces: dict[str, Pace] = {}
 
     def handle(self, request: Request) -> Response:
-        """The answer to any request. Every error ends here, once."""
+        """The answer to any request."""
         call = Call("REST", "", perf_counter())
+        response = self._handle(request, call, self._timeout_s)
+        assert response is not None
+        if call.api == "predict" and response.status == HTTPStatus.OK and _may_be_quick(request):
+            pace = self._paces.get(request.target)
+            if pace is None:
+                if len(self._paces) >= _MOST_PACES:  # clients choose how they write a name
+                    self._paces.clear()
+                pace = self._paces[request.target] = Pace(_QUICK_S, _SLOW_S)
+            pace.note(len(request.body), call.began, perf_counter(), False)
+        return response
+
+    def at_once(self, request: Request) -> Response | None:
+        """The answer to a predict request that is known to be quick, as others like it were; else None.
+
+        Its time limit is zero, which a servable keeps by running only what it knows to be quick itself.
+        """
+        pace = self._paces.get(request.target)
+        if pace is None or len(request.body) > pace.quick_bytes or not _may_be_quick(request):
+            return None
+        call = Call("REST", "", perf_counter())
+        response = self._handle(request, call, 0.0)
+        if response is None:
+            pace.forget()
+        else:
+            pace.note(len(request.body), call.began, perf_counter(), True)
+        return response
+
+    def _handle(self, request: Request, call: Call, timeout_s: float | None) -> Response | None:
+        """The answer, or None where nothing was done since no time was given for it. Every error ends here, once."""
         if ASK in request.headers:
             call.watch = Stopwatch(QUEUE, request.came)
             call.watch.enter(PARSE)
         try:
-            code, response = Code.OK, self._route(request, call)
+            code, response = Code.OK, self._route(request, call, timeout_s)
         except ServingError as error:
+            if timeout_s == 0.0 and error.code is Code.DEADLINE_EXCEEDED:
+                return None
             code, response = error.code, self._json(answer.error(error.message), HTTP_STATUS[error.code])
         except Exception as error:
             log.exception("%s %s failed", request.method, request.target)
@@ -88,7 +122,7 @@ class RestApi:
             response.headers = (*response.headers, (TELL, call.watch.text()))
         return response
 
-    def _route(self, request: Request, call: Call) -> Response:
+    def _route(self, request: Request, call: Call, timeout_s: float | None) -> Response:
         own = self._own_endpoint(request)
         if own:
             return own
@@ -102,7 +136,7 @@ class RestApi:
         if spec is None:
             return self._json(b"", 400)  # a version of more than 64 bits: the original answers without a message
         call.model = spec.name
-        return self._answer(spec, request, call)
+        return self._answer(spec, request, call, timeout_s)
 
     def _own_endpoint(self, request: Request) -> Response | None:
         """What is not part of the /v1 API: metrics, liveness, readiness, the list of models."""
@@ -126,7 +160,7 @@ class RestApi:
     def _json(self, body: bytes, status: int = 200) -> Response:
         return Response(status, body, _JSON, self._headers)
 
-    def _answer(self, spec: ModelSpec, request: Request, call: Call) -> Response:
+    def _answer(self, spec: ModelSpec, request: Request, call: Call, timeout_s: float | None) -> Response:
         if not spec.name:
             raise invalid("Missing model name in request.")
         if call.api == "status":
@@ -137,18 +171,18 @@ class RestApi:
                 return self._json(answer.metadata(servable.name, servable.version, servable.metadata))
         body = _body(request, self._max_body_bytes)
         if call.api == "predict":
-            return self._predict(spec, PredictBody(body), call)
+            return self._predict(spec, PredictBody(body), call, timeout_s)
         call.signature, examples = parse_examples(body)
         call.examples = messages.count_examples(examples)
         with self._predictor.pin(spec) as servable:
             servable = call.pinned(servable)
             if call.api == "classify":
-                result = self._predictor.classify(servable, call.signature, examples, self._timeout_s)
+                result = self._predictor.classify(servable, call.signature, examples, timeout_s)
                 return self._json(answer.classifications(result))
-            result = self._predictor.regress(servable, call.signature, examples, self._timeout_s)
+            result = self._predictor.regress(servable, call.signature, examples, timeout_s)
             return self._json(answer.regressions(result))
 
-    def _predict(self, spec: ModelSpec, body: PredictBody, call: Call) -> Response:
+    def _predict(self, spec: ModelSpec, body: PredictBody, call: Call, timeout_s: float | None) -> Response:
         call.signature = body.signature_name
         with self._predictor.pin(spec) as servable:
             servable = call.pinned(servable)
@@ -157,89 +191,27 @@ class RestApi:
                 raise invalid(f'Serving signature name: "{body.signature_name or DEFAULT_SIGNATURE}" '
                               "not found in signature def")
             outputs = self._predictor.predict(servable, body.signature_name, body.inputs(signature.inputs),
-                                              timeout_s=self._timeout_s)
+                                              timeout_s=timeout_s)
             return self._json(answer.predictions(outputs, body.row))
 
 
-class RestServer:
-    """The REST API on a port, in a thread of its own.
-
-    `start` binds in the caller's thread (OSError for a taken port); `port` is then the port bound. `stop` takes no
-    more connections, lets running requests end within `drain_s` seconds and closes.
-    """
+class RestServer(HttpServer):
+    """The REST API on a port."""
 
     def __init__(self, predictor: Predictor, host: str, port: int, *, threads: int = 16, timeout_ms: int = 30_000,
                  cors: bool = False, max_body_bytes: int = 1 << 30, tls: ssl.SSLContext | None = None,
                  observe: Observer = lambda call, code: None,
                  monitoring: tuple[str, Callable[[], str]] | None = None,
                  ready: Callable[[], bool] | None = None) -> None:
-        self.host, self.port = host, port
-        self._api = RestApi(predictor, timeout_ms=timeout_ms, cors=cors, max_body_bytes=max_body_bytes,
-                            observe=observe, monitoring=monitoring, ready=ready)
-        self._threads = threads
-        self._max_body_bytes = max_body_bytes
-        self._tls = tls
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Binds, and answers from now on."""
-        listener = socket.create_server((self.host, self.port), backlog=_BACKLOG,
-                                        family=socket.AF_INET6 if ":" in self.host else socket.AF_INET)
-        self.port = listener.getsockname()[1]
-        self._loop = new_event_loop()
-        self._service = Service(self._api.handle, Workers(self._threads), self._loop, self._max_body_bytes)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
-        self._thread.start()
-        self._listener = listener.dup()
-        self._server = asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
-
-    async def _listen(self, listener: socket.socket) -> asyncio.Server:
-        return await self._loop.create_server(
-            lambda: Connection(self._service), sock=listener, backlog=_BACKLOG, ssl=self._tls)
-
-    def stop(self, drain_s: float = 10.0) -> None:
-        """Ends in order: every request that has come in whole is answered."""
-        if self._thread is None or not self._thread.is_alive():
-            return
-        asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._service.workers.stop()
-        self._loop.close()
-
-    async def _drain(self, drain_s: float) -> None:
-        self._server.close()
-        self._service.draining = True
-        with self._listener:
-            if self._tls is None:  # TLS would have to wait for handshakes
-                await self._accept_those_who_wait()
-        await asyncio.sleep(0.02)  # asyncio's own loop may have accepted others that are not yet connections
-        for connection in tuple(self._service.connections):
-            connection.drain()
-        deadline = self._loop.time() + drain_s
-        while self._service.connections and self._loop.time() < deadline:
-            await asyncio.sleep(0.01)
-        for connection in tuple(self._service.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)
-
-    async def _accept_those_who_wait(self) -> None:
-        """Those who have connected but were not yet accepted would be reset: they are answered, too."""
-        self._listener.setblocking(False)
-        with suppress(BlockingIOError):
-            for _ in range(_BACKLOG):
-                accepted, _ = self._listener.accept()
-                await self._loop.connect_accepted_socket(lambda: Connection(self._service), accepted)
+        api = RestApi(predictor, timeout_ms=timeout_ms, cors=cors, max_body_bytes=max_body_bytes, observe=observe,
+                      monitoring=monitoring, ready=ready)
+        super().__init__(api, host, port, threads=threads, max_body_bytes=max_body_bytes, tls=tls)
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's event loop where there is one."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
+def _may_be_quick(request: Request) -> bool:
+    """A larger body is never looked at on the event loop, nor one that unpacks to who knows how much."""
+    return (len(request.body) <= _MOST_AT_ONCE and "content-encoding" not in request.headers
+            and len(request.target) < _LONGEST_KEPT)
 
 
 @lru_cache(maxsize=256)

@@ -84,7 +84,8 @@ class Servable(Protocol):
         """Runs the graph: one array for each fed tensor name in, the fetched tensors out, in their order.
 
         `started` is called, in whichever thread, when there is nothing left to wait for before the run. Strings are
-        object arrays of bytes. Raises ServingError with TensorFlow's own code and message.
+        object arrays of bytes. With a `timeout_s` of 0 only what is known to end at once is run, in the calling thread;
+        all else is DEADLINE_EXCEEDED. Raises ServingError with TensorFlow's own code and message.
         """
 
 

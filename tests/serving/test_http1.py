@@ -214,10 +214,13 @@ class Gate:
     def __init__(self) -> None:
         self.entered, self.open = threading.Event(), threading.Event()
 
-    def __call__(self, request: Request) -> Response:
+    def handle(self, request: Request) -> Response:
         self.entered.set()
         assert self.open.wait(60)
         return Response(200, b"done", "text/plain")
+
+    def at_once(self, request: Request) -> None:
+        return None
 
 
 def test_stopping_answers_what_runs_and_takes_nothing_new(make: Callable[..., RestServer]) -> None:

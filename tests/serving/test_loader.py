@@ -131,18 +131,8 @@ def test_quick_runs_move_into_the_calling_thread_and_loops_never(loaded: dict[st
     for _ in range(50):
         loaded["half"].run(["x:0"], [np.ones((1, 1), np.float32)], ["y:0"], 5.0)
         loaded["slow"].run(["turns:0"], [np.array([1], np.int32)], ["done:0"], 5.0)
-    assert loaded["half"]._plans[("x:0",), ("y:0",)].quick_bytes == 4
-    assert loaded["slow"]._plans[("turns:0",), ("done:0",)].quick_bytes == -1
-
-
-def test_a_run_that_turns_out_slow_goes_back_to_tensorflows_threads(loaded: dict[str, LoadedModel]) -> None:
-    plan = loaded["half"]._plan(["x:0"], ["y:0"])
-    for seconds in (1.0, 0.0001, 0.0001, 0.0001, 0.0001):
-        plan.note(8, seconds, here=False)
-    assert plan.quick_bytes == 8
-    plan.note(8, 0.5, here=True)
-    plan.note(8, 0.0001, here=False)
-    assert plan.quick_bytes == -1
+    assert loaded["half"]._plans[("x:0",), ("y:0",)].pace.quick_bytes == 4
+    assert loaded["slow"]._plans[("turns:0",), ("done:0",)].pace.quick_bytes == -1
 
 
 def test_parallelism_is_one_or_the_other() -> None:

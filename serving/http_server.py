@@ -1,0 +1,87 @@
+"""A port that speaks HTTP: listening, draining, and the threads that handlers run in."""
+import asyncio
+import socket
+import ssl
+import threading
+from contextlib import suppress
+
+from serving.http1 import Connection, Handler, Service, Workers
+
+_BACKLOG = 1024
+
+
+class HttpServer:
+    """Answers requests on a port, in a thread of its own.
+
+    `start` binds in the caller's thread (OSError for a taken port); `port` is then the port bound. `stop` takes no
+    more connections, lets running requests end within `drain_s` seconds and closes.
+    """
+
+    def __init__(self, handler: Handler, host: str, port: int, *, threads: int = 16, max_body_bytes: int = 1 << 30,
+                 tls: ssl.SSLContext | None = None) -> None:
+        self.host, self.port = host, port
+        self._handler = handler
+        self._threads = threads
+        self._max_body_bytes = max_body_bytes
+        self._tls = tls
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Binds, and answers from now on."""
+        listener = socket.create_server((self.host, self.port), backlog=_BACKLOG,
+                                        family=socket.AF_INET6 if ":" in self.host else socket.AF_INET)
+        self.port = listener.getsockname()[1]
+        self._loop = new_event_loop()
+        self._service = Service(self._handler, Workers(self._threads), self._loop, self._max_body_bytes)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rest-loop", daemon=True)
+        self._thread.start()
+        self._listener = listener.dup()
+        self._server = asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
+
+    async def _listen(self, listener: socket.socket) -> asyncio.Server:
+        return await self._loop.create_server(
+            lambda: Connection(self._service), sock=listener, backlog=_BACKLOG, ssl=self._tls)
+
+    def stop(self, drain_s: float = 10.0) -> None:
+        """Ends in order: every request that has come in whole is answered."""
+        if self._thread is None or not self._thread.is_alive():
+            return
+        asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._service.workers.stop()
+        self._loop.close()
+
+    async def _drain(self, drain_s: float) -> None:
+        self._server.close()
+        self._service.draining = True
+        with self._listener:
+            if self._tls is None:  # TLS would have to wait for handshakes
+                await self._accept_those_who_wait()
+        await asyncio.sleep(0.02)  # asyncio's own loop may have accepted others that are not yet connections
+        for connection in tuple(self._service.connections):
+            connection.drain()
+        deadline = self._loop.time() + drain_s
+        while self._service.connections and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in tuple(self._service.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _accept_those_who_wait(self) -> None:
+        """Those who have connected but were not yet accepted would be reset: they are answered, too."""
+        self._listener.setblocking(False)
+        with suppress(BlockingIOError):
+            for _ in range(_BACKLOG):
+                accepted, _ = self._listener.accept()
+                await self._loop.connect_accepted_socket(lambda: Connection(self._service), accepted)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's event loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

@@ -1,0 +1,105 @@
+"""Which work is known to be quick: learned from how long it took, up to a size, and until it proves otherwise.
+
+Quick work need not be handed to another thread, which costs more than the work itself. But where it is then done nobody
+can interrupt it, so only work qualifies whose time is told by the size of what it is given (see `Steps`).
+"""
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+_TO_WARM_UP = 3
+_SHARE = 20
+
+
+@dataclass(slots=True)
+class Pace:
+    """Work of one kind that takes longer the more it is given. Up to `quick_bytes` it is known to be quick."""
+
+    quick_s: float
+    slow_s: float
+    quick_bytes: int = -1
+    runs: int = 0
+    not_before: float = 0.0
+
+    def note(self, size: int, began: float, ended: float, here: bool) -> None:
+        """Learns from one piece of work; `here`: it was done where it was taken for quick. Times are perf_counter's.
+
+        The first ones also prepare what later ones use, and tell nothing. One that was slow where others wait for it
+        sends all of its kind away for twenty times as long: such mistakes take a twentieth of the time at most.
+        """
+        seconds = ended - began
+        if here:
+            if seconds > self.slow_s:
+                self.quick_bytes = -1
+                self.not_before = ended + _SHARE * seconds
+            return
+        self.runs += 1
+        if seconds < self.quick_s and self.runs > _TO_WARM_UP and ended >= self.not_before:
+            self.quick_bytes = max(self.quick_bytes, size)
+
+    def forget(self) -> None:
+        """Begins anew: something has changed."""
+        self.quick_bytes, self.runs = -1, 0
+
+
+class Step(Protocol):
+    """An operation of a graph, as TensorFlow's own class has it."""
+
+    name: str
+    type: str
+    inputs: Any
+    control_inputs: Any
+
+    def get_attr(self, name: str) -> Any: ...
+
+
+class Steps:
+    """Tells which runs of a graph take a time that the size of their inputs bounds.
+
+    Loops, queues and calls out of the graph do not, nor does an operation whose result is as large as one of its
+    values says (Fill, Range, Tile), nor what unpacks (images, examples, strings). What is not listed counts as these.
+    """
+
+    def __init__(self, functions: Iterable[Any]) -> None:
+        """`functions`: the FunctionDefs that the graph can call."""
+        called = {each.signature.name: (
+            {node.op for node in each.node_def},
+            {node.attr["f"].func.name for node in each.node_def if node.op in _CALLS}) for each in functions}
+        unbounded = {name for name, (ops, _) in called.items() if not ops <= _BOUNDED}
+        while found := {name for name, (_, inner) in called.items() if inner & unbounded} - unbounded:
+            unbounded |= found
+        self._unbounded = unbounded
+
+    def bounded(self, fetched: Iterable[Step], fed: Collection[str]) -> bool:
+        """Whether no operation between the fed tensors ("x:0") and the fetched operations may take longer."""
+        seen: set[str] = set()
+        pending = list(fetched)
+        while pending:
+            step = pending.pop()
+            if step.name in seen:
+                continue
+            seen.add(step.name)
+            if step.type not in _BOUNDED or (step.type in _CALLS and step.get_attr("f").name in self._unbounded):
+                return False
+            pending += [tensor.op for tensor in step.inputs if tensor.name not in fed]
+            pending += step.control_inputs
+        return True
+
+
+_CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
+_NAMES = """
+    Placeholder PlaceholderWithDefault Const Identity IdentityN NoOp Snapshot StopGradient PreventGradient
+    VarHandleOp ReadVariableOp VariableV2 HashTableV2 LookupTableFindV2 LookupTableSizeV2 EnsureShape Assert
+    Add AddV2 AddN Sub Mul MulNoNan Div DivNoNan RealDiv FloorDiv TruncateDiv Mod FloorMod TruncateMod Pow Maximum
+    Minimum SquaredDifference BiasAdd Abs Neg Sign Reciprocal Inv Square Sqrt Rsqrt Exp Expm1 Log Log1p Erf Erfc
+    Floor Ceil Round Rint Sin Cos Tan Asin Acos Atan Atan2 Sinh Cosh Tanh Sigmoid Softplus Softsign Relu Relu6
+    LeakyRelu Elu Selu Softmax LogSoftmax ClipByValue Xdivy Xlogy Lgamma Digamma
+    Equal NotEqual Less LessEqual Greater GreaterEqual LogicalAnd LogicalOr LogicalNot Select SelectV2 IsNan IsInf
+    IsFinite ApproximateEqual BitwiseAnd BitwiseOr BitwiseXor LeftShift RightShift Invert Cast Bitcast
+    Sum Mean Prod Max Min All Any ArgMax ArgMin Cumsum Cumprod TopKV2 InTopKV2 L2Loss
+    MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Einsum Conv2D DepthwiseConv2dNative Conv3D MaxPool MaxPoolV2 AvgPool
+    MaxPool3D AvgPool3D LRN FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 _FusedMatMul _FusedConv2D
+    Reshape Squeeze ExpandDims Transpose Concat ConcatV2 Pack Unpack Split SplitV Slice StridedSlice Gather GatherV2
+    GatherNd ResourceGather ReverseV2 Shape ShapeN Size Rank ZerosLike OnesLike Where BroadcastGradientArgs
+    """
+_BOUNDED = _CALLS | frozenset(_NAMES.split())

@@ -1,0 +1,192 @@
+"""REST requests that are answered on the event loop: which are, which never, and that none holds up the others."""
+import gzip
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import contract_models
+import numpy as np
+import pytest
+from contract_rest import Wire
+from echo_store import EchoStore
+
+from serving import http_server, rest
+from serving.batch_scheduler import Parameters, Scheduler
+from serving.batching import BatchingServable
+from serving.config import Model
+from serving.errors import Code, ServingError
+from serving.http_message import Request, Response
+from serving.loader import load
+from serving.metrics import Call
+from serving.model_store import ModelStore
+from serving.predictor import Predictor
+from serving.protos import config_pb2
+from serving.rest import RestApi, RestServer
+
+ECHO = "/v1/models/echo:predict"
+ONE = b'{"instances": [1.0]}'
+
+
+class Api:
+    """A RestApi over the echo model, and what it reported."""
+
+    def __init__(self) -> None:
+        self.store = EchoStore()
+        self.calls: list[tuple[Call, Code]] = []
+        self.api = RestApi(Predictor(self.store), timeout_ms=2000, cors=False, max_body_bytes=1 << 20,
+                           observe=lambda call, code: self.calls.append((call, code)), monitoring=None, ready=None)
+
+    def handle(self, body: bytes = ONE, target: str = ECHO, times: int = 1) -> Response:
+        for _ in range(times):
+            response = self.api.handle(Request("POST", target, body=body))
+        return response
+
+    def at_once(self, body: bytes = ONE, target: str = ECHO, **headers: str) -> Response | None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.api.at_once(Request("POST", target, headers=named, body=body))
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Api:
+    """One that calls everything quick, so that a slow machine changes no test."""
+    monkeypatch.setattr(rest, "_QUICK_S", 10.0)
+    monkeypatch.setattr(rest, "_SLOW_S", 20.0)
+    return Api()
+
+
+def test_requests_are_answered_at_once_when_some_like_them_were_quick(api: Api) -> None:
+    for _ in range(4):
+        assert api.at_once() is None
+        api.handle()
+    assert api.at_once() == api.handle()
+    assert api.store.servable.timeouts[-2:] == [0.0, 2.0]
+    assert [code for _, code in api.calls] == [Code.OK] * 6
+
+
+def test_a_larger_body_a_packed_one_and_another_target_are_not(api: Api) -> None:
+    api.handle(times=5)
+    assert api.at_once(ONE + b" ") is None
+    assert api.at_once(gzip.compress(ONE), content_encoding="gzip") is None
+    assert api.at_once(target="/v1/models/echo/versions/7:predict") is None
+
+
+def test_a_large_body_is_never_looked_at_on_the_event_loop(api: Api) -> None:
+    body = b'{"instances": [' + b"1.0, " * 4000 + b"1.0]}"
+    api.handle(body, times=9)
+    assert api.at_once(body) is None
+    assert api.at_once() is None
+
+
+def test_errors_teach_nothing_but_are_answered_at_once_like_others(api: Api) -> None:
+    api.handle(b'{"instances": [}', times=9)
+    assert api.at_once(b'{"instances": [}') is None
+    api.handle(times=5)
+    response = api.at_once(b'{"instances": [}')
+    assert response is not None
+    assert response.status == 400
+
+
+def test_a_run_that_has_no_time_is_left_to_a_worker(api: Api) -> None:
+    """A new version, or another signature: the servable does not know yet that this is quick."""
+    def compute(*_: Any) -> Any:
+        if api.store.servable.timeouts[-1] == 0.0:
+            raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+        return [np.ones(1, np.float32)]
+
+    api.store.servable._compute = compute
+    response = api.handle(times=5)
+    reported = len(api.calls)
+    assert api.at_once() is None
+    assert len(api.calls) == reported
+    assert api.at_once() is None  # it is not tried again with every request
+    assert api.store.servable.timeouts[-1] == 0.0
+    assert api.handle() == response
+
+
+def test_one_that_was_slow_on_the_event_loop_sends_its_like_to_the_workers(
+        api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "_SLOW_S", 0.05)
+    api.handle(times=5)
+    api.store.servable._compute = lambda feeds, values, fetches: time.sleep(0.1) or [values[0]]
+    assert api.at_once() is not None
+    api.handle(times=9)
+    assert api.at_once() is None
+
+
+def test_targets_that_clients_make_up_are_not_kept_for_ever(api: Api) -> None:
+    for n in range(600):
+        api.handle(target=f"/v1/models/echo/versions/{'0' * n}7:predict")
+    assert len(api.api._paces) <= 256
+
+
+class Told:
+    """A handler that answers with the name of its thread."""
+
+    def handle(self, request: Request) -> Response:
+        return Response(200, threading.current_thread().name.encode(), "text/plain")
+
+    at_once = handle
+
+
+def test_what_comes_in_one_piece_with_more_is_left_to_the_workers() -> None:
+    server = http_server.HttpServer(Told(), "127.0.0.1", 0, threads=1)
+    server.start()
+    get = b"GET / HTTP/1.1\r\n\r\n"
+    with Wire(server.port) as wire:
+        for _ in range(3):
+            wire.send(get)
+            assert wire.read().body == b"rest-loop"
+        wire.send(get * 3)
+        assert [wire.read().body for _ in range(3)] == [b"rest-0", b"rest-0", b"rest-loop"]
+        wire.send(get.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert wire.read().headers["connection"] == "close"
+    server.stop(1)
+
+
+def test_with_batching_nothing_is_run_at_once() -> None:
+    scheduler = Scheduler(Parameters())
+    servable = BatchingServable(EchoStore().servable, scheduler)  # type: ignore[arg-type]
+    with pytest.raises(ServingError) as error:
+        servable.run(["x:0"], [np.ones(1, np.float32)], ["x:0"], 0.0)
+    assert error.value.code is Code.DEADLINE_EXCEEDED
+    scheduler.stop()
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A real server of a graph that is quick, and of one with a loop that takes as long as it is told."""
+    root = tmp_path_factory.mktemp("models")
+    contract_models.save(root / "half" / "1", lambda: contract_models.half_plus(2))
+    contract_models.save(root / "slow" / "1", contract_models.MODELS["slow"])
+
+    def loaded(name: str, number: int, path: Path) -> Any:
+        return load(name, number, path, ["serve"], config_pb2.ConfigProto())
+    store = ModelStore(loaded, poll_s=0)
+    store.configure([Model(name, str(root / name)) for name in ("half", "slow")])
+    server = RestServer(Predictor(store), "127.0.0.1", 0, threads=4)
+    server.start()
+    yield server.port
+    server.stop(1)
+    store.stop()
+
+
+def _post(model: str, body: bytes) -> bytes:
+    return b"POST /v1/models/%s:predict HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (model.encode(), len(body), body)
+
+
+def test_a_loop_that_was_short_a_hundred_times_never_stops_others(port: int) -> None:
+    turns = b'{"signature_name": "turns", "inputs": [%9d]}'
+    with Wire(port) as wire, Wire(port) as other:
+        for _ in range(100):
+            wire.send(_post("slow", turns % 1))
+            assert wire.read().status == 200
+        began = time.perf_counter()
+        wire.send(_post("slow", turns % 100_000))
+        for _ in range(20):
+            other.send(_post("half", ONE))
+            assert other.read().status == 200
+        others = time.perf_counter() - began
+        assert wire.read().status == 200
+        assert others < (time.perf_counter() - began) / 2
