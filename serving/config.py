@@ -5,7 +5,9 @@ The parser, --help, the list of flags that are accepted without effect, and the 
 """
 import dataclasses
 import difflib
+import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +19,20 @@ from serving.errors import Code, ServingError, invalid
 from serving.protos import model_server_config_pb2
 from serving.versions import All, Latest, Policy, Specific
 
+log = logging.getLogger("serving")
+
 T = TypeVar("T")
+EXIT_NOT_STARTED = 255  # the original's
 _CPUS = os.cpu_count() or 1
 USAGE = "usage: python -m serving serve --flag=value ... Flags: python -m serving serve --help"
+
+
+class NotStartedError(UserError):
+    """The server does not start. `original`: what tensorflow_model_server prints about it."""
+
+    def __init__(self, message: str, original: str) -> None:
+        super().__init__(message, EXIT_NOT_STARTED)
+        self.original = original
 
 
 def flag(default: T, text: str, *, ours: bool = False, ignored: bool = False) -> T:
@@ -50,7 +63,7 @@ class Flags:
     model_config_file_poll_wait_seconds: int = flag(0, "Seconds between reloads of --model_config_file; 0: never.")
     file_system_poll_wait_seconds: int = flag(1, "Seconds between looks for versions; 0: only at start; -1: never.")
     max_num_load_retries: int = flag(5, "How often the load of a version is tried again.")
-    load_retry_interval_micros: int = flag(60_000_000, "Time between those tries.")
+    load_retry_interval_micros: int = flag(60_000_000, "Time between those tries; below 0: none.")
     num_load_threads: int = flag(0, "Versions loaded at once; 0: one per CPU.")
     num_unload_threads: int = flag(0, "A version is unloaded as soon as its last request ends.", ignored=True)
     allow_version_labels_for_unavailable_models: bool = flag(
@@ -89,6 +102,7 @@ class Flags:
     enable_profiler: bool = flag(True, "Not used: there is no profiler service.", ignored=True)
     mixed_precision: str = flag("", "Not used: the export makes models of reduced precision.", ignored=True)
     skip_initialize_tpu: bool = flag(False, "Not used: no TPUs.", ignored=True)
+    xla_cpu_compilation_enabled: bool = flag(False, "Always so: a model that asks for XLA gets it.", ignored=True)
     use_alts_credentials: bool = flag(False, "Refused: use --ssl_config_file.")
 
 
@@ -98,18 +112,22 @@ FLAGS: Mapping[str, dataclasses.Field[Any]] = {row.name: row for row in dataclas
 def parse_flags(arguments: Sequence[str]) -> Flags:
     """Reads `--flag=value`, `--flag value`, `--bool` and `--bool=false`.
 
-    Raises UserError for an unknown flag or a value of the wrong type. The original ignores what it does not
-    know and runs on without it; a misspelt flag would be found by its missing effect only.
+    Raises NotStartedError for an unknown flag or a value of the wrong type. The original ignores what it does not
+    know and runs on without it; a misspelt flag would be found by its missing effect only. Arguments that ask for
+    nothing ("", and "--" at the end, as scripts make them) are ignored here too.
     """
     values: dict[str, Any] = {}
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
+        if not argument or (argument == "--" and not rest):
+            log.warning("unknown argument: %s (ignored); %s", argument, USAGE)
+            continue
         name, equals, value = argument[2:].partition("=")
         if not argument.startswith("--") or name not in FLAGS:
             near = difflib.get_close_matches(argument.lstrip("-").partition("=")[0], FLAGS, n=1)
             hint = f"did you mean --{near[0]}? " if near else ""
-            raise UserError(f"unknown argument: {argument} ({hint}see --help); {USAGE}")
+            raise _refused(f"unknown argument: {argument}", f" ({hint}see --help)")
         kind = type(FLAGS[name].default)
         if not equals:
             if kind is bool:
@@ -117,24 +135,37 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
             elif rest and not rest[0].startswith("--"):
                 value = rest.pop(0)
             else:
-                raise UserError(f"--{name} needs a value: --{name}=VALUE; {USAGE}")
+                raise _refused(f"unknown argument: {argument}", f" (it needs a value: --{name}=VALUE)")
         values[name] = _value(name, kind, value)
     return Flags(**values)
 
 
+_BOOLS = {"true": True, "1": True, "false": False, "0": False}
+# What C's scanf takes, and nothing after it.
+_INT = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+")
+_FLOAT = re.compile(r"[ \t\n\v\f\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:nan|inf|infinity)")
+
+
 def _value(name: str, kind: type, text: str) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        return kind(text)
-    except (KeyError, ValueError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise UserError(f"Couldn't interpret value {text} for flag {name}. It takes {wanted}; {USAGE}") from None
+    if kind is bool and text.lower() in _BOOLS:
+        return _BOOLS[text.lower()]
+    if kind is int and _INT.fullmatch(text) and -2**63 <= int(text) < 2**63:
+        return int(text)
+    if kind is float and _FLOAT.fullmatch(text):
+        return float(text)
+    if kind is str:
+        return text
+    wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+    raise _refused(f"Couldn't interpret value {text} for flag {name}.", f" It takes {wanted}")
+
+
+def _refused(original: str, remedy: str) -> NotStartedError:
+    return NotStartedError(f"{original}{remedy}; {USAGE}", f"{original}\n{USAGE}")
 
 
 def help_text() -> str:
     """The flags with their defaults, for --help; those without effect are named at the end."""
-    lines = ["Flags (as --flag=value or --flag value; *: not a flag of TensorFlow Serving):", ""]
+    lines = ["Flags:", "", "As --flag=value or --flag value; *: not a flag of TensorFlow Serving.", ""]
     for row in FLAGS.values():
         if not row.metadata["ignored"]:
             default = str(row.default).lower() if isinstance(row.default, bool) else row.default

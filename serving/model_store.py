@@ -194,6 +194,18 @@ class ModelStore:
                     self._serving.get(name) or self._settled(name) for name in new), timeout_s)
                 return {name: self._reasons(name) for name in new if not self._serving.get(name)}
 
+    def await_any(self) -> dict[str, str]:
+        """Waits until one model can answer, or none has another try left; returns as `configure` does."""
+        with self._changed:
+            def over() -> bool:
+                return self._stopping.is_set() or any(self._serving.values()) or all(
+                    v.state is State.END for m in self._models.values() for v in m.versions.values() if v.wanted)
+
+            if not over():
+                log.warning("nothing can be served yet, trying again: %s", ", ".join(map(self._reasons, self._models)))
+            self._changed.wait_for(over)
+            return {name: self._reasons(name) for name in self._models if not self._serving.get(name)}
+
     def _checked_labels(self, model: Model) -> dict[str, int]:
         for label, number in model.labels.items():
             current = self._labels.get(model.name, {}).get(label)

@@ -11,9 +11,17 @@ from typing import Any, TextIO
 
 import click
 
-from commandline import UserError
 from serving import text_proto, tls
-from serving.config import USAGE, Flags, Model, help_text, parse_flags, read_models
+from serving.config import (
+    EXIT_NOT_STARTED,
+    USAGE,
+    Flags,
+    Model,
+    NotStartedError,
+    help_text,
+    parse_flags,
+    read_models,
+)
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import AccessLog, Call, Metrics
 from serving.model_store import ModelStore, Retries
@@ -84,7 +92,8 @@ class Server:
             tensor_content=flags.enable_serialization_as_tensor_content,
             with_health=flags.enable_grpc_healthcheck_service, with_reflection=flags.enable_grpc_reflection,
             credentials=tls.grpc_credentials(flags.ssl_config_file), options=channel_arguments(flags))
-        self._rest = self._rest_server(host, flags.rest_api_port) if flags.rest_api_port else None
+        shared = flags.rest_api_port == flags.port
+        self._rest = self._rest_server(host, flags.rest_api_port) if flags.rest_api_port and not shared else None
 
     def start(self) -> None:
         """Loads the models, then opens the ports: whoever gets a connection gets an answer."""
@@ -95,11 +104,13 @@ class Server:
             failures = self._store.configure(self._models)
         finally:
             log.setLevel(logging.NOTSET)
+        self._store.start()
         if failures and len(failures) == len(self._models):
-            raise ServingError(Code.UNKNOWN, did_not_load("servable", failures))
+            failures = self._store.await_any()
+            if len(failures) == len(self._models):
+                raise ServingError(Code.UNKNOWN, did_not_load("servable", failures))
         for reason in failures.values():
             log.warning("serving without a model that did not become available: %s", reason)
-        self._store.start()
         try:
             self._open(self._grpc)
             if flags.port:
@@ -107,6 +118,9 @@ class Server:
             if self._rest is not None:
                 self._open(self._rest)
                 log.info("Exporting HTTP/REST API at:%s:%d ...", flags.bind_address, flags.rest_api_port)
+            elif flags.rest_api_port:
+                log.error("server_options.http_port cannot be same as grpc_port. Please use a different port for "
+                          "HTTP/REST API. Skipped exporting HTTP/REST API.")
         except OSError as error:
             raise invalid(f"{error}; is the port taken? Stop what uses it, or choose another --port or "
                           "--rest_api_port") from None
@@ -178,13 +192,14 @@ class _Serve(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--help" in args or "-h" in args:
             click.echo(ctx.get_help())
-            ctx.exit()
+            # Beside other flags it keeps a server from being started, and whoever wants one has to notice.
+            ctx.exit(0 if len(args) == 1 else EXIT_NOT_STARTED)
         ctx.params["arguments"] = list(args)
         ctx.args = []
         return []
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage(ctx.command_path, "--flag=value ...")
+        formatter.write_usage(ctx.command_path, "--flag=value ...", prefix="usage: ")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write("\n" + help_text() + "\n")
@@ -201,12 +216,22 @@ def command(arguments: list[str]) -> None:
     Several, with versions and labels, as in models.config:
       python -m serving serve --model_config_file=models.config --rest_api_port=8501
     """
-    flags = parse_flags(arguments)
-    if flags.version:
-        click.echo(f"TensorFlow ModelServer: embedded server (Python {sys.version.split()[0]})\n"
-                   f"TensorFlow Library: {version('tensorflow')}")
-        return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr)
+    try:
+        flags = parse_flags(arguments)
+        if flags.version:
+            click.echo(f"TensorFlow ModelServer: embedded server (Python {sys.version.split()[0]})\n"
+                       f"TensorFlow Library: {version('tensorflow')}")
+            return
+        _serve(flags)
+    except NotStartedError as error:
+        # Scripts made for the original read its line from its standard output; nobody has to read it twice.
+        if not os.path.sameopenfile(1, 2):
+            click.echo(error.original)
+        raise
+
+
+def _serve(flags: Flags) -> None:
     stop, answering = threading.Event(), threading.Event()
 
     def end(*_: object) -> None:
@@ -231,7 +256,7 @@ def command(arguments: list[str]) -> None:
 
 
 def start(flags: Flags) -> Server:
-    """A server that answers. Raises UserError, with the original's words and what to do, when it cannot start."""
+    """A server that answers. Raises NotStartedError, with the original's words and what to do."""
     server = None
     try:
         server = Server(flags)
@@ -241,7 +266,8 @@ def start(flags: Flags) -> Server:
             log.setLevel(logging.CRITICAL)
             server.stop()
             log.setLevel(logging.NOTSET)
-        raise UserError(f"Failed to start server. Error: {error.code.name}: {error.message}{_hint(error)}") from None
+        original = f"Failed to start server. Error: {error.code.name}: {error.message}"
+        raise NotStartedError(original + _hint(error), original) from None
     return server
 
 

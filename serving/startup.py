@@ -1,7 +1,7 @@
 """What flags and files tell before TensorFlow is imported and models are loaded: mistakes are told at once."""
 import socket
-from pathlib import Path
 
+from serving import text_proto
 from serving.config import Flags, Model, read_models
 from serving.errors import Code, ServingError, invalid
 from serving.saved_model_file import read_meta_graph
@@ -17,14 +17,13 @@ def check(flags: Flags) -> list[Model]:
         raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path should be set.")
     if not 0 <= flags.port < 65536 or not 0 <= flags.rest_api_port < 65536:
         raise invalid("Failed to BuildAndStart gRPC server: --port and --rest_api_port take 0 to 65535")
-    if flags.port and flags.port == flags.rest_api_port:
-        raise invalid("server_options.http_port cannot be same as grpc_port; choose another --rest_api_port")
     if flags.use_alts_credentials:
-        raise ServingError(Code.UNIMPLEMENTED, "ALTS is not supported; use --ssl_config_file")
+        raise invalid("Failed to BuildAndStart gRPC server: ALTS is Google Cloud's only; use --ssl_config_file")
     for name in ("grpc_max_threads", "rest_api_num_threads"):
         if getattr(flags, name) < 1:
             raise invalid(f"--{name} must be at least 1")
-    for name in ("num_load_threads", "drain_seconds", "load_retry_interval_micros", "rest_api_max_body_bytes"):
+    for name in ("num_load_threads", "drain_seconds", "rest_api_max_body_bytes", "tensorflow_session_parallelism",
+                 "tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"):
         if not getattr(flags, name) >= 0:
             raise invalid(f"--{name} must not be negative")
     if flags.file_system_poll_wait_seconds < 0:
@@ -36,11 +35,12 @@ def check(flags: Flags) -> list[Model]:
         _refuse_taken(flags.bind_address, getattr(flags, name), name)
     channel_arguments(flags)
     for name in _FILES:
-        path = getattr(flags, name)
-        if path and not Path(path).is_file():
-            raise ServingError(Code.NOT_FOUND, f"{path}; No such file or directory (--{name})")
+        if getattr(flags, name):
+            text_proto.read_text(getattr(flags, name))
     models, tags = read_models(flags), flags.saved_model_tags.split(",")
-    failures = unservable(models, lambda path: read_meta_graph(path, tags))
+    # With tries left, a version that is broken now may be whole for the next one.
+    final = flags.max_num_load_retries <= 0
+    failures = unservable(models, lambda path: read_meta_graph(path, tags) if final else None)
     if failures:
         raise ServingError(Code.UNKNOWN, did_not_load("servable", failures))
     return models

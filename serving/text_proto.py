@@ -60,17 +60,26 @@ def message(name: str) -> Any:
     return _CLASSES[name]()
 
 
-def read(path: str, into: M) -> M:
-    """Parses a file into the message. Raises ServingError in the original's words, with place and reason."""
+def read_text(path: str) -> str:
+    """A configuration file's text. Raises ServingError in the original's words, which maps files into memory."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise invalid(f"Invalid protobuf file: '{path}': it is not text") from None
+    except IsADirectoryError:
+        raise ServingError(Code.NOT_FOUND, f"{path}; No such device: it is a directory") from None
     except OSError as error:
-        code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.FAILED_PRECONDITION
+        code = {FileNotFoundError: Code.NOT_FOUND, PermissionError: Code.PERMISSION_DENIED}.get(
+            type(error), Code.FAILED_PRECONDITION)
         raise ServingError(code, f"{path}; {error.strerror}") from None
     if not text:
         raise invalid(f"{path}; Invalid argument: the file is empty")
+    return text
+
+
+def read(path: str, into: M) -> M:
+    """Parses a file into the message. Raises ServingError in the original's words, with place and reason."""
+    text = read_text(path)
     try:
         text_format.Parse(text, into)
     except text_format.ParseError as error:
@@ -79,19 +88,44 @@ def read(path: str, into: M) -> M:
     return into
 
 
+# Python's words for a mistake -> protobuf's in C++, which people can search for, and the token whose place C++ names:
+# the one at fault, the next one, or the one before it.
+_TOKEN = re.compile(r"""[+-]?[\w.]+|"[^"\n]*"|'[^'\n]*'|\S|$""")
+_SPACE = re.compile(r"(?:\s|#[^\n]*)*")
+_WORDS = (
+    (r'(Message type ".*" has no field named "\w+"\.)', r"{0}", "next"),
+    (r'Message type ".*" should not have multiple "(\w+)" fields\.',
+     'Non-repeated field "{0}" is specified multiple times.', "before"),
+    (r'(Field "\w+" is specified along with field "\w+", another member of oneof "\w+") .*', "{0}.", "next"),
+    (r"Couldn't parse integer: .*", "Expected integer, got: {token}", "this"),
+    (r"Value out of range: .*", "Integer out of range ({token})", "this"),
+    (r"Expected string but found: .*", "Expected string, got: {token}", "this"),
+    (r'Expected "true" or "false"\.', 'Invalid value for boolean field "{field}". Value: "{token}".', "next"),
+    (r'Enum type ".*" has no value named (\w+)\.', 'Unknown enumeration value of "{0}" for field "{field}".', "next"),
+    (r"Expected identifier or number, got .*", "Expected identifier, got: {token}", "this"),
+    (r'Expected "[}>]"\.', "Expected identifier, got: ", "end"),
+    (r'Expected "(.)"\.', 'Expected "{0}", found "{token}".', "this"),
+)
+
+
 def _place_and_reason(error: text_format.ParseError, text: str) -> str:
-    """protobuf's C++ words, which people can search for; C++ names the place after an unknown field's name."""
     reason = re.sub(r"^\d+:\d+ : ('.*': )?", "", str(error)).rstrip()
-    line, column = error.GetLine() or 1, error.GetColumn() or 1
-    if unknown := re.search(r'has no field named "(\w+)"', reason):
-        start = sum(len(each) for each in text.splitlines(keepends=True)[:line - 1]) + column - 1
-        name_end = start + len(unknown[1])
-        after = re.match(r"(?:\s|#[^\n]*)*", text[name_end:])
-        assert after is not None
-        before = text[:name_end + after.end()]
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        if not text[len(before):]:
-            column = len(before.rstrip()) - before.rstrip().rfind("\n")
-            line = before.rstrip().count("\n") + 1
-    reason = re.sub(r"Couldn't parse integer: (.*)", r"Expected integer, got: \1", reason)
-    return f"{line}:{column}: {reason}"
+    lines = text.splitlines(keepends=True)
+    at = len("".join(lines[:(error.GetLine() or 1) - 1])) + (error.GetColumn() or 1) - 1
+    token = _TOKEN.match(text, at)
+    assert token is not None
+    for pattern, words, place in _WORDS:
+        if found := re.fullmatch(pattern, reason):
+            field = re.search(r"(\w+)\s*:\s*$", text[:at])
+            reason = words.format(*found.groups(), token=token[0], field=field[1] if field else "")
+            if place == "end":
+                at = len(text)
+            elif place == "before" and token[0] != "{":
+                at = text.rindex(":", 0, at)
+            elif place == "next":
+                space = _SPACE.match(text, token.end())
+                assert space is not None
+                at = space.end()
+            break
+    before = text[:at]
+    return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}: {reason}"

@@ -31,7 +31,7 @@ def warm_up(predictor: Predictor, servable: Servable, version: Path, iterations:
             if count > MOST_RECORDS:
                 raise invalid(f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {path}")
             log = prediction_log_pb2.PredictionLog.FromString(record)
-            for _ in range(iterations):
+            for _ in range(max(iterations, 1)):
                 _replay(predictor, servable, log)
     except tfrecord.CorruptedRecordError as error:
         hint = "" if error.offset else " (Is this even a TFRecord file?)"

@@ -18,6 +18,7 @@ from serving.json.rapid import Repeated, Value
 from serving.json.text import quote
 from serving.protos import types_pb2
 from serving.servable import Array, string_array
+from serving.tensor_proto import numpy_dtype
 
 _MAX_RANK = 64  # numpy's; TensorFlow's own limit is 254
 
@@ -67,11 +68,6 @@ ELEMENT_TYPES = {
     types_pb2.DT_BOOL: ElementType(np.dtype(np.bool_), frozenset({bool})),
     types_pb2.DT_STRING: ElementType(np.dtype(object), frozenset({str})),
 }
-# Types that JSON cannot hold: their tensors can come in empty only.
-_EMPTY_TYPES = {types_pb2.DT_HALF: np.float16, types_pb2.DT_UINT16: np.uint16,
-                types_pb2.DT_COMPLEX64: np.complex64, types_pb2.DT_COMPLEX128: np.complex128}
-
-
 _BITS: dict[np.dtype[Any], tuple[Any, Any, Any]] = {
     np.dtype(np.float32): (np.uint32, np.uint32(2**31 - 1), np.uint32(2**23)),
     np.dtype(np.float64): (np.uint64, np.uint64(2**63 - 1), np.uint64(2**52))}
@@ -164,7 +160,10 @@ def filled_array(elements: list[Any], shape: Sequence[int], dtype: int, alias: s
         raise invalid(f"tensor parsing error: {alias}")
     kind = ELEMENT_TYPES.get(dtype)
     if kind is None:
-        return np.empty(shape, _EMPTY_TYPES.get(dtype, np.float32))
+        try:
+            return np.empty(shape, numpy_dtype(dtype))  # a type that JSON cannot hold comes in empty only
+        except ValueError:
+            raise invalid(f"tensor parsing error: {alias}") from None
     # A name given twice in a row leaves more elements than the shape holds.
     return kind.array(elements[:math.prod(shape)]).reshape(shape)
 

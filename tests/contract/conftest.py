@@ -1,10 +1,12 @@
 """Models built once, and a server for each configuration that a case names, started when it is first asked for."""
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from contract_servers import ContractServer, configurations, running
+from contract_servers import START, ContractServer, cases, configurations, running
+from proof import Proof
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +32,22 @@ def contract_server(contract_models: Path,
             return started[name]
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def grade(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], None]]:
+    """grade(id, "exact" | "equal" | "deviation") of a case that has passed; `make proof` keeps the counts.
+
+    Graded as the corpus grades: equal is not exact in a start's exit status, or in the stream of a line.
+    """
+    grades: dict[str, str] = {}
+    yield grades.__setitem__
+    if START or "proof" not in request.config.option.markexpr.replace("not proof", ""):
+        return
+    proof = Proof("contract", seed=0, about=["serving", "tests/contract", "tests/support"])
+    for kind in ("rest", "grpc", "lifecycle", "startup"):
+        ids = [case["id"] for case in cases(f"{kind}.jsonl")]
+        if all(name in grades for name in ids):
+            proof.row(kind, lambda ids=ids: {  # type: ignore[misc]
+                "cases": len(ids), **Counter(grades[name] for name in ids),
+                "deviating": [name for name in ids if grades[name] == "deviation"]})

@@ -8,6 +8,7 @@ from contract_grpc import call, differences
 from contract_servers import ContractServer, cases
 
 Channels = Callable[[int], grpc.Channel]
+pytestmark = pytest.mark.contract
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,9 @@ def channel() -> Iterator[Channels]:
 
 
 @pytest.mark.parametrize("case", cases("grpc.jsonl"), ids=lambda case: case["id"])
-def test_call(case: dict[str, Any], contract_server: Callable[[str], ContractServer], channel: Channels) -> None:
+def test_call(case: dict[str, Any], contract_server: Callable[[str], ContractServer], channel: Channels,
+              grade: Callable[[str, str], None]) -> None:
     server = contract_server(case["server"])
     found = differences(case["expect"], call(case, server, channel(server.port)))
     assert not found, "\n".join(found)
+    grade(case["id"], "exact")

@@ -1,5 +1,6 @@
 """Recorded scenarios: versions, labels, reloads, warm-up, batching, metrics; each on a server of its own."""
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,32 @@ SAMPLE = ("versions.latest_removed_falls_back", "no_gap.specific_by_reload", "br
           "monitoring.grpc_traffic", "config_poll.adds_model")
 
 
+Grade = Callable[[str, str], None]
+
+
+@pytest.mark.contract
 @pytest.mark.parametrize("name", SAMPLE)
-def test_sample_of_scenarios(name: str, contract_models: Path, tmp_path: Path) -> None:
-    check(CASES[name], contract_models, tmp_path)
+def test_sample_of_scenarios(name: str, contract_models: Path, tmp_path: Path, grade: Grade) -> None:
+    check(CASES[name], contract_models, tmp_path, grade)
 
 
 @pytest.mark.proof
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", sorted(CASES.keys() - set(SAMPLE)))
-def test_lifecycle(name: str, contract_models: Path, tmp_path: Path) -> None:
-    check(CASES[name], contract_models, tmp_path)
+def test_lifecycle(name: str, contract_models: Path, tmp_path: Path, grade: Grade) -> None:
+    check(CASES[name], contract_models, tmp_path, grade)
 
 
-def check(case: dict[str, Any], models: Path, work: Path) -> None:
+def check(case: dict[str, Any], models: Path, work: Path, grade: Grade) -> None:
     config = configurations()[case["server"]] | case.get("config", {})
     with running(config, models, work) as server:
         found = play(case["steps"], server)
     deviation = DEVIATIONS.get(case["id"])
-    if deviation is not None:
-        assert [n for n, wrong in enumerate(found) if wrong] == [deviation["step"]], found
-        assert deviation["instead"] in found[deviation["step"]][0]
+    if deviation is None:
+        steps = case["steps"]
+        assert not any(found), [f"step {n} ({steps[n]['do']}): {wrong}" for n, wrong in enumerate(found) if wrong]
+        grade(case["id"], "exact")
         return
-    assert not any(found), [f"step {n} ({case['steps'][n]['do']}): {wrong}" for n, wrong in enumerate(found) if wrong]
+    assert [n for n, wrong in enumerate(found) if wrong] == [deviation["step"]], found
+    assert deviation["instead"] in found[deviation["step"]][0]
+    grade(case["id"], "deviation")

@@ -18,6 +18,8 @@ BEHAVIOURS = tomllib.loads((Path(__file__).parent / "deviations.toml").read_text
 DEVIATIONS = {} if START else {name: behaviour for behaviour in BEHAVIOURS for name in behaviour["ids"]}
 
 Servers = Callable[[str], ContractServer]
+Grade = Callable[[str, str], None]
+pytestmark = pytest.mark.contract
 
 
 def by_id(case: dict[str, Any]) -> str:
@@ -25,20 +27,22 @@ def by_id(case: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("case", REQUESTS, ids=by_id)
-def test_request(case: dict[str, Any], contract_server: Servers) -> None:
+def test_request(case: dict[str, Any], contract_server: Servers, grade: Grade) -> None:
     answer = ask(case, contract_server(case["server"]).rest_port)
     found = differences(case["expect"], answer)
     deviation = DEVIATIONS.get(case["id"])
     if deviation is None:
         assert not found, "\n".join(found)
+        grade(case["id"], "exact")
         return
     assert found, f"{case['id']} is answered as recorded: take it out of deviations.toml"
     assert answer.status == deviation["status"]
     assert re.search(deviation["body"], answer.body.decode()), answer.body
+    grade(case["id"], "deviation")
 
 
 @pytest.mark.parametrize("case", CONVERSATIONS, ids=by_id)
-def test_conversation(case: dict[str, Any], contract_server: Servers) -> None:
+def test_conversation(case: dict[str, Any], contract_server: Servers, grade: Grade) -> None:
     expected, methods = case["expect"], iter(case.get("methods", []))
     with Wire(contract_server(case["server"]).rest_port) as wire:
         parts = [base64.b64decode(part) for part in case["raw_b64"]]
@@ -59,3 +63,4 @@ def test_conversation(case: dict[str, Any], contract_server: Servers) -> None:
                 wire.read()
         else:
             assert not wire.is_closed()
+    grade(case["id"], "exact")

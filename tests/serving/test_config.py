@@ -29,6 +29,8 @@ def config(text: str) -> model_server_config_pb2.ModelServerConfig:
     (["--model_name=a=b"], {"model_name": "a=b"}),
     (["--drain_seconds=0.5"], {"drain_seconds": 0.5}),
     (["--port=1", "--port=2"], {"port": 2}),
+    (["--port= +2"], {"port": 2}),
+    (["", "--port=1", "--"], {"port": 1}),
     (["--file_system_poll_wait_seconds", "-1"], {"file_system_poll_wait_seconds": -1}),
 ])
 def test_flags_are_read(arguments: list[str], expected: dict[str, object]) -> None:
@@ -39,13 +41,14 @@ def test_flags_are_read(arguments: list[str], expected: dict[str, object]) -> No
     (["--prot=1"], "unknown argument: --prot=1 (did you mean --port?"),
     (["word"], "unknown argument: word"),
     (["-port=1"], "unknown argument: -port=1"),
-    ([""], "unknown argument:"),
-    (["--"], "unknown argument: --"),
+    (["--", "--port=1"], "unknown argument: --"),
+    (["--port=4x"], "Couldn't interpret value 4x for flag port."),
+    (["--port=1_0"], "Couldn't interpret value 1_0 for flag port."),
     (["--port=x"], "Couldn't interpret value x for flag port. It takes a whole number"),
     (["--enable_batching=maybe"], "Couldn't interpret value maybe for flag enable_batching. It takes true or false"),
     (["--drain_seconds=x"], "Couldn't interpret value x for flag drain_seconds. It takes a number"),
-    (["--port"], "--port needs a value"),
-    (["--port", "--enable_batching"], "--port needs a value"),
+    (["--port"], "unknown argument: --port (it needs a value: --port=VALUE)"),
+    (["--port", "--enable_batching"], "unknown argument: --port (it needs a value"),
 ])
 def test_a_wrong_flag_is_one_line_that_says_what_to_do(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError) as error:
@@ -108,6 +111,19 @@ def test_a_config_file_wins_over_a_base_path(tmp_path: Path) -> None:
     ("model_config_list {\n config {\n  newest  # why\n   {} } }",
      '4:4: Message type "tensorflow.serving.ModelConfig" has no field named "newest".'),
     ("nonsense", '1:9: Message type "tensorflow.serving.ModelServerConfig" has no field named "nonsense".'),
+    ("nonsense\n", '2:1: Message type "tensorflow.serving.ModelServerConfig" has no field named "nonsense".'),
+    ("model_config_list: 5", '1:20: Expected "{", found "5".'),
+    ("model_config_list {", "1:20: Expected identifier, got: "),
+    ("model_config_list { config { name: m } }", "1:36: Expected string, got: m"),
+    ("model_config_list { config { name 'm' } }", """1:35: Expected ":", found "'m'"."""),
+    ('model_config_list { config { name: "m" name: "n" } }',
+     '1:44: Non-repeated field "name" is specified multiple times.'),
+    ("model_config_list { config { model_type: TORCH } }",
+     '1:48: Unknown enumeration value of "TORCH" for field "model_type".'),
+    ('model_config_list { config { version_labels { key: "a" value: 99999999999999999999 } } }',
+     "1:63: Integer out of range (99999999999999999999)"),
+    ('model_config_list { config { version_labels { key: "a" value: "1" } } }', '1:63: Expected integer, got: "1"'),
+    ("model_config_list { } }", "1:23: Expected identifier, got: }"),
 ])
 def test_the_place_of_an_error_in_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "f"

@@ -113,10 +113,12 @@ def test_a_taken_port_is_one_line_that_says_what_to_do(models: Path) -> None:
 
 
 @pytest.mark.parametrize(("flags", "message"), [
-    ({"port": 0}, "At least one of"), ({"port": 70000}, "0 to 65535"), ({"port": 5, "rest_api_port": 5}, "same as"),
-    ({"use_alts_credentials": True}, "ALTS is not supported"), ({"grpc_max_threads": 0}, "must be at least 1"),
+    ({"port": 0}, "At least one of"), ({"port": 70000}, "0 to 65535"),
+    ({"use_alts_credentials": True}, "use --ssl_config_file"), ({"grpc_max_threads": 0}, "must be at least 1"),
     ({"num_load_threads": -1}, "must not be negative"), ({"drain_seconds": float("nan")}, "must not be negative"),
-    ({"ssl_config_file": "/none"}, r"No such file or directory \(--ssl_config_file\)"),
+    ({"ssl_config_file": "/none"}, "NOT_FOUND: /none; No such file or directory"),
+    ({"monitoring_config_file": "/"}, "NOT_FOUND: /; No such device: it is a directory"),
+    ({"tensorflow_session_parallelism": -1}, "must not be negative"),
     ({"grpc_channel_arguments": "x"}, "name=value is wanted"),
     ({"batching_parameters_file": "/none"}, "without setting"),
 ])
@@ -311,6 +313,14 @@ def command(models: Path, model: str, *flags: str) -> list[str]:
             *flags]
 
 
+def test_one_port_for_both_is_grpcs(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    server = start(Flags(model_name="half", model_base_path=str(models / "half"), port=port, rest_api_port=port))
+    assert call(port, half()) == [[2.5]]
+    server.stop()
+    assert "Skipped exporting HTTP/REST API." in caplog.text
+
+
 def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
     port = free_port()
     # SIGINT is ignored in a shell's background jobs; the server drains on it all the same.
@@ -330,13 +340,20 @@ def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
 
 
 def test_what_cannot_be_served_is_one_line_and_a_status(models: Path) -> None:
-    done = subprocess.run(command(models, "broken", f"--port={free_port()}"), capture_output=True, text=True,
-                          timeout=90, check=False)
-    assert done.returncode > 0
-    [line] = done.stderr.splitlines()
-    assert line.startswith("error: Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: ")
-    assert "Read less bytes than requested" in line
-    assert done.stdout == ""
+    words = command(models, "broken", f"--port={free_port()}", "--max_num_load_retries=0")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 255
+    [line], [original] = done.stderr.splitlines(), done.stdout.splitlines()
+    assert original == ("Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: {{{name: "
+                        "broken version: 1} due to error: OUT_OF_RANGE: Read less bytes than requested}, }")
+    assert line == f"error: {original} Export or copy the version again."
+
+
+def test_help_beside_other_flags_is_no_start(models: Path) -> None:
+    """A script that adds --help to a command line must not believe that its server runs."""
+    statuses = [subprocess.run(words, capture_output=True, timeout=60, check=False).returncode for words in (
+        [sys.executable, "-m", "serving", "serve", "--help"], command(models, "half", "--help"))]
+    assert statuses == [0, 255]
 
 
 def test_a_start_that_fails_leaves_nothing_running(models: Path) -> None:
@@ -355,12 +372,12 @@ def test_mistakes_are_told_before_tensorflow_is_imported(models: Path, wrong: st
         port = taken.getsockname()[1] if wrong == "taken" else free_port()
         model = {"missing": "none", "broken": "broken"}.get(wrong, "half")
         flags = [f"--model_name={model}", f"--model_base_path={models / model}", f"--port={port}",
-                 *(["--prot=1"] if wrong == "flag" else [])]
+                 "--max_num_load_retries=0", *(["--prot=1"] if wrong == "flag" else [])]
         script = ("import sys\nfrom commandline import UserError\nfrom serving.server import command\n"
-                  "try: command.callback(sys.argv[1:])\nexcept UserError as error: print(error)\n"
+                  "try: command.callback(sys.argv[1:])\nexcept UserError as error: print('error:', error)\n"
                   "assert 'tensorflow' not in sys.modules\n")
         done = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True, timeout=60,
                               check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1
+    assert sum(line.startswith("error: ") for line in done.stdout.splitlines()) == 1
     assert done.stderr == ""
