@@ -92,8 +92,12 @@ class Child:
 
     def resident_bytes(self) -> int:
         """Resident memory of the process and all its children."""
-        own = psutil.Process(self.process.pid)
+        own = psutil.Process(self.server())
         return sum(int(process.memory_info().rss) for process in [own, *own.children(recursive=True)])
+
+    def server(self) -> int:
+        """The process id that the server is to be found under."""
+        return self.process.pid
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         if self.alive:
@@ -107,6 +111,19 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self._log.close()
+
+
+class Container(Child):
+    """tfserving.sh with a container, whose processes are the engine's children, not its own."""
+
+    def server(self) -> int:
+        # tfserving.sh ends the container's name with its own process id.
+        named = _docker("ps", "--quiet", "--filter", f"name=-{self.process.pid}$")
+        return int(_docker("inspect", "--format", "{{.State.Pid}}", named))
+
+
+def _docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def free_ports(count: int) -> list[int]:

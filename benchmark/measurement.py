@@ -83,7 +83,8 @@ class Measurement:
         if busy > rules.max_generator_cpu:
             found.append(f"the load generator was busy {busy:.0%} of one CPU: it was measured, not the server")
         if wanted is not None and self.answered and recorder.late.percentile(99) * 1e3 > rules.max_late_ms:
-            found.append(f"requests started late: p99 {recorder.late.percentile(99) * 1e3:.1f} ms after their time")
+            found.append(f"requests started late: p99 {recorder.late.percentile(99) * 1e3:.1f} ms after their time: "
+                         "use a quieter machine, or allow the generator real-time threads (ulimit -r)")
         percentiles = {self.scenario.percentile} | ({self.scenario.slo.percentile} if self.scenario.slo else set())
         for percentile in sorted(percentiles):
             need = samples_needed(percentile)

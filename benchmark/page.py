@@ -16,7 +16,7 @@ CSS = Path(__file__).with_name("page.css")
 def page(title: str, about: str, parts: Iterable[str], result: Mapping[str, Any]) -> str:
     """The frame of every report; `result` goes into it as JSON, where scripts and `report` find it."""
     raw = json.dumps(result).replace("</", "<\\/")
-    short = json.dumps({key: value for key, value in result.items() if key != "blocks"}, indent=1)
+    short = json.dumps(_without_samples(result), indent=1)
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             f'<style>{CSS.read_text(encoding="utf-8")}</style></head>'
@@ -24,6 +24,11 @@ def page(title: str, about: str, parts: Iterable[str], result: Mapping[str, Any]
             f"<details><summary>The result as JSON (all samples are in this page's source, element #result)</summary>"
             f"<pre>{escape(short)}</pre></details>"
             f'<script type="application/json" id="result">{raw}</script></body></html>\n')
+
+
+def _without_samples(value: Any) -> Any:
+    return {key: _without_samples(item) for key, item in value.items() if key != "blocks"} if isinstance(
+        value, Mapping) else value
 
 
 def subtitle(result: Mapping[str, Any]) -> str:

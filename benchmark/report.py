@@ -8,12 +8,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from benchmark import comparison_page, profile_page, results, run_page, runs_page, split_page, sweep_page, tables
+from benchmark import (
+    comparison_page,
+    overhead_page,
+    profile_page,
+    results,
+    run_page,
+    runs_page,
+    split_page,
+    sweep_page,
+    tables,
+)
 from commandline import json_option, write_json, write_text
 
 CONDITIONS = ("cpu", "cpus", "cpu_quota", "governor", "kernel", "python", "packages", "variables", "revision")
 PAGES = {"compare": comparison_page.html, "run": run_page.html, "sweep": sweep_page.html, "search": sweep_page.html,
-         "split": split_page.html, "profile": profile_page.html}
+         "split": split_page.html, "profile": profile_page.html, "overhead": overhead_page.html}
 
 
 @click.command(epilog="""\b

@@ -1,14 +1,12 @@
 """Issues requests as a scenario says: threads that each own a connection, on a schedule or in a closed loop."""
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from time import perf_counter, process_time, sleep
-from typing import Any
 
 from benchmark.arrivals import Array, Closed, Offline
 from benchmark.lanes import Measured
 from benchmark.measurement import Measurement, Recorder
+from benchmark.punctual import on_time, quick_switching
 from benchmark.scenario import Scenario
 from commandline import UserError
 
@@ -34,7 +32,8 @@ def run(scenario: Scenario, lanes: Sequence[Measured], measure_s: float | None =
         if not len(starts):
             raise UserError(f"no request falls into {seconds:g} s at {scenario.rate_per_s:g}/s: measure longer")
         queue = _Schedule(starts)
-        recorders, wall, cpu = _threads(lanes, lambda lane, recorder, began: _open(lane, recorder, began, queue))
+        with on_time():
+            recorders, wall, cpu = _threads(lanes, lambda lane, recorder, began: _open(lane, recorder, began, queue))
         recorders[0].dropped += queue.left()
         # The time a schedule takes is given: only a server that falls behind makes a run longer than that.
         wall, scheduled = max(wall, seconds), len(starts)
@@ -108,7 +107,7 @@ def _threads(lanes: Sequence[Measured], work: Callable[[Measured, Recorder, floa
         except BaseException as error:  # noqa: BLE001 - handed over to the main thread
             failures.append(error)
     threads = [threading.Thread(target=guarded, args=pair, daemon=True) for pair in zip(lanes, recorders, strict=True)]
-    with _quick_switching():
+    with quick_switching():
         cpu = process_time()
         for thread in threads:
             thread.start()
@@ -120,14 +119,3 @@ def _threads(lanes: Sequence[Measured], work: Callable[[Measured, Recorder, floa
     if failures:
         raise failures[0]
     return recorders, wall, cpu
-
-
-@contextmanager
-def _quick_switching() -> Any:
-    """A thread whose request is due gets the interpreter within 0.2 ms instead of 5."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0002)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

@@ -2,6 +2,7 @@
 import http.client
 import re
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,93 +14,157 @@ import click
 import numpy as np
 
 from benchmark import report, results, targets
+from benchmark.addresses import Access, connect
 from benchmark.environment import environment
 from benchmark.inputs import inputs_for
 from benchmark.interleaved import DISTINCT, alive, start_all
-from benchmark.lanes import Lane
-from benchmark.options import model_options, output_options, positive_list
-from benchmark.tables import protocol_name
-from benchmark.targets import Instance
+from benchmark.options import address_options, model_options, output_options, positive_list
+from benchmark.targets import Instance, Target
 from commandline import UserError, step
+from serving.client.payloads import Arrays
+from serving.client.protocol import ASKS_TIMING, Client
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 MONITORING = f'prometheus_config {{ enable: true, path: "{METRICS_PATH}" }}\n'
 SUM = re.compile(r'^:tensorflow:serving:(request|runtime)_latency_(sum|count)\{.*\} ([\d.e+]+)$', re.MULTILINE)
+BLOCK = 10
+TOLD, COUNTED = "server-timing", "metrics"
+
+
 @click.command(epilog="""\b
 Examples:
   python -m benchmark split original --batch 1,100
   python -m benchmark split optimized --requests 500 --html reports/split.html
+  python -m benchmark split --url http://127.0.0.1:8501 --grpc 127.0.0.1:8500
 \b
-The server's shares are from its metrics (request_latency and runtime_latency of TensorFlow Serving), so they are means.
+Each request asks the server (header x-server-timing) where its own time went. A server that does not say, as the
+genuine TensorFlow Serving does not, is split by its metrics, which are means over requests and tell less.
 """)
-@click.argument("variant", default="original")
+@click.argument("variant", required=False)
 @model_options
+@address_options
 @click.option("--batch", "batches", type=positive_list, default="1,100", show_default=True,
               help="Examples per request, comma-separated.")
-@click.option("--requests", type=click.IntRange(2), default=100, show_default=True,
+@click.option("--requests", type=click.IntRange(2), default=200, show_default=True,
               help="Requests per protocol and batch size.")
 @output_options
-def command(variant: str, model: str, models: Path, signature: str, samples: Path | None, seed: int, grappler: str,
-            server_flags: tuple[str, ...], batches: tuple[int, ...], requests: int, html_path: str | None,
-            json_path: str | None) -> None:
-    """Splits the time of a request to VARIANT into serialise, wire, parse and render, Session.run, decode."""
-    target = targets.find(variant, models, model, server_flags)
-    if target.backend not in targets.SERVERS:
+def command(variant: str | None, model: str, models: Path, signature: str, samples: Path | None, seed: int,
+            grappler: str, server_flags: tuple[str, ...], running: list[Target], batches: tuple[int, ...],
+            requests: int, html_path: str | None, json_path: str | None) -> None:
+    """Splits the time of a request to VARIANT (default: original) or to a server that runs already."""
+    if len(running) + (variant is not None) > 1:
+        raise UserError("a split is of one server: name a variant, or one --url and its --grpc")
+    target = running[0] if running else targets.find(variant or "original", models, model, server_flags)
+    if target.backend in targets.IN_PROCESS:
         raise UserError("a split is of a server's requests: name a variant, not a target in process")
     version = target.version_directory
     result: dict[str, Any] = {
         "kind": "split", "format": results.FORMAT, "model": model, "target": target.name, "requests": requests,
         "splits": [], "environment": environment({target.name: version} if version else None, seed)}
     with ExitStack() as stack:
-        monitoring = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".config"))
-        monitoring.write(MONITORING)
-        monitoring.flush()
-        target = replace(target, flags=(*target.flags, f"--monitoring_config_file={monitoring.name}"))
+        if not running:
+            monitoring = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".config"))
+            monitoring.write(MONITORING)
+            monitoring.flush()
+            target = replace(target, flags=(*target.flags, f"--monitoring_config_file={monitoring.name}"))
         with step(f"Start {target.name}"):
             instance = stack.enter_context(start_all([target], 1))[target.name][0]
-        for protocol in targets.PROTOCOLS:
-            for batch in batches:
-                with alive(instance, "while it was measured"), step(f"{protocol_name(protocol)} batch {batch}"):
-                    lane = instance.lane(protocol, signature)
-                    inputs, result["inputs"] = inputs_for(lane.signature(), batch, DISTINCT, samples, version, seed)
-                    parts = split(instance, lane, inputs, requests)
-                    lane.close()
-                result["splits"].append({"protocol": protocol, "batch": batch, "milliseconds": parts})
+        for batch in batches:
+            with alive(instance, "while it was measured"), step(f"Batch {batch}"):
+                clients = {protocol: stack.enter_context(_asking(instance, protocol))
+                           for protocol in target.protocols}
+                first = next(iter(clients.values()))
+                inputs, result["inputs"] = inputs_for(first.metadata().signature(signature), batch, DISTINCT, samples,
+                                                      version, seed)
+                result["splits"] += [{"protocol": protocol, "batch": batch, **parts} for protocol, parts in
+                                     split(instance, clients, signature, inputs, requests).items()]
     report.deliver(result, html_path, json_path)
 
 
-def split(instance: Instance, lane: Lane, inputs: Any, requests: int) -> dict[str, float]:
-    """Mean milliseconds of each part over `requests` requests, after as many as there are inputs to warm up."""
-    answers = [lane.timed(lane.prepare(each))[1] for each in inputs]
-    serialise, decode = _mean_s(lane.prepare, inputs, requests), _mean_s(lane.decode, answers, requests)
-    prepared = [lane.prepare(each) for each in inputs]
-    before = server_times(instance)
-    seen = float(np.mean([lane.timed(prepared[i % len(prepared)])[0] for i in range(requests)]))
-    after = server_times(instance)
-    inside, run = ((after[name][0] - before[name][0]) / max(after[name][1] - before[name][1], 1) / 1e6
-                   for name in ("request", "runtime"))
-    seconds = {"serialise": serialise, "wire": seen - inside, "around": inside - run, "run": run, "decode": decode}
-    return {name: value * 1e3 for name, value in seconds.items()}
+def _asking(instance: Instance, protocol: str) -> Any:
+    """A client whose every request asks for the server's timing."""
+    access = instance.target.access or Access()
+    address = instance.rest if protocol == "rest" else instance.grpc
+    assert address is not None
+    return connect(protocol, address, instance.target.model,
+                   replace(access, headers=(*access.headers, ASKS_TIMING)))
 
 
-def server_times(instance: Instance) -> dict[str, tuple[float, int]]:
-    """{"request" | "runtime": (microseconds, requests) since the server started}, from its Prometheus metrics."""
-    assert instance.rest is not None
+def split(instance: Instance, clients: dict[str, Client], signature: str, inputs: Sequence[Arrays],
+          requests: int) -> dict[str, dict[str, Any]]:
+    """{protocol: {"by", "milliseconds" of each part, "median_ms" of a whole request}}, the protocols in turns."""
+    rows: dict[str, list[dict[str, float]]] = {protocol: [] for protocol in clients}
+    counts = {protocol: np.zeros(4) for protocol in clients}
+    for client in clients.values():
+        for each in inputs:
+            asked(client, each, signature)
+    told = all(client.server_timing() for client in clients.values())
+    for first in range(0, requests, BLOCK):
+        for protocol, client in clients.items():
+            before = np.zeros(4) if told else server_counts(instance)
+            rows[protocol] += [asked(client, inputs[i % len(inputs)], signature)
+                               for i in range(first, min(first + BLOCK, requests))]
+            counts[protocol] += np.zeros(4) if told else server_counts(instance) - before
+    return {protocol: (typical if told else by_metrics)(rows[protocol], counts[protocol]) for protocol in clients}
+
+
+def asked(client: Client, inputs: Arrays, signature: str) -> dict[str, float]:
+    """One request: the seconds of its parts. What the server does not tell of its own time is in "wire"."""
+    began = perf_counter()
+    request = client.prepare(inputs, signature)
+    ready = perf_counter()
+    raw = client.send(request)
+    answered = perf_counter()
+    server = {stage: milliseconds / 1e3 for stage, milliseconds in client.server_timing().items()}
+    reading = perf_counter()
+    client.decode(raw, signature)
+    return {"serialise": ready - began, "wire": answered - ready - sum(server.values()), **server,
+            "decode": perf_counter() - reading}
+
+
+def typical(rows: Sequence[dict[str, float]], counts: Any = None) -> dict[str, Any]:
+    """The parts of the middle half of requests, by their whole time: means, so that the parts add up to the whole."""
+    ranked = sorted(rows, key=lambda row: sum(row.values()))
+    middle = ranked[len(ranked) // 4:len(ranked) - len(ranked) // 4]
+    return {"by": TOLD, "milliseconds": _means_ms(middle), "median_ms": _median_ms(rows)}
+
+
+def by_metrics(rows: Sequence[dict[str, float]], counts: Any) -> dict[str, Any]:
+    """The same from what the server counted meanwhile: request and runtime microseconds and numbers of them."""
+    inside, run = counts[0] / max(counts[1], 1) / 1e3, counts[2] / max(counts[3], 1) / 1e3
+    means = _means_ms(rows)
+    parts = {"serialise": means["serialise"], "wire": means["wire"] - inside, "around": inside - run, "run": run,
+             "decode": means["decode"]}
+    return {"by": COUNTED, "milliseconds": parts, "median_ms": _median_ms(rows)}
+
+
+def server_counts(instance: Instance) -> Any:
+    """[request µs, requests, runtime µs, runs] since the server started, from its Prometheus metrics."""
+    if instance.rest is None:
+        raise UserError(f"{instance.target.name} does not tell its timing over gRPC: give its --url too, for its "
+                        "metrics")
     connection = http.client.HTTPConnection(urlsplit(instance.rest).netloc, timeout=10)
     connection.request("GET", METRICS_PATH)
     text = connection.getresponse().read().decode()
     connection.close()
-    totals: dict[str, list[float]] = {"request": [0, 0], "runtime": [0, 0]}
+    found = counts_in(text)
+    if not found[1]:
+        raise UserError(f"{instance.target.name} tells neither timing nor request_latency at {METRICS_PATH}: start it "
+                        f"with a --monitoring_config_file that holds '{MONITORING.strip()}'", 1)
+    return found
+
+
+def counts_in(text: str) -> Any:
+    """server_counts of the metrics' text."""
+    found = np.zeros(4)
     for name, what, value in SUM.findall(text):
-        totals[name][what == "count"] += float(value)
-    if not totals["request"][1]:
-        raise UserError(f"{instance.target.name} reports no request_latency at {METRICS_PATH}: is it a TensorFlow "
-                        "Serving with metrics?", 1)
-    return {name: (microseconds, int(count)) for name, (microseconds, count) in totals.items()}
+        found[2 * (name == "runtime") + (what == "count")] += float(value)
+    return found
 
 
-def _mean_s(function: Any, values: Any, times: int) -> float:
-    began = perf_counter()
-    for i in range(times):
-        function(values[i % len(values)])
-    return (perf_counter() - began) / times
+def _means_ms(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {part: float(np.mean([row[part] for row in rows])) * 1e3 for part in rows[0]}
+
+
+def _median_ms(rows: Sequence[dict[str, float]]) -> float:
+    return float(np.median([sum(row.values()) for row in rows])) * 1e3

@@ -1,33 +1,37 @@
-"""The report of a split: a bar for each part of a request."""
+"""The report of a split: each part of a request, REST beside gRPC."""
+from html import escape
 from typing import Any
 
 from benchmark import charts
 from benchmark.page import environment_table, figure, page, subtitle, table
-from benchmark.tables import protocol_name, short
+from benchmark.tables import protocol_name, short, split_rows, split_words
 
 PARTS = {
     "serialise": "client: arrays to bytes",
     "wire": "sockets, HTTP or gRPC, threads: what the server's own clock does not see",
+    "parse": "server: bytes to arrays",
+    "queue": "server: waiting for a thread (REST) and for a batch",
     "around": "server: parse the request, queue, render the answer",
     "run": "server: Session.run",
+    "render": "server: arrays to bytes",
     "decode": "client: bytes to arrays",
 }
 
 
 def html(result: dict[str, Any]) -> str:
-    """A bar per part, protocol and batch."""
-    bars, rows = [], []
-    for each in result["splits"]:
-        name, total = protocol_name(each["protocol"]), short(_total(each))
-        bars += [charts.Bar(f"{name}, batch {each['batch']}: {total} ms", part, value, value, value, index)
-                 for index, (part, value) in enumerate(each["milliseconds"].items())]
-        rows.append((name, each["batch"], *map(short, each["milliseconds"].values()), total))
-    words = "".join(f"<li><b>{name}</b>: {text}</li>" for name, text in PARTS.items())
-    parts = [f'<div class="charts">{figure("Mean time of each part", charts.bars(bars, "ms"))}</div><ul>{words}</ul>',
-             "<h2>Figures</h2>", table(("protocol", "batch", *PARTS, "total ms"), rows, 1),
-             "<h2>Conditions</h2>", environment_table(result)]
+    """A chart per batch size: for every part a bar per protocol."""
+    splits = result["splits"]
+    charts_made = []
+    for batch in dict.fromkeys(each["batch"] for each in splits):
+        own = [each for each in splits if each["batch"] == batch]
+        bars = [charts.Bar(part, protocol_name(each["protocol"]), value, value, value, index)
+                for part in own[0]["milliseconds"] for index, each in enumerate(own)
+                for value in [each["milliseconds"][part]]]
+        totals = ", ".join(f"{protocol_name(each['protocol'])} {short(sum(each['milliseconds'].values()))} ms"
+                           for each in own)
+        charts_made.append(figure(f"Batch {batch}: {totals}", charts.bars(bars, "ms")))
+    head, rows = split_rows(result)
+    words = "".join(f"<li><b>{name}</b>: {text}</li>" for name, text in PARTS.items() if name in head)
+    parts = [f'<p>{escape(split_words(result))}</p><div class="charts">{"".join(charts_made)}</div><ul>{words}</ul>',
+             "<h2>Figures, in ms</h2>", table(head, rows, 1), "<h2>Conditions</h2>", environment_table(result)]
     return page(f"Where the time of a request to {result['target']} goes", subtitle(result), parts, result)
-
-
-def _total(each: dict[str, Any]) -> float:
-    return float(sum(each["milliseconds"].values()))

@@ -15,7 +15,7 @@ COLOURS = {"faster": "green", "slower": "red", "cannot tell": "yellow"}
 def tables(result: dict[str, Any]) -> list[Table]:
     """The tables of a result of any kind."""
     return {"compare": comparison_table, "run": run_table, "sweep": curve_table, "search": search_table,
-            "split": split_table, "profile": profile_table}[result["kind"]](result)
+            "split": split_table, "profile": profile_table, "overhead": overhead_tables}[result["kind"]](result)
 
 
 def lines(result: dict[str, Any]) -> list[str]:
@@ -24,8 +24,12 @@ def lines(result: dict[str, Any]) -> list[str]:
         return verdict_lines(result)
     if result["kind"] == "run":
         return [escape(f"INVALID {run['target']}: {reason}") for run in result["runs"] for reason in run["reasons"]]
+    if result["kind"] == "overhead":
+        return overhead_lines(result)
     if result["kind"] == "profile":
         return [escape(instruction_line(profile)) for profile in result["profiles"]]
+    if result["kind"] == "split":
+        return [escape(split_words(result))]
     return [search_line(result, each) for each in result["searches"]] if result["kind"] == "search" else []
 
 
@@ -163,14 +167,65 @@ def search_line(result: dict[str, Any], each: dict[str, Any]) -> str:
 
 def split_table(result: dict[str, Any]) -> list[Table]:
     """Where the time of a request goes."""
-    table = Table(title=f"{escape(result['target'])}: mean milliseconds of a request", title_justify="left",
-                  box=SIMPLE_HEAD)
-    for title in ("", *result["splits"][0]["milliseconds"], "total"):
-        table.add_column(title, justify="right" if title else "left")
-    for each in result["splits"]:
-        parts = each["milliseconds"].values()
-        table.add_row(f"{protocol_name(each['protocol'])} {each['batch']}", *map(short, parts), short(sum(parts)))
+    table = Table(title=f"{escape(result['target'])}: milliseconds of a request", title_justify="left",
+                  box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    head, rows = split_rows(result)
+    for title in head:
+        table.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return [table]
+
+
+def split_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The parts of each protocol and batch, and the whole they add up to."""
+    names = list(result["splits"][0]["milliseconds"])
+    return ["", *names, "total"], [
+        [f"{protocol_name(each['protocol'])} {each['batch']}", *(short(each["milliseconds"][name]) for name in names),
+         short(sum(each["milliseconds"].values()))] for each in result["splits"]]
+
+
+def split_words(result: dict[str, Any]) -> str:
+    """What the parts are of, and who told them."""
+    if result["splits"][0]["by"] == "metrics":
+        return (f"{result['target']} does not tell the timing of a request: means over all requests, the server's from "
+                "its metrics, which do not separate parsing, waiting and rendering.")
+    return ("As the server tells of each request (server-timing), protocols in turns: means of the middle half of the "
+            "requests by their whole time, so that the parts add up.")
+
+
+def overhead_tables(result: dict[str, Any]) -> list[Table]:
+    """Every candidate beside its baseline: mean times, their ratio, and whether the goal is met."""
+    made = []
+    for part in dict.fromkeys(each["part"] for each in result["findings"]):
+        own = [each for each in result["findings"] if each["part"] == part]
+        table = Table(title=escape(f"beside {own[0]['baseline']}"), title_justify="left", box=SIMPLE_HEAD)
+        for title in ("", "baseline ms", "ms", "times, 95 %", "goal", "verdict"):
+            table.add_column(title, justify="right" if title.endswith("ms") else "left")
+        for each in own:
+            low, high = each["ci95"]
+            goal = [f"{word} {each['goal'][key]:g}" for key, word in (("least", "at least"), ("most", "at most"))
+                    if each["goal"][key]]
+            table.add_row(escape(f"{protocol_name(each['protocol'])} {each['batch']} {each['candidate']}"),
+                          short(each["baseline_ms"]), short(each["candidate_ms"]),
+                          f"{each['times']:.2f} {bound(low, 2)}-{bound(high, 2)}", *goal or [""],
+                          each["verdict"] if each["valid"] else "INVALID")
+        made.append(table)
+    return made
+
+
+def overhead_lines(result: dict[str, Any]) -> list[str]:
+    """What the tables do not show: time outside Session.run, requests per second, and why something does not count."""
+    lines = []
+    for each in result["findings"]:
+        where = f"{protocol_name(each['protocol'])} batch {each['batch']}"
+        if each["part"] == "loop":
+            lines.append(f"{where}: {short(each['candidate_ms'] - each['baseline_ms'])} ms outside Session.run")
+        elif each["part"] == "empty":
+            lines.append(f"{where}: {each['baseline_per_s']:,.0f} requests/s (aimed at: {each['goal']['rate']:,.0f}), "
+                         f"empty handler {each['candidate_per_s']:,.0f}/s")
+        lines += [escape(f"INVALID {where} {each['candidate']}: {reason}") for reason in each["reasons"]]
+    return [*lines, *map(escape, result["notes"])]
 
 
 def profile_table(result: dict[str, Any]) -> list[Table]:

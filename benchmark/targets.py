@@ -7,7 +7,7 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from benchmark.addresses import Access, connect
-from benchmark.child import Child, free_ports, python_module
+from benchmark.child import Child, Container, free_ports, python_module
 from benchmark.in_process import lane as in_process
 from benchmark.in_process.lane import InProcessLane
 from benchmark.lanes import ClientLane, Lane
@@ -25,7 +25,10 @@ READY_S = 180.0
 
 @dataclass(frozen=True)
 class Target:
-    """A variant under a backend, or (backend "address") servers that someone else runs."""
+    """A variant under a backend; or servers that someone else runs ("address"), or that `argv` starts ("command").
+
+    In `argv`, {port} and {rest_port} stand for ports; it tells the model's status as TensorFlow Serving does.
+    """
 
     name: str
     model: str
@@ -38,6 +41,7 @@ class Target:
     signature: str = ""
     grappler: bool = True
     prefix: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
     access: Access | None = None
 
     @property
@@ -156,7 +160,6 @@ def start(target: Target) -> Instance:
     """Starts a server for the target on free loopback ports; the caller waits for it and stops it."""
     if target.backend == "address":
         return Instance(target, None, target.rest, target.grpc)
-    assert target.base_path is not None
     if target.backend in IN_PROCESS:
         assert target.version_directory is not None
         child = in_process.start(target.backend, target.name, target.version_directory, target.signature,
@@ -169,11 +172,15 @@ def start(target: Target) -> Instance:
                              f"--model_base_path={target.base_path}", f"--port={grpc_port}",
                              f"--rest_api_port={rest_port}", *target.flags)
         argv = [*target.prefix, *argv]
+    elif target.backend == "command":
+        argv = [part.format(port=grpc_port, rest_port=rest_port) for part in target.argv]
     else:
+        assert target.base_path is not None
         argv = [str(ROOT / "tfserving.sh"), target.base_path.name, "--backend", target.backend, "--", *target.flags]
         env |= {"MODELS": str(target.base_path.parents[1]), "MODEL": target.model, "PORT": str(grpc_port),
                 "REST_PORT": str(rest_port)}
-    child = Child(f"server of {target.name}", argv, env=env)
+    kind = Container if target.backend == "container" else Child
+    child = kind(f"server of {target.name}", argv, env=env)
     return Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
 
 

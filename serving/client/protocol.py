@@ -6,10 +6,13 @@ from typing import Any, Protocol
 from commandline import UserError
 from serving import tensor_proto
 from serving.client.payloads import Array, Arrays, TensorSpec
+from serving.timing import ASK
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 DEFAULT_SIGNATURE = "serving_default"
+# The project's own server tells its timing to who sends it.
+ASKS_TIMING = (ASK, "1")
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Client(Protocol):
     def server_timing(self) -> dict[str, float]:
         """What the server says of the last answer: milliseconds by stage. Empty when it says nothing.
 
-        The project's own server says it to clients with the header `x-server-timing: 1`.
+        The project's own server says it to clients that send the header ASKS_TIMING.
         """
 
     def metadata(self) -> Metadata: ...

@@ -12,7 +12,7 @@ from benchmark.run import open_lanes
 from benchmark.scenario import Scenario
 from benchmark.targets import Instance, Target
 
-CODE = ("benchmark/runner.py", "benchmark/measurement.py", "benchmark/histogram.py", "benchmark/arrivals.py")
+CODE = tuple(f"benchmark/{name}.py" for name in ("runner", "punctual", "measurement", "histogram", "arrivals"))
 SAMPLES = 1_000_000
 
 

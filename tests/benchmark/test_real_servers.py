@@ -88,5 +88,6 @@ def test_a_model_server_on_path_is_started_through_the_script(models: Path, tmp_
     assert [each["protocol"] for each in result["splits"]] == ["rest", "grpc"]
     for each in result["splits"]:
         parts = each["milliseconds"]
-        assert list(parts) == ["serialise", "wire", "around", "run", "decode"]
+        assert list(parts) == ["serialise", "wire", "parse", "queue", "run", "render", "decode"]
         assert all(value > 0 for value in parts.values())
+        assert each["by"] == "server-timing"

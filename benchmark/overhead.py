@@ -1,0 +1,154 @@
+"""python -m benchmark overhead: what the embedded server adds to Session.run, and what others add."""
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark import report, results, stand_ins, targets
+from benchmark.comparison import RULES, Rules
+from benchmark.environment import environment
+from benchmark.interleaved import Plan, measure
+from benchmark.options import comma_list, output_options, source_options
+from benchmark.targets import Target
+from commandline import UserError
+
+PARTS = ("loop", "empty", "instead")
+GENUINE = "tensorflow_model_server"
+# The client's time is in both rates here, and is meant to be.
+EVEN_IF_THE_CLIENT_IS_BUSY = Rules(max_generator_cpu=1.0)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Bounds on candidate time over baseline time, and the requests/s aimed at; None: no bound."""
+
+    least: float | None = None
+    most: float | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One interleaved measurement, and by (protocol, batch) what is asked of it."""
+
+    plan: Plan
+    goals: dict[tuple[str, int], Goal]
+    metric: str
+    rules: Rules = RULES
+
+
+@click.command(epilog="""\b
+Examples:
+  python -m benchmark overhead original
+  python -m benchmark overhead optimized --part loop,empty --json reports/overhead.json --html reports/overhead.html
+\b
+loop     a batch of 100 over gRPC and REST, beside a bare Session.run loop on the same SavedModel
+empty    a batch of 1 to a model that does nothing, beside handlers that do nothing on the same gRPC and HTTP layers
+instead  batches of 1 and 100 over REST, beside FastAPI around Keras (and tensorflow_model_server if it is on PATH)
+\b
+One client on one connection, its next request when the answer is there: nothing overlaps, so each microsecond of
+server, client and waking up is in the figures. Every part is one interleaved run, every answer is checked.
+""")
+@click.argument("variant", default="original")
+@click.option("--model", default="mnist", show_default=True, help="The model below --models.")
+@source_options
+@click.option("--part", "parts", type=comma_list(PARTS), default=",".join(PARTS), show_default=True,
+              help="What to measure.")
+@click.option("--repeat", type=click.IntRange(4), default=200, show_default=True,
+              help="Requests per target and protocol in part loop; tenfold in part empty, half in part instead.")
+@click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
+              help="Processes per target in parts loop and empty; two tell how far equals are apart.")
+@output_options
+def command(variant: str, model: str, models: Path, signature: str, samples: Path | None, seed: int, grappler: str,
+            server_flags: tuple[str, ...], parts: tuple[str, ...], repeat: int, processes: int,
+            html_path: str | None, json_path: str | None) -> None:
+    """Measures what the server adds to VARIANT's Session.run, beside empty servers and a web application."""
+    server = targets.find(variant, models, model, server_flags, signature)
+    if server.backend != "embedded" or server.version_directory is None:
+        raise UserError("the overhead measured is the embedded server's: name a variant, such as original")
+    loop = targets.find(f"session:{variant}", models, model, (), signature, grappler == "on")
+    if "instead" in parts and not (find_spec("fastapi") and find_spec("uvicorn")):
+        raise UserError("part instead needs FastAPI and uvicorn: pip install '.[measure]', or --part loop,empty")
+    result: dict[str, Any] = {
+        "kind": "overhead", "format": results.FORMAT, "model": model, "target": variant, "repeat": repeat, "notes": [],
+        "environment": environment({variant: server.version_directory}, seed), "parts": {}, "findings": []}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for name in parts:
+            if name == "loop":
+                part = _loop(loop, server, repeat, samples)
+            elif name == "empty":
+                part = _empty(stand_ins.trivial(folder), server_flags, repeat * 10)
+            else:
+                genuine = _genuine(variant, models, model, signature)
+                result["notes"] += [] if genuine else [f"{GENUINE} is not on PATH, and so not in the table"]
+                part = _instead(server, genuine, max(4, repeat // 2), samples)
+            outcome = measure(replace(part.plan, processes=min(processes, part.plan.processes)))
+            names = [target.name for target in part.plan.targets]
+            about = outcome.about() | {"metric": part.metric}
+            made = results.document("compare", names, outcome.blocks, about, part.rules, seed)
+            result["parts"][name] = made
+            result["findings"] += findings(name, made, part.goals)
+            if outcome.first_wrong:
+                raise UserError(f"wrong answers while measuring: {outcome.first_wrong}", 1)
+    result["inputs"] = next(iter(result["parts"].values()))["inputs"]
+    report.deliver(result, html_path, json_path)
+
+
+def _loop(loop: Target, server: Target, repeat: int, samples: Path | None) -> Part:
+    goals = {("grpc", 100): Goal(most=1.05), ("rest", 100): Goal(most=1.25)}
+    return Part(Plan((loop, server), ("grpc", "rest"), (100,), repeat, samples=samples), goals, "mean")
+
+
+def _empty(base: Path, flags: tuple[str, ...], repeat: int) -> Part:
+    server = Target("trivial model", stand_ins.TRIVIAL, base_path=base, flags=flags)
+    goals = {("grpc", 1): Goal(least=0.6, rate=2000), ("rest", 1): Goal(least=0.6, rate=1500)}
+    plan = Plan((server, stand_ins.empty(base)), ("grpc", "rest"), (1,), repeat, warmup=100)
+    return Part(plan, goals, "throughput", EVEN_IF_THE_CLIENT_IS_BUSY)
+
+
+def _instead(server: Target, genuine: Target | None, repeat: int, samples: Path | None) -> Part:
+    others = [stand_ins.web_app("predict", "FastAPI + model.predict", server),
+              stand_ins.web_app("function", "FastAPI + tf.function", server)]
+    chosen = (server, *others, *([genuine] if genuine else []))
+    return Part(Plan(chosen, ("rest",), (1, 100), repeat, samples=samples, processes=1), {}, "mean")
+
+
+def _genuine(variant: str, models: Path, model: str, signature: str) -> Target | None:
+    return targets.find(f"binary:{variant}", models, model, (), signature) if shutil.which(GENUINE) else None
+
+
+def findings(name: str, made: dict[str, Any], goals: dict[tuple[str, int], Goal]) -> list[dict[str, Any]]:
+    """A row for each comparison: candidate time over baseline time with its interval, and whether the goal is met."""
+    rows = []
+    for c in made["comparisons"]:
+        if c["metric"] != made["metric"]:
+            continue
+        group = (c["protocol"], c["batch"])
+        summaries = {s["target"]: s for s in made["summaries"] if (s["protocol"], s["batch"]) == group}
+        ours, other = summaries[c["baseline"]], summaries[c["candidate"]]
+        low, high = (1 / bound if bound else None for bound in reversed(c["ci95"]))
+        goal = goals.get(group, Goal())
+        rows.append({
+            "part": name, "protocol": c["protocol"], "batch": c["batch"], "baseline": c["baseline"],
+            "candidate": c["candidate"], "times": 1 / c["ratio"], "ci95": [low, high], "valid": c["valid"],
+            "reasons": c["reasons"], "baseline_ms": ours["mean_ms"], "candidate_ms": other["mean_ms"],
+            "baseline_per_s": ours["requests"] / ours["total_s"],
+            "candidate_per_s": other["requests"] / other["total_s"],
+            "goal": asdict(goal), "verdict": verdict(low, high, goal) if group in goals else ""})
+    return rows
+
+
+def verdict(low: float | None, high: float | None, goal: Goal) -> str:
+    """A goal is met or missed when the whole interval says so."""
+    if low is None or high is None:
+        return "cannot tell"
+    least, most = goal.least or 0.0, goal.most or float("inf")
+    if least <= low and high <= most:
+        return "met"
+    return "missed" if high < least or low > most else "cannot tell"

@@ -1,0 +1,100 @@
+"""The parts of a request add up to the whole, whether the server tells them or only counts."""
+from time import sleep
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmark import split
+from benchmark.split_page import html
+from benchmark.tables import split_rows
+from benchmark.targets import Instance, Target
+from commandline import UserError
+
+INSTANCE = Instance(Target("a", "m", "address"), None, None, "127.0.0.1:1")
+
+
+class Client:
+    """A client that takes known times, of a server that tells its own (or not)."""
+
+    def __init__(self, told: dict[str, float]) -> None:
+        self._told = told
+
+    def prepare(self, inputs: Any, signature_name: str = "") -> bytes:
+        sleep(0.001)
+        return b""
+
+    def send(self, request: bytes) -> bytes:
+        sleep(0.010)
+        return b""
+
+    def decode(self, raw: bytes, signature_name: str = "") -> dict[str, Any]:
+        sleep(0.002)
+        return {}
+
+    def server_timing(self) -> dict[str, float]:
+        return self._told
+
+
+def _split(told: dict[str, float], requests: int = 12) -> dict[str, dict[str, Any]]:
+    clients: Any = {"rest": Client(told), "grpc": Client(told)}
+    return split.split(INSTANCE, clients, "", [{}], requests)
+
+
+def test_what_the_server_tells_is_taken_out_of_the_wire() -> None:
+    found = _split({"parse": 1.0, "queue": 0.5, "run": 3.0, "render": 2.0})
+    assert list(found) == ["rest", "grpc"]
+    for each in found.values():
+        parts = each["milliseconds"]
+        assert list(parts) == ["serialise", "wire", "parse", "queue", "run", "render", "decode"]
+        assert (parts["parse"], parts["queue"], parts["run"], parts["render"]) == pytest.approx((1, 0.5, 3, 2))
+        assert parts["serialise"] >= 1
+        assert 3.5 <= parts["wire"] < 10
+        assert parts["decode"] >= 2
+        assert each["by"] == "server-timing"
+
+
+def test_one_slow_request_is_not_the_typical_one() -> None:
+    rows = [{"wire": wire, "run": 0.001} for wire in (0.001, 0.002, 0.003, 0.004, 9.0)]
+    parts = split.typical(rows)["milliseconds"]
+    assert parts["wire"] == pytest.approx(3)
+    assert parts["run"] == pytest.approx(1)
+
+
+def test_a_server_that_only_counts_is_split_by_its_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten requests of 6 ms each, of which 4 in the runtime, happen between two looks at the counters."""
+    counts = iter(np.array([60_000.0, 10, 40_000, 10]) * n for n in range(100))
+    monkeypatch.setattr(split, "server_counts", lambda instance: next(counts))
+    found = _split({}, 10)
+    for each in found.values():
+        parts = each["milliseconds"]
+        assert list(parts) == ["serialise", "wire", "around", "run", "decode"]
+        assert (parts["around"], parts["run"]) == pytest.approx((2, 4))
+        assert 4 <= parts["wire"] < 20
+    result = {"target": "a", "splits": [{"protocol": name, "batch": 1, **each} for name, each in found.items()],
+              "kind": "split", "model": "m", "inputs": "none",
+              "environment": {"cpu": "x", "cpu_quota": 1.0, "time": "now"}}
+    assert "does not tell the timing" in html(result)
+    head, rows = split_rows(result)
+    assert head[-1] == "total"
+    assert float(rows[0][-1]) == pytest.approx(sum(map(float, rows[0][1:-1])), abs=0.06)
+
+
+def test_counters_are_summed_by_kind() -> None:
+    text = (':tensorflow:serving:request_latency_sum{API="predict",entrypoint="GRPC",model_name="m"} 500\n'
+            ':tensorflow:serving:request_latency_sum{API="predict",entrypoint="REST",model_name="m"} 1.5e+03\n'
+            ':tensorflow:serving:request_latency_count{API="predict",entrypoint="REST",model_name="m"} 4\n'
+            ':tensorflow:serving:runtime_latency_sum{API="Predict",model_name="m",runtime="TF1"} 900\n'
+            ':tensorflow:serving:runtime_latency_count{API="Predict",model_name="m",runtime="TF1"} 3\n')
+    assert split.counts_in(text).tolist() == [2000, 4, 900, 3]
+
+
+def test_without_timing_and_without_metrics_there_is_no_split() -> None:
+    with pytest.raises(UserError, match="give its --url too"):
+        _split({})
+
+
+def test_a_split_is_of_one_server() -> None:
+    done = CliRunner().invoke(split.command, ["original", "--url", "http://127.0.0.1:1"])
+    assert "a split is of one server" in str(done.exception)
