@@ -18,8 +18,12 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, BinaryIO, NoReturn
 
-import click
-from rich.console import Console
+try:
+    import click
+    from rich.console import Console
+except ModuleNotFoundError as missing:
+    sys.exit(f"error: {sys.executable} has no {missing.name}: this project's packages are in .venv "
+             "('make .venv/.installed' makes it, '. .venv/bin/activate' goes into it)")
 
 EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130

@@ -63,4 +63,4 @@ def show(report: Report) -> None:
                       f"{', '.join(map(str, one.batches))}" + "".join(
             f"; top class of '{name}' the same for {share:.2%}" for name, share in one.agreement.items()) + (
             f"; accuracy {one.accuracy['before']:.2%} before, {one.accuracy['after']:.2%} after"
-            if one.accuracy else ""), highlight=False)
+            if one.accuracy else ""), highlight=False, soft_wrap=True)

@@ -55,6 +55,14 @@ def test_usage_errors_are_one_line(arguments: list[str], line: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_python_without_the_packages_says_where_they_are() -> None:
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, '.'); import commandline"],
+                          cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {sys.executable} has no click: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_unwinds_and_says_so(number: signal.Signals, status: int, tmp_path: Path) -> None:
     began, left = tmp_path / "began", tmp_path / "left"
