@@ -5,6 +5,7 @@ call below it that it ends in costs 20 us, takes the very same arrays, and is wh
 """
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ with quiet():
     import tensorflow as tf
     from google.protobuf import text_format
     from tensorflow.python.client import pywrap_tf_session  # RunOptions buffers have no other maker
+    from tensorflow.python.saved_model.loader_impl import SavedModelLoader  # loads in the steps that C++ takes
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 Options = config_pb2.ConfigProto
@@ -60,18 +62,22 @@ class LoadedModel:
             if len(self._plans) < _MOST_PLANS:
                 self._plans[key] = plan
         size = sum([value.nbytes for value in values])
-        here = size <= plan.pace.quick_bytes
-        options = _run_options(timeout_s, here)
+        here = size <= plan.pace.quick_bytes and plan.fits(values)
+        options = None if here else _run_options(timeout_s)
         if started is not None:
             started()
         began = perf_counter()
         try:
-            results = self._session._call_tf_sessionrun(
+            results = plan.call(*values) if here else self._session._call_tf_sessionrun(
                 options, dict(zip(plan.feeds, values, strict=True)), plan.fetches, [], None)
+            if plan.bounded:
+                plan.pace.note(size, began, perf_counter(), here)
+                if plan.call is None and plan.pace.quick_bytes >= 0:
+                    call = self._callable(feeds, fetches)
+                    call(*values)  # its first run is slow; bounded operations have no effects
+                    plan.call = call
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
-        if plan.bounded:
-            plan.pace.note(size, began, perf_counter(), here)
         # A string of rank 0 comes as bytes.
         return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
 
@@ -84,8 +90,14 @@ class LoadedModel:
             twice = next(feed for feed in feeds if feeds.count(feed) > 1)
             raise invalid(f'Endpoint "{twice}" fed more than once.')
         fed, fetched = [self._tensor(name) for name in feeds], [self._tensor(name) for name in fetches]
+        bounded = self._steps.bounded([tensor.op for tensor in fetched], feeds) and not any(
+            tensor.dtype.base_dtype in (tf.resource, tf.variant) for tensor in fed)
         return _Plan([tensor._as_tf_output() for tensor in fed], [tensor._as_tf_output() for tensor in fetched],
-                     self._steps.bounded([tensor.op for tensor in fetched], feeds))
+                     [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in fed] if bounded else [], bounded)
+
+    def _callable(self, feeds: Sequence[str], fetches: Sequence[str]) -> Any:
+        return self._session._make_callable_from_options(config_pb2.CallableOptions(
+            feed=feeds, fetch=fetches, run_options=config_pb2.RunOptions(inter_op_thread_pool=-1)))
 
     def _tensor(self, name: str) -> Any:
         try:
@@ -105,13 +117,19 @@ class _Plan:
     """The handles of one combination of tensors, and which runs of it are known to be quick.
 
     TensorFlow hands every run to its own threads and back, which is most of the time that a small run takes. A quick
-    one is run in the calling thread instead; there it cannot be interrupted at its deadline.
+    one is run in the calling thread by `call`; there it cannot be interrupted at its deadline.
     """
 
     feeds: list[Any]
     fetches: list[Any]
+    dtypes: list[np.dtype[Any]]
     bounded: bool
     pace: Pace = field(default_factory=lambda: Pace(_QUICK_S, _SLOW_S))
+    call: Any = None
+
+    def fits(self, values: Sequence[Array]) -> bool:
+        """Whether `call` takes these: it exists, and finds the types that it does not look at itself."""
+        return self.call is not None and [value.dtype for value in values] == self.dtypes
 
 
 def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any) -> LoadedModel:
@@ -121,7 +139,14 @@ def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any)
     session = tf.compat.v1.Session(graph=graph, config=options)
     try:
         _refuse_missing_variables(meta_graph, path)
-        tf.compat.v1.saved_model.loader.load(session, list(tags), str(path))
+        files = SavedModelLoader(str(path))
+        saver, _ = files.load_graph(graph, list(tags))
+        variables = path / "variables" / "variables"
+        if saver is not None and variables.with_suffix(".index").is_file():
+            # Not Saver.restore, which wraps what is wrong with a file into advice for training.
+            names = saver.saver_def
+            session.run(names.restore_op_name, {names.filename_tensor_name: str(variables)})
+        files.run_init_ops(session, list(tags))
         return LoadedModel(name, version, session, meta_graph)
     except tf.errors.OpError as error:
         session.close()
@@ -175,27 +200,31 @@ def _signature(name: str, message: Any) -> Signature:
                      text_format.MessageToString(kept))
 
 
+# What Session.run puts before TensorFlow's own message.
+_PYTHONS_WORDS = re.compile(r"Graph execution error:\n\n(Detected at .*?\nNode: '[^'\n]*'\n)?", re.S)
+
+
 def _serving_error(error: Any) -> ServingError:
-    return ServingError(Code(error.error_code), error.message)
+    return ServingError(Code(error.error_code), _PYTHONS_WORDS.sub("", error.message, count=1))
 
 
-_buffers: dict[tuple[int, bool], Any] = {}
+_buffers: dict[int, Any] = {}
 _buffers_lock = threading.Lock()
 
 
-def _run_options(timeout_s: float | None, here: bool) -> Any:
+def _run_options(timeout_s: float | None) -> Any:
     """A RunOptions buffer; timeouts are rounded up by at most 2 %, so that few are made, which are kept."""
     milliseconds = 0
-    if timeout_s is not None and not here:
+    if timeout_s is not None:
         if timeout_s <= 0:
             raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
         milliseconds = int(timeout_s * 1000) + 1
         step = max(1, milliseconds >> 6)
         milliseconds = min(-(-milliseconds // step) * step, 2**31 - 1)
-    buffer = _buffers.get((milliseconds, here))
+    buffer = _buffers.get(milliseconds)
     if buffer is None:
         with _buffers_lock:
-            options = config_pb2.RunOptions(timeout_in_ms=milliseconds, inter_op_thread_pool=-1 if here else 0)
+            options = config_pb2.RunOptions(timeout_in_ms=milliseconds)
             buffer = _buffers.setdefault(
-                (milliseconds, here), pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString()))
+                milliseconds, pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString()))
     return buffer

@@ -18,8 +18,8 @@ from serving.protos import (
     tensor_pb2,
     types_pb2,
 )
-from serving.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE, Array, ModelSpec, Servable
-from serving.tensor_proto import data_type, to_ndarray, to_proto
+from serving.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE, Array, ModelSpec, Servable, TensorSpec
+from serving.tensor_proto import data_type, data_type_name, to_ndarray, to_proto
 
 # The typed fields whose bytes on the wire are the array's own: field number, shifted, with the wire type for bytes.
 _PACKED = {np.dtype(kind): bytes([number << 3 | 2]) for kind, number in (
@@ -47,7 +47,9 @@ def predict(predictor: Predictor, servable: Servable, request: Any, timeout_s: f
             tensor_content: bool = False) -> Any:
     """A PredictResponse; `tensor_content` says how its tensors are written."""
     name = request.model_spec.signature_name
-    outputs = predictor.predict(servable, name, _Inputs(request.inputs), request.output_filter, timeout_s)
+    signature = servable.signatures.get(name or DEFAULT_SIGNATURE)
+    inputs = _Inputs(request.inputs, signature.inputs if signature else {})
+    outputs = predictor.predict(servable, name, inputs, request.output_filter, timeout_s)
     response = predict_pb2.PredictResponse()
     _describe(response.model_spec, servable, request.model_spec.name, name)
     for alias, array in outputs.items():
@@ -149,10 +151,11 @@ def _describe(message: Any, servable: Servable, name: str, signature_name: str) 
 class _Inputs(Mapping[str, Array]):
     """The inputs of a PredictRequest, each made an array when it is asked for."""
 
-    __slots__ = ("_protos",)
+    __slots__ = ("_protos", "_specs")
 
-    def __init__(self, protos: Mapping[str, tensor_pb2.TensorProto]) -> None:
+    def __init__(self, protos: Mapping[str, tensor_pb2.TensorProto], specs: Mapping[str, TensorSpec]) -> None:
         self._protos = protos
+        self._specs = specs
 
     def __getitem__(self, alias: str) -> Array:
         proto = self._protos[alias]
@@ -165,6 +168,10 @@ class _Inputs(Mapping[str, Array]):
                     "as a feed? That is not currently allowed. Please file an issue at "
                     "https://github.com/tensorflow/tensorflow/issues/new, ideally with a short code snippet that "
                     "leads to this error message.") from None
+            if proto.dtype == types_pb2.DT_VARIANT and alias in self._specs:
+                wanted = data_type_name(self._specs[alias].dtype).removeprefix("DT_").lower()
+                raise invalid(f"Expects arg[{list(self._specs).index(alias)}] to be {wanted} but variant is "
+                              "provided") from None
             raise invalid(f"tensor parsing error: {alias}") from None
 
     def __contains__(self, alias: object) -> bool:

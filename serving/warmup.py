@@ -55,4 +55,5 @@ def _replay(predictor: Predictor, servable: Servable, log: prediction_log_pb2.Pr
         case None:
             pass
         case other:
-            raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {other}")
+            number = log.DESCRIPTOR.fields_by_name[other].number
+            raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")

@@ -68,6 +68,15 @@ def test_an_input_that_cannot_be_read_is_named() -> None:
         messages.predict(Predictor(None), fake, request)  # type: ignore[arg-type]
 
 
+def test_a_variant_is_told_what_is_wanted_instead() -> None:
+    fake = FakeServable(signatures={"serving_default": signature()})
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "m"
+    request.inputs["x"].dtype = types_pb2.DT_VARIANT
+    with pytest.raises(ServingError, match=r"Expects arg\[0\] to be float but variant is provided"):
+        messages.predict(Predictor(None), fake, request)  # type: ignore[arg-type]
+
+
 def test_an_input_that_nobody_asks_for_is_not_read() -> None:
     fake = FakeServable(signatures={"serving_default": signature(("x", "z"), defaults={"z": np.ones(1)})})
     request = predict_pb2.PredictRequest()

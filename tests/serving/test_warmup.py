@@ -63,7 +63,7 @@ def test_no_file_is_no_warm_up(tmp_path: Path) -> None:
     (record(b"\xff\xff"), Code.INVALID_ARGUMENT, "Failed to parse warmup record"),
     (record(b"") * 1001, Code.INVALID_ARGUMENT, "Number of warmup records exceeds the maximum (1000)"),
     (record(prediction_log_pb2.PredictionLog(session_run_log={}).SerializeToString()), Code.UNIMPLEMENTED,
-     "Unsupported log_type for warmup: session_run_log"),
+     "Unsupported log_type for warmup: 5"),
 ])
 def test_what_cannot_be_replayed_fails_the_load(tmp_path: Path, data: bytes, code: Code, message: str) -> None:
     with pytest.raises(ServingError) as error:
