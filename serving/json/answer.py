@@ -199,7 +199,7 @@ def decimals(values: Array) -> list[str]:
     """`decimal` of each number of an array of rank 1, in one sweep where they are many."""
     dtype = values.dtype
     if values.size < _MANY:
-        return [decimal(value, dtype) for value in values.tolist()]
+        return _few_decimals(values)
     digits, smallest = _DIGITS[dtype]
     flushed = np.where(np.abs(values) < smallest, np.copysign(dtype.type(0), values), values)
     with np.errstate(all="ignore"):
@@ -211,6 +211,16 @@ def decimals(values: Array) -> list[str]:
     for n in np.flatnonzero(~np.isfinite(magnitudes)).tolist():
         texts[n] = decimal(float(values[n]), dtype)
     return texts
+
+
+def _few_decimals(values: Array) -> list[str]:
+    """The usual case first: six digits that give the number back, which is neither zero nor infinite nor flushed."""
+    dtype, numbers = values.dtype, values.tolist()
+    smallest = _DIGITS[dtype][1]
+    texts = [f"{number:.6g}" for number in numbers]
+    given_back = (np.array([float(text) for text in texts], dtype) == values).tolist()
+    return [(text if "." in text or "e" in text else text + ".0") if same and smallest <= abs(number) < math.inf
+            else decimal(number, dtype) for number, text, same in zip(numbers, texts, given_back, strict=True)]
 
 
 def _has_six_digits(values: Array, magnitudes: Array) -> Array:

@@ -49,6 +49,8 @@ class ElementType:
         if self.dtype == object:
             return string_array([v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for v in values])
         if self.dtype.kind == "f":
+            if len(values) <= _FEW and _are_normal(values, *_NORMAL[self.dtype]):
+                return np.array(values, self.dtype)
             return to_floats(np.array(values, np.float64), self.dtype)
         return np.array(values, self.dtype)
 
@@ -71,6 +73,16 @@ ELEMENT_TYPES = {
 _BITS: dict[np.dtype[Any], tuple[Any, Any, Any]] = {
     np.dtype(np.float32): (np.uint32, np.uint32(2**31 - 1), np.uint32(2**23)),
     np.dtype(np.float64): (np.uint64, np.uint64(2**63 - 1), np.uint64(2**52))}
+
+
+# The smallest and the largest normal number; and how many numbers numpy is slower with than Python.
+_NORMAL = {np.dtype(kind): (float(np.finfo(kind).tiny), float(np.finfo(kind).max)) for kind in (np.float32, np.float64)}
+_FEW = 16
+
+
+def _are_normal(values: list[Value], smallest: float, largest: float) -> bool:
+    """Whether numbers become floats without one that is flushed to zero or overflows."""
+    return all(smallest <= abs(value) <= largest or value == 0 for value in values)
 
 
 def to_floats(doubles: Array, dtype: np.dtype[Any]) -> Array:
