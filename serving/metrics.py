@@ -19,8 +19,9 @@ from serving.timing import Stopwatch, Watched
 # Microseconds, and numbers of examples: the original's buckets.
 _LATENCY = [10.0 * 1.8 ** k for k in range(33)]
 _EXAMPLES = [2.0 ** k for k in range(15)]
-# What the original counts as requests, and by which word a transport names them.
-_COUNTED = {"Predict", "Classify", "Regress", "predict", "classify", "regress"}
+# What the original counts as requests of its gRPC API; of its REST API it counts all, and names those with a verb.
+_COUNTED = {"Predict", "Classify", "Regress"}
+_VERBS = {"predict", "classify", "regress"}
 
 # Clients choose the names of the models they ask for: this many combinations are told apart, the rest are one.
 _MOST_COMBINATIONS = 5000
@@ -153,10 +154,11 @@ class Metrics:
         version = "" if call.version is None else str(call.version)
         ours = (call.entrypoint, call.api, call.model, version, call.signature or DEFAULT_SIGNATURE)
         with self._lock:
-            if call.api in _COUNTED:
+            if call.api in _COUNTED or call.entrypoint == "REST":
                 self._requests.add((call.model, code.name))
                 if code is Code.OK:
-                    self._latency.observe((call.api, call.entrypoint, call.model), microseconds)
+                    api = call.api if call.api in _COUNTED | _VERBS else ""
+                    self._latency.observe((api, call.entrypoint, call.model), microseconds)
             if call.examples:
                 self._examples.add((call.model,), call.examples)
                 self._example_counts.observe((call.model,), call.examples)

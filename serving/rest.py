@@ -50,7 +50,7 @@ _JSON = "application/json"
 # Handing a request to a thread and its answer back costs some 0.1 ms: what takes not much longer need not go.
 _QUICK_S, _SLOW_S = 0.0002, 0.005
 _MOST_AT_ONCE = 1 << 14
-_MOST_PACES = 256
+_MOST_KNOWN = 256
 _LONGEST_KEPT = 256
 _CORS = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Methods", "POST, GET"),
          ("Access-Control-Allow-Headers", "Content-Type"))
@@ -69,7 +69,7 @@ class RestApi:
         self._observe = observe
         self._monitoring = monitoring
         self._ready = ready
-        self._paces: dict[str, Pace] = {}
+        self._known: dict[str, tuple[Pace, ModelSpec | None]] = {}
 
     def handle(self, request: Request) -> Response:
         """The answer to any request."""
@@ -77,12 +77,13 @@ class RestApi:
         response = self._handle(request, call, self._timeout_s)
         assert response is not None
         if call.api == "predict" and response.status == HTTPStatus.OK and _may_be_quick(request):
-            pace = self._paces.get(request.target)
-            if pace is None:
-                if len(self._paces) >= _MOST_PACES:  # clients choose how they write a name
-                    self._paces.clear()
-                pace = self._paces[request.target] = Pace(_QUICK_S, _SLOW_S)
-            pace.note(len(request.body), call.began, perf_counter(), False)
+            known = self._known.get(request.target)
+            if known is None:
+                if len(self._known) >= _MOST_KNOWN:  # clients choose how they write a name
+                    self._known.clear()
+                _, spec = _resolved(request.method, request.target)
+                known = self._known[request.target] = Pace(_QUICK_S, _SLOW_S), spec
+            known[0].note(len(request.body), call.began, perf_counter(), False)
         return response
 
     def at_once(self, request: Request) -> Response | None:
@@ -90,28 +91,35 @@ class RestApi:
 
         Its time limit is zero, which a servable keeps by running only what it knows to be quick itself.
         """
-        pace = self._paces.get(request.target)
-        if pace is None or len(request.body) > pace.quick_bytes or not _may_be_quick(request):
+        known = self._known.get(request.target)
+        if known is None or len(request.body) > known[0].quick_bytes or not _may_be_quick(request):
             return None
-        call = Call("REST", "", perf_counter())
-        response = self._handle(request, call, 0.0)
+        pace, spec = known
+        call = Call("REST", "predict", perf_counter())
+        response = self._handle(request, call, 0.0, spec)
         if response is None:
             pace.forget()
         else:
             pace.note(len(request.body), call.began, perf_counter(), True)
         return response
 
-    def _handle(self, request: Request, call: Call, timeout_s: float | None) -> Response | None:
-        """The answer, or None where nothing was done since no time was given for it. Every error ends here, once."""
+    def _handle(self, request: Request, call: Call, timeout_s: float | None,
+                spec: ModelSpec | None = None) -> Response | None:
+        """The answer, or None where nothing was done since no time was given for it. Every error ends here, once.
+
+        `spec` is what `call.api` asks for, where that is known already.
+        """
         if ASK in request.headers:
             call.watch = Stopwatch(QUEUE, request.came)
             call.watch.enter(PARSE)
         try:
-            code, response = Code.OK, self._route(request, call, timeout_s)
+            code = Code.OK
+            response = self._answer(spec, request, call, timeout_s) if spec else self._route(request, call, timeout_s)
         except ServingError as error:
             if timeout_s == 0.0 and error.code is Code.DEADLINE_EXCEEDED:
                 return None
-            code, response = error.code, self._json(answer.error(error.message), HTTP_STATUS[error.code])
+            body = answer.error(error.message) if error.message else b""
+            code, response = error.code, self._json(body, HTTP_STATUS[error.code])
         except Exception as error:
             log.exception("%s %s failed", request.method, request.target)
             code = Code.INTERNAL
@@ -132,10 +140,10 @@ class RestApi:
             origin = request.headers.get("origin", "null")
             return Response(400 if origin in ("", "null") else 200, headers=self._headers)
         resolve = _resolved if len(request.target) < _LONGEST_KEPT else _resolved.__wrapped__
+        call.api = "malformed"
         call.api, spec = resolve(request.method, request.target)
         if spec is None:
-            return self._json(b"", 400)  # a version of more than 64 bits: the original answers without a message
-        call.model = spec.name
+            raise invalid("")  # a version of more than 64 bits: the original answers without a message
         return self._answer(spec, request, call, timeout_s)
 
     def _own_endpoint(self, request: Request) -> Response | None:
@@ -161,6 +169,7 @@ class RestApi:
         return Response(status, body, _JSON, self._headers)
 
     def _answer(self, spec: ModelSpec, request: Request, call: Call, timeout_s: float | None) -> Response:
+        call.model = spec.name
         if not spec.name:
             raise invalid("Missing model name in request.")
         if call.api == "status":
@@ -210,8 +219,8 @@ class RestServer(HttpServer):
 
 def _may_be_quick(request: Request) -> bool:
     """A larger body is never looked at on the event loop, nor one that unpacks to who knows how much."""
-    return (len(request.body) <= _MOST_AT_ONCE and "content-encoding" not in request.headers
-            and len(request.target) < _LONGEST_KEPT)
+    return (request.method == "POST" and "content-encoding" not in request.headers
+            and len(request.body) <= _MOST_AT_ONCE and len(request.target) < _LONGEST_KEPT)
 
 
 @lru_cache(maxsize=256)

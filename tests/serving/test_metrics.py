@@ -21,9 +21,14 @@ def test_requests_are_counted_under_the_originals_names() -> None:
     metrics.answered(call(model="x"), Code.NOT_FOUND)
     metrics.answered(call("MultiInference", examples=2), Code.OK)
     metrics.answered(call("GetModelStatus"), Code.OK)
+    metrics.answered(call("status", "y", "REST"), Code.OK)
+    metrics.answered(call("malformed", "", "REST"), Code.INVALID_ARGUMENT)
     lines = metrics.text().splitlines()
     assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 2' in lines
     assert ':tensorflow:serving:request_count{model_name="x",status="NOT_FOUND"} 1' in lines
+    assert ':tensorflow:serving:request_count{model_name="y",status="OK"} 1' in lines
+    assert ':tensorflow:serving:request_count{model_name="",status="INVALID_ARGUMENT"} 1' in lines
+    assert ':tensorflow:serving:request_latency_count{API="",entrypoint="REST",model_name="y"} 1' in lines
     assert ':tensorflow:serving:request_latency_count{API="Predict",entrypoint="GRPC",model_name="m"} 1' in lines
     assert ':tensorflow:serving:request_latency_count{API="predict",entrypoint="REST",model_name="m"} 1' in lines
     assert ':tensorflow:serving:request_example_count_total{model="m"} 2' in lines

@@ -87,12 +87,15 @@ def test_requests_are_reported_once_with_what_is_known_of_them() -> None:
     api("GET", "/v1/models/echo")
     api("GET", "/v1/models/echo/metadata")
     api("PUT", ECHO)
+    api("GET", f"/v1/models/echo/versions/{2**63}")
     api("GET", "/elsewhere")
     seen = [(call.entrypoint, call.api, call.model, call.signature, call.version, call.examples, code)
             for call, code in api.calls]
     assert seen == [
         ("REST", "predict", "echo", "float", 7, 0, Code.OK), ("REST", "regress", "nope", "", None, 2, Code.NOT_FOUND),
-        ("REST", "status", "echo", "", None, 0, Code.OK), ("REST", "metadata", "echo", "", 7, 0, Code.OK)]
+        ("REST", "status", "echo", "", None, 0, Code.OK), ("REST", "metadata", "echo", "", 7, 0, Code.OK),
+        ("REST", "malformed", "", "", None, 0, Code.INVALID_ARGUMENT),
+        ("REST", "status", "", "", None, 0, Code.INVALID_ARGUMENT)]
 
 
 def test_the_time_limit_reaches_the_run() -> None:
