@@ -118,7 +118,7 @@ def test_one_that_was_slow_on_the_event_loop_sends_its_like_to_the_workers(
 def test_targets_that_clients_make_up_are_not_kept_for_ever(api: Api) -> None:
     for n in range(600):
         api.handle(target=f"/v1/models/echo/versions/{'0' * n}7:predict")
-    assert len(api.api._paces) <= 256
+    assert len(api.api._known) <= 256
 
 
 class Told:
