@@ -52,8 +52,12 @@ def write_event_file(directory: Path, nodes: Sequence[Node]) -> Path:
                    and item.attrs["value"].ByteSize() > _BIG else item for item in nodes})
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"events.out.tfevents.{int(time())}.export"
-    with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(Event(wall_time=time(), file_version="brain.Event:2").SerializeToString())
-        packed = as_graph_def(whole(graph)).SerializeToString()
-        writer.write(Event(wall_time=time(), graph_def=packed).SerializeToString())
+    packed = as_graph_def(whole(graph)).SerializeToString()
+    try:
+        with writing(path), tf.io.TFRecordWriter(str(path)) as writer:
+            writer.write(Event(wall_time=time(), file_version="brain.Event:2").SerializeToString())
+            writer.write(Event(wall_time=time(), graph_def=packed).SerializeToString())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return path

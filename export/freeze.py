@@ -21,7 +21,7 @@ from export.assignments import assigned
 from export.graph import COLOCATION, Graph, Node, attr, node, normal, port, producer, tensor
 from export.graph_file import library_of, served, write_graph_def
 from export.ops import PLACEHOLDERS, is_stateful, output_dtypes
-from export.options import signatures_option, tags_option
+from export.options import path_given, signatures_option, tags_option
 from export.saved_model import SavedModel
 from export.stages import Stages
 from export.tensors import Array, to_proto
@@ -264,7 +264,7 @@ def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
 
 @click.command()
 @click.argument("source", metavar="SRC")
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False),
+@click.option("--out", required=True, type=click.Path(dir_okay=False), callback=path_given,
               help="The GraphDef file to write; text if it ends in .pbtxt.")
 @signatures_option
 @tags_option

@@ -72,6 +72,7 @@ def as_graph_def(fields: Fields) -> Any:
 
 def write_graph(path: Path, graph: Graph, meta_graph: Any) -> None:
     """Writes saved_model.pb: `meta_graph` (a MetaGraphDef without its graph) and `graph`."""
+    from export.runtime import writing
     size = 0
     for number, message in served(graph):
         length = message.ByteSize()
@@ -79,7 +80,7 @@ def write_graph(path: Path, graph: Graph, meta_graph: Any) -> None:
     _check(size)
     rest = meta_graph.SerializeToString(deterministic=True)
     header = _header(_GRAPH_DEF, size)
-    with path.open("wb") as file:
+    with writing(path), path.open("wb") as file:
         file.write(bytes([_SCHEMA_VERSION << 3, 1]))
         file.write(_header(_META_GRAPHS, len(rest) + len(header) + size))
         file.write(rest)

@@ -13,14 +13,20 @@ def _listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
     return tuple(part.strip() for part in value.split(",") if part.strip()) if value is not None else None
 
 
+def path_given(_ctx: click.Context, _param: click.Parameter, value: str) -> Path:
+    # An empty shell variable would otherwise be the current directory.
+    if not value:
+        raise click.BadParameter("it is empty")
+    return Path(value)
+
+
 signatures_option = click.option(
     "--signatures", metavar="KEY,...", callback=_listed, help="Only these signatures (default: all).")
 tags_option = click.option(
     "--tags", metavar="TAG,...", default="serve", show_default=True, callback=_listed,
     help="The tags of the MetaGraph to take.")
 to_option = click.option(
-    "--to", "base", required=True, type=click.Path(path_type=Path), metavar="DST",
-    help="The base path: the result is DST/VERSION.")
+    "--to", "base", required=True, callback=path_given, metavar="DST", help="The base path: the result is DST/VERSION.")
 version_option = click.option(
     "--version", type=int, metavar="N", help="The version to make (default: the next free one).")
 def batches_option(default: str) -> Any:

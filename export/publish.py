@@ -56,27 +56,36 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
     number = _free_version(base, version)
     home = _staging_home(base)
     missing = [folder for folder in (home, *home.parents) if not folder.exists()]
-    home.mkdir(parents=True, exist_ok=True)
     prefix = f".{base.name}.part-"
-    staging, lock = _claim(home, prefix)
+    with _told(base, prefix):
+        home.mkdir(parents=True, exist_ok=True)
+        staging, lock = _claim(home, prefix)
     try:
-        os.chmod(staging, 0o777 & ~umask())
-        filled = staging / str(number)
-        filled.mkdir()
-        made = NewVersion(filled, base / str(number))
-        yield made
-        _flush(staging)
-        made.published = _rename(filled, base, number, chosen=version is not None)
-    except OSError as error:
-        # The hidden directory means nothing to the user, and is gone by the time they read of it.
-        ours = error.filename is None or staging in Path(os.fsdecode(error.filename)).parents
-        raise UserError(f"{base if ours else error.filename}: {remedied(error)}; nothing was published") from error
+        with _told(base, prefix):
+            os.chmod(staging, 0o777 & ~umask())
+            filled = staging / str(number)
+            filled.mkdir()
+            made = NewVersion(filled, base / str(number))
+            yield made
+            _flush(staging)
+            made.published = _rename(filled, base, number, chosen=version is not None)
     finally:
         os.close(lock)
         shutil.rmtree(staging, ignore_errors=True)
         with suppress(OSError):
             for folder in missing:
                 folder.rmdir()  # which spares those that hold something by now
+
+
+@contextmanager
+def _told(base: Path, hidden: str) -> Iterator[None]:
+    """The system's errors, of `base` where they name nothing, or what is hidden from the user and gone by then."""
+    try:
+        yield
+    except OSError as error:
+        where = os.fsdecode(error.filename or "")
+        raise UserError(f"{base if not where or hidden in where else where}: {remedied(error)}; "
+                        "nothing was published") from error
 
 
 def _free_version(base: Path, wanted: int | None) -> int:

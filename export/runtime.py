@@ -23,9 +23,11 @@ def give_back_memory() -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What TensorFlow could not write, as the OSError that Python raises for it."""
+    """Errors of writing a file as OSErrors that name it: TensorFlow has its own, and Python's `write` names none."""
     try:
         yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
     except tf.errors.ResourceExhaustedError as error:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     except tf.errors.OpError as error:

@@ -20,14 +20,14 @@ from google.protobuf.message import DecodeError
 from commandline import UserError
 from export import restoring
 from export.graph import Graph, producer
-from export.graph_file import write_graph
+from export.graph_file import SIZE_LIMIT, write_graph
 from export.publish import find
 from export.tensors import Array
 
 MetaGraph = Any  # tensorflow.MetaGraphDef
 SERVE = ("serve",)
-# TensorFlow holds a graph's constants twelve times at the first request, and variables once (decision 90).
-GRAPH_LIMIT = 256 << 20
+# What the nodes themselves take beside their constants has ample room below protobuf's limit (decision 90).
+GRAPH_LIMIT = SIZE_LIMIT - (256 << 20)
 INIT_SIGNATURE = "__saved_model_init_op"
 # Where TensorFlow 1 writes what TensorFlow 2 writes into MetaGraphDef.asset_file_def.
 ASSETS_COLLECTION = "saved_model_assets"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from proof import Proof
 
@@ -123,6 +124,20 @@ def test_no_space_left_for_the_variables(copied: Copy, published: Path) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert done.stderr.startswith(f"error: {published}: ")
     unchanged(published, before)
+
+
+@pytest.mark.parametrize("option", ["--to", "--out"])
+def test_an_empty_path_is_not_the_current_directory(copied: Copy, option: str, run: Callable[..., object]) -> None:
+    with pytest.raises(click.BadParameter, match="it is empty"):
+        run("optimize" if option == "--to" else "freeze", copied("strings"), option, "")
+
+
+def test_a_destination_that_is_a_dangling_link_is_named(copied: Copy, tmp_path: Path,
+                                                        run: Callable[..., object]) -> None:
+    (tmp_path / "to").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=f"^{tmp_path / 'to'}: Not a directory; nothing was published$"):
+        run("optimize", copied("strings"), "--to", tmp_path / "to", "--batch", "1,3")
+    assert sorted(os.listdir(tmp_path)) == ["strings", "to"]
 
 
 def test_a_folder_made_for_what_failed_goes_with_it(tmp_path: Path) -> None:
