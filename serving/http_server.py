@@ -53,6 +53,10 @@ class HttpServer:
         self._loop.close()
 
     async def _drain(self, drain_s: float) -> None:
+        for listening in self._server.sockets:
+            # What asyncio has accepted becomes a connection one turn later, and is lost if its server has closed.
+            self._loop.remove_reader(listening)
+        await asyncio.sleep(0)
         self._server.close()
         self._service.draining = True
         with self._listener:

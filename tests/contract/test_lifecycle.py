@@ -10,7 +10,7 @@ from contract_steps import play
 
 CASES = {case["id"]: case for case in cases("lifecycle.jsonl")}
 BEHAVIOURS = tomllib.loads((Path(__file__).parent / "deviations.toml").read_text(encoding="utf-8"))["behaviour"]
-DEVIATIONS = {} if START else {name: behaviour for behaviour in BEHAVIOURS for name in behaviour["ids"]}
+DEVIATIONS = {name: behaviour for behaviour in BEHAVIOURS for name in behaviour["ids"]}
 
 # One of each kind, the quick ones; `make proof` plays them all.
 SAMPLE = ("versions.latest_removed_falls_back", "no_gap.specific_by_reload", "broken.at_reload", "reload.to_specific",
@@ -41,7 +41,7 @@ def check(case: dict[str, Any], models: Path, work: Path, grade: Grade) -> None:
     with running(config, models, work) as server:
         found = play(case["steps"], server)
     deviation = DEVIATIONS.get(case["id"])
-    if deviation is None:
+    if deviation is None or (START and not any(found)):
         steps = case["steps"]
         assert not any(found), [f"step {n} ({steps[n]['do']}): {wrong}" for n, wrong in enumerate(found) if wrong]
         grade(case["id"], "exact")

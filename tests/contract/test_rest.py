@@ -15,7 +15,7 @@ CASES = cases("rest.jsonl")
 REQUESTS = [case for case in CASES if "raw_b64" not in case]
 CONVERSATIONS = [case for case in CASES if "raw_b64" in case]
 BEHAVIOURS = tomllib.loads((Path(__file__).parent / "deviations.toml").read_text(encoding="utf-8"))["behaviour"]
-DEVIATIONS = {} if START else {name: behaviour for behaviour in BEHAVIOURS for name in behaviour["ids"]}
+DEVIATIONS = {name: behaviour for behaviour in BEHAVIOURS for name in behaviour["ids"]}
 
 Servers = Callable[[str], ContractServer]
 Grade = Callable[[str, str], None]
@@ -31,7 +31,7 @@ def test_request(case: dict[str, Any], contract_server: Servers, grade: Grade) -
     answer = ask(case, contract_server(case["server"]).rest_port)
     found = differences(case["expect"], answer)
     deviation = DEVIATIONS.get(case["id"])
-    if deviation is None:
+    if deviation is None or (START and not found):  # another server may be a genuine one, or ours in a container
         assert not found, "\n".join(found)
         grade(case["id"], "exact")
         return
