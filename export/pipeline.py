@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+import export.transforms  # noqa: F401  (fills the registry)
 from commandline import UserError, json_option, write_json
 from export.functions import definitions, to_graph
 from export.graph import Graph, GraphError, without_cycle_collection

@@ -6,15 +6,12 @@ that one node (importing the whole graph instead costs half a millisecond per no
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from export.node import Node, into_node_def, port, producer, tensor
 from export.ops import CONTROL_FLOW, attribute, input_dtypes, op_def, output_dtypes
 from export.tensors import RESOURCE, VARIANT
-
-if TYPE_CHECKING:
-    from export.graph import Graph
 
 Shape = tuple[int | None, ...] | None
 Shapes = dict[str, Shape]
@@ -31,11 +28,14 @@ _BROADCAST = frozenset({
     "Add", "AddV2", "Sub", "Mul", "Div", "RealDiv", "Maximum", "Minimum", "SquaredDifference", "Pow", "DivNoNan"})
 
 
-def static_shapes(graph: Graph) -> Shapes:
-    """Shapes by tensor name ("node:1" for a further output). No entry, or None: nothing is known."""
+def static_shapes(order: Iterable[Node], nodes: Nodes) -> Shapes:
+    """Shapes by tensor name ("node:1" for a further output). No entry, or None: nothing is known.
+
+    `order` are the nodes of a graph so that each comes after those it reads; `nodes` are the same by name.
+    """
     shapes: Shapes = {}
     asked: dict[Any, list[Shape]] = {}
-    for item in graph.order():
+    for item in order:
         data = [shapes.get(ref) for ref in item.data]
         if item.op == "Const":
             shapes[item.name] = item.shape
@@ -47,9 +47,9 @@ def static_shapes(graph: Graph) -> Shapes:
         elif item.op in _BROADCAST and len(data) == 2:
             shapes[item.name] = broadcast(data[0], data[1])
         elif item.op in _RULES:
-            shapes[item.name] = _RULES[item.op](item, data, graph.nodes)
+            shapes[item.name] = _RULES[item.op](item, data, nodes)
         elif item.op not in CONTROL_FLOW and op_def(item.op) is not None:
-            for number, shape in enumerate(_ask_tensorflow(item, data, graph.nodes, asked)):
+            for number, shape in enumerate(_ask_tensorflow(item, data, nodes, asked)):
                 shapes[tensor(item.name, number)] = shape
     return shapes
 

@@ -125,6 +125,7 @@ class Transform:
                           "required": arg.required, "help": arg.help} for arg in self.args]}
 
 
+# Filled by importing export.transforms, as export.pipeline does.
 REGISTRY: dict[str, Transform] = {}
 
 
@@ -140,12 +141,10 @@ def transform(name: str, *args: Arg, bodies: bool = True) -> Callable[[Any], Any
 
 
 def every_transform() -> list[Transform]:
-    import export.transforms  # noqa: F401  (the list of all)
     return list(REGISTRY.values())
 
 
 def named(name: str) -> Transform:
-    every_transform()
     if name not in REGISTRY:
         raise TransformError(f"no transform '{name}'{nearest(name, REGISTRY)}; "
                              "'python -m export transforms' lists all")

@@ -2,6 +2,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def test_imports_point_one_way(path: Path) -> None:
             assert any(name == prefix or name.startswith(prefix + ".") for prefix in allowed), name
         if name.split(".")[0] in ("tensorflow", "keras"):
             assert path.relative_to(ROOT).as_posix().startswith(MAY_IMPORT_TENSORFLOW), name
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+               for path in FILES if room(path) != "loadtest"}
+    graph = {module: {name if name in modules else name.rpartition(".")[0] for name in imported(path)} - {module}
+             for module, path in modules.items()}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"],

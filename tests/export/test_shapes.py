@@ -6,7 +6,6 @@ from graph_strategies import Drawn, drawn_graphs
 from hypothesis import given, settings
 
 from export.graph import Graph
-from export.shapes import static_shapes
 
 v1 = tf.compat.v1
 
@@ -16,7 +15,7 @@ def agree(graph_def):
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(graph_def, name="")
-    ours = static_shapes(Graph.from_graph_def(graph_def))
+    ours = Graph.from_graph_def(graph_def).shapes
     for operation in graph.get_operations():
         for number, output in enumerate(operation.outputs):
             shape = ours.get(operation.name if number == 0 else f"{operation.name}:{number}")
@@ -91,7 +90,7 @@ def _windows():
 
 def test_windows_are_sized_as_tensorflow_sizes_them():
     graph_def = build(_windows)
-    shapes = static_shapes(Graph.from_graph_def(graph_def))
+    shapes = Graph.from_graph_def(graph_def).shapes
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(graph_def, name="")
