@@ -2,13 +2,13 @@
 
     python tests/support/pipeline_costs.py ours 10000 0 default     ->  {"cpu_s": ..., "peak_mb": ...}
 
-`cpu_s` is from the bytes of a GraphDef to those of another, over all threads. `peak_mb` is how far the process grew
-above what it held before, the bytes of the graph included. `pipeline_cpu_s` is our steps' part.
+`cpu_s` is from one GraphDef file to another, over all threads. `peak_mb` is how far the process grew above what it held
+before it read the file. `pipeline_cpu_s` is our steps' part.
 """
 import json
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -88,33 +88,44 @@ def _add(graph_def: Any, name: str, op: str, *inputs: str) -> Any:
     return node
 
 
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _resident_mb(what: str) -> float:
+    """VmRSS: now; VmHWM: at most since `_forget_peak`."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1024
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _main(which: str, nodes: int, megabytes: int, transforms: str) -> None:
     sys.path.insert(0, str(Path.cwd()))
     from export.graph import Graph
-    from export.graph_file import as_graph_def, whole
-    from export.pipeline import NAMED, run, without_cycle_collection
-    from export.runtime import tf
-    content = (heavy(megabytes) if megabytes else synthetic(nodes)).SerializeToString()
+    from export.graph_file import read_graph_def, whole, write_graph_def
+    from export.pipeline import NAMED, run
+    from export.runtime import give_back_memory
     # A small run first: what is imported and cached on the way is not the graph's cost.
     run(Graph.from_graph_def(synthetic(100), ["x"], ["y"]), transforms)
-    before, began, figures = _peak_mb(), time.process_time(), {}
-    if which == "tool":
-        from tensorflow.python.util import _pywrap_transform_graph
-        text = " ".join(NAMED.get(transforms, transforms).split())
-        _pywrap_transform_graph.TransformGraphWithStringInputs(content, "x", "y", text)
-    else:
-        with without_cycle_collection():
-            graph = Graph.from_graph_def(tf.compat.v1.GraphDef.FromString(content), ["x"], ["y"])
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.pb"), Path(folder, "out.pb")
+        source.write_bytes((heavy(megabytes) if megabytes else synthetic(nodes)).SerializeToString())
+        give_back_memory()
+        _forget_peak()
+        before, began, figures = _resident_mb("VmRSS"), time.process_time(), {}
+        if which == "tool":
+            from tensorflow.python.util import _pywrap_transform_graph
+            text = " ".join(NAMED.get(transforms, transforms).split())
+            target.write_bytes(_pywrap_transform_graph.TransformGraphWithStringInputs(
+                source.read_bytes(), "x", "y", text))
+        else:
+            graph = Graph.from_graph_def(read_graph_def(source), ["x"], ["y"])
             read = time.process_time()
             graph, _ = run(graph, transforms)
             figures["pipeline_cpu_s"] = round(time.process_time() - read, 4)
-            as_graph_def(whole(graph)).SerializeToString()
-    print(json.dumps({"cpu_s": round(time.process_time() - began, 3), "peak_mb": round(_peak_mb() - before),
-                      "graph_mb": round(len(content) / 2**20, 1), **figures}))
+            write_graph_def(target, whole(graph))
+        print(json.dumps({"cpu_s": round(time.process_time() - began, 3),
+                          "peak_mb": round(_resident_mb("VmHWM") - before),
+                          "graph_mb": round(source.stat().st_size / 2**20, 1), **figures}))
 
 
 if __name__ == "__main__":
