@@ -30,8 +30,7 @@ class Pace:
         seconds = ended - began
         if here:
             if seconds > self.slow_s:
-                self.quick_bytes = -1
-                self.not_before = ended + _SHARE * seconds
+                self.quick_bytes, self.not_before = -1, ended + _SHARE * seconds
             return
         self.runs += 1
         if seconds < self.quick_s and self.runs > _TO_WARM_UP and ended >= self.not_before:

@@ -96,6 +96,8 @@ def _proto_json(value: Any) -> bytes:
 
 
 def _row_form(outputs: Mapping[str, Array]) -> str:
+    if len(outputs) == 1 and (usual := _one_matrix(*outputs.values())):
+        return usual
     size = -1
     for alias, array in outputs.items():
         if array.ndim == 0:
@@ -116,6 +118,15 @@ def _row_form(outputs: Mapping[str, Array]) -> str:
             for values in zip(*rows.values(), strict=True))
     end = _LINE if size else ""
     return f'{{{_LINE}"predictions": [{text}{end}]\n}}'
+
+
+def _one_matrix(array: Array) -> str | None:
+    """What most models answer, an output [batch, classes] of floats, in the row form."""
+    if array.ndim != 2 or not array.size or array.dtype not in _DIGITS:
+        return None
+    texts, width = decimals(array.ravel()), array.shape[1]
+    rows = [", ".join(texts[start:start + width]) for start in range(0, len(texts), width)]
+    return f'{{{_LINE}"predictions": [[{"], [".join(rows)}]{_LINE}]\n}}'
 
 
 def _column_form(outputs: Mapping[str, Array]) -> str:
@@ -214,13 +225,20 @@ def decimals(values: Array) -> list[str]:
 
 
 def _few_decimals(values: Array) -> list[str]:
-    """The usual case first: six digits that give the number back, which is neither zero nor infinite nor flushed."""
-    dtype, numbers = values.dtype, values.tolist()
-    smallest = _DIGITS[dtype][1]
+    """`decimals` for those that are few: what numpy would cost is more than what it saves."""
+    numbers = values.tolist()
+    digits, smallest = _DIGITS[values.dtype]
     texts = [f"{number:.6g}" for number in numbers]
-    given_back = (np.array([float(text) for text in texts], dtype) == values).tolist()
-    return [(text if "." in text or "e" in text else text + ".0") if same and smallest <= abs(number) < math.inf
-            else decimal(number, dtype) for number, text, same in zip(numbers, texts, given_back, strict=True)]
+    given_back = (np.array([float(text) for text in texts], values.dtype) == values).tolist()
+    found = []
+    for number, text, same in zip(numbers, texts, given_back, strict=True):
+        if not smallest <= abs(number) < math.inf:
+            found.append(decimal(number, values.dtype))
+            continue
+        if not same:
+            text = f"{number:.{digits}g}"
+        found.append(text if "." in text or "e" in text else text + ".0")
+    return found
 
 
 def _has_six_digits(values: Array, magnitudes: Array) -> Array:

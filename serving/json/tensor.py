@@ -155,6 +155,10 @@ class _Reader:
         return filled_array(elements, shape, dtype, alias)
 
     def _rows(self, instances: list[Value]) -> dict[str, Array]:
+        if len(self.specs) == 1 and type(instances[0]) is not dict:
+            (alias,) = self.specs
+            array = self._regular(instances, alias)
+            return _exact_rows(instances, self.specs) if array is None else {alias: array}
         if len(self.specs) > 1 and not isinstance(instances[0], dict):
             raise invalid("instances is a plain list, but expecting list of objects as multiple input tensors "
                           "required as per tensorinfo_map")
