@@ -23,7 +23,7 @@ PR_SET_PDEATHSIG = 1
 STOP_S = 20.0
 PORTS = range(15_000, 30_000)  # below those the system itself hands out (32768 on Linux), which go at any moment
 PORT_TAKEN = re.compile(r"already in use|failed to bind|cannot be bound", re.IGNORECASE)
-INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b")
+INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b|^py-spy> ")
 
 
 class PortTakenError(UserError):

@@ -1,10 +1,12 @@
-"""Collapsed stacks (a;b;c COUNT) as a flame graph in SVG: width is time, each box a function, its callers below it."""
+"""Collapsed stacks (a;b;c COUNT) as a flame graph in SVG: width is time, each box a function, its callers above it."""
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 
-WIDTH, ROW, LEAST, DEEPEST = 1080, 17, 1.5, 60
-IMPORTING = ("_find_and_load", "_load_unlocked", "exec_module")
+WIDTH, ROW, LEAST, DEEPEST = 1080, 17, 4, 60
+STARTING = ("_find_and_load", "_load_unlocked", "exec_module", "Server.start ", "ModelStore._bring_up ")
+# Where a thread of Python's waits for work. TensorFlow's waits end in a bare futex, and are of a request.
+WAITING = ("PyThread_acquire_lock", "lock_PyThread_acquire_lock", "epoll_", "pthread_cond_", "sem_wait")
 
 
 @dataclass
@@ -16,13 +18,14 @@ class Frame:
     callees: dict[str, "Frame"] = field(default_factory=dict)
 
 
-def tree(stacks: Iterable[str], leave_out: tuple[str, ...] = IMPORTING) -> Frame:
-    """The root over all stacks but those through functions to be left out (by default: imports at the start)."""
+def tree(stacks: Iterable[str]) -> Frame:
+    """The root over all stacks but those of the start and of threads that wait for work; frames without name go."""
     root = Frame("all")
     for line in stacks:
         stack, _, count = line.rpartition(" ")
-        names = stack.split(";")
-        if not count.isdigit() or any(name.startswith(leave_out) for name in names):
+        names = [name for name in stack.split(";") if not name.startswith("0x")]
+        if not count.isdigit() or not names or names[-1].startswith(WAITING) or any(
+                name.startswith(STARTING) for name in names):
             continue
         frame = root
         frame.samples += int(count)
@@ -46,7 +49,7 @@ def hottest(root: Frame, most: int = 10) -> list[tuple[str, int]]:
 
 
 def svg(root: Frame) -> str:
-    """Boxes narrower than 1.5 units, or more than 60 calls up, are left out; the full names are tooltips."""
+    """Boxes narrower than 4 units, or more than 60 calls down, are left out; the full names are tooltips."""
     boxes: list[tuple[float, float, int, Frame]] = []
     pending = [(root, 0.0, 0)]
     while pending:
@@ -61,7 +64,7 @@ def svg(root: Frame) -> str:
     height = (max((depth for _, _, depth, _ in boxes), default=0) + 1) * ROW
     parts = []
     for left, width, depth, frame in boxes:
-        y, share = height - (depth + 1) * ROW, frame.samples / max(root.samples, 1)
+        y, share = depth * ROW, frame.samples / max(root.samples, 1)
         shown = frame.name if len(frame.name) * 6.2 < width else frame.name[:max(0, int(width / 6.2) - 1)]
         parts.append(f'<g><title>{escape(frame.name)}: {share:.1%}</title><rect class="flame f{_warmth(frame.name)}" '
                      f'x="{left:.1f}" y="{y}" width="{max(width - 0.5, 0.5):.1f}" height="{ROW - 1}" rx="2"/>'

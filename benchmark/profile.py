@@ -3,10 +3,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +27,15 @@ from benchmark.run import open_lanes
 from benchmark.scenario import Scenario
 from benchmark.targets import Target
 from commandline import UserError, json_option, step, write_text
+from serving.client.payloads import Arrays
 
 # What TensorFlow names in its log, and /proc/cpuinfo's word for it.
 INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX": "avx", "AVX2": "avx2", "FMA": "fma", "AVX512F": "avx512f",
                 "AVX512_VNNI": "avx512_vnni", "AVX_VNNI": "avx_vnni", "AVX512_BF16": "avx512_bf16",
                 "AVX512_FP16": "avx512_fp16", "AMX_TILE": "amx_tile", "AMX_INT8": "amx_int8", "AMX_BF16": "amx_bf16"}
-# Samples per second. Unwinding native frames stops the server for milliseconds: 100 a second would stop it for good.
-RATE = 20
+# Samples per second. Each stops every thread of the server and unwinds its native frames, for up to 50 ms on a busy
+# machine: at 20 a second it answered 10 requests in 6 s, at 10 a second 106.
+RATE = 10
 REBUILD = re.compile(r"To enable the following instructions: ([\w. ]+), in other operations")
 ISA = re.compile(r"onednn_verbose.*cpu,isa:(.+)")
 
@@ -51,7 +53,7 @@ TensorFlow's own worker threads is in the table by operation. In a container it 
 @model_options
 @click.option("--protocol", type=click.Choice(targets.PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
 @click.option("--batch", type=click.IntRange(1), default=100, show_default=True, help="Examples per request.")
-@click.option("--seconds", type=click.FloatRange(1), default=8.0, show_default=True, help="How long to sample.")
+@click.option("--seconds", type=click.FloatRange(1), default=12.0, show_default=True, help="How long to sample.")
 @click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Traced runs of the model.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("reports/profile"),
               show_default=True, help="Folder for the page, the stacks and TensorFlow's timelines.")
@@ -71,25 +73,36 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
     chosen = Scenario("profile", protocol="rest" if protocol == "rest" else "grpc", batch=batch,
                       arrivals=Closed(2), measure_s=seconds, warmup_s=1)
     for target in found:
-        profile, result["inputs"] = profiled(chosen, target, signature, samples, seed, runs, grappler == "on", out)
+        profile, inputs, result["inputs"] = sampled(chosen, target, signature, samples, seed, out)
         result["profiles"].append(profile)
+    with step(f"TensorFlow's trace of {runs} runs of {' and '.join(target.name for target in found)}, in turns"):
+        operations, log = traced(found, signature, inputs, runs, grappler == "on", out)
+    for profile, ops in zip(result["profiles"], operations, strict=True):
+        profile["operations"] = ops
+    result["instructions"] = instructions(log)
     html_path = out / "profile.html"
     report.deliver(result, str(html_path), json_path)
     write_text(out / "profile.json", json.dumps(result, indent=1))
 
 
-def profiled(chosen: Scenario, target: Target, signature: str, samples: Path | None, seed: int, runs: int,
-             grappler: bool, out: Path) -> tuple[dict[str, Any], str]:
-    """One variant: its stacks under load, then its operations and instructions in a process of their own."""
+def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | None, seed: int,
+            out: Path) -> tuple[dict[str, Any], Arrays, str]:
+    """The stacks of one variant under load; the inputs sent, and in words where they are from."""
     stacks = out / f"{target.name}.stacks.txt"
     with ExitStack() as stack:
-        # The tracer goes on until the server ends, so it is the server that is told to stop.
+        # The tracer goes on until the server ends, and slows its draining: it is the server that is ended, at once.
         spied = replace(target, prefix=(spy(), "record", "--native", "--rate", str(RATE), "--format", "raw", "--output",
                                         str(stacks), "--"))
         instance = targets.start(spied)
         stack.callback(instance.stop)
         with step(f"Start {target.name} under py-spy"):
-            instance.wait()
+            try:
+                instance.wait()
+            except UserError as error:
+                if "ermi" not in str(error):  # "Permission denied", "Operation not permitted"
+                    raise
+                raise UserError(f"{error}: py-spy may not trace here; in a container, run it with --cap-add SYS_PTRACE",
+                                1) from None
         with alive(instance, "while it was profiled"), open_lanes(chosen, instance, signature, samples, seed) as opened:
             lanes, words = opened
             with step(f"{target.name}: sample its stacks under load, {chosen.measure_s:g} s"):
@@ -98,33 +111,36 @@ def profiled(chosen: Scenario, target: Target, signature: str, samples: Path | N
         with step(f"{target.name}: write the stacks"):
             assert instance.child is not None
             for process in psutil.Process(instance.child.process.pid).children(recursive=True):
-                process.send_signal(signal.SIGTERM)
+                process.kill()
             try:
                 instance.child.process.wait(120)
             except subprocess.TimeoutExpired:
                 raise UserError(f"py-spy did not finish within 120 s: {instance.child.last_words()}", 1) from None
-    with step(f"{target.name}: TensorFlow's trace of {runs} runs"):
-        ops, log = traced(target, signature, inputs[0], runs, grappler, out / f"{target.name}.timeline.json")
     lines = stacks.read_text(encoding="utf-8", errors="replace").splitlines()
-    return {"target": target.name, "operations": ops, "instructions": instructions(log), "stacks": str(stacks),
-            "hottest": flame.hottest(flame.tree(lines)), "flame": flame.svg(flame.tree(lines))}, words
+    tree = flame.tree(lines)
+    if not tree.samples:
+        raise UserError(f"py-spy saw no request of {target.name}: sample longer, --seconds {2 * chosen.measure_s:g}", 1)
+    return {"target": target.name, "stacks": str(stacks), "hottest": flame.hottest(tree),
+            "flame": flame.svg(tree)}, inputs[0], words
 
 
-def traced(target: Target, signature: str, inputs: Any, runs: int, grappler: bool, timeline: Path
-           ) -> tuple[list[dict[str, Any]], str]:
-    """TensorFlow's time by operation, and what it said on stderr while it ran."""
+def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, grappler: bool, out: Path
+           ) -> tuple[list[list[dict[str, Any]]], str]:
+    """TensorFlow's time by operation of each target, and what it said on stderr while it ran."""
     with tempfile.TemporaryDirectory() as directory:
-        np.savez(Path(directory, "inputs.npz"), **inputs)
-        argv = python_module("benchmark.in_process.trace", str(target.version_directory), "--signature",
-                             signature or "serving_default", "--samples", str(Path(directory, "inputs.npz")), "--runs",
-                             str(runs), "--grappler", "on" if grappler else "off", "--timeline", str(timeline))
+        np.savez(Path(directory, "inputs.npz"), allow_pickle=True, **inputs)
+        argv = python_module("benchmark.in_process.trace", *(str(target.version_directory) for target in found),
+                             "--signature", signature or "serving_default", "--samples",
+                             str(Path(directory, "inputs.npz")), "--runs", str(runs), "--grappler",
+                             "on" if grappler else "off", "--timeline",
+                             *(str(out / f"{target.name}.timeline.json") for target in found))
         env = {**os.environ, "ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "0"}
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it printed nothing"
-        raise UserError(f"{target.name} could not be traced: {last}", 1)
-    ops: list[dict[str, Any]] = json.loads(done.stdout)
-    return ops, done.stderr
+        raise UserError(f"{' and '.join(target.name for target in found)} could not be traced: {last}", 1)
+    operations: list[list[dict[str, Any]]] = json.loads(done.stdout)
+    return operations, done.stderr
 
 
 def instructions(log: str) -> dict[str, Any]:

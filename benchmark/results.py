@@ -13,7 +13,7 @@ from commandline import UserError
 FORMAT = 1
 NEEDED = {"compare": {"comparisons", "summaries", "blocks", "inputs", "measured_by"}, "run": {"runs", "scenario"},
           "sweep": {"curves", "over"}, "search": {"searches", "scenario"}, "split": {"splits", "target"},
-          "profile": {"profiles", "batch"}, "overhead": {"findings", "parts"}}
+          "profile": {"profiles", "batch", "instructions"}, "overhead": {"findings", "parts"}}
 
 
 def document(kind: str, targets: Sequence[str], blocks: Sequence[Block], about: Mapping[str, Any],

@@ -27,7 +27,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     if result["kind"] == "overhead":
         return overhead_lines(result)
     if result["kind"] == "profile":
-        return [escape(instruction_line(profile)) for profile in result["profiles"]]
+        return [escape(instruction_line(result["instructions"]))]
     if result["kind"] == "split":
         return [escape(split_words(result))]
     return [search_line(result, each) for each in result["searches"]] if result["kind"] == "search" else []
@@ -251,10 +251,9 @@ def operation_rows(profiles: list[dict[str, Any]], most: int = 12) -> list[tuple
         for name in slowest[:most]]
 
 
-def instruction_line(profile: dict[str, Any]) -> str:
-    found = profile["instructions"]
+def instruction_line(found: dict[str, Any]) -> str:
     unused = ", ".join(found["not_in_tensorflow_build"]) or "none of them"
-    return (f"{profile['target']}: the CPU has {', '.join(found['cpu'])}; TensorFlow's general code was built without "
+    return (f"The CPU has {', '.join(found['cpu'])}; TensorFlow's general code was built without "
             f"{unused}; oneDNN's kernels use {found['onednn'] or 'nothing (it is off)'}")
 
 

@@ -1,5 +1,6 @@
 """Flame graphs, instruction sets and time by operation: the pure parts, and TensorFlow's trace for real."""
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,25 @@ from benchmark.tables import operation_rows
 from benchmark.targets import Target
 
 STACKS = ["main (a.py:1);run (a.py:2);tensorflow::Session (lib.so) 30", "main (a.py:1);parse (a.py:9) 10",
-          "main (a.py:1);_find_and_load (<frozen importlib>:1);exec (b.py:1) 500", "not a stack"]
+          "main (a.py:1);_find_and_load (<frozen importlib>:1);exec (b.py:1) 500", "not a stack",
+          "0x7f (libc.so.6);main (a.py:1);_run (h.py:3);PyThread_acquire_lock_timed (libpython);0x7f (libc.so.6) 900",
+          "0x7f (libc.so.6);main (a.py:1);run (a.py:2);tensorflow::Session (lib.so);0x1 (?);syscall (libc.so.6) 4"]
 
 
-def test_a_flame_graph_adds_up_and_leaves_imports_out() -> None:
+def test_a_flame_graph_adds_up_and_leaves_out_imports_and_idle_threads() -> None:
     root = flame.tree(STACKS)
-    assert root.samples == 40
+    assert root.samples == 44
+    assert list(root.callees) == ["main (a.py:1)"]
     main = root.callees["main (a.py:1)"]
-    assert main.samples == sum(callee.samples for callee in main.callees.values()) == 40
-    assert flame.hottest(root) == [("tensorflow::Session (lib.so)", 30), ("parse (a.py:9)", 10)]
+    assert main.samples == sum(callee.samples for callee in main.callees.values()) == 44
+    assert flame.hottest(root) == [
+        ("tensorflow::Session (lib.so)", 30), ("parse (a.py:9)", 10), ("syscall (libc.so.6)", 4)]
 
 
 def test_a_box_is_as_wide_as_its_share() -> None:
-    widths = [float(width) for width in re.findall(r'<rect[^>]* width="([\d.]+)"', flame.svg(flame.tree(STACKS)))]
+    widths = [float(width) for width in re.findall(r'<rect[^>]* width="([\d.]+)"', flame.svg(flame.tree(STACKS[:3])))]
     assert sorted(widths)[:2] == pytest.approx([0.25 * flame.WIDTH - 0.5, 0.75 * flame.WIDTH - 0.5])
-    assert "parse (a.py:9): 25.0%" in flame.svg(flame.tree(STACKS))
+    assert "parse (a.py:9): 25.0%" in flame.svg(flame.tree(STACKS[:3]))
 
 
 def test_names_are_escaped() -> None:
@@ -53,13 +58,14 @@ def test_tensorflow_traces_the_operations_of_a_model(tmp_path: Path) -> None:
     write_tiny_saved_model(tmp_path / "tiny/original/1")
     target = Target("original", "tiny", base_path=tmp_path / "tiny/original")
     inputs = {"x": np.ones((5, 4), np.float32)}
-    ops, log = profile.traced(target, "", inputs, 3, True, tmp_path / "timeline.json")
+    (ops, twin), log = profile.traced([target, replace(target, name="twin")], "", inputs, 3, True, tmp_path)
     counts = {op["op"]: op["count"] for op in ops}
     assert any("MatMul" in op and count == 1 for op, count in counts.items())
-    assert (tmp_path / "timeline.json").stat().st_size > 100
+    assert {op["op"]: op["count"] for op in twin} == counts
+    assert (tmp_path / "twin.timeline.json").stat().st_size > 100
     found = profile.instructions(log)
     assert set(found["not_in_tensorflow_build"]) <= set(profile.INSTRUCTIONS) | {"SSE3", "SSE4.1"}
-    page = html({"profiles": [{"target": "original", "operations": ops, "instructions": found, "flame": "<svg></svg>"}],
+    page = html({"profiles": [{"target": "original", "operations": ops, "flame": "<svg></svg>"}], "instructions": found,
                  "batch": 5, "model": "tiny", "inputs": "ones",
                  "environment": {"cpu": "x", "cpu_quota": 1.0, "time": "now"}})
     assert page.index("MatMul") < page.index("Flame graph")
