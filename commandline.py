@@ -30,16 +30,31 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
-json_option = click.option(
-    "--json", "json_path", metavar="PATH", help="Write the result as JSON to PATH ('-': standard output).")
-
-
 class UserError(Exception):
     """Something the user can put right. The message is one line that names the culprit and the next step."""
 
     def __init__(self, message: str, exit_code: int = EXIT_COULD_NOT_RUN) -> None:
         super().__init__(" ".join(message.split()))
         self.exit_code = exit_code
+
+
+def refuse_unwritable(path: Path) -> None:
+    """UserError unless `whole_file` can make a file there. A device is none: renaming would put a file in its place."""
+    target = path.resolve()
+    folder = target.parent if target.parent.exists() else target.parent.parent
+    if (target.exists() and not target.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {path}: name a file in a folder that you may write to")
+
+
+def _json_path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    # Told before the work whose result would be lost.
+    if value not in (None, "-"):
+        refuse_unwritable(Path(str(value)))
+    return value
+
+
+json_option = click.option("--json", "json_path", metavar="PATH", callback=_json_path,
+                           help="Write the result as JSON to PATH ('-': standard output).")
 
 
 class Terminated(BaseException):
@@ -135,7 +150,8 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
     A folder that is missing is made, but no chain of them: that is a mistyped path.
     """
-    target = Path(path)
+    refuse_unwritable(Path(path))
+    target = Path(path).resolve()
     partial = None
     try:
         target.parent.mkdir(exist_ok=True)
@@ -151,7 +167,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         if partial:
             Path(partial).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise UserError(f"{target} cannot be written: {remedied(error)}") from error
+            raise UserError(f"{path} cannot be written: {remedied(error)}") from error
         raise
 
 

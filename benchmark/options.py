@@ -1,5 +1,4 @@
 """Options that the commands share."""
-import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -9,7 +8,7 @@ import click
 
 from benchmark import targets
 from benchmark.addresses import Access
-from commandline import UserError, json_option
+from commandline import json_option, refuse_unwritable
 from serving.client.answers import Budget
 from serving.client.options import parse_headers
 from serving.client.protocol import Tls
@@ -86,20 +85,12 @@ def budget_options(command: Command) -> Any:
 def output_options(command: Command) -> Any:
     """--html, --json; a path that cannot be written is told before anything is measured."""
     @wraps(command)
-    def checked(html_path: str | None, json_path: str | None, **rest: Any) -> Any:
-        for path in (html_path, json_path):
-            if path not in (None, "-"):
-                refuse_unwritable(Path(str(path)))
-        return command(html_path=html_path, json_path=json_path, **rest)
+    def checked(html_path: str | None, **rest: Any) -> Any:
+        if html_path not in (None, "-"):
+            refuse_unwritable(Path(str(html_path)))
+        return command(html_path=html_path, **rest)
     html = click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
     return html(json_option(checked))
-
-
-def refuse_unwritable(path: Path) -> None:
-    """UserError unless a file can be made there: a folder of that name, or a parent that is a file or not ours."""
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    if path.is_dir() or not (existing.is_dir() or existing == path.absolute()) or not os.access(existing, os.W_OK):
-        raise UserError(f"cannot write {path}: name a file in a folder that you may write to")
 
 
 def model_options(command: Command) -> Command:

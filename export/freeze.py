@@ -6,7 +6,6 @@ All signatures at once, so that what they share is there once. Every tensor that
 """
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import click
 import numpy as np
 
-from commandline import UserError
+from commandline import UserError, refuse_unwritable
 from export import branches, pipeline, saved_model, tables, variables
 from export.assignments import assigned
 from export.graph import COLOCATION, Graph, Node, attr, node, normal, port, producer, tensor
@@ -279,8 +278,7 @@ def command(source: str, out: Path, signatures: list[str] | None, tags: tuple[st
       python -m export freeze models/mnist/original --out frozen.pb
       python -m export freeze models/translate/3 --signatures serving_default --out frozen.pbtxt
     """
-    if not os.access(out.absolute().parent, os.W_OK):
-        raise UserError(f"{out} cannot be written: {out.absolute().parent} is no directory that you can write to")
+    refuse_unwritable(out)
     model = saved_model.read(source, tags)
     with Stages()(f"freeze {model.path}"):
         frozen = freeze(model, signatures)

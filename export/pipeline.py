@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 import export.transforms  # noqa: F401  (fills the registry)
-from commandline import UserError, json_option, write_json
+from commandline import UserError, json_option, refuse_unwritable, write_json
 from export.functions import definitions, to_graph
 from export.graph import Graph, GraphError, without_cycle_collection
 from export.graph_file import read_graph_def, whole, write_graph_def
@@ -242,6 +242,7 @@ def command(in_graph: str, out_graph: str, inputs: str, outputs: str, transforms
     output file; the report still says which step failed.
     """
     parse(transforms)
+    refuse_unwritable(Path(out_graph).expanduser())
     graph = Graph.from_graph_def(read_graph_def(Path(in_graph).expanduser()), _names(inputs), _names(outputs))
     try:
         graph, report = run(graph, transforms)

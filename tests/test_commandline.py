@@ -23,9 +23,28 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_mistyped_path_makes_no_chain_of_folders(tmp_path: Path) -> None:
     target = tmp_path / "no" / "such" / "file"
-    with pytest.raises(UserError, match=f"^{target} cannot be written: No such file or directory$"):
+    with pytest.raises(UserError, match=f"^cannot write {target}: name a file in a folder that you may write to$"):
         write_bytes(target, b"")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_is_not_replaced_by_a_file() -> None:
+    with pytest.raises(UserError, match=r"^cannot write /dev/null: "):
+        write_bytes("/dev/null", b"")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_bytes(tmp_path / "link", b"whole")
+    assert ((tmp_path / "link").is_symlink(), (tmp_path / "file").read_bytes()) == (True, b"whole")
+
+
+def test_a_json_file_that_cannot_be_written_is_told_before_the_work() -> None:
+    done = subprocess.run([sys.executable, "-m", "export", "describe", "no-model", "--json", "no/such/file"], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2, "error: cannot write no/such/file: name a file in a folder that you may write to\n")
 
 
 def test_a_full_disk_is_named_with_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:

@@ -172,8 +172,8 @@ def test_no_space_left_for_a_graph_file(copied: Copy, tmp_path: Path) -> None:
 
 
 def test_graph_file_in_a_directory_that_is_not_there(copied: Copy, published: Path, fails: Fails) -> None:
-    _, line = fails("freeze", copied("strings"), "--out", published / "missing" / "frozen.pb")
-    assert "is no directory that you can write to" in line
+    _, line = fails("freeze", copied("strings"), "--out", published / "no" / "such" / "frozen.pb")
+    assert line == f"cannot write {published}/no/such/frozen.pb: name a file in a folder that you may write to"
 
 
 def test_model_that_dies_is_refused_with_its_batch_size(copied: Copy, published: Path, fails: Fails,
