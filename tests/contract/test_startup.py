@@ -88,10 +88,13 @@ def test_startup(case: dict[str, Any], contract_models: Path, tmp_path: Path,
     flags = list(map(server.fill, case["config"]["flags"]))
     words = [word for part in (START or _COMMAND).split() for word in (flags if part == "{flags}" else [
         part.replace("{port}", str(server.port)).replace("{rest_port}", str(server.rest_port))])]
+    awaited = [port for name, port in (("grpc_listens", server.port), ("rest_listens", server.rest_port))
+               if case["expect"].get(name)]
     # What is to stay silent is watched for as long as the record was; what is to answer may be slow here.
-    end = time.monotonic() + (case["limit_s"] if case["expect"]["state"] == "silent" else 90)
+    end = time.monotonic() + (90 if awaited or case["expect"]["state"] == "ended" else case["limit_s"])
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and time.monotonic() < end and not _is_listening(case, server):
+        while process.poll() is None and time.monotonic() < end and not (
+                _is_listening(case, server) or (awaited and all(map(listens, awaited)))):
             time.sleep(0.05)
         if process.poll() is None:
             found = Start(server, "listening" if _is_listening(case, server) else "silent", "", "")

@@ -3,6 +3,7 @@ import json
 import shutil
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -171,6 +172,69 @@ def test_no_message_is_the_servers_fault(target: Target) -> None:
     assert ends["INVALID_ARGUMENT"]
     ok = predict_pb2.PredictRequest(model_spec={"name": "echo"}, inputs={"x": to_proto(np.ones(1, np.float32))})
     assert target.ask("Predict", ok.SerializeToString()).code is grpc.StatusCode.OK
+
+
+def misbehaving() -> dict[str, Any]:
+    """Signatures that raise, ask for more memory than there is, or never end."""
+    import contract_models as models
+    import tensorflow as tf
+    x = models.feed("x")
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=tf.reduce_all(x < 10.0), data=["too much:", x])]):
+        checked = tf.identity(x)
+    called = tf.numpy_function(lambda value: 1 / 0, [x], tf.float32)
+    huge = tf.fill([tf.cast(x[0] * 1e6, tf.int64), 1_000_000], 1.0)
+    endless = tf.while_loop(lambda value: tf.reduce_all(value < 10.0), lambda value: [value * 1.0], [x])[0]
+    return {"serving_default": models.predict({"x": x}, {"y": tf.identity(x)}),
+            "assert": models.predict({"x": x}, {"y": checked}), "python": models.predict({"x": x}, {"y": called}),
+            "huge": models.predict({"x": x}, {"y": huge}), "endless": models.predict({"x": x}, {"y": endless})}
+
+
+def test_a_model_that_misbehaves_leaves_the_rest_serving(tmp_path: Path) -> None:
+    import contract_models
+    import half_model
+    half_model.save(tmp_path / "source")
+    shutil.copytree(tmp_path / "source", tmp_path / "half" / "1")
+    shutil.copytree(tmp_path / "source", tmp_path / "damaged" / "1")
+    (tmp_path / "damaged" / "1" / "variables" / "variables.data-00000-of-00001").write_bytes(b"x")
+    contract_models.save(tmp_path / "wild" / "1", misbehaving)
+    config = tmp_path / "models.config"
+    config.write_text("model_config_list {" + "".join(
+        f'config {{ name: "{name}" base_path: "{tmp_path / name}" model_platform: "tensorflow" }} '
+        for name in ("half", "damaged", "wild")) + "}")
+    flags = Flags(model_config_file=str(config), port=free_port(), rest_api_port=free_port(),
+                  rest_api_timeout_in_ms=500, max_num_load_retries=0)
+    server = start(flags)
+    url = f"http://127.0.0.1:{flags.rest_api_port}/v1/models"
+
+    def rest(model: str, signature: str = "serving_default", value: float = 50.0) -> int:
+        body = json.dumps({"signature_name": signature, "instances": [value]}).encode()
+        try:
+            with urllib.request.urlopen(f"{url}/{model}:predict", body, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def over_grpc(signature: str, value: float, timeout_s: float) -> Any:
+        message = predict_pb2.PredictRequest(model_spec={"name": "wild", "signature_name": signature},
+                                             inputs={"x": to_proto(np.array([value], np.float32))})
+        return predict.future(message.SerializeToString(), timeout=timeout_s)
+
+    with grpc.insecure_channel(f"127.0.0.1:{flags.port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        predict = channel.unary_unary(f"/{PREDICTION_SERVICE}/Predict")
+        for signature, value, status, code in (
+                ("assert", 50.0, 400, grpc.StatusCode.INVALID_ARGUMENT), ("python", 1.0, 500, grpc.StatusCode.UNKNOWN),
+                ("endless", 1.0, 504, grpc.StatusCode.DEADLINE_EXCEEDED)):
+            assert rest("wild", signature, value) == status
+            assert over_grpc(signature, value, 0.5).code() is code
+            assert (rest("half"), rest("wild")) == (200, 200)
+        # With oneDNN TensorFlow itself tries for ten seconds to get the memory, and starts no other run meanwhile.
+        assert over_grpc("huge", 1e3, 60).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (rest("half"), rest("wild")) == (200, 200)
+    assert rest("damaged") == 404
+    with urllib.request.urlopen(f"{url}/damaged", timeout=10) as answer:
+        assert b"OUT_OF_RANGE" in answer.read()
+    server.stop()
 
 
 class Swaps:

@@ -16,11 +16,15 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import grpc
+
+from serving.protos import get_model_status_pb2
 
 DATA = Path(__file__).resolve().parents[1] / "contract" / "data"
 START = os.environ.get("CONTRACT_START", "")
@@ -88,7 +92,9 @@ def running(config: dict[str, Any], models: Path, work: Path) -> Iterator[Contra
     server = prepare(config, models, work)
     flags = [server.fill(flag) for flag in config.get("flags") or []]
     with _command(server, flags) if START else _embedded(server, flags):
-        _wait(server, config.get("ready") or [])
+        # Where requests are counted, that of REST would be one.
+        available = _over_grpc if config.get("ready_by") == "grpc" else _over_rest
+        _wait(server, config.get("ready") or [], available)
         yield server
 
 
@@ -115,16 +121,30 @@ def _command(server: ContractServer, flags: list[str]) -> Iterator[None]:
             process.terminate()
 
 
-def _wait(server: ContractServer, names: list[str]) -> None:
+def _wait(server: ContractServer, names: list[str], available: Callable[[ContractServer, str], bool]) -> None:
     end = time.monotonic() + _READY_S
     for name in names:
-        while True:
-            try:
-                url = f"http://127.0.0.1:{server.rest_port}/v1/models/{name}"
-                with urllib.request.urlopen(url, timeout=5) as answer:
-                    if not re.search(rb'"(START|LOADING)"', answer.read()):
-                        break
-            except OSError:
-                pass
+        while not available(server, name):
             assert time.monotonic() < end, f"{name} is not available after {_READY_S} s"
             time.sleep(0.02)
+
+
+def _over_rest(server: ContractServer, name: str) -> bool:
+    try:
+        url = f"http://127.0.0.1:{server.rest_port}/v1/models/{name}"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return not re.search(rb'"(START|LOADING)"', answer.read())
+    except OSError:
+        return False
+
+
+def _over_grpc(server: ContractServer, name: str) -> bool:
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": name})
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        ask = channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")
+        try:
+            answer = get_model_status_pb2.GetModelStatusResponse.FromString(ask(request.SerializeToString(), timeout=5))
+        except grpc.RpcError:
+            return False
+    # START and LOADING come before AVAILABLE.
+    return all(version.state >= answer.model_version_status[0].AVAILABLE for version in answer.model_version_status)
