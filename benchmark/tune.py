@@ -118,7 +118,8 @@ class Memory:
 def warm(target: Target, settings: Configuration, chosen: Scenario, signature: str, samples: Path | None, seed: int,
          out: Path) -> Iterator[list[Measured]]:
     """Lanes to a server of the target with these settings."""
-    batching = (out / f".{abs(hash(settings))}.batching.txt").resolve()
+    # One name for all: no two trials with batching run at once, and what a killed one left is written over.
+    batching = (out / ".trial.txt").resolve()
     with ExitStack() as stack:
         if settings.batching:
             write_text(batching, settings.batching.text())

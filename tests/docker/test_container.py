@@ -1,7 +1,9 @@
 """tfserving.sh and docker-compose.yml with a real Docker engine, on a locally built image (build_image.sh)."""
+import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +67,19 @@ def test_the_container_is_chosen_serves_and_is_gone_after_a_stop(hosted: tuple[s
     process.terminate()
     assert process.wait(60) == 0
     assert docker("ps", "-aq", "--filter", "name=tfserving-half-optimized") == ""
+
+
+def test_a_container_is_measured_beside_the_embedded_server(models: Path) -> None:
+    # One model on both: its own twin, since half_model's variants answer differently.
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", "compare", "original", "container:original", "--model", "half", "--models",
+         str(models), "--protocol", "rest,grpc", "--batch", "2", "--repeat", "8", "--processes", "1", "--json", "-"],
+        env=os.environ | {"IMAGE": IMAGE}, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {c["protocol"] for c in result["comparisons"] if c["candidate"] == "container:original"} == {"rest", "grpc"}
+    assert result["targets"]["container:original"]["resident_bytes"] > 300e6  # the server's, not the docker client's
+    assert docker("ps", "-aq", "--filter", "name=tfserving-half-original") == ""
 
 
 def test_an_absent_image_is_not_pulled_unasked(models: Path) -> None:
