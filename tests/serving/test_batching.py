@@ -117,6 +117,22 @@ def test_a_full_queue_is_unavailable(bench: Bench) -> None:
     assert [running.result(10), waiting.result(10)] == [[1], [2]]
 
 
+def test_as_many_batches_run_at_once_as_there_are_threads(bench: Bench) -> None:
+    together, running, most = threading.Barrier(2, timeout=10), [], []
+
+    def meet(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) -> list[Array]:
+        running.append(1)
+        most.append(len(running))
+        together.wait()  # breaks, and fails the run, unless two batches run
+        running.pop()
+        return [values[0]]
+
+    servable = bench.make(FakeServable(compute=meet), max_batch_size=1, max_execution_batch_size=1, num_batch_threads=2)
+    for answer in [bench.ask(servable, [n]) for n in range(6)]:
+        answer.result(20)
+    assert max(most) == 2
+
+
 def test_big_requests_are_split_and_put_together_again(bench: Bench) -> None:
     fake = FakeServable()
     servable = bench.make(fake, max_batch_size=10, max_execution_batch_size=4, split=True)

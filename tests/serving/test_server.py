@@ -164,6 +164,16 @@ def test_health_and_reflection(models: Path) -> None:
             "grpc.reflection.v1alpha.ServerReflection"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers on all of 127.0.0.0/8")
+@pytest.mark.parametrize(("address", "reached"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_only_loopback_is_bound_unless_asked_for(models: Path, address: str, reached: bool) -> None:
+    assert Flags().bind_address == "127.0.0.1"
+    with serving(models, bind_address=address) as (_, flags):
+        for port in (flags.port, flags.rest_api_port):
+            assert listens(port, "127.0.0.2") is reached
+            assert listens(port)
+
+
 def test_a_unix_socket(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "s"
     with (serving(models, grpc_socket_path=str(path)),
@@ -300,9 +310,9 @@ def test_restarts_fail_no_request_of_a_client_that_tries_again(models: Path) -> 
     assert failures == []
 
 
-def listens(port: int) -> bool:
+def listens(port: int, host: str = "127.0.0.1") -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection((host, port), 1).close()
     except OSError:
         return False
     return True
