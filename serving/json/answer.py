@@ -225,20 +225,17 @@ def decimals(values: Array) -> list[str]:
 
 
 def _few_decimals(values: Array) -> list[str]:
-    """`decimals` for those that are few: what numpy would cost is more than what it saves."""
-    numbers = values.tolist()
-    digits, smallest = _DIGITS[values.dtype]
+    """`decimals` for those that are few, where each step of Python counts."""
+    numbers, dtype = values.tolist(), values.dtype
+    digits, smallest = _DIGITS[dtype]
+    magnitudes = list(map(abs, numbers))
+    if not numbers or min(magnitudes) < smallest or not math.isfinite(sum(magnitudes)):
+        return [decimal(number, dtype) for number in numbers]
     texts = [f"{number:.6g}" for number in numbers]
-    given_back = (np.array([float(text) for text in texts], values.dtype) == values).tolist()
-    found = []
-    for number, text, same in zip(numbers, texts, given_back, strict=True):
-        if not smallest <= abs(number) < math.inf:
-            found.append(decimal(number, values.dtype))
-            continue
-        if not same:
-            text = f"{number:.{digits}g}"
-        found.append(text if "." in text or "e" in text else text + ".0")
-    return found
+    given_back = (np.array(list(map(float, texts)), dtype) == values).tolist()
+    texts = [text if same else f"{number:.{digits}g}"
+             for number, text, same in zip(numbers, texts, given_back, strict=True)]
+    return [text if "." in text or "e" in text else text + ".0" for text in texts]
 
 
 def _has_six_digits(values: Array, magnitudes: Array) -> Array:

@@ -82,7 +82,8 @@ _FEW = 16
 
 def _are_normal(values: list[Value], smallest: float, largest: float) -> bool:
     """Whether numbers become floats without one that is flushed to zero or overflows."""
-    return all(smallest <= abs(value) <= largest or value == 0 for value in values)
+    magnitudes = list(map(abs, filter(None, values)))
+    return not magnitudes or (smallest <= min(magnitudes) and max(magnitudes) <= largest)
 
 
 def to_floats(doubles: Array, dtype: np.dtype[Any]) -> Array:
