@@ -78,8 +78,9 @@ class LoadedModel:
                     plan.call = call
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
-        # A string of rank 0 comes as bytes.
-        return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
+        if bytes in map(type, results):  # a string of rank 0
+            return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
+        return results
 
     def close(self) -> None:
         """Frees the session and its variables. No request may be running."""

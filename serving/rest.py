@@ -92,9 +92,11 @@ class RestApi:
         Its time limit is zero, which a servable keeps by running only what it knows to be quick itself.
         """
         known = self._known.get(request.target)
-        if known is None or len(request.body) > known[0].quick_bytes or not _may_be_quick(request):
+        if known is None:
             return None
         pace, spec = known
+        if len(request.body) > pace.quick_bytes or not _may_be_quick(request):
+            return None
         call = Call("REST", "predict", perf_counter())
         response = self._handle(request, call, 0.0, spec)
         if response is None:
