@@ -199,12 +199,14 @@ def overhead_tables(result: dict[str, Any]) -> list[Table]:
     made = []
     for part in dict.fromkeys(each["part"] for each in result["findings"]):
         own = [each for each in result["findings"] if each["part"] == part]
-        table = Table(title=escape(f"beside {own[0]['baseline']}"), title_justify="left", box=SIMPLE_HEAD)
-        for title in ("", "baseline ms", "ms", "times, 95 %", "goal", "verdict"):
-            table.add_column(title, justify="right" if title.endswith("ms") else "left")
+        table = Table(title=escape(f"beside {own[0]['baseline']}, in ms"), title_justify="left", box=None,
+                      pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("", overflow="fold", min_width=24)
+        for title in ("its mean", "mean", "times, 95 %", "goal", "verdict"):
+            table.add_column(title, justify="right" if title.endswith("mean") else "left", no_wrap=True)
         for each in own:
             low, high = each["ci95"]
-            goal = [f"{word} {each['goal'][key]:g}" for key, word in (("least", "at least"), ("most", "at most"))
+            goal = [f"{sign} {each['goal'][key]:g}" for key, sign in (("least", "≥"), ("most", "≤"))
                     if each["goal"][key]]
             table.add_row(escape(f"{protocol_name(each['protocol'])} {each['batch']} {each['candidate']}"),
                           short(each["baseline_ms"]), short(each["candidate_ms"]),

@@ -55,7 +55,7 @@ def test_tables_and_page_say_what_was_found() -> None:
     assert lines[1].startswith("gRPC batch 1: 455 requests/s (aimed at: 400)")
     assert lines[-1] == "no x"
     html = overhead_page.html(result)
-    assert "at most 1.05" in html
+    assert "≤ 1.05" in html
     assert html.count('"latencies"') == sum(len(made["blocks"]) for made in parts.values())  # not in the readable JSON
 
 

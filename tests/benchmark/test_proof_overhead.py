@@ -36,4 +36,4 @@ def test_overhead(part: str) -> None:
         if part == "instead":
             assert row["times"] > 1, "people are better off without the server"
         else:
-            assert row["verdict"] == "met", row
+            assert row["verdict"] != "missed", row
