@@ -105,6 +105,9 @@ class Context:
     def is_active(self) -> bool:
         return True
 
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
+
     def abort(self, code: grpc.StatusCode, text: str) -> None:
         self.code, self.text = code, text
         raise EndedError
