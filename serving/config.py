@@ -137,6 +137,9 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
             else:
                 raise _refused(f"unknown argument: {argument}", f" (it needs a value: --{name}=VALUE)")
         values[name] = _value(name, kind, value)
+    idle = [f"--{name}" for name in values if FLAGS[name].metadata["ignored"]]
+    if idle:
+        log.warning("accepted without effect here: %s", ", ".join(idle))
     return Flags(**values)
 
 

@@ -57,6 +57,13 @@ def test_a_wrong_flag_is_one_line_that_says_what_to_do(arguments: list[str], mes
     assert "usage: python -m serving serve" in str(error.value)
 
 
+def test_flags_without_effect_are_named_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    parse_flags(["--port=1", "--num_tflite_pools=2", "--mixed_precision", "bfloat16", "--enable_profiler=false"])
+    [record] = caplog.records
+    assert record.getMessage() == (
+        "accepted without effect here: --num_tflite_pools, --mixed_precision, --enable_profiler")
+
+
 def test_help_names_every_flag() -> None:
     text = help_text()
     assert all(name in text for name in FLAGS)
