@@ -78,12 +78,13 @@ def bars(values: Sequence[Bar], unit: str) -> str:
         body.append(f'<rect class="bar c{bar.series % SERIES}" x="{left}" y="{at}" width="{width:.1f}" '
                     f'height="20" rx="3"><title>{escape(bar.name)}: {number(bar.value)} {unit} '
                     f"[{number(bar.low)}, {number(bar.high)}]</title></rect>")
-        body.append(f'<path class="whisker" d="M{x(bar.low):.1f} {at + 10}H{x(bar.high):.1f}M{x(bar.low):.1f} '
-                    f'{at + 6}v8M{x(bar.high):.1f} {at + 6}v8"/>')
+        if bar.low < bar.high:
+            body.append(f'<path class="whisker" d="M{x(bar.low):.1f} {at + 10}H{x(bar.high):.1f}M{x(bar.low):.1f} '
+                        f'{at + 6}v8M{x(bar.high):.1f} {at + 6}v8"/>')
         body.append(f'<text class="value" x="{max(x(bar.high), x(bar.value)) + 6:.1f}" y="{at + 14}">'
                     f"{number(bar.value)} {unit}</text>")
         at += 24
-    return _svg(at + 6, body, "Before and after, in " + unit)
+    return _svg(at + 6, body, f"{', '.join(dict.fromkeys(bar.group for bar in values))}, in {unit}")
 
 
 def forest(spans: Sequence[Span]) -> str:

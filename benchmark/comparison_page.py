@@ -107,7 +107,7 @@ def _summaries(result: dict[str, Any]) -> str:
           f"{c['ratio']:.3f}", f"{bound(c['ci95'][0])} to {bound(c['ci95'][1])}", f"±{c['floor']:.1%}",
           "?" if c["least_effect"] is None else f"{c['least_effect']:.1%}", c["verdict"],
           "VALID" if c["valid"] else f"INVALID: {'; '.join(c['reasons'])}") for c in result["comparisons"]],
-        2, {6: "verdict"})
+        2, {6: "verdict", 7: "wrap"})
 
 
 def _targets(result: dict[str, Any], names: Sequence[str]) -> str:
@@ -118,8 +118,8 @@ def _targets(result: dict[str, Any], names: Sequence[str]) -> str:
         rows.append((name, facts.get("backend", "?"), model.get("version", ""), megabytes(model.get("bytes")),
                      seconds(facts.get("load_s")), seconds(facts.get("first_request_s")),
                      megabytes(facts.get("resident_bytes")), facts.get("nodes", ""), model.get("digest", "")))
-    donuts = [figure(f"Operations of {name}", charts.donut(list(ops.items()), name)) for name in names
-              if (ops := result.get("targets", {}).get(name, {}).get("ops"))]
+    donuts = [figure(f"Operations of {name}", charts.donut(list(ops.items()), f"{sum(ops.values())} ops"))
+              for name in names if (ops := result.get("targets", {}).get(name, {}).get("ops"))]
     head = ("variant", "backend", "version", "on disk", "load", "cold first request", "resident memory", "nodes",
             "digest")
     return table(head, rows, 2) + (f'<div class="charts below">{"".join(donuts)}</div>' if donuts else "")

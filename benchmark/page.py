@@ -70,6 +70,8 @@ def tone(verdict: str) -> str:
 def environment_table(result: Mapping[str, Any]) -> str:
     machine = dict(result["environment"])
     machine.pop("models", None)
+    if "memory_bytes" in machine:
+        machine["memory"] = megabytes(machine.pop("memory_bytes"))
     rows = [(key.replace("_", " "), plain(value)) for key, value in machine.items() if value not in (None, {}, [])]
     rows += [(f"{protocol_name(protocol)} measured by", by) for protocol, by in result.get("measured_by", {}).items()]
     rows += [(f"answers of {where}", summary) for where, summary in result.get("answers", {}).items()]

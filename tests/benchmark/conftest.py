@@ -2,6 +2,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -16,11 +17,12 @@ class NullServer:
     child: Child
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def null_server() -> Iterator[Callable[..., NullServer]]:
-    """null_server(work_ms=...) starts one and returns it once it answers."""
+    """null_server(work_ms=...) starts one and returns it once it answers; `number` tells those of equal work apart."""
     with ExitStack() as stack:
-        def start(work_ms: float = 0.0) -> NullServer:
+        @cache
+        def start(work_ms: float = 0.0, number: int = 0) -> NullServer:
             rest, grpc = free_ports(2)
             argv = python_module("benchmark", "null-server", "--rest-port", str(rest), "--grpc-port", str(grpc),
                                  "--work-ms", str(work_ms))

@@ -117,7 +117,7 @@ def test_an_interrupted_run_keeps_its_finished_rounds(number: int, status: int, 
 
 
 def test_a_server_that_dies_while_measured_is_one_line(null_server: Callable[..., Any], tmp_path: Path) -> None:
-    first, second = null_server(), null_server()
+    first, second = null_server(), null_server(number=2)
     process = _started(tmp_path, first.rest, second.rest)
     os.kill(second.child.process.pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=30)

@@ -76,7 +76,7 @@ def _lane_count(scenario: Scenario, server: Any) -> list[Measured]:
 
 
 def test_errors_are_counted_by_kind(null_server: Callable[..., Any]) -> None:
-    server = null_server()
+    server = null_server(number=1)
     with ExitStack() as stack:
         lanes = stack.enter_context(lanes_for(Scenario("x", arrivals=Closed(1), measure_s=0.3), server))
         server.child.stop()
@@ -109,8 +109,8 @@ def test_loadgen_agrees_with_our_runner(scenario: Scenario, null_server: Callabl
     """The same 5 ms server in turns under both engines, by LoadGen's own figures: the same fastest request."""
     offline, ours, theirs = scenario.name == "offline", [], []
     with lanes_for(scenario, null_server(work_ms=5)) as lanes:
-        for _ in range(4):
-            own, other = runner.run(scenario, lanes, 0.3), loadgen.run(scenario, lanes, 0.3)
+        for _ in range(3):
+            own, other = runner.run(scenario, lanes, 0.25), loadgen.run(scenario, lanes, 0.25)
             assert not other.failed
             assert not other.recorder.wrong
             assert other.engine_figures is not None
