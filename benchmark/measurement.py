@@ -36,7 +36,8 @@ class Recorder:
 @dataclass(frozen=True)
 class Measurement:
     """One run. `cpu_s` is the load generator's own CPU time, `ceiling_per_s` what it could
-    send at most, `engine_figures` what another engine says of the same run (ms)."""
+    send at most (never real-time), `engine_figures` what another engine says of the same run (ms), `real_time` whether
+    its threads came before all others."""
 
     scenario: Scenario
     recorder: Recorder
@@ -46,6 +47,7 @@ class Measurement:
     ceiling_per_s: float | None = None
     first_wrong: str | None = None
     engine_figures: dict[str, float] | None = None
+    real_time: bool = False
 
     @property
     def answered(self) -> int:
@@ -116,6 +118,6 @@ class Measurement:
             "errors": dict(self.recorder.errors), "dropped": self.recorder.dropped, "wrong": self.recorder.wrong,
             "rate_per_s": self.rate_per_s, "examples_per_s": self.rate_per_s * self.scenario.batch,
             "wall_s": self.wall_s, "generator_cpu_s": self.cpu_s,
-            "generator_ceiling_per_s": self.ceiling_per_s, "headroom": self.headroom,
+            "generator_ceiling_per_s": self.ceiling_per_s, "headroom": self.headroom, "real_time": self.real_time,
             "latency_ms": self.recorder.intended.to_json(), "latency_from_send_ms": self.recorder.sent.to_json(),
             "late_ms": self.recorder.late.to_json(), "engine_figures_ms": self.engine_figures}

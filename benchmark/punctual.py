@@ -28,20 +28,20 @@ def quick_switching() -> Iterator[None]:
 
 
 @contextmanager
-def on_time() -> Iterator[None]:
+def on_time() -> Iterator[bool]:
     """Threads wake when their sleep ends, not when others have used up their time: for threads that mostly sleep.
 
     Where that is allowed (root, CAP_SYS_NICE or `ulimit -r`) the whole process is real-time meanwhile, new threads
-    included: one that is not would keep the interpreter from all others while it waits for a CPU.
+    included: one that is not would keep the interpreter from all others while it waits for a CPU. Yields whether it is.
     """
     if sys.platform != "linux":
-        yield
+        yield False
         return
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_TIMERSLACK, 1)  # else the kernel may wake a thread 50 us late, to save power
     _schedule(os.SCHED_RR, LEAST_PRIORITY)
     try:
-        yield
+        yield os.sched_getscheduler(0) == os.SCHED_RR
     finally:
         _schedule(os.SCHED_OTHER, 0)
         libc.prctl(PR_SET_TIMERSLACK, 0)

@@ -7,7 +7,7 @@ from benchmark.comparison_page import PERCENTILE_TICKS, nines
 from benchmark.histogram import Histogram
 from benchmark.page import environment_table, figure, page, subtitle, table
 from benchmark.statistics import samples_needed
-from benchmark.tables import protocol_name, short
+from benchmark.tables import protocol_name, scheduling, short
 
 
 def html(result: dict[str, Any]) -> str:
@@ -65,9 +65,9 @@ def _figures(runs: list[dict[str, Any]]) -> str:
                      *(_at(latency, p) for p in ("p50", "p90", "p99")),
                      _at(latency, "p99.9") + ("" if run["requests"] >= samples_needed(99.9) else "~"),
                      _at(sent, "p99"), _at(late, "p99"), sum(run["errors"].values()), run["dropped"], run["wrong"],
-                     f"{run['generator_cpu_s'] / run['wall_s']:.0%}"))
+                     f"{run['generator_cpu_s'] / run['wall_s']:.0%}", scheduling(run)))
     head = ("target", "", "answered", "requests/s", "examples/s", "p50 ms", "p90", "p99", "p99.9", "p99 from send",
-            "late p99", "errors", "dropped", "wrong", "generator CPU")
+            "late p99", "errors", "dropped", "wrong", "generator CPU", "its threads")
     return table(head, rows, 2) + (
         f'<p class="soft">~ fewer than the {samples_needed(99.9):,} samples that p99.9 needs.</p>')
 

@@ -26,13 +26,13 @@ def run(scenario: Scenario, lanes: Sequence[Measured], measure_s: float | None =
     seconds = scenario.measure_s if measure_s is None else measure_s
     if isinstance(scenario.arrivals, Closed | Offline):
         recorders, wall, cpu = _threads(lanes, lambda lane, recorder, began: _closed(lane, recorder, began, seconds))
-        scheduled = None
+        scheduled, real_time = None, False
     else:
         starts = scenario.arrivals.schedule(seconds)
         if not len(starts):
             raise UserError(f"no request falls into {seconds:g} s at {scenario.rate_per_s:g}/s: measure longer")
         queue = _Schedule(starts)
-        with on_time():
+        with on_time() as real_time:
             recorders, wall, cpu = _threads(lanes, lambda lane, recorder, began: _open(lane, recorder, began, queue))
         recorders[0].dropped += queue.left()
         # The time a schedule takes is given: only a server that falls behind makes a run longer than that.
@@ -41,7 +41,7 @@ def run(scenario: Scenario, lanes: Sequence[Measured], measure_s: float | None =
     for recorder in recorders:
         total.merge(recorder)
     wrong = next((lane.checker.first_wrong for lane in lanes if lane.checker.first_wrong), None)
-    return Measurement(scenario, total, scheduled, wall, cpu, first_wrong=wrong)
+    return Measurement(scenario, total, scheduled, wall, cpu, first_wrong=wrong, real_time=real_time)
 
 
 class _Schedule:

@@ -23,7 +23,9 @@ def lines(result: dict[str, Any]) -> list[str]:
     if result["kind"] == "compare":
         return verdict_lines(result)
     if result["kind"] == "run":
-        return [escape(f"INVALID {run['target']}: {reason}") for run in result["runs"] for reason in run["reasons"]]
+        how = "and ".join(dict.fromkeys(f"{scheduling(run)} " for run in result["runs"]))
+        return [f"[dim]The generator's threads were {how.strip()}[/]",
+                *(escape(f"INVALID {run['target']}: {reason}") for run in result["runs"] for reason in run["reasons"])]
     if result["kind"] == "overhead":
         return overhead_lines(result)
     if result["kind"] == "profile":
@@ -130,6 +132,10 @@ def run_table(result: dict[str, Any]) -> list[Table]:
                       short(late["p99"]) if "p99" in late else "", room,
                       ("[green]VALID[/]" if run["valid"] else "[yellow]INVALID[/]") + slo)
     return [table]
+
+
+def scheduling(run: dict[str, Any]) -> str:
+    return "real-time" if run.get("real_time") else "scheduled as all others"
 
 
 def curve_table(result: dict[str, Any]) -> list[Table]:
