@@ -1,5 +1,6 @@
 """REST requests that are answered on the event loop: which are, which never, and that none holds up the others."""
 import gzip
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -182,11 +183,9 @@ def test_a_loop_that_was_short_a_hundred_times_never_stops_others(port: int) -> 
         for _ in range(100):
             wire.send(_post("slow", turns % 1))
             assert wire.read().status == 200
-        began = time.perf_counter()
-        wire.send(_post("slow", turns % 100_000))
-        for _ in range(20):
+        wire.send(_post("slow", turns % 200_000))  # a second and more
+        for _ in range(3):
             other.send(_post("half", ONE))
             assert other.read().status == 200
-        others = time.perf_counter() - began
+        assert select.select([wire.socket], [], [], 0)[0] == []
         assert wire.read().status == 200
-        assert others < (time.perf_counter() - began) / 2
