@@ -110,6 +110,7 @@ class Instance:
         self.first_request_s: float | None = None
         self.rest = rest
         self.grpc = grpc
+        self._why = "name it with --model"
 
     def wait(self) -> None:
         """Until the model is loaded; the seconds it took from the start are load_s."""
@@ -119,8 +120,7 @@ class Instance:
         elif self.child is not None:
             self.load_s = self.child.wait_until(self._available, READY_S, "while loading the model")
         elif self.rest is not None and not self._available():
-            raise UserError(f"{self.rest} has no model '{self.target.model}' that is AVAILABLE: "
-                            f"name it with --model, or start the server")
+            raise UserError(f"{self.rest} has no model '{self.target.model}' that is AVAILABLE: {self._why}")
 
     def lane(self, protocol: str, signature_name: str = "") -> Lane:
         """A new connection. UserError when this target has no address for the protocol."""
@@ -146,7 +146,8 @@ class Instance:
         client = connect("rest", self.rest, self.target.model, self.target.access, answer_timeout_s=5)
         try:
             states = client.status()
-        except (AnswerError, UnreachableError):
+        except (AnswerError, UnreachableError) as error:
+            self._why = str(error)
             return False
         finally:
             client.close()
