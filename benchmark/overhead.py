@@ -1,7 +1,6 @@
 """python -m benchmark overhead: what the embedded server adds to Session.run, and what others add."""
 import shutil
 import tempfile
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,27 +76,36 @@ def command(variant: str, model: str, models: Path, signature: str, samples: Pat
     result: dict[str, Any] = {
         "kind": "overhead", "format": results.FORMAT, "model": model, "target": variant, "repeat": repeat, "notes": [],
         "environment": environment({variant: server.version_directory}, seed), "parts": {}, "findings": []}
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for name in parts:
-            if name == "loop":
-                part = _loop(loop, server, repeat, samples)
-            elif name == "empty":
-                part = _empty(stand_ins.trivial(folder), server_flags, repeat * 25)
-            else:
-                genuine = _genuine(variant, models, model, signature)
-                result["notes"] += [] if genuine else [f"{GENUINE} is not on PATH, and so not in the table"]
-                part = _instead(server, genuine, max(4, repeat // 2), samples)
-            outcome = measure(replace(part.plan, processes=min(processes, part.plan.processes)))
-            names = [target.name for target in part.plan.targets]
-            about = outcome.about() | {"metric": part.metric}
-            made = results.document("compare", names, outcome.blocks, about, part.rules, seed)
-            result["parts"][name] = made
-            result["findings"] += findings(name, made, part.goals)
-            if outcome.first_wrong:
-                raise UserError(f"wrong answers while measuring: {outcome.first_wrong}", 1)
-    result["inputs"] = next(iter(result["parts"].values()))["inputs"]
-    report.deliver(result, html_path, json_path)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in parts:
+                if name == "loop":
+                    part = _loop(loop, server, repeat, samples)
+                elif name == "empty":
+                    part = _empty(stand_ins.trivial(Path(folder)), server_flags, repeat * 25)
+                else:
+                    genuine = _genuine(variant, models, model, signature)
+                    result["notes"] += [] if genuine else [f"{GENUINE} is not on PATH, and so not in the table"]
+                    part = _instead(server, genuine, max(4, repeat // 2), samples)
+                _measure(name, replace(part, plan=replace(part.plan, seed=seed, processes=min(
+                    processes, part.plan.processes))), result)
+    finally:
+        # A part that was measured is kept when a later one fails, or is interrupted.
+        if result["parts"]:
+            result["inputs"] = next(iter(result["parts"].values()))["inputs"]
+            report.deliver(result, html_path, json_path)
+
+
+def _measure(name: str, part: Part, result: dict[str, Any]) -> None:
+    """Measures one part, and adds it to the result."""
+    outcome = measure(part.plan)
+    if outcome.first_wrong:
+        raise UserError(f"wrong answers while measuring: {outcome.first_wrong}", 1)
+    names = [target.name for target in part.plan.targets]
+    made = results.document("compare", names, outcome.blocks, outcome.about() | {"metric": part.metric}, part.rules,
+                            part.plan.seed)
+    result["parts"][name] = made
+    result["findings"] += findings(name, made, part.goals)
 
 
 def _loop(loop: Target, server: Target, repeat: int, samples: Path | None) -> Part:

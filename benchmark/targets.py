@@ -174,7 +174,8 @@ def start(target: Target) -> Instance:
                              f"--rest_api_port={rest_port}", *target.flags)
         argv = [*target.prefix, *argv]
     elif target.backend == "command":
-        argv = [part.format(port=grpc_port, rest_port=rest_port) for part in target.argv]
+        ports = {"{port}": str(grpc_port), "{rest_port}": str(rest_port)}
+        argv = [ports.get(part, part) for part in target.argv]
     else:
         assert target.base_path is not None
         argv = [str(ROOT / "tfserving.sh"), target.base_path.name, "--backend", target.backend, "--", *target.flags]

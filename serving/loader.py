@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -50,6 +51,7 @@ class LoadedModel:
             if key not in ("__saved_model_init_op", "__saved_model_train_op")}
         self._session = session
         self._steps = Steps(meta_graph.graph_def.library.function)
+        self._small = meta_graph.ByteSize() <= _SMALL_BYTES
         self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], _Plan] = {}
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
@@ -58,26 +60,28 @@ class LoadedModel:
         key = (tuple(feeds), tuple(fetches))
         plan = self._plans.get(key)
         if plan is None:
+            if timeout_s == 0:
+                raise _timed_out()  # a new plan walks the graph: nothing is known of it, least of all that it is quick
             plan = self._plan(*key)
             if len(self._plans) < _MOST_PLANS:
                 self._plans[key] = plan
         size = sum([value.nbytes for value in values])
-        here = size <= plan.pace.quick_bytes and plan.fits(values)
-        options = None if here else _run_options(timeout_s)
+        here = size <= plan.pace.quick_bytes
+        call = plan.call if here and plan.fits(values) else None
+        options = _run_options(timeout_s, here) if call is None else None
         if started is not None:
             started()
         began = perf_counter()
         try:
-            results = plan.call(*values) if here else self._session._call_tf_sessionrun(
+            results = call(*values) if call is not None else self._session._call_tf_sessionrun(
                 options, dict(zip(plan.feeds, values, strict=True)), plan.fetches, [], None)
-            if plan.bounded:
-                plan.pace.note(size, began, perf_counter(), here)
-                if plan.call is None and plan.pace.quick_bytes >= 0:
-                    call = self._callable(feeds, fetches)
-                    call(*values)  # its first run is slow; bounded operations have no effects
-                    plan.call = call
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
+        if plan.bounded:
+            plan.pace.note(size, began, perf_counter(), here)
+            if self._small and here and plan.call is None and plan.claim.acquire(blocking=False):
+                with suppress(Exception):  # whatever it is, the usual way of running stays
+                    plan.call = self._callable(feeds, fetches, values)
         if bytes in map(type, results):  # a string of rank 0
             return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
         return results
@@ -96,9 +100,11 @@ class LoadedModel:
         return _Plan([tensor._as_tf_output() for tensor in fed], [tensor._as_tf_output() for tensor in fetched],
                      [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in fed] if bounded else [], bounded)
 
-    def _callable(self, feeds: Sequence[str], fetches: Sequence[str]) -> Any:
-        return self._session._make_callable_from_options(config_pb2.CallableOptions(
+    def _callable(self, feeds: Sequence[str], fetches: Sequence[str], values: Sequence[Array]) -> Any:
+        call = self._session._make_callable_from_options(config_pb2.CallableOptions(
             feed=feeds, fetch=fetches, run_options=config_pb2.RunOptions(inter_op_thread_pool=-1)))
+        call(*values)  # its first run is slow; bounded operations have no effects
+        return call
 
     def _tensor(self, name: str) -> Any:
         try:
@@ -109,6 +115,8 @@ class LoadedModel:
 
 
 _QUICK_S, _SLOW_S = 0.0005, 0.002
+# A callable has a copy of the graph, constants included, and takes as long to make as the graph is large.
+_SMALL_BYTES = 1 << 20
 # Clients choose which outputs they want: a signature of many has very many combinations.
 _MOST_PLANS = 1000
 
@@ -118,7 +126,8 @@ class _Plan:
     """The handles of one combination of tensors, and which runs of it are known to be quick.
 
     TensorFlow hands every run to its own threads and back, which is most of the time that a small run takes. A quick
-    one is run in the calling thread by `call`; there it cannot be interrupted at its deadline.
+    one is run in the calling thread instead, by `call` once one thread has made it; there it cannot be interrupted at
+    its deadline.
     """
 
     feeds: list[Any]
@@ -127,6 +136,7 @@ class _Plan:
     bounded: bool
     pace: Pace = field(default_factory=lambda: Pace(_QUICK_S, _SLOW_S))
     call: Any = None
+    claim: threading.Lock = field(default_factory=threading.Lock)
 
     def fits(self, values: Sequence[Array]) -> bool:
         """Whether `call` takes these: it exists, and finds the types that it does not look at itself."""
@@ -209,23 +219,27 @@ def _serving_error(error: Any) -> ServingError:
     return ServingError(Code(error.error_code), _PYTHONS_WORDS.sub("", error.message, count=1))
 
 
-_buffers: dict[int, Any] = {}
+def _timed_out() -> ServingError:
+    return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+
+
+_buffers: dict[tuple[int, bool], Any] = {}
 _buffers_lock = threading.Lock()
 
 
-def _run_options(timeout_s: float | None) -> Any:
+def _run_options(timeout_s: float | None, here: bool) -> Any:
     """A RunOptions buffer; timeouts are rounded up by at most 2 %, so that few are made, which are kept."""
     milliseconds = 0
-    if timeout_s is not None:
+    if timeout_s is not None and not here:
         if timeout_s <= 0:
-            raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+            raise _timed_out()
         milliseconds = int(timeout_s * 1000) + 1
         step = max(1, milliseconds >> 6)
         milliseconds = min(-(-milliseconds // step) * step, 2**31 - 1)
-    buffer = _buffers.get(milliseconds)
+    buffer = _buffers.get((milliseconds, here))
     if buffer is None:
         with _buffers_lock:
-            options = config_pb2.RunOptions(timeout_in_ms=milliseconds)
+            options = config_pb2.RunOptions(timeout_in_ms=milliseconds, inter_op_thread_pool=-1 if here else 0)
             buffer = _buffers.setdefault(
-                milliseconds, pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString()))
+                (milliseconds, here), pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString()))
     return buffer

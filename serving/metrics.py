@@ -66,6 +66,12 @@ class Counter:
             labels = ("other",) * len(labels)
         self._values[labels] = self._values.get(labels, 0) + amount
 
+    def copy(self) -> "Counter":
+        """What was counted so far. The caller holds the registry's lock."""
+        copied = Counter(self.name, self.text, self.labels)
+        copied._values = self._values.copy()
+        return copied
+
     def lines(self) -> Iterable[str]:
         for labels, value in sorted(self._values.items()):
             yield f"{self.name}{_braces(self.labels, labels)} {_number(value)}"
@@ -93,6 +99,13 @@ class Histogram:
         # The original's bounds are exclusive: 1 example is not in the bucket that ends at 1.
         counts[bisect_right(self._bounds, value)] += 1
         self._sums[labels] += value
+
+    def copy(self) -> "Histogram":
+        """What was observed so far. The caller holds the registry's lock."""
+        copied = Histogram(self.name, self.text, self.labels, self._bounds)
+        copied._counts = {labels: counts.copy() for labels, counts in self._counts.items()}
+        copied._sums = self._sums.copy()
+        return copied
 
     def lines(self) -> Iterable[str]:
         edges = [*(f"{bound:.6g}" for bound in self._bounds), "+Inf"]
@@ -168,12 +181,13 @@ class Metrics:
 
     def text(self) -> str:
         """All series in Prometheus' text format."""
-        with self._lock:
-            lines: list[str] = []
-            for metric in self._all:
-                values = list(metric.lines())
-                if values:
-                    lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}", *values]
+        with self._lock:  # briefly: requests wait for it
+            copies = [metric.copy() for metric in self._all]
+        lines: list[str] = []
+        for metric in copies:
+            values = list(metric.lines())
+            if values:
+                lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}", *values]
         return "\n".join(lines) + "\n"
 
 

@@ -30,7 +30,7 @@ from serving.metrics import Call, Observer
 from serving.pace import Pace
 from serving.predictor import Predictor
 from serving.servable import DEFAULT_SIGNATURE, ModelSpec
-from serving.timing import ASK, PARSE, QUEUE, TELL, Stopwatch
+from serving.timing import PARSE, QUEUE, TELL, Stopwatch, asked
 
 log = logging.getLogger("serving")
 
@@ -61,7 +61,7 @@ class RestApi:
 
     def __init__(self, predictor: Predictor, *, timeout_ms: int, cors: bool, max_body_bytes: int,
                  observe: Observer, monitoring: tuple[str, Callable[[], str]] | None,
-                 ready: Callable[[], bool] | None) -> None:
+                 ready: Callable[[], bool] | None, at_once: bool = True) -> None:
         self._predictor = predictor
         self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
         self._headers = _CORS if cors else ()
@@ -69,19 +69,22 @@ class RestApi:
         self._observe = observe
         self._monitoring = monitoring
         self._ready = ready
-        self._known: dict[str, tuple[Pace, ModelSpec | None]] = {}
+        self._at_once = at_once
+        self._known: dict[str, tuple[Pace, ModelSpec]] = {}
+        self._not_before = 0.0
 
     def handle(self, request: Request) -> Response:
         """The answer to any request."""
         call = Call("REST", "", perf_counter())
         response = self._handle(request, call, self._timeout_s)
         assert response is not None
-        if call.api == "predict" and response.status == HTTPStatus.OK and _may_be_quick(request):
+        if self._at_once and call.api == "predict" and response.status == HTTPStatus.OK and _may_be_quick(request):
             known = self._known.get(request.target)
             if known is None:
                 if len(self._known) >= _MOST_KNOWN:  # clients choose how they write a name
                     self._known.clear()
                 _, spec = _resolved(request.method, request.target)
+                assert spec is not None
                 known = self._known[request.target] = Pace(_QUICK_S, _SLOW_S), spec
             known[0].note(len(request.body), call.began, perf_counter(), False)
         return response
@@ -98,11 +101,15 @@ class RestApi:
         if len(request.body) > pace.quick_bytes or not _may_be_quick(request):
             return None
         call = Call("REST", "predict", perf_counter())
+        if call.began < self._not_before:
+            return None
         response = self._handle(request, call, 0.0, spec)
         if response is None:
             pace.forget()
         else:
             pace.note(len(request.body), call.began, perf_counter(), True)
+            # Whichever target it was that was slow: all of them share the event loop.
+            self._not_before = max(self._not_before, pace.not_before)
         return response
 
     def _handle(self, request: Request, call: Call, timeout_s: float | None,
@@ -111,7 +118,7 @@ class RestApi:
 
         `spec` is what `call.api` asks for, where that is known already.
         """
-        if ASK in request.headers:
+        if asked(request.headers.items()):
             call.watch = Stopwatch(QUEUE, request.came)
             call.watch.enter(PARSE)
         try:
@@ -213,9 +220,10 @@ class RestServer(HttpServer):
                  cors: bool = False, max_body_bytes: int = 1 << 30, tls: ssl.SSLContext | None = None,
                  observe: Observer = lambda call, code: None,
                  monitoring: tuple[str, Callable[[], str]] | None = None,
-                 ready: Callable[[], bool] | None = None) -> None:
+                 ready: Callable[[], bool] | None = None, at_once: bool = True) -> None:
+        """`at_once`: quick requests may be answered on the event loop; `observe` must then not block."""
         api = RestApi(predictor, timeout_ms=timeout_ms, cors=cors, max_body_bytes=max_body_bytes, observe=observe,
-                      monitoring=monitoring, ready=ready)
+                      monitoring=monitoring, ready=ready, at_once=at_once)
         super().__init__(api, host, port, threads=threads, max_body_bytes=max_body_bytes, tls=tls)
 
 

@@ -161,7 +161,8 @@ class Server:
             threads=flags.rest_api_num_threads, observe=self._observe,
             tls=tls.rest_context(flags.rest_api_ssl_config_file),
             monitoring=(self._metrics_path, self._metrics.text) if self._metrics_path else None,
-            ready=self._store.ready)
+            ready=self._store.ready,
+            at_once=self._access_log is None)  # writing a log may block: a full pipe, a slow disk
 
     def _observe(self, call: Call, code: Code) -> None:
         if self._metrics_path:
@@ -226,9 +227,16 @@ def command(arguments: list[str]) -> None:
         _serve(flags)
     except NotStartedError as error:
         # Scripts made for the original read its line from its standard output; nobody has to read it twice.
-        if not os.path.sameopenfile(1, 2):
+        if not _same_output():
             click.echo(error.original)
         raise
+
+
+def _same_output() -> bool:
+    try:
+        return os.path.sameopenfile(1, 2)
+    except OSError:  # one of them is closed: what is written there is lost anyway
+        return False
 
 
 def _serve(flags: Flags) -> None:

@@ -30,11 +30,13 @@ class Rows(BaseModel):
 
 
 def model_of(directory: str, signature_name: str) -> keras.Model:
-    """A Keras model of a SavedModel's signature, as Keras 3 loads it. SystemExit when it has not one input."""
+    """A SavedModel's signature as a Keras model. SystemExit unless it has one input and one output."""
     layer = keras.layers.TFSMLayer(directory, call_endpoint=signature_name)
-    specs = tf.saved_model.load(directory).signatures[signature_name].structured_input_signature[1]
-    if len(specs) != 1:
-        raise SystemExit(f"{directory} has {len(specs)} inputs; the application takes models of one")
+    signature = tf.saved_model.load(directory).signatures[signature_name]
+    specs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if len(specs) != 1 or len(outputs) != 1:
+        raise SystemExit(f"the application takes models of one input and one output; {directory} has {len(specs)} and "
+                         f"{len(outputs)}")
     (spec,) = specs.values()
     rows = keras.Input(spec.shape[1:], dtype=spec.dtype)
     return keras.Model(rows, layer(rows))

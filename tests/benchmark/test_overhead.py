@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tiny_saved_model import write_tiny_saved_model
 
-from benchmark import overhead_page, results, stand_ins, tables
+from benchmark import overhead, overhead_page, results, stand_ins, tables
 from benchmark.comparison import Block
+from benchmark.interleaved import Outcome, Plan
 from benchmark.overhead import Goal, findings, verdict
+from commandline import UserError
 from serving.client.saved_model import metadata_of
 
 
@@ -79,6 +82,23 @@ def test_the_command_measures_all_parts(tmp_path: Path) -> None:
         ("instead", "rest", 100, "FastAPI + model.predict"), ("instead", "rest", 100, "FastAPI + tf.function")]
     assert result["notes"] == ["tensorflow_model_server is not on PATH, and so not in the table"]
     assert all(row["times"] > 0 for row in result["findings"])
+
+
+def test_parts_that_were_measured_are_kept_when_a_later_one_fails(tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tiny_saved_model(tmp_path / "tiny/original/1")
+
+    def measured(plan: Plan) -> Outcome:
+        if plan.targets[0].name == "trivial model":
+            raise UserError("the server of trivial model died", 1)
+        return Outcome(plan, "random", blocks=[
+            Block(target.name, half, protocol, 100, round_, (0.01,) * 4, 0.04) for protocol in plan.protocols
+            for target in plan.targets for half in (0, 1) for round_ in range(4)])
+    monkeypatch.setattr(overhead, "measure", measured)
+    arguments = ["--model", "tiny", "--models", str(tmp_path), "--part", "loop,empty", "--json", str(tmp_path / "o.json")]
+    done = CliRunner().invoke(overhead.command, arguments)
+    assert isinstance(done.exception, UserError)
+    assert set(json.loads((tmp_path / "o.json").read_text())["parts"]) == {"loop"}
 
 
 def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:

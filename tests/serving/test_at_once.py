@@ -116,6 +116,23 @@ def test_one_that_was_slow_on_the_event_loop_sends_its_like_to_the_workers(
     assert api.at_once() is None
 
 
+def test_a_slow_one_keeps_all_targets_off_the_event_loop(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "_SLOW_S", 0.05)
+    other = "/v1/models/echo/versions/7:predict"
+    api.handle(times=5)
+    api.handle(times=5, target=other)
+    assert api.at_once(target=other) is not None
+    api.store.servable._compute = lambda feeds, values, fetches: time.sleep(0.1) or [values[0]]
+    assert api.at_once() is not None
+    assert api.at_once(target=other) is None
+
+
+def test_what_may_block_keeps_requests_off_the_event_loop(api: Api) -> None:
+    api.api._at_once = False  # as the server says with an access log
+    api.handle(times=9)
+    assert api.at_once() is None
+
+
 def test_targets_that_clients_make_up_are_not_kept_for_ever(api: Api) -> None:
     for n in range(600):
         api.handle(target=f"/v1/models/echo/versions/{'0' * n}7:predict")

@@ -1,13 +1,16 @@
 """SavedModels become servables; those that cannot say why in TensorFlow Serving's words."""
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import contract_models
 import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from serving import loader
 from serving.errors import Code, ServingError
 from serving.loader import LoadedModel, load, session_options
 from serving.protos import config_pb2, saved_model_pb2
@@ -156,6 +159,71 @@ def test_quick_runs_move_into_the_calling_thread_and_loops_never(loaded: dict[st
         loaded["half"].run(["x:0"], [np.ones((2, 1), np.float32)], ["y:0"], 0.0)
     assert loaded["half"]._plans[("x:0",), ("y:0",)].pace.quick_bytes == 4
     assert loaded["slow"]._plans[("turns:0",), ("done:0",)].pace.quick_bytes == -1
+
+
+def quick(model: LoadedModel, times: int = 50) -> list[np.ndarray]:
+    for _ in range(times):
+        answer = model.run(["x:0"], [np.ones((1, 1), np.float32)], ["y:0"], 5.0)
+    return answer
+
+
+def made_by(monkeypatch: pytest.MonkeyPatch, model: LoadedModel, then: Callable[[], None] = lambda: None) -> list[int]:
+    """Counts the callables that a model compiles."""
+    made, real = [], model._callable
+
+    def counted(*arguments: Any) -> Any:
+        made.append(1)
+        then()
+        return real(*arguments)
+
+    monkeypatch.setattr(model, "_callable", counted)
+    return made
+
+
+def test_one_thread_compiles_a_quick_graph_and_the_others_do_not_wait(
+        models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, busy, go = load("half", 1, models / "half" / "1", ["serve"], OPTIONS), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        busy.set()
+        assert go.wait(60)
+
+    made = made_by(monkeypatch, model, wait)
+    compiling = threading.Thread(target=quick, args=(model,))
+    compiling.start()
+    assert busy.wait(60)
+    assert quick(model)[0].tolist() == [[2.5]]
+    go.set()
+    compiling.join()
+    assert len(made) == 1
+    assert model._plans[("x:0",), ("y:0",)].call is not None
+    model.close()
+
+
+def test_a_graph_that_cannot_be_compiled_is_run_the_usual_way(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load("half", 1, models / "half" / "1", ["serve"], OPTIONS)
+    made = made_by(monkeypatch, model, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+    assert quick(model)[0].tolist() == [[2.5]]
+    assert len(made) == 1
+    model.close()
+
+
+def test_a_large_graph_is_not_compiled(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_SMALL_BYTES", 10)
+    model = load("half", 1, models / "half" / "1", ["serve"], OPTIONS)
+    made = made_by(monkeypatch, model)
+    assert quick(model)[0].tolist() == [[2.5]]
+    assert made == []
+    assert model.run(["x:0"], [np.ones((1, 1), np.float32)], ["y:0"], 0.0)[0].tolist() == [[2.5]]
+    model.close()
+
+
+def test_without_time_nothing_new_is_looked_at(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load("half", 1, models / "half" / "1", ["serve"], OPTIONS)
+    monkeypatch.setattr(model, "_plan", lambda *_: pytest.fail("it walks the graph"))
+    with pytest.raises(ServingError, match="Timed out"):
+        model.run(["x:0"], [np.ones((1, 1), np.float32)], ["y:0"], 0.0)
+    model.close()
 
 
 def test_parallelism_is_one_or_the_other() -> None:
