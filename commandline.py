@@ -22,13 +22,15 @@ try:
     import click
     from rich.console import Console
 except ModuleNotFoundError as missing:
-    sys.exit(f"error: {sys.executable} has no {missing.name}: this project's packages are in .venv "
-             "('make .venv/.installed' makes it, '. .venv/bin/activate' goes into it)")
+    print(f"error: {sys.executable} has no {missing.name}: this project's packages are in .venv "
+          "('make .venv/.installed' makes it, '. .venv/bin/activate' goes into it)", file=sys.stderr)
+    sys.exit(2)
 
 EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class UserError(Exception):
     """Something the user can put right. The message is one line that names the culprit and the next step."""

@@ -282,4 +282,3 @@ def transforms_command(name: str | None, json_path: str | None) -> None:
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
-

@@ -27,6 +27,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # h5py and Keras raise these, with words alone
+            raise
         raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
     except tf.errors.ResourceExhaustedError as error:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error

@@ -1,6 +1,7 @@
 """What people have instead of a SavedModel, as one: .keras and .h5 files, checkpoints, frozen graphs, remote paths."""
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -126,9 +127,10 @@ def _from_keras(path: Path, made: Path) -> None:
         with writing(made):
             model.export(str(made), verbose=False)
     except Exception as error:  # Keras raises what its layers, h5py and zipfile raise
-        if isinstance(error, OSError) and error.filename == str(made):
+        if isinstance(error, OSError) and error.filename == str(made) and error.errno != errno.EIO:
             raise
-        raise UserError(f"{path} cannot be loaded as a Keras model: {saved_model.reason(error)}") from error
+        why = saved_model.reason(error.__cause__ or error)
+        raise UserError(f"{path} cannot be loaded as a Keras model: {why}") from error
     finally:
         keras.backend.clear_session()
 

@@ -77,7 +77,7 @@ def test_usage_errors_are_one_line(arguments: list[str], line: str) -> None:
 def test_a_python_without_the_packages_says_where_they_are() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, '.'); import commandline"],
                           cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"error: {sys.executable} has no click: ")
     assert len(done.stderr.splitlines()) == 1
 

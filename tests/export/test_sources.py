@@ -38,6 +38,21 @@ def test_keras_file(run: Run, tmp_path: Path, suffix: str) -> None:
                                model.predict(examples, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("error", "says"), [
+    (OSError("the layer has no weights"), "cannot be loaded as a Keras model: the layer has no weights"),
+    (tf.errors.InvalidArgumentError(None, None, "shapes differ"), "cannot be loaded as a Keras model: shapes differ")])
+def test_keras_model_that_cannot_be_exported(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             error: Exception, says: str) -> None:
+    """Not everything that fails while something is written is a failure to write."""
+    def export(*_args: object, **_options: object) -> None:
+        raise error
+
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save(tmp_path / "model.keras")
+    monkeypatch.setattr(keras.Model, "export", export)
+    with pytest.raises(UserError, match=says):
+        run("optimize", tmp_path / "model.keras", "--to", tmp_path / "o")
+
+
 def test_file_that_is_no_keras_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"not a zip file")
     with pytest.raises(UserError, match=r"model\.keras cannot be loaded as a Keras model") as caught:
