@@ -30,7 +30,7 @@ from serving.protos import (
     regression_pb2,
 )
 from serving.servable import Servable
-from serving.timing import ASK, PARSE, TELL, Stopwatch
+from serving.timing import PARSE, TELL, Stopwatch, asked
 
 log = logging.getLogger("serving")
 
@@ -42,7 +42,6 @@ _STATUS = {code: status for code in Code for status in grpc.StatusCode if status
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
 _LAME_DUCK_S = 0.1
-_ASKED = (ASK, "1")
 
 Reload = Callable[[list[Model]], None]
 Answer = Callable[[Any, Call, float | None], Any]
@@ -217,7 +216,7 @@ def _handler(api: str, kind: Any, answer: Answer, observe: Observer,
              draining: threading.Event) -> grpc.RpcMethodHandler:
     def handle(data: bytes, context: grpc.ServicerContext) -> Any:
         call = Call("GRPC", api, perf_counter())
-        if _ASKED in context.invocation_metadata():
+        if asked(context.invocation_metadata()):
             call.watch = Stopwatch(PARSE, call.began)
         code, text = Code.INTERNAL, ""
         try:

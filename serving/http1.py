@@ -29,7 +29,7 @@ from serving.http_message import (
     request_line,
     resolve_target,
 )
-from serving.timing import ASK
+from serving.timing import asked
 
 _MAX_HEAD_BYTES = 1 << 20
 _READ_AHEAD = 1 << 16
@@ -283,7 +283,7 @@ class Connection(asyncio.Protocol):
         request.body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         self.body = []
         self.state = _State.BUSY
-        if ASK in request.headers:
+        if asked(request.headers.items()):
             request.came = perf_counter()
         # Requests that come in one piece are not all answered before the event loop turns to other connections.
         response = None if self.buffer else self.service.handler.at_once(request)
@@ -295,7 +295,9 @@ class Connection(asyncio.Protocol):
         self.service.workers.submit(self.work, request)
 
     def work(self, request: Request) -> None:
-        """In a worker thread."""
+        """In a worker thread. What came over a connection that is gone meanwhile is not run."""
+        if self.transport.is_closing():
+            return
         response = self.service.handler.handle(request)
         with suppress(RuntimeError):  # the server has stopped, and did not wait for this one
             self.service.loop.call_soon_threadsafe(self.answer, response)

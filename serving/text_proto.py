@@ -120,7 +120,7 @@ def _place_and_reason(error: text_format.ParseError, text: str) -> str:
             reason = words.format(*found.groups(), token=token[0], field=field[1] if field else "")
             if place == "end":
                 at = len(text)
-            elif place == "before" and token[0] != "{":
+            elif place == "before" and token[0] not in "{<":
                 at = text.rindex(":", 0, at)
             elif place == "next":
                 space = _SPACE.match(text, token.end())

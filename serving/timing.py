@@ -8,15 +8,21 @@ the header (gRPC: trailing metadata) `server-timing`, in the words of W3C Server
 A request that does not ask is not timed.
 """
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
 from serving.servable import Array, Servable, Signature
 
 ASK, TELL = "x-server-timing", "server-timing"
+ASKED = (ASK, "1")
 PARSE, QUEUE, RUN, RENDER = STAGES = "parse", "queue", "run", "render"
 _STAGE = re.compile(r"(\w+);dur=([\d.]+)")
+
+
+def asked(headers: Container[tuple[str, str]]) -> bool:
+    """Whether a request with these headers, or this metadata, wants to be told."""
+    return ASKED in headers
 
 
 class Stopwatch:

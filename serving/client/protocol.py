@@ -6,13 +6,13 @@ from typing import Any, Protocol
 from commandline import UserError
 from serving import tensor_proto
 from serving.client.payloads import Array, Arrays, TensorSpec
-from serving.timing import ASK
+from serving.timing import ASKED
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 DEFAULT_SIGNATURE = "serving_default"
 # The project's own server tells its timing to who sends it.
-ASKS_TIMING = (ASK, "1")
+ASKS_TIMING = ASKED
 
 
 @dataclass(frozen=True)

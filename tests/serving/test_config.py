@@ -131,6 +131,8 @@ def test_a_config_file_wins_over_a_base_path(tmp_path: Path) -> None:
      "1:63: Integer out of range (99999999999999999999)"),
     ('model_config_list { config { version_labels { key: "a" value: "1" } } }', '1:63: Expected integer, got: "1"'),
     ("model_config_list { } }", "1:23: Expected identifier, got: }"),
+    ("model_config_list < > model_config_list < >",
+     '1:41: Non-repeated field "model_config_list" is specified multiple times.'),
 ])
 def test_the_place_of_an_error_in_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "f"

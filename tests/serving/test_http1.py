@@ -3,6 +3,7 @@ import asyncio
 import random
 import re
 import socket
+import struct
 import sys
 import threading
 import time
@@ -208,13 +209,22 @@ def test_whatever_is_sent_is_answered_or_refused(port: int, caplog: pytest.LogCa
     assert not caplog.records
 
 
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
 class Gate:
     """A handler that waits until it is let go."""
 
     def __init__(self) -> None:
         self.entered, self.open = threading.Event(), threading.Event()
+        self.requests = 0
 
     def handle(self, request: Request) -> Response:
+        self.requests += 1
         self.entered.set()
         assert self.open.wait(60)
         return Response(200, b"done", "text/plain")
@@ -264,6 +274,23 @@ def test_stopping_answers_those_who_have_connected_but_were_not_yet_accepted(
                 wire.read()
         stopping.join(30)
         assert not stopping.is_alive()
+
+
+def test_what_came_over_a_connection_that_is_gone_is_not_run(make: Callable[..., RestServer]) -> None:
+    server, gate = make(threads=1), Gate()
+    server._service.handler = gate
+    with Wire(server.port) as first, Wire(server.port) as last:
+        first.send(GET)
+        assert gate.entered.wait(10)
+        with Wire(server.port) as gone:
+            gone.send(GET)
+            until(lambda: server._service.workers._queue.qsize() == 1)
+            gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes with a reset
+        until(lambda: len(server._service.connections) == 2)
+        last.send(GET)
+        gate.open.set()
+        assert (first.read().body, last.read().body) == (b"done", b"done")
+    assert gate.requests == 2
 
 
 def test_stopping_does_not_wait_for_ever(make: Callable[..., RestServer]) -> None:

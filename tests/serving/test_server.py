@@ -359,6 +359,14 @@ def test_what_cannot_be_served_is_one_line_and_a_status(models: Path) -> None:
     assert line == f"error: {original} Export or copy the version again."
 
 
+def test_a_closed_output_does_not_hide_the_error(models: Path) -> None:
+    words = ["sh", "-c", 'exec "$@" >&-', "sh", *command(models, "broken", "--max_num_load_retries=0", "--port=1")]
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 255
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: Failed to start server. Error: ")
+
+
 def test_help_beside_other_flags_is_no_start(models: Path) -> None:
     """A script that adds --help to a command line must not believe that its server runs."""
     statuses = [subprocess.run(words, capture_output=True, timeout=60, check=False).returncode for words in (

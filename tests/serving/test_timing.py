@@ -62,9 +62,10 @@ def test_grpc_trailers_are_empty_for_those_who_do_not_ask(servers: Servers) -> N
         method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         with GrpcClient(servers.grpc, "echo") as client:
             request = client.prepare({"x": np.zeros(2, np.float32)})
-        plain, asked = (method.with_call(request, metadata=metadata, timeout=10)[1].trailing_metadata()
-                        for metadata in (None, ((ASK, "1"),)))
+        plain, no, asked = (method.with_call(request, metadata=metadata, timeout=10)[1].trailing_metadata()
+                            for metadata in (None, ((ASK, "0"),), ((ASK, "1"),)))
     assert not plain
+    assert not no
     assert [key for key, _ in asked] == [TELL]
 
 
@@ -93,8 +94,9 @@ def test_waiting_for_a_thread_and_the_run_are_told_apart() -> None:
     assert told["queue"] >= 500
     assert told["run"] >= RUN_S * 1e3
     assert told["parse"] + told["render"] < 100
-    del request.headers[ASK]
-    assert TELL not in dict(api.handle(request).headers)
+    for silent in ({}, {ASK: "0"}, {ASK: ""}):
+        request.headers = silent
+        assert TELL not in dict(api.handle(request).headers)
 
 
 def test_a_batch_that_waits_for_others_is_a_queue() -> None:
