@@ -57,7 +57,8 @@ def test_decisions_are_numbered_once_and_complete() -> None:
     records = [name for name in TRACKED if re.fullmatch(r"docs/decisions/\d{4}-.*\.md", name)]
     numbers = [Path(name).name[:4] for name in records]
     assert len(set(numbers)) == len(numbers)
-    for name in records:
+    for name, number in zip(records, numbers, strict=True):
+        assert text(name).startswith(f"# {number}: "), f"{name}: its heading is '# {number}: TITLE'"
         for part in ("## Context", "## Decision", "## Consequence"):
             assert part in text(name), f"{name}: no {part}"
 
