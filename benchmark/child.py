@@ -90,10 +90,13 @@ class Child:
             sleep(0.02)
         return monotonic() - self.began
 
-    def resident_bytes(self) -> int:
-        """Resident memory of the process and all its children."""
-        own = psutil.Process(self.server())
-        return sum(int(process.memory_info().rss) for process in [own, *own.children(recursive=True)])
+    def resident_bytes(self) -> int | None:
+        """Resident memory of the process and all its children; None where it cannot be seen."""
+        try:
+            own = psutil.Process(self.server())
+            return sum(int(process.memory_info().rss) for process in [own, *own.children(recursive=True)])
+        except psutil.Error:
+            return None
 
     def server(self) -> int:
         """The process id that the server is to be found under."""
@@ -119,11 +122,15 @@ class Container(Child):
     def server(self) -> int:
         # tfserving.sh ends the container's name with its own process id.
         named = _docker("ps", "--quiet", "--filter", f"name=-{self.process.pid}$")
-        return int(_docker("inspect", "--format", "{{.State.Pid}}", named))
+        told = _docker("inspect", "--format", "{{.State.Pid}}", named)
+        # Elsewhere than on Linux the engine's processes are those of another machine.
+        if not told.isdecimal() or sys.platform != "linux":
+            raise psutil.NoSuchProcess(-1, msg="the container's server is not a process of this machine")
+        return int(told)
 
 
 def _docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def free_ports(count: int) -> list[int]:

@@ -37,6 +37,7 @@ INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX": "avx", "AVX2": "avx2", "FMA": "fma", 
 # machine: at 20 a second it answered 10 requests in 6 s, at 10 a second 106.
 RATE = 10
 REBUILD = re.compile(r"To enable the following instructions: ([\w. ]+), in other operations")
+FORBIDDEN = re.compile("permission denied|not permitted", re.IGNORECASE)
 ISA = re.compile(r"onednn_verbose.*cpu,isa:(.+)")
 
 
@@ -99,7 +100,7 @@ def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | No
             try:
                 instance.wait()
             except UserError as error:
-                if "ermi" not in str(error):  # "Permission denied", "Operation not permitted"
+                if not FORBIDDEN.search(str(error)):
                     raise
                 raise UserError(f"{error}: py-spy may not trace here; in a container, run it with --cap-add SYS_PTRACE",
                                 1) from None

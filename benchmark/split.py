@@ -105,7 +105,8 @@ def split(instance: Instance, clients: dict[str, Client], signature: str, inputs
             rows[protocol] += [asked(client, inputs[i % len(inputs)], signature)
                                for i in range(first, min(first + BLOCK, requests))]
             counts[protocol] += np.zeros(4) if told else server_counts(instance) - before
-    return {protocol: (typical if told else by_metrics)(rows[protocol], counts[protocol]) for protocol in clients}
+    return {protocol: typical(rows[protocol]) if told else by_metrics(rows[protocol], counts[protocol])
+            for protocol in clients}
 
 
 def asked(client: Client, inputs: Arrays, signature: str) -> dict[str, float]:
@@ -122,7 +123,7 @@ def asked(client: Client, inputs: Arrays, signature: str) -> dict[str, float]:
             "decode": perf_counter() - reading}
 
 
-def typical(rows: Sequence[dict[str, float]], counts: Any = None) -> dict[str, Any]:
+def typical(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
     """The parts of the middle half of requests, by their whole time: means, so that the parts add up to the whole."""
     ranked = sorted(rows, key=lambda row: sum(row.values()))
     middle = ranked[len(ranked) // 4:len(ranked) - len(ranked) // 4]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from benchmark import interleaved, targets
-from benchmark.child import PORTS, Child, PortTakenError, free_ports
+from benchmark.child import PORTS, Child, Container, PortTakenError, free_ports
 from commandline import UserError
 
 
@@ -56,6 +56,18 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children() -> None:
     child.stop(0.2)
     child.process.stdout.close()
     _gone(grandchild)
+
+
+def test_a_container_on_another_machine_has_no_resident_memory_here(tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Container("test child", [sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+        assert child.resident_bytes() is None
+        docker.write_text(f"#!/bin/sh\necho {os.getpid()}\n")
+        assert (child.resident_bytes() or 0) > 10e6
 
 
 def test_children_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:

@@ -10,27 +10,32 @@ from benchmark.punctual import on_time, quick_switching
 
 
 def test_all_threads_are_real_time_meanwhile_and_none_after() -> None:
-    seen, go, end = list[int](), threading.Event(), threading.Event()
+    seen, own, go, end = list[int](), list[int](), threading.Event(), threading.Event()
 
-    def work() -> None:
+    def work(policy: int) -> None:
+        os.sched_setscheduler(0, policy, os.sched_getparam(0))
+        own.append(threading.get_native_id())
         go.wait(10)
         seen.append(os.sched_getscheduler(0))
         end.wait(10)
-    early = threading.Thread(target=work)
+    early = threading.Thread(target=work, args=[os.SCHED_BATCH])
     early.start()
+    while not own:
+        pass
     with on_time() as real_time:
-        late = threading.Thread(target=work)
+        late = threading.Thread(target=lambda: work(os.sched_getscheduler(0)))
         late.start()
         go.set()
         while len(seen) < 2:
             pass
         assert seen == [os.sched_getscheduler(0)] * 2
         assert (seen[0] == os.SCHED_RR) is real_time
-    tasks = [os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")]
+    tasks = {int(task): os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")}
     end.set()
     early.join()
     late.join()
-    assert set(tasks) == {os.SCHED_OTHER}
+    assert tasks.pop(own[0]) == os.SCHED_BATCH
+    assert set(tasks.values()) == {os.SCHED_OTHER}
 
 
 def test_who_may_not_be_real_time_is_as_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
