@@ -95,8 +95,8 @@ def test_parts_that_were_measured_are_kept_when_a_later_one_fails(tmp_path: Path
             Block(target.name, half, protocol, 100, round_, (0.01,) * 4, 0.04) for protocol in plan.protocols
             for target in plan.targets for half in (0, 1) for round_ in range(4)])
     monkeypatch.setattr(overhead, "measure", measured)
-    arguments = ["--model", "tiny", "--models", str(tmp_path), "--part", "loop,empty", "--json", str(tmp_path / "o.json")]
-    done = CliRunner().invoke(overhead.command, arguments)
+    done = CliRunner().invoke(overhead.command, ["--model", "tiny", "--models", str(tmp_path), "--part", "loop,empty",
+                                                 "--json", str(tmp_path / "o.json")])
     assert isinstance(done.exception, UserError)
     assert set(json.loads((tmp_path / "o.json").read_text())["parts"]) == {"loop"}
 
