@@ -1,8 +1,8 @@
 """Blocks of measured requests -> ratio, interval, verdict: pure, so it is tested on simulated latencies.
 
-A round measures every target twice, there and back (A B B A, then B A A B), and the halves of a target are two processes
-of its own: how far equals are apart is measured in the same minutes as the difference, and is the floor below which no
-difference is called.
+A round measures every target twice, there and back (A B B A, then B A A B), and the halves of a target are two
+processes of its own: how far equals are apart is measured in the same minutes as the difference, and is the floor below
+which no difference is called.
 """
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

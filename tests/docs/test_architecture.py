@@ -13,7 +13,8 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 # What a package may import of the others; commandline is everybody's.
 MAY_IMPORT = {
-    "serving.client": ("serving.client", "serving.protos", "serving.tensor_proto", "serving.recording", "serving.timing"),
+    "serving.client": ("serving.client", "serving.protos", "serving.tensor_proto", "serving.recording",
+                       "serving.timing"),
     "serving": ("serving",),
     "benchmark": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
     "loadtest": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),

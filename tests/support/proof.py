@@ -1,8 +1,9 @@
 """Long proofs: every count that the project claims, in full, written to docs/proof/NAME.json as it goes.
 
 A row is measured once for the code it is about: a run that was stopped goes on where it was, and a row is measured
-again when that code changes.
+again when what that code does changes.
 """
+import ast
 import hashlib
 import json
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+_HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Proof:
@@ -44,9 +46,14 @@ class Proof:
 
 
 def _digest(about: Sequence[str]) -> str:
+    """Of what the code does: comments, docstrings and layout are left out, since no figure depends on them."""
     files = [path for name in about
              for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*.py"))]
     whole = hashlib.sha256()
     for path in sorted(files):
-        whole.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        tree = ast.parse(path.read_bytes())
+        for node in ast.walk(tree):
+            if isinstance(node, _HAS_DOCSTRING) and ast.get_docstring(node) is not None:
+                node.body[0] = ast.Pass()
+        whole.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + ast.dump(tree).encode() + b"\0")
     return whole.hexdigest()[:16]
