@@ -149,7 +149,7 @@ def session(model: SavedModel) -> Iterator[Any]:
     give_back_memory()
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What an exception of TensorFlow's says, without its stack traces and node listings."""
     text = str(getattr(error, "message", None) or error)
     # "Graph execution error:", where each node was defined, then "Node: 'name'" and what went wrong.
