@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from serving.batch_scheduler import Parameters, Queue, Scheduler, Task, read_parameters
 from serving.errors import Code, ServingError, invalid
-from serving.servable import Array, Servable, Signature
+from serving.servable import Array, Loaded, Signature
 from serving.tensor_proto import numpy_dtype
 
 log = logging.getLogger("serving")
@@ -29,7 +29,7 @@ class Batching:
         self._shared = None if per_model else Scheduler(
             read_parameters(parameters_file) if parameters_file else Parameters())
 
-    def wrap(self, servable: "Closable", path: Path) -> "Closable":
+    def wrap(self, servable: Loaded, path: Path) -> Loaded:
         """The servable with batching, if it is to have it. Raises ServingError for unfit parameters."""
         if self._shared is not None:
             return BatchingServable(servable, self._shared)
@@ -46,16 +46,10 @@ class Batching:
             self._shared.stop()
 
 
-class Closable(Servable, Protocol):
-    """A servable that can be freed."""
-
-    def close(self) -> None: ...
-
-
 class BatchingServable:
     """A servable whose runs are put together into batches."""
 
-    def __init__(self, servable: Closable, scheduler: Scheduler, owns_scheduler: bool = False) -> None:
+    def __init__(self, servable: Loaded, scheduler: Scheduler, owns_scheduler: bool = False) -> None:
         scheduler.parameters.check_allowed_sizes()
         self._servable = servable
         self._scheduler = scheduler
@@ -80,6 +74,10 @@ class BatchingServable:
     @property
     def metadata(self) -> Any:
         return self._servable.metadata
+
+    @property
+    def answers(self) -> bool:
+        return self._servable.answers
 
     def close(self) -> None:
         """Frees the servable. No request is running."""

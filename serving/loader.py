@@ -4,6 +4,7 @@ The sole user of TensorFlow in the server. Session.run costs 84 us a call for a 
 call below it that it ends in costs 20 us, takes the very same arrays, and is what is used here.
 """
 import logging
+import math
 import os
 import re
 import threading
@@ -22,8 +23,8 @@ from serving.errors import Code, ServingError, invalid, not_found
 from serving.pace import Pace, Steps
 from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2
 from serving.saved_model_file import read_meta_graph
-from serving.servable import Array, Signature, TensorSpec
-from serving.tensor_proto import to_ndarray
+from serving.servable import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
+from serving.tensor_proto import STRING, to_ndarray
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet():
@@ -32,6 +33,7 @@ with quiet():
     from tensorflow.python.client import pywrap_tf_session  # RunOptions buffers have no other maker
     from tensorflow.python.saved_model.loader_impl import SavedModelLoader  # loads in the steps that C++ takes
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
+log = logging.getLogger("serving")
 
 Options = config_pb2.ConfigProto
 
@@ -53,6 +55,34 @@ class LoadedModel:
         self._steps = Steps(meta_graph.graph_def.library.function)
         self._small = meta_graph.ByteSize() <= _SMALL_BYTES
         self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], _Plan] = {}
+        # Whether a run has succeeded, or none may be tried.
+        self.answers = True
+
+    def try_out(self) -> None:
+        """One run of zeros (a batch of 1), after which `answers` tells whether this version can answer at all.
+
+        Only of a graph of bounded operations: any other may keep what it is given, or never end. That zeros are refused
+        is an answer, too: they are made up.
+        """
+        signature = self.signatures.get(DEFAULT_SIGNATURE) or next(iter(self.signatures.values()), None)
+        if signature is None:
+            return
+        feeds = tuple(spec.name for spec in signature.inputs.values())
+        fetches = tuple(spec.name for spec in signature.outputs.values())
+        shapes = [tuple(1 if size < 0 else size for size in spec.shape or ()) for spec in signature.inputs.values()]
+        if max(map(math.prod, shapes), default=0) > _MOST_ZEROS:
+            return
+        try:
+            plan = self._plans[feeds, fetches] = self._plan(feeds, fetches)
+            if plan.bounded:
+                self.answers = False
+                self.run(feeds, [np.full(shape, b"" if dtype == STRING else 0, dtype)
+                                 for shape, dtype in zip(shapes, plan.dtypes, strict=True)], fetches)
+        except ServingError as error:
+            self.answers = error.code is Code.INVALID_ARGUMENT
+            if not self.answers:
+                log.warning("version %s of model %s is loaded, but cannot answer, and is not ready: %s: %s",
+                            self.version, self.name, error.code.name, error)
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
             timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
@@ -77,6 +107,7 @@ class LoadedModel:
                 options, dict(zip(plan.feeds, values, strict=True)), plan.fetches, [], None)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
+        self.answers = True
         if plan.bounded:
             plan.pace.note(size, began, perf_counter(), here)
             if self._small and here and plan.call is None and plan.claim.acquire(blocking=False):
@@ -115,6 +146,7 @@ class LoadedModel:
 
 
 _QUICK_S, _SLOW_S = 0.0005, 0.002
+_MOST_ZEROS = 1 << 24
 # A callable has a copy of the graph, constants included, and takes as long to make as the graph is large.
 _SMALL_BYTES = 1 << 20
 # Clients choose which outputs they want: a signature of many has very many combinations.

@@ -11,22 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from serving.config import Model
 from serving.errors import Code, ServingError, invalid, not_found
-from serving.servable import ModelSpec, Servable, VersionStatus
+from serving.servable import Loaded, ModelSpec, Servable, VersionStatus
 from serving.version_files import failure, no_versions, on_disk
 from serving.versions import Load, Snapshot, State, next_action, wanted
 
 log = logging.getLogger("serving")
-
-
-class Loaded(Servable, Protocol):
-    """What a load function gives: a Servable that can be freed."""
-
-    def close(self) -> None:
-        """Frees it. No request is running."""
 
 
 LoadFunction = Callable[[str, int, Path], Loaded]
@@ -149,10 +141,11 @@ class ModelStore:
             return sorted(name for name, model in self._models.items() if not model.removed)
 
     def ready(self) -> bool:
-        """Whether every configured model has all the versions that its policy wants, loaded and warmed up."""
+        """Whether every configured model has all the versions that its policy wants, loaded and able to answer."""
         with self._lock:
             return all(not model.missing
-                       and all(v.state is State.AVAILABLE for v in model.versions.values() if v.wanted)
+                       and all(v.state is State.AVAILABLE and v.servable is not None and v.servable.answers
+                               for v in model.versions.values() if v.wanted)
                        for model in self._models.values() if not model.removed)
 
     # -- configuration

@@ -89,6 +89,17 @@ class Servable(Protocol):
         """
 
 
+class Loaded(Servable, Protocol):
+    """A servable as its keeper sees it."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is known, or must be taken, to be able to answer requests."""
+
+    def close(self) -> None:
+        """Frees it. No request is running."""
+
+
 def string_array(values: Sequence[bytes]) -> Array:
     """A string tensor of shape [len(values)]."""
     array = np.empty(len(values), object)

@@ -31,6 +31,7 @@ log = logging.getLogger("serving")
 # gRPC's own lines about a port say less than ours; whoever wants them sets the variable.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+
 class Server:
     """The models of the flags, served over gRPC and REST. Every method raises ServingError."""
 
@@ -65,8 +66,9 @@ class Server:
                 loaded = load(name, number, path, tags, options)
                 try:
                     model = batching.wrap(loaded, path) if batching else loaded
-                    if flags.enable_model_warmup:
-                        warm_up(self._predictor, model, path, flags.num_request_iterations_for_warmup)
+                    if not flags.enable_model_warmup or not warm_up(
+                            self._predictor, model, path, flags.num_request_iterations_for_warmup):
+                        loaded.try_out()
                 except ServingError:
                     loaded.close()
                     raise

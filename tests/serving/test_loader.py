@@ -231,3 +231,54 @@ def test_parallelism_is_one_or_the_other() -> None:
     assert session_options("", 0, 1, 2).intra_op_parallelism_threads == 1
     with pytest.raises(ServingError, match="You cannot configure all"):
         session_options("", 1, 1, 1)
+
+
+def _saved(path: Path, make: Callable[[Any], Any]) -> Path:
+    """A SavedModel without variables files or initialisers: x (float, any number of them) -> make(x)."""
+    v1 = contract_models.v1
+    with v1.Graph().as_default() as graph:
+        x = contract_models.feed("x")
+        signature = contract_models.predict({"x": x}, {"y": make(x)})
+        saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+        meta = saved.meta_graphs.add()
+        meta.meta_info_def.tags.append("serve")
+        meta.graph_def.MergeFromString(graph.as_graph_def().SerializeToString())
+        meta.signature_def["serving_default"].MergeFromString(signature.SerializeToString())
+    path.mkdir()
+    (path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return path
+
+
+def _never_initialised(x: Any) -> Any:
+    return x + contract_models.v1.get_variable("never_initialised", initializer=1.0, use_resource=False)
+
+
+@pytest.mark.parametrize(("make", "answers"), [
+    (lambda x: x + 1, True),
+    # Refuses one zero, as it may: it wants two.
+    (lambda x: contract_models.tf.reshape(x, [2]), True),
+    (_never_initialised, False)])
+def test_a_version_is_tried_out(make: Callable[[Any], Any], answers: bool, tmp_path: Path) -> None:
+    model = load("m", 1, _saved(tmp_path / "1", make), ["serve"], OPTIONS)
+    model.try_out()
+    assert model.answers is answers
+    model.close()
+
+
+def test_what_could_never_answer_is_ready_when_it_does(tmp_path: Path) -> None:
+    model = load("m", 1, _saved(tmp_path / "1", _never_initialised), ["serve"], OPTIONS)
+    model.try_out()
+    model.run(["never_initialised:0", "x:0"], [np.float32(1), np.zeros(1, np.float32)], ["add:0"])
+    assert model.answers
+    model.close()
+
+
+def test_a_graph_that_may_keep_what_it_is_given_is_not_tried_out(tmp_path: Path) -> None:
+    def count(x: Any) -> Any:
+        v1 = contract_models.v1
+        return x + v1.assign_add(v1.get_variable("calls", initializer=0.0, use_resource=False), 1.0)
+
+    model = load("m", 1, _saved(tmp_path / "1", count), ["serve"], OPTIONS)
+    model.try_out()  # would end in FAILED_PRECONDITION: nothing initialises the variable
+    assert model.answers
+    model.close()

@@ -117,6 +117,14 @@ def test_a_broken_version_leaves_the_old_one_serving(stage: Stage) -> None:
     assert not stage.store.ready()
 
 
+def test_a_version_that_cannot_answer_is_available_and_not_ready(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    assert stage.store.ready()
+    stage.loader.one("m", 1).answers = False
+    assert stage.states("m") == {1: "AVAILABLE"}
+    assert not stage.store.ready()
+
+
 def test_a_broken_model_does_not_keep_others_from_being_loaded(stage: Stage) -> None:
     stage.loader.broken.add(("bad", 1))
     failures = stage.store.configure([stage.add("bad", 1), stage.add("m", 1), Model("none", str(stage.root / "none"))])

@@ -23,6 +23,7 @@ class FakeServable:
         self.signatures = signatures or {"serving_default": signature()}
         self.metadata: Any = None
         self.closed = False
+        self.answers = True
         self.runs: list[list[Array]] = []
         self.timeouts: list[float | None] = []
         self._compute = compute
