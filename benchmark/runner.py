@@ -97,8 +97,7 @@ def _threads(lanes: Sequence[Measured], work: Callable[[Measured, Recorder, floa
              ) -> tuple[list[Recorder], float, float]:
     """Runs work(lane, recorder, start) in a thread per lane, all from one start; (recorders, wall s, CPU s)."""
     recorders, failures = [Recorder() for _ in lanes], list[BaseException]()
-    # Threads wake before the clock starts: creating them takes time that belongs to nobody's request.
-    began = perf_counter() + 0.05
+    began = 0.0
 
     def guarded(lane: Measured, recorder: Recorder) -> None:
         try:
@@ -108,7 +107,8 @@ def _threads(lanes: Sequence[Measured], work: Callable[[Measured, Recorder, floa
             failures.append(error)
     threads = [threading.Thread(target=guarded, args=pair, daemon=True) for pair in zip(lanes, recorders, strict=True)]
     with quick_switching():
-        cpu = process_time()
+        # Threads wake before the clock starts: creating them takes time that belongs to nobody's request.
+        began, cpu = perf_counter() + 0.05, process_time()
         for thread in threads:
             thread.start()
         for thread in threads:
