@@ -21,7 +21,7 @@ check: .venv/.installed ## the style checks
 	@$(RUN) pytest -q tests/docs
 
 proof: .venv/.installed ## every long count in full, into docs/proof/ (ONLY=NAME: one of them)
-	@$(RUN) pytest -q -m "proof or contract" --timeout=0 $(if $(ONLY),-k $(ONLY))
+	@$(RUN) pytest -q -m "proof or contract" --timeout=0 $(if $(ONLY),-k '$(ONLY)')
 
 lock: .venv/.installed ## constraints.txt from what is installed
 	@(echo '# Every version that the tests ran with. Made by: make lock'; .venv/bin/pip freeze --all --exclude-editable \
