@@ -107,6 +107,9 @@ class LoadedModel:
                 options, dict(zip(plan.feeds, values, strict=True)), plan.fetches, [], None)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
+        except UnicodeDecodeError as error:
+            # TensorFlow's own words quote the request's bytes, and cannot be raised in Python: only the code is lost.
+            raise invalid(error.object.decode(errors="replace")) from None
         self.answers = True
         if plan.bounded:
             plan.pace.note(size, began, perf_counter(), here)

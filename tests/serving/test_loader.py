@@ -22,7 +22,7 @@ OPTIONS = config_pb2.ConfigProto()
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     contract_models.save(root / "half" / "1", lambda: contract_models.half_plus(2))
-    for name in ("strings", "slow", "fails", "echo", "odd"):
+    for name in ("strings", "slow", "fails", "echo", "odd", "example"):
         contract_models.save(root / name / "1", contract_models.MODELS[name])
     return root
 
@@ -231,6 +231,14 @@ def test_parallelism_is_one_or_the_other() -> None:
     assert session_options("", 0, 1, 2).intra_op_parallelism_threads == 1
     with pytest.raises(ServingError, match="You cannot configure all"):
         session_options("", 1, 1, 1)
+
+
+def test_an_error_may_quote_bytes_that_are_no_text(loaded: dict[str, LoadedModel]) -> None:
+    signature = loaded["example"].signatures["serving_default"]
+    [feed], fetches = signature.inputs.values(), [spec.name for spec in signature.outputs.values()]
+    with pytest.raises(ServingError, match="Could not parse example input, value: '\ufffd\ufffd'") as caught:
+        loaded["example"].run([feed.name], [np.array([b"\x80\x80"], object)], fetches)
+    assert caught.value.code is Code.INVALID_ARGUMENT
 
 
 def _saved(path: Path, make: Callable[[Any], Any]) -> Path:
