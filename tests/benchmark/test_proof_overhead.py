@@ -40,7 +40,7 @@ def test_overhead(part: str) -> None:
             assert row["times"] > 0.5
             assert row["baseline_per_s"] > row["goal"]["rate"]
         elif (part, row["protocol"]) == ("loop", "grpc"):
-            # Its goal of 1.05 is less than grpcio's own time for 314 kB when the model takes only 17 ms; the page says so.
+            # Its goal of 1.05 leaves less than grpcio's own time for 314 kB if a model takes 17 ms; the page says so.
             assert row["times"] < 1.1
         else:
             assert row["verdict"] == "met", row
