@@ -177,6 +177,9 @@ def test_no_message_is_the_servers_fault(target: Target) -> None:
     assert target.ask("Predict", ok.SerializeToString()).code is grpc.StatusCode.OK
 
 
+KEPT: list[Any] = []
+
+
 def misbehaving() -> dict[str, Any]:
     """Signatures that raise, ask for more memory than there is, or never end."""
     import contract_models as models
@@ -185,6 +188,7 @@ def misbehaving() -> dict[str, Any]:
     with tf.control_dependencies([tf.raw_ops.Assert(condition=tf.reduce_all(x < 10.0), data=["too much:", x])]):
         checked = tf.identity(x)
     called = tf.numpy_function(lambda value: 1 / 0, [x], tf.float32)
+    KEPT.append(x.graph)  # a Python function lives as long as the graph that it was made for
     huge = tf.fill([tf.cast(x[0] * 1e6, tf.int64), 1_000_000], 1.0)
     endless = tf.while_loop(lambda value: tf.reduce_all(value < 10.0), lambda value: [value * 1.0], [x])[0]
     return {"serving_default": models.predict({"x": x}, {"y": tf.identity(x)}),
