@@ -171,7 +171,7 @@ def start(target: Target) -> Instance:
     if target.backend == "embedded":
         argv = python_module("serving", "serve", f"--model_name={target.model}",
                              f"--model_base_path={target.base_path}", f"--port={grpc_port}",
-                             f"--rest_api_port={rest_port}", *target.flags)
+                             f"--rest_api_port={rest_port}", "--max_num_load_retries=0", *target.flags)
         argv = [*target.prefix, *argv]
     elif target.backend == "command":
         ports = {"{port}": str(grpc_port), "{rest_port}": str(rest_port)}

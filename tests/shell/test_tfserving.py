@@ -105,7 +105,7 @@ def test_a_binary_on_path_is_taken_before_the_embedded_server(host: Run, tmp_pat
 def test_a_server_that_dies_before_it_answers_ends_the_script(models: Path, host: Run, tmp_path: Path) -> None:
     shutil.copytree(models / "half" / "original", tmp_path / "models" / "half" / "broken")
     (tmp_path / "models" / "half" / "broken" / "7" / "saved_model.pb").write_bytes(b"not a SavedModel")
-    hosted = host("broken", "--backend", "embedded", MODELS=str(tmp_path / "models"))
+    hosted = host("broken", "--backend", "embedded", "--", "--max_num_load_retries=0", MODELS=str(tmp_path / "models"))
     assert hosted.process.wait(60) == 1
     assert "error: the server (embedded) ended before the model answered" in hosted.log.read_text()
 
