@@ -4,9 +4,7 @@ A command is a module, imported only when it is chosen, so `--help` costs millis
 Every failure that a user can cause ends as one line on stderr that says what to do next, and an exit status above 0.
 """
 import difflib
-import errno
 import importlib
-import json
 import os
 import signal
 import sys
@@ -16,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
-from typing import Any, BinaryIO, NoReturn
+from typing import NoReturn
 
 try:
     import click
@@ -26,26 +24,13 @@ except ModuleNotFoundError as missing:
           "('make .venv/.installed' makes it, '. .venv/bin/activate' goes into it)", file=sys.stderr)
     sys.exit(2)
 
+from user_error import FailedError, UserError
+from whole_file import refuse_unwritable, remedied
+
+EXIT_FAILED = 1
 EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-class UserError(Exception):
-    """Something the user can put right. The message is one line that names the culprit and the next step."""
-
-    def __init__(self, message: str, exit_code: int = EXIT_COULD_NOT_RUN) -> None:
-        super().__init__(" ".join(message.split()))
-        self.exit_code = exit_code
-
-
-def refuse_unwritable(path: Path) -> None:
-    """UserError unless `whole_file` can make a file there. A device is none: renaming would put a file in its place."""
-    target = path.resolve()
-    folder = target.parent if target.parent.exists() else target.parent.parent
-    if (target.exists() and not target.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"cannot write {path}: name a file in a folder that you may write to")
 
 
 def _json_path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -102,7 +87,7 @@ def run(commands: Commands) -> NoReturn:
         status = commands.main(prog_name=f"python -m {commands.name}", standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
-        fail(str(error), error.exit_code)
+        fail(str(error), status_of(error))
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else f"python -m {commands.name}"
         fail(f"{error.format_message()} (see '{path} --help')", EXIT_COULD_NOT_RUN)
@@ -122,6 +107,11 @@ def run(commands: Commands) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def status_of(error: UserError) -> int:
+    """The exit status of a command that ends with the error."""
+    return EXIT_FAILED if isinstance(error, FailedError) else EXIT_COULD_NOT_RUN
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     # Once is enough: a second SIGTERM must not break the clean-up that the first began.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -131,56 +121,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def fail(message: str, exit_code: int) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
     sys.exit(exit_code)
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Writes a whole file or none: '-' is standard output, any other path appears by one rename."""
-    if str(path) == "-":
-        print(text)
-        return
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    with whole_file(path) as file:
-        file.write(content)
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file that gets its name by one rename, once all of it is on disk. Raises UserError that names it.
-
-    A folder that is missing is made, but no chain of them: that is a mistyped path.
-    """
-    refuse_unwritable(Path(path))
-    target = Path(path).resolve()
-    partial = None
-    try:
-        target.parent.mkdir(exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a report is as readable as any other file of the user's.
-        os.chmod(partial, 0o666 & ~umask())
-        os.replace(partial, target)
-    except BaseException as error:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UserError(f"{path} cannot be written: {remedied(error)}") from error
-        raise
-
-
-def remedied(error: OSError) -> str:
-    """What the system says of a failure, and what to do about it where that is not what the user just tried."""
-    reason = error.strerror or str(error)
-    return f"{reason}; make room there, or write elsewhere" if error.errno in _FULL else reason
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2))
 
 
 @contextmanager
@@ -212,10 +152,3 @@ def quiet() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def umask() -> int:
-    # There is no way to read the umask but to set it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

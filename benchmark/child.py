@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import psutil
 
-from commandline import UserError
+from user_error import FailedError
 
 PR_SET_PDEATHSIG = 1
 STOP_S = 20.0
@@ -26,7 +26,7 @@ PORT_TAKEN = re.compile(r"already in use|failed to bind|cannot be bound", re.IGN
 INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b|^py-spy> ")
 
 
-class PortTakenError(UserError):
+class PortTakenError(FailedError):
     """Another process took a port between our choosing it and the child's binding it: choose again."""
 
 
@@ -70,8 +70,8 @@ class Child:
             # Nobody but the system's memory guard, or a person, sends SIGKILL.
             killed = "; was memory short (see the kernel's log)? Run again with more of it"
             hint = killed if code == -signal.SIGKILL else ""
-            kind = PortTakenError if PORT_TAKEN.search(words) else UserError
-            raise kind(f"the {self.title} died {doing} ({how}): {words}{hint}", 1)
+            kind = PortTakenError if PORT_TAKEN.search(words) else FailedError
+            raise kind(f"the {self.title} died {doing} ({how}): {words}{hint}")
 
     def await_death(self, doing: str, timeout_s: float) -> None:
         """As check, but gives a process that is about to end the time to do so."""
@@ -86,7 +86,7 @@ class Child:
         while not ready():
             self.check(doing)
             if monotonic() > deadline:
-                raise UserError(f"the {self.title} was not ready after {timeout_s:g} s: {self.last_words()}", 1)
+                raise FailedError(f"the {self.title} was not ready after {timeout_s:g} s: {self.last_words()}")
             sleep(0.02)
         return monotonic() - self.began
 
@@ -144,7 +144,7 @@ def free_ports(count: int) -> list[int]:
                 found.append(port)
             if len(found) == count:
                 return found
-    raise UserError(f"no free port from {PORTS.start} to {PORTS.stop}: stop servers that are not needed", 1)
+    raise FailedError(f"no free port from {PORTS.start} to {PORTS.stop}: stop servers that are not needed")
 
 
 def python_module(module: str, *arguments: str) -> list[str]:

@@ -10,8 +10,8 @@ from benchmark.comparison import RULES, Rules
 from benchmark.environment import environment, steal_s
 from benchmark.interleaved import Plan, measure
 from benchmark.options import address_options, budget_options, comma_list, model_options, output_options, positive_list
-from commandline import UserError
 from serving.client.answers import Budget
+from user_error import FailedError, UserError
 
 LEAST, MOST = 200, 1000
 
@@ -65,7 +65,7 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
     result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
     report.deliver(result, html_path, json_path)
     if result["first_wrong"]:
-        raise UserError(f"wrong answers while measuring: {result['first_wrong']}", 1)
+        raise FailedError(f"wrong answers while measuring: {result['first_wrong']}")
 
 
 def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict[str, Any]:

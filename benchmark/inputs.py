@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from commandline import UserError
 from serving import recording
 from serving.client import payloads
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Signature
+from user_error import UserError
 
 SAMPLES = Path("assets.extra", "samples.npz")
 MOST_RECORDED = 2000

@@ -14,9 +14,10 @@ from benchmark.operations import operations
 from benchmark.progress import counted
 from benchmark.tables import protocol_name
 from benchmark.targets import Instance, Target, first_request, start
-from commandline import UserError, step
+from commandline import step
 from serving.client import answers
 from serving.client.protocol import AnswerError, UnreachableError
+from user_error import FailedError
 
 HALVES = (0, 1)
 DISTINCT = 4
@@ -147,8 +148,8 @@ def _checked(lane: Any, workload: Workload, target: Target, first: Target) -> Me
     measured = Measured(lane, workload)
     for index in range(len(workload.inputs)):
         if not measured.right(index, measured.ask(index)[1]):
-            raise UserError(f"{target.name} answers otherwise than {first.name}, so their speed is not comparable: "
-                            f"{measured.checker.first_wrong}", 1)
+            raise FailedError(f"{target.name} answers otherwise than {first.name}, so their speed is not comparable: "
+                            f"{measured.checker.first_wrong}")
     return measured
 
 
@@ -156,7 +157,7 @@ def _refuse_constant(workload: Workload, target: Target) -> None:
     """Equality with a model that answers the same to everything proves nothing."""
     proof = answers.prove((expected, expected) for expected in workload.expected)
     if not proof.equal and workload.batch * len(workload.inputs) > 1:
-        raise UserError(f"{target.name}: {proof.reasons[0]}; real ones can be given with --samples FILE.npz", 1)
+        raise FailedError(f"{target.name}: {proof.reasons[0]}; real ones can be given with --samples FILE.npz")
 
 
 def _rounds(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Instance]], measured: Lanes,
@@ -204,7 +205,7 @@ def alive(instance: Instance, doing: str) -> Iterator[None]:
         yield
     except (AnswerError, UnreachableError) as error:
         instance.await_death(doing)
-        raise UserError(f"{instance.target.name} failed {doing}: {error}", 1) from error
+        raise FailedError(f"{instance.target.name} failed {doing}: {error}") from error
 
 
 def _facts(target: Target, instances: Sequence[Instance]) -> dict[str, Any]:

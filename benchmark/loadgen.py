@@ -19,7 +19,7 @@ from benchmark.arrivals import Closed, Offline, Poisson
 from benchmark.lanes import Measured
 from benchmark.measurement import Measurement, Recorder
 from benchmark.scenario import Scenario
-from commandline import UserError
+from user_error import UserError
 
 try:
     import mlperf_loadgen as lg  # type: ignore[import-not-found, unused-ignore]

@@ -10,7 +10,8 @@ from benchmark.inputs import inputs_for
 from benchmark.interleaved import DISTINCT, alive, start_all
 from benchmark.lanes import Measured, Workload
 from benchmark.targets import Target
-from commandline import UserError, step
+from commandline import step
+from user_error import FailedError
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def run(loop: Loop, target: Target, samples: Path | None, seed: int) -> Block:
             measured.block(loop.warmup, target=target.name, half=0, protocol="in-process", round=-1)
             block = measured.block(loop.iterations, target=target.name, half=0, protocol="in-process", round=0)
     if block.wrong:
-        raise UserError(f"{block.wrong} answers differ from the first to the same request: "
-                        f"{measured.checker.first_wrong}", 1)
+        raise FailedError(f"{block.wrong} answers differ from the first to the same request: "
+                          f"{measured.checker.first_wrong}")
     return block
 
 

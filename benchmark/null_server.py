@@ -15,7 +15,7 @@ import click
 import grpc
 
 from benchmark.child import free_ports
-from commandline import UserError
+from user_error import UserError
 
 MODEL = "null"
 STATUS = (b'{"model_version_status": [{"version": "1", "state": "AVAILABLE", '

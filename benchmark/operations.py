@@ -6,8 +6,8 @@ from typing import Any
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from commandline import UserError
 from serving.protos import saved_model_pb2
+from user_error import UserError
 
 
 def operations(version: Path) -> dict[str, Any]:

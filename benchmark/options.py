@@ -8,10 +8,11 @@ import click
 
 from benchmark import targets
 from benchmark.addresses import Access
-from commandline import json_option, refuse_unwritable
+from commandline import json_option
 from serving.client.answers import Budget
 from serving.client.options import parse_headers
 from serving.client.protocol import Tls
+from whole_file import refuse_unwritable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -14,7 +14,7 @@ from benchmark.environment import environment
 from benchmark.interleaved import Plan, measure
 from benchmark.options import comma_list, output_options, source_options
 from benchmark.targets import Target
-from commandline import UserError
+from user_error import FailedError, UserError
 
 PARTS = ("loop", "empty", "instead")
 GENUINE = "tensorflow_model_server"
@@ -100,7 +100,7 @@ def _measure(name: str, part: Part, result: dict[str, Any]) -> None:
     """Measures one part, and adds it to the result."""
     outcome = measure(part.plan)
     if outcome.first_wrong:
-        raise UserError(f"wrong answers while measuring: {outcome.first_wrong}", 1)
+        raise FailedError(f"wrong answers while measuring: {outcome.first_wrong}")
     names = [target.name for target in part.plan.targets]
     made = results.document("compare", names, outcome.blocks, outcome.about() | {"metric": part.metric}, part.rules,
                             part.plan.seed)

@@ -26,8 +26,10 @@ from benchmark.options import model_options
 from benchmark.run import open_lanes
 from benchmark.scenario import Scenario
 from benchmark.targets import Target
-from commandline import UserError, json_option, step, write_text
+from commandline import json_option, step
 from serving.client.payloads import Arrays
+from user_error import FailedError, UserError
+from whole_file import write_text
 
 # What TensorFlow names in its log, and /proc/cpuinfo's word for it.
 INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX": "avx", "AVX2": "avx2", "FMA": "fma", "AVX512F": "avx512f",
@@ -102,8 +104,8 @@ def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | No
             except UserError as error:
                 if not FORBIDDEN.search(str(error)):
                     raise
-                raise UserError(f"{error}: py-spy may not trace here; in a container, run it with --cap-add SYS_PTRACE",
-                                1) from None
+                raise FailedError(f"{error}: py-spy may not trace here; in a container, run it with "
+                                  "--cap-add SYS_PTRACE") from None
         with alive(instance, "while it was profiled"), open_lanes(chosen, instance, signature, samples, seed) as opened:
             lanes, words = opened
             with step(f"{target.name}: sample its stacks under load, {chosen.measure_s:g} s"):
@@ -116,11 +118,11 @@ def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | No
             try:
                 instance.child.process.wait(120)
             except subprocess.TimeoutExpired:
-                raise UserError(f"py-spy did not finish within 120 s: {instance.child.last_words()}", 1) from None
+                raise FailedError(f"py-spy did not finish within 120 s: {instance.child.last_words()}") from None
     lines = stacks.read_text(encoding="utf-8", errors="replace").splitlines()
     tree = flame.tree(lines)
     if not tree.samples:
-        raise UserError(f"py-spy saw no request of {target.name}: sample longer, --seconds {2 * chosen.measure_s:g}", 1)
+        raise FailedError(f"py-spy saw no request of {target.name}: sample longer, --seconds {2 * chosen.measure_s:g}")
     return {"target": target.name, "stacks": str(stacks), "hottest": flame.hottest(tree),
             "flame": flame.svg(tree)}, inputs[0], words
 
@@ -139,7 +141,7 @@ def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, g
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it printed nothing"
-        raise UserError(f"{' and '.join(target.name for target in found)} could not be traced: {last}", 1)
+        raise FailedError(f"{' and '.join(target.name for target in found)} could not be traced: {last}")
     operations: list[list[dict[str, Any]]] = json.loads(done.stdout)
     return operations, done.stderr
 

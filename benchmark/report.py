@@ -19,7 +19,8 @@ from benchmark import (
     sweep_page,
     tables,
 )
-from commandline import json_option, write_json, write_text
+from commandline import json_option
+from whole_file import write_json, write_text
 
 CONDITIONS = ("cpu", "cpus", "cpu_quota", "governor", "kernel", "python", "packages", "variables", "revision")
 PAGES = {"compare": comparison_page.html, "run": run_page.html, "sweep": sweep_page.html, "search": sweep_page.html,

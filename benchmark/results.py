@@ -8,7 +8,7 @@ from typing import Any
 from benchmark.comparison import METRICS, RULES, Block, Rules, compare, latencies
 from benchmark.statistics import METRICS as PERCENTILES
 from benchmark.statistics import metric_value
-from commandline import UserError
+from user_error import UserError
 
 FORMAT = 1
 NEEDED = {"compare": {"comparisons", "summaries", "blocks", "inputs", "measured_by"}, "run": {"runs", "scenario"},

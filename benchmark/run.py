@@ -18,7 +18,9 @@ from benchmark.measurement import Measurement
 from benchmark.options import address_options, model_options, output_options
 from benchmark.scenario import Scenario
 from benchmark.targets import Instance, Target
-from commandline import UserError, step, write_json
+from commandline import step
+from user_error import UserError
+from whole_file import write_json
 
 CEILING_S = 1.0
 

@@ -8,7 +8,7 @@ from benchmark.lanes import Measured
 from benchmark.measurement import Measurement, Recorder
 from benchmark.punctual import on_time, quick_switching
 from benchmark.scenario import Scenario
-from commandline import UserError
+from user_error import UserError
 
 MAX_WORKERS = 64
 GRACE_S = 5.0

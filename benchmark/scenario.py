@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from benchmark.arrivals import Arrivals, Closed, Constant, Offline, Poisson
-from commandline import UserError
+from user_error import UserError
 
 KINDS: dict[str, type[Arrivals]] = {
     "poisson": Poisson, "constant": Constant, "closed": Closed, "offline": Offline}

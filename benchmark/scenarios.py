@@ -4,7 +4,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.scenario import CATALOGUE
-from commandline import json_option, write_json
+from commandline import json_option
+from whole_file import write_json
 
 
 @click.command(epilog="""\b

@@ -20,9 +20,10 @@ from benchmark.inputs import inputs_for
 from benchmark.interleaved import DISTINCT, alive, start_all
 from benchmark.options import address_options, model_options, output_options, positive_list
 from benchmark.targets import Instance, Target
-from commandline import UserError, step
+from commandline import step
 from serving.client.payloads import Arrays
 from serving.client.protocol import ASKS_TIMING, Client
+from user_error import FailedError, UserError
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 MONITORING = f'prometheus_config {{ enable: true, path: "{METRICS_PATH}" }}\n'
@@ -150,8 +151,8 @@ def server_counts(instance: Instance) -> Any:
     connection.close()
     found = counts_in(text)
     if not found[1]:
-        raise UserError(f"{instance.target.name} tells neither timing nor request_latency at {METRICS_PATH}: start it "
-                        f"with a --monitoring_config_file that holds '{MONITORING.strip()}'", 1)
+        raise FailedError(f"{instance.target.name} tells neither timing nor request_latency at {METRICS_PATH}: "
+                          f"start it with a --monitoring_config_file that holds '{MONITORING.strip()}'")
     return found
 
 

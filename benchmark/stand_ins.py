@@ -4,8 +4,8 @@ from pathlib import Path
 
 from benchmark.addresses import Access
 from benchmark.targets import Target
-from commandline import write_bytes
 from serving.protos import saved_model_pb2, tensor_shape_pb2, types_pb2
+from whole_file import write_bytes
 
 TRIVIAL = "trivial"
 WIDTH = 4

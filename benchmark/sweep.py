@@ -19,7 +19,9 @@ from benchmark.run import open_lanes
 from benchmark.scenario import Scenario
 from benchmark.tables import CURVE_PERCENTILE
 from benchmark.targets import Target
-from commandline import UserError, step, write_json
+from commandline import step
+from user_error import FailedError, UserError
+from whole_file import write_json
 
 
 @click.command("sweep", epilog="""\b
@@ -120,8 +122,8 @@ def _probe(chosen: Scenario, lanes: list[Measured], target: Target, most_s: floa
         # Long enough that no slow request at all would decide it, then twice as long as that where it did not.
         enough = 3.1 / (1 - promise.percentile / 100) / rate
         if enough > most_s:
-            raise UserError(f"at {rate:g} requests/s p{promise.percentile:g} takes {enough:.0f} s to show: allow it "
-                            f"with --most-s {enough:.0f}, or promise a lower percentile", 1)
+            raise FailedError(f"at {rate:g} requests/s p{promise.percentile:g} takes {enough:.0f} s to show: allow it "
+                            f"with --most-s {enough:.0f}, or promise a lower percentile")
         beyond = requests = 0
         decision: Decision = "undecided"
         with step(f"{target.name}: {rate:.1f}/s"):
@@ -169,7 +171,7 @@ def _document(kind: str, chosen: Scenario, found: list[Target], seed: int) -> di
 
 def _point(measurement: Measurement) -> Point:
     if not measurement.answered:
-        raise UserError(f"no request was answered: {measurement.recorder.errors.most_common(1)[0][0]}", 1)
+        raise FailedError(f"no request was answered: {measurement.recorder.errors.most_common(1)[0][0]}")
     return Point(_load(measurement.scenario.arrivals), measurement.rate_per_s,
                  measurement.recorder.intended.percentile(CURVE_PERCENTILE) * 1e3)
 

@@ -12,9 +12,9 @@ from benchmark.in_process import lane as in_process
 from benchmark.in_process.lane import InProcessLane
 from benchmark.lanes import ClientLane, Lane
 from benchmark.operations import operations
-from commandline import UserError
 from serving.client.payloads import Arrays
 from serving.client.protocol import AnswerError, UnreachableError
+from user_error import FailedError, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOLS = ("rest", "grpc")
@@ -153,7 +153,7 @@ class Instance:
             client.close()
         failed = next((each for each in states if each.code != "OK"), None)
         if failed:
-            raise UserError(f"{self.target.name} version {failed.version} does not load: {failed.message}", 1)
+            raise FailedError(f"{self.target.name} version {failed.version} does not load: {failed.message}")
         return any(each.state == "AVAILABLE" for each in states)
 
 

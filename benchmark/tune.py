@@ -25,7 +25,9 @@ from benchmark.run import open_lanes
 from benchmark.scenario import Scenario
 from benchmark.statistics import Array, bootstrap_ratio, least_effect, noise_floor, verdict
 from benchmark.targets import Target
-from commandline import UserError, json_option, step, write_json, write_text
+from commandline import json_option, step
+from user_error import UserError
+from whole_file import write_json, write_text
 
 FINAL_ROUNDS = 12
 FINAL_S = 1.0

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from export.functions import definitions, to_graph
-from export.graph import Graph, Node, producer, tensor
+from export.graph import Graph, Node, producer, tensor_name
 from export.ops import op_def
 from export.variables import LOOPS, READS, REFERENCES, called_by, identity, is_variable, passed_on
 
@@ -88,7 +88,7 @@ class _Flow:
             if item.op in LOOPS and name == functions[0]:
                 continue  # a loop's condition returns a boolean
             for index, variable in enumerate(results):
-                ref = tensor(item.name, index)
+                ref = tensor_name(item.name, index)
                 if variable is not None and at.setdefault(ref, variable) != variable:
                     self.mixed(item, variable, at[ref])
             if item.op in LOOPS:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from export.graph import BACK_EDGE_OPS, Graph, Node, const, port, producer
+from export.graph import BACK_EDGE_OPS, Graph, Node, make_const, port, producer
 from export.tensors import BOOL, INT32
 
 _SWITCHES = ("Switch", "RefSwitch")
@@ -110,6 +110,6 @@ def _decided(item: Node, choice: int) -> Node:
 
 def _merged(item: Node, index: int, ref: str) -> list[Node]:
     """A Merge with one input left passes that on; its second output says which it was."""
-    which = const(f"{item.name}/value_index", np.asarray(index, np.int32), (f"^{producer(ref)}",))
+    which = make_const(f"{item.name}/value_index", np.asarray(index, np.int32), (f"^{producer(ref)}",))
     op = "RefIdentity" if item.op == "RefMerge" else "Identity"
     return [which, Node(item.name, op, (ref, *item.controls), {"T": item.attrs["T"]}, item.device)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commandline import UserError, json_option, write_json, write_text
+from commandline import json_option
 from export import publish, saved_model
 from export.graph import Graph, Node, producer
 from export.graph_file import read_graph_def
@@ -16,6 +16,8 @@ from export.options import tags_option
 from export.served import all_nodes, served_graph
 from export.tensors import NAMES
 from export.variables import identity, is_variable
+from user_error import UserError
+from whole_file import write_json, write_text
 
 _GRAPH_FILES = (".pb", ".pbtxt")
 _IDENTITIES = ("Identity", "IdentityN")

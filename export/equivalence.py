@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from commandline import UserError
 from export import samples, saved_model
 from export.loaded import DiedError, LoadedModel, RunError
 from export.samples import Maker, Manner
 from export.tensors import Array
 from serving.client import payloads
 from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove
+from user_error import FailedError, UserError
 
 LABELS = "labels"
 # Real examples that travel with a version.
@@ -28,7 +28,6 @@ SAMPLES = Path("assets.extra", "samples.npz")
 # Probabilities below it are zeros that underflowed, more or less.
 _LEAST = np.float32(1e-30)
 _SCALES = (1.0, 10.0, 100.0)
-NOT_EQUAL = 1
 # In an error's one line.
 _MOST_REASONS = 2
 _LONGEST_REASON = 240
@@ -255,7 +254,7 @@ def _outcome(model: LoadedModel, batch: int) -> dict[str, Array] | str:
     except RunError as error:
         return str(error)
     except DiedError as error:
-        raise UserError(f"{model.path} at batch {batch}: {error}", exit_code=NOT_EQUAL) from None
+        raise FailedError(f"{model.path} at batch {batch}: {error}") from None
 
 
 def _classes(pairs: Sequence[tuple[Answer, Answer]], labelled: Sequence[tuple[Answer, Answer, Array]]

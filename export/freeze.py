@@ -14,16 +14,17 @@ from typing import Any
 import click
 import numpy as np
 
-from commandline import UserError, refuse_unwritable
 from export import branches, pipeline, saved_model, tables, variables
 from export.assignments import assigned
-from export.graph import COLOCATION, Graph, Node, attr, node, normal, port, producer, tensor
+from export.graph import COLOCATION, Graph, Node, make_attr, make_node, normal, port, producer, tensor_name
 from export.graph_file import library_of, served, write_graph_def
 from export.ops import PLACEHOLDERS, is_stateful, output_dtypes
 from export.options import path_given, signatures_option, tags_option
 from export.saved_model import SavedModel
 from export.stages import Stages
 from export.tensors import Array, to_proto
+from user_error import UserError
+from whole_file import refuse_unwritable
 
 INIT_OP = "saved_model_init_op"
 _SETS = ("AssignVariableOp", "Assign ")
@@ -76,7 +77,7 @@ def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen
     constants, staying, filled = _read(model, graph, kept, served)
     graph, init_op = tables.with_contents(graph, init_op, filled, INIT_OP)
     if init_op is None and saved_model.INIT_SIGNATURE in model.meta_graph.signature_def:
-        graph, init_op = graph.with_nodes([*graph.nodes.values(), node(INIT_OP, "NoOp")]), INIT_OP
+        graph, init_op = graph.with_nodes([*graph.nodes.values(), make_node(INIT_OP, "NoOp")]), INIT_OP
     assets = [asset for asset in assets if producer(asset.tensor_info.name) in graph.nodes]
     staying = {name: value for name, value in staying.items() if name not in reset}
     graph = replace(graph, inputs=inputs, outputs=(
@@ -125,7 +126,7 @@ def _fed_shapes(signatures: Iterable[Any]) -> dict[str, Any]:
     for signature in signatures:
         for info in signature.inputs.values():
             for name in tensor_names(info):
-                shape = attr(())
+                shape = make_attr(())
                 shape.shape.CopyFrom(info.tensor_shape)
                 if info.WhichOneof("encoding") != "name":
                     shape.shape.unknown_rank = True
@@ -162,17 +163,18 @@ def _placeholders(item: Node, last: int, shapes: Mapping[str, Any], computed: bo
     count = len(dtypes) if computed else last + 1
 
     def placeholder(name: str, index: int) -> Node:
-        unknown = attr(())
+        unknown = make_attr(())
         unknown.shape.unknown_rank = True
-        shape = shapes.get(tensor(item.name, index), unknown)
+        shape = shapes.get(tensor_name(item.name, index), unknown)
         if computed:
-            return node(name, "PlaceholderWithDefault", (tensor(source.name, index),), dtype=dtypes[index], shape=shape)
-        return node(name, "Placeholder", dtype=dtypes[index], shape=shape)
+            return make_node(name, "PlaceholderWithDefault", (tensor_name(source.name, index),), dtype=dtypes[index],
+                             shape=shape)
+        return make_node(name, "Placeholder", dtype=dtypes[index], shape=shape)
     before = [source] if computed else []
     if len(dtypes) == 1:
         return [*before, placeholder(item.name, 0)]
     parts = [placeholder(f"{item.name}/fed_{index}", index) for index in range(count)]
-    return [*before, *parts, node(item.name, "IdentityN", (part.name for part in parts), T=dtypes[:count])]
+    return [*before, *parts, make_node(item.name, "IdentityN", (part.name for part in parts), T=dtypes[:count])]
 
 
 def _initialiser(graph: Graph, init_op: str | None, served: set[str],
@@ -213,7 +215,7 @@ def _read(model: SavedModel, graph: Graph, kept: Mapping[str, str],
             if name in kept or value.nbytes > _BIGGEST_CONSTANT:
                 staying[name] = value
             else:
-                frozen[name] = attr(to_proto(value))
+                frozen[name] = make_attr(to_proto(value))
         filled = tables.read(running, graph)
     return frozen, staying, filled
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from export.graph import Graph, GraphError, Node, from_node_def, node, normal, port, producer, tensor
+from export.graph import Graph, GraphError, Node, from_node_def, make_node, normal, port, producer, tensor_name
 from export.node import into_node_def
 from export.ops import arg_dtypes, op_def, output_dtypes
 from export.tensors import DType
@@ -54,7 +54,7 @@ def to_graph(function: FunctionDef, library: Mapping[str, FunctionDef]) -> Graph
     for index, arg in enumerate(signature.input_arg):
         if not arg.type:
             raise GraphError(f"function '{signature.name}': the type of argument '{arg.name}' depends on the caller")
-        nodes[arg.name] = node(arg.name, ARGUMENT, T=DType(arg.type), index=index)
+        nodes[arg.name] = make_node(arg.name, ARGUMENT, T=DType(arg.type), index=index)
     bodies = [from_node_def(proto) for proto in function.node_def]
     first = {item.name: _first_ports(item, library) for item in bodies}
 
@@ -64,7 +64,7 @@ def to_graph(function: FunctionDef, library: Mapping[str, FunctionDef]) -> Graph
             return normal(ref)
         if output[0] not in first[name]:
             raise GraphError(f"function '{signature.name}' reads '{ref}', which its node does not have")
-        return tensor(name, first[name][output[0]] + int(output[1] if len(output) > 1 else 0))
+        return tensor_name(name, first[name][output[0]] + int(output[1] if len(output) > 1 else 0))
 
     for item in bodies:
         # from_node_def has dropped a trailing ":0", which an output's name without its index bears as well.

@@ -16,16 +16,16 @@ from export.node import (
     COLOCATION,
     GraphError,
     Node,
-    attr,
     colocated,
-    const,
     from_node_def,
-    node,
+    make_attr,
+    make_const,
+    make_node,
     normal,
     plain,
     port,
     producer,
-    tensor,
+    tensor_name,
 )
 from export.ops import output_dtypes
 from export.shapes import Shapes, static_shapes
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from tensorflow.core.framework.graph_pb2 import GraphDef
 
 __all__ = [
-    "COLOCATION", "Graph", "GraphError", "Node", "attr", "colocated", "const", "from_node_def", "nearest", "node",
-    "normal", "plain", "port", "producer", "tensor", "without_cycle_collection"]
+    "COLOCATION", "Graph", "GraphError", "Node", "colocated", "from_node_def", "make_attr", "make_const", "make_node",
+    "nearest", "normal", "plain", "port", "producer", "tensor_name", "without_cycle_collection"]
 
 # The only op whose output may feed a node before it in the graph: it closes a v1 while loop.
 BACK_EDGE_OPS = ("NextIteration", "RefNextIteration")
@@ -187,7 +187,7 @@ class Graph:
             name = producer(old)
             if name not in names:
                 return old
-            return f"^{names[name]}" if old[0] == "^" else tensor(names[name], port(old))
+            return f"^{names[name]}" if old[0] == "^" else tensor_name(names[name], port(old))
 
         def moved(item: Node) -> Node:
             result = replace(item, name=names.get(item.name, item.name), inputs=tuple(map(ref, item.inputs)))

@@ -12,11 +12,12 @@ from typing import Any, BinaryIO
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from commandline import UserError, whole_file
 from export.functions import called, current, reachable
 from export.graph import Graph, Node
 from export.node import into_node_def
 from export.ops import defaults, op_def
+from user_error import UserError
+from whole_file import whole_file
 
 # A protobuf message of 2 GiB cannot be parsed.
 SIZE_LIMIT = 2**31 - 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from export.functions import ARGUMENT
-from export.graph import Graph, Node, port, producer, tensor
+from export.graph import Graph, Node, port, producer, tensor_name
 from export.ops import attribute
 from export.variables import LOOPS, called_by, is_variable
 
@@ -130,7 +130,7 @@ class Hints:
             if where.parent and where.call and current in where.graph.outputs:
                 results = [index for index, one in enumerate(where.graph.outputs) if one == current]
                 if where.call.op not in LOOPS or len(where.graph.outputs) == len(where.call.data):
-                    todo += [(where.parent, tensor(where.call.name, index)) for index in results]
+                    todo += [(where.parent, tensor_name(where.call.name, index)) for index in results]
                 if where.call.op in LOOPS:
                     todo += [(where, where.graph.inputs[index]) for index in results if index < len(where.graph.inputs)]
             for item, index in where.readers.get(current, ()):
@@ -145,7 +145,7 @@ class Hints:
                 if op in _SAME and index in (_SAME[op] or (index,)):
                     count = 3 if op in ("Split", "SplitV", "Unpack", "IdentityN", "Switch", *_SPLITS) else 1
                     outputs = range(max(count, int(item.get("num_split", 1) or 1), int(item.get("num", 1) or 1)))
-                    todo += [(where, tensor(item.name, output)) for output in outputs]
+                    todo += [(where, tensor_name(item.name, output)) for output in outputs]
 
     def _bound(self, hint: Hint, size: int | None) -> None:
         if size is not None and size > 0:
@@ -215,16 +215,16 @@ class Hints:
                      for one in self._strings(place, ref)]
         found: dict[str, Feature] = {}
         for index, key in enumerate(sparse):
-            hint = self._hint(place, tensor(item.name, len(sparse) + index))
+            hint = self._hint(place, tensor_name(item.name, len(sparse) + index))
             found[key] = Feature(item.get("sparse_types")[index], None, hint)
         shapes = attribute(item, "dense_shapes") or []
         for index, key in enumerate(dense):
-            hint = self._hint(place, tensor(item.name, 3 * len(sparse) + index))
+            hint = self._hint(place, tensor_name(item.name, 3 * len(sparse) + index))
             found[key] = Feature(item.get("Tdense")[index], shapes[index], hint)
         if item.op == "ParseExampleV2":
             after = 3 * len(sparse) + len(dense)
             for index, key in enumerate(self._strings(place, item.data[4])):
-                hint = self._hint(place, tensor(item.name, after + index))
+                hint = self._hint(place, tensor_name(item.name, after + index))
                 found[key] = Feature(item.get("ragged_value_types")[index], None, hint)
         return found
 

@@ -10,8 +10,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-from commandline import UserError
 from export.tensors import Array
+from user_error import FailedError, UserError
 
 _TIMEOUT_S = 600
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -70,7 +70,7 @@ class LoadedModel:
             self._signatures = packed
             return float(seconds)
         except DiedError as error:
-            raise UserError(f"{self.path} does not load: {error}", exit_code=1) from None
+            raise FailedError(f"{self.path} does not load: {error}") from None
         except RunError as error:
             raise UserError(str(error)) from None
 

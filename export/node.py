@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from commandline import UserError
 from export.tensors import Array, DType, dtype_of, shape_of, to_array, to_proto
+from user_error import UserError
 
 if TYPE_CHECKING:
     from tensorflow.core.framework.attr_value_pb2 import AttrValue
@@ -42,7 +42,7 @@ def port(ref: str) -> int:
     return int(ref.rpartition(":")[2]) if ":" in ref else 0
 
 
-def tensor(name: str, output: int) -> str:
+def tensor_name(name: str, output: int) -> str:
     return f"{name}:{output}" if output else name
 
 
@@ -89,17 +89,19 @@ class Node:
 
     def with_attrs(self, without: Iterable[str] = (), **values: Any) -> Node:
         attrs = {key: value for key, value in self.attrs.items() if key not in without}
-        return replace(self, attrs=attrs | {key: attr(value) for key, value in values.items()})
+        return replace(self, attrs=attrs | {key: make_attr(value) for key, value in values.items()})
 
 
-def node(name: str, op: str, inputs: Iterable[str] = (), device: str = "", **attrs: Any) -> Node:
-    return Node(name, op, tuple(inputs), {key: attr(value) for key, value in attrs.items()}, device)
+def make_node(name: str, op: str, inputs: Iterable[str] = (), device: str = "", **attrs: Any) -> Node:
+    return Node(name, op, tuple(inputs), {key: make_attr(value) for key, value in attrs.items()}, device)
 
 
-def const(name: str, value: Array, controls: Iterable[str] = (), device: str = "", dtype: int | None = None) -> Node:
+def make_const(name: str, value: Array, controls: Iterable[str] = (), device: str = "",
+               dtype: int | None = None) -> Node:
     """A Const node. `controls` hold it in the frame of a v1 while loop, where it has no other input."""
     kind = DType(dtype_of(value) if dtype is None else dtype)
-    return Node(name, "Const", tuple(controls), {"dtype": attr(kind), "value": attr(to_proto(value, dtype))}, device)
+    attrs = {"dtype": make_attr(kind), "value": make_attr(to_proto(value, dtype))}
+    return Node(name, "Const", tuple(controls), attrs, device)
 
 
 def plain(value: AttrValue) -> Any:
@@ -122,7 +124,7 @@ def plain(value: AttrValue) -> Any:
     return getattr(value, kind) if kind else None
 
 
-def attr(value: Any) -> AttrValue:
+def make_attr(value: Any) -> AttrValue:
     """An AttrValue of a plain value (see `plain`); a shape is a tuple, any other sequence a list."""
     from tensorflow.core.framework.attr_value_pb2 import AttrValue
     from tensorflow.core.framework.tensor_pb2 import TensorProto
@@ -148,7 +150,7 @@ def attr(value: Any) -> AttrValue:
     else:
         result.list.SetInParent()
         for item in value:
-            single = attr(item)
+            single = make_attr(item)
             kind = single.WhichOneof("value")
             getattr(result.list, kind).append(getattr(single, kind))
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from export.node import GraphError, Node, attr, plain
+from export.node import GraphError, Node, make_attr, plain
 from export.tensors import RESOURCE, VARIANT, DType
 
 CONTROL_FLOW = frozenset(
@@ -103,4 +103,4 @@ def _signature(op: str, library: Any) -> Any:
 
 def with_defaults(node: Node) -> dict[str, Any]:
     """The node's attributes with every one filled in that its op's definition has a default for."""
-    return {**defaults(node.op), **{key: attr(value) for key, value in node.attrs.items()}}
+    return {**defaults(node.op), **{key: make_attr(value) for key, value in node.attrs.items()}}

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from commandline import UserError, json_option, write_json
+from commandline import json_option
 from export import equivalence, loaded, manifest, pipeline, publish, saved_model
 from export import warmup as warm
-from export.equivalence import NOT_EQUAL, SAMPLES, Plan, Report
+from export.equivalence import SAMPLES, Plan, Report
 from export.freeze import Frozen, freeze
 from export.graph import Graph
 from export.options import (
@@ -31,6 +31,8 @@ from export.sources import Source, checkpoint_option, inputs_option, outputs_opt
 from export.stages import Stages
 from export.verify import show
 from serving.client import payloads
+from user_error import FailedError
+from whole_file import write_json
 
 _EXPORT = Path(__file__).parent
 _CLIENT = _EXPORT.parent / "serving" / "client"
@@ -136,7 +138,7 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
             if json_path:
                 write_json(json_path, {"path": None, "reasons": equality.reasons, **report.to_json(),
                                        "equality": equality.by_signature()})
-            raise UserError(f"nothing published, the result is not equal: {equality.why_not()}", exit_code=NOT_EQUAL)
+            raise FailedError(f"nothing published, the result is not equal: {equality.why_not()}")
         if warmup:
             warm.write(staging, [(key, inputs) for key, one in equality.signatures.items()
                                  for inputs in one.requests.values()])

@@ -16,11 +16,13 @@ from typing import Any
 import click
 
 import export.transforms  # noqa: F401  (fills the registry)
-from commandline import UserError, json_option, refuse_unwritable, write_json
+from commandline import json_option
 from export.functions import definitions, to_graph
 from export.graph import Graph, GraphError, without_cycle_collection
 from export.graph_file import read_graph_def, whole, write_graph_def
 from export.transform import Arguments, Record, Transform, TransformError, every_transform, named
+from user_error import UserError
+from whole_file import refuse_unwritable, write_json
 
 # The steps of the well-known article on optimizing TensorFlow models for serving.
 ARTICLE = """remove_nodes(op=Identity) merge_duplicate_nodes strip_unused_nodes

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from commandline import UserError, remedied, umask
+from user_error import UserError
+from whole_file import remedied, umask
 
 
 def versions(base: Path) -> dict[int, Path]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from commandline import UserError
 from export import freeze, saved_model, variables
 from export.graph import Graph, nearest, normal, port, producer
 from export.graph_file import as_graph_def, read_graph_def, whole
@@ -16,6 +15,7 @@ from export.options import signatures_option, tags_option, to_option, version_op
 from export.publish import new_version
 from export.saved_model import Content, SavedModel
 from export.stages import Stages
+from user_error import UserError
 
 PREDICT = "tensorflow/serving/predict"
 

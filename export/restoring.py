@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from export.graph import Graph, Node, const, node, tensor
+from export.graph import Graph, Node, make_const, make_node, tensor_name
 from export.tensors import STRING, Array, DType
 from export.variables import HANDLES, identity, is_variable
 
@@ -28,24 +28,24 @@ def with_saver(graph: Graph, values: Mapping[str, Array], meta_graph: Any) -> Gr
     variables = {identity(item): item for item in graph.nodes.values() if is_variable(item)}
     names = [name for name in values if name in variables]
     dtypes = [DType(variables[name].get("dtype")) for name in names]
-    filename = const(f"{scope}/Const", np.asarray(b"model", object))
-    keys = const(f"{scope}/tensor_names", _strings(names))
-    slices = const(f"{scope}/shape_and_slices", _strings([_NO_SLICES] * len(names)))
-    restore = node(f"{scope}/RestoreV2", "RestoreV2", (filename.name, keys.name, slices.name), dtypes=dtypes)
+    filename = make_const(f"{scope}/Const", np.asarray(b"model", object))
+    keys = make_const(f"{scope}/tensor_names", _strings(names))
+    slices = make_const(f"{scope}/shape_and_slices", _strings([_NO_SLICES] * len(names)))
+    restore = make_node(f"{scope}/RestoreV2", "RestoreV2", (filename.name, keys.name, slices.name), dtypes=dtypes)
     added = [filename, keys, slices, restore]
     assigns, reads = [], []
     for index, (name, dtype) in enumerate(zip(names, dtypes, strict=True)):
         item = variables[name]
-        assigns.append(_assign(f"{scope}/Assign_{index}", item, tensor(restore.name, index), dtype))
+        assigns.append(_assign(f"{scope}/Assign_{index}", item, tensor_name(restore.name, index), dtype))
         reads.append(_read(f"{scope}/Read_{index}", item, dtype))
         meta_graph.collection_def["variables"].bytes_list.value.append(VariableDef(
             variable_name=f"{item.name}:0", initializer_name=assigns[-1].name,
             initial_value_name=f"{restore.name}:{index}", snapshot_name=f"{reads[-1].name}:0",
             is_resource=item.op in HANDLES).SerializeToString())
-    done = node(f"{scope}/restore_all", "NoOp", (f"^{item.name}" for item in assigns))
-    save = node(f"{scope}/SaveV2", "SaveV2",
+    done = make_node(f"{scope}/restore_all", "NoOp", (f"^{item.name}" for item in assigns))
+    save = make_node(f"{scope}/SaveV2", "SaveV2",
                 (filename.name, keys.name, slices.name, *(item.name for item in reads)), dtypes=dtypes)
-    saved = node(f"{scope}/control_dependency", "Identity", (filename.name, f"^{save.name}"), T=STRING)
+    saved = make_node(f"{scope}/control_dependency", "Identity", (filename.name, f"^{save.name}"), T=STRING)
     meta_graph.saver_def.filename_tensor_name = f"{filename.name}:0"
     meta_graph.saver_def.save_tensor_name = f"{saved.name}:0"
     meta_graph.saver_def.restore_op_name = done.name
@@ -70,9 +70,10 @@ def outside(graph: Graph, limit: int) -> tuple[Graph, dict[str, Array]]:
         if _bytes(proto) < _SMALL or item.inputs or name in graph.kept or item.get("dtype") == STRING:
             continue
         dtype = DType(item.get("dtype"))
-        handle = node(f"{name}/variable", "VarHandleOp", dtype=dtype, shape=item.shape, shared_name=f"{name}/variable")
+        handle = make_node(f"{name}/variable", "VarHandleOp", dtype=dtype, shape=item.shape,
+                           shared_name=f"{name}/variable")
         nodes[handle.name] = handle
-        nodes[name] = node(name, "ReadVariableOp", (handle.name,), item.device, dtype=dtype)
+        nodes[name] = make_node(name, "ReadVariableOp", (handle.name,), item.device, dtype=dtype)
         values[handle.name] = item.value
     return graph.with_nodes(nodes.values()), values
 
@@ -104,14 +105,14 @@ def _bytes(proto: Any) -> int:
 
 def _assign(name: str, variable: Node, value: str, dtype: DType) -> Node:
     if variable.op in HANDLES:
-        return node(name, "AssignVariableOp", (variable.name, value), dtype=dtype)
-    return node(name, "Assign", (variable.name, value), T=dtype, validate_shape=False)
+        return make_node(name, "AssignVariableOp", (variable.name, value), dtype=dtype)
+    return make_node(name, "Assign", (variable.name, value), T=dtype, validate_shape=False)
 
 
 def _read(name: str, variable: Node, dtype: DType) -> Node:
     if variable.op in HANDLES:
-        return node(name, "ReadVariableOp", (variable.name,), dtype=dtype)
-    return node(name, "Identity", (variable.name,), T=dtype)
+        return make_node(name, "ReadVariableOp", (variable.name,), dtype=dtype)
+    return make_node(name, "Identity", (variable.name,), T=dtype)
 
 
 def _strings(values: list[str]) -> Array:

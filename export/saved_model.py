@@ -17,12 +17,12 @@ from typing import Any
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from commandline import UserError
 from export import restoring
 from export.graph import Graph, producer
 from export.graph_file import SIZE_LIMIT, write_graph
 from export.publish import find
 from export.tensors import Array
+from user_error import UserError
 
 MetaGraph = Any  # tensorflow.MetaGraphDef
 SERVE = ("serve",)

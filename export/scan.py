@@ -12,15 +12,16 @@ from typing import Any
 
 import click
 
-from commandline import UserError, json_option, write_json
+from commandline import json_option
 from export import publish, saved_model
 from export.functions import called, definitions, reachable
 from export.graph import Graph, from_node_def, normal, producer
 from export.ops import op_def
 from export.saved_model import SavedModel
 from export.served import all_nodes, served_graph
+from user_error import FailedError
+from whole_file import write_json
 
-FOUND = 1
 _PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 _FILES = (
     "ReadFile", "WriteFile", "MatchingFiles", "SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore",
@@ -146,7 +147,6 @@ def command(path: Path, allow: str, json_path: str | None) -> None:
         write_json(json_path, {"path": str(path), "safe": not refused, "found": [
             {**asdict(one), "allowed": one.op in allowed} for one in found]})
     if refused:
-        raise UserError(f"{path} holds {len(refused)} operations that are not allowed, first {refused[0].op} "
-                        f"'{refused[0].node}', which {refused[0].reason}; allow them with --allow, or do not serve it",
-                        exit_code=FOUND)
+        raise FailedError(f"{path} holds {len(refused)} operations that are not allowed, first {refused[0].op} "
+                        f"'{refused[0].node}', which {refused[0].reason}; allow them with --allow, or do not serve it")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from export.node import Node, into_node_def, port, producer, tensor
+from export.node import Node, into_node_def, port, producer, tensor_name
 from export.ops import CONTROL_FLOW, attribute, input_dtypes, op_def, output_dtypes
 from export.tensors import RESOURCE, VARIANT
 
@@ -50,7 +50,7 @@ def static_shapes(order: Iterable[Node], nodes: Nodes) -> Shapes:
             shapes[item.name] = _RULES[item.op](item, data, nodes)
         elif item.op not in CONTROL_FLOW and op_def(item.op) is not None:
             for number, shape in enumerate(_ask_tensorflow(item, data, nodes, asked)):
-                shapes[tensor(item.name, number)] = shape
+                shapes[tensor_name(item.name, number)] = shape
     return shapes
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-from commandline import UserError
 from export import manifest, publish, reconvert, saved_model
 from export.graph import Graph
 from export.graph_file import read_graph_def
 from export.saved_model import Content
 from export.variables import is_variable
+from user_error import UserError
 
 _KERAS = (".keras", ".h5", ".hdf5")
 _GRAPHS = (".pb", ".pbtxt")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from export.graph import Graph, const, node, port, producer
+from export.graph import Graph, make_const, make_node, port, producer
 from export.tensors import Array, DType
 
 MUTABLE = frozenset({
@@ -58,7 +58,7 @@ def with_contents(graph: Graph, init_op: str | None, filled: Mapping[str, Conten
     """The graph whose initialiser also fills the tables; `name` is the initialiser's if there was none."""
     if not filled:
         return graph, init_op
-    root = graph.nodes[init_op] if init_op else node(name, "NoOp")
+    root = graph.nodes[init_op] if init_op else make_node(name, "NoOp")
     # After what the model's own initialiser inserts: the checkpoint has the last word.
     before = root.controls if root.op == "NoOp" else (f"^{root.name}",)
     added, inserts = [], []
@@ -66,14 +66,14 @@ def with_contents(graph: Graph, init_op: str | None, filled: Mapping[str, Conten
         item = graph.nodes[table]
         op = "LookupTableInsertV2" if item.op.endswith("V2") else "LookupTableInsert"
         key, value = DType(item.get("key_dtype")), DType(item.get("value_dtype"))
-        keys = const(f"{table}/restored_keys", contents.keys, dtype=key)
-        values = const(f"{table}/restored_values", contents.values, dtype=value)
-        insert = node(f"{table}/restore", op, (table, keys.name, values.name, *before), Tin=key, Tout=value)
+        keys = make_const(f"{table}/restored_keys", contents.keys, dtype=key)
+        values = make_const(f"{table}/restored_values", contents.values, dtype=value)
+        insert = make_node(f"{table}/restore", op, (table, keys.name, values.name, *before), Tin=key, Tout=value)
         added += [keys, values, insert]
         inserts.append(f"^{insert.name}")
     if root.op == "NoOp":
         root = replace(root, inputs=(*root.controls, *inserts))
     else:
-        root = node(name, "NoOp", (f"^{root.name}", *inserts))
+        root = make_node(name, "NoOp", (f"^{root.name}", *inserts))
     nodes = {**graph.nodes, **{item.name: item for item in added}, root.name: root}
     return replace(graph, nodes=nodes), root.name

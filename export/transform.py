@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
-from commandline import UserError
-from export.graph import Graph, Node, nearest, producer, tensor
+from export.graph import Graph, Node, nearest, producer, tensor_name
 from export.ops import is_pure
 from export.pattern import Match, Op, Skip, match
+from user_error import UserError
 
 
 class TransformError(UserError):
@@ -268,5 +268,5 @@ def sole_reader(draft: Draft, item: Node, reader: str) -> None:
     if others:
         raise Skip(f"'{item.name}' is also read by '{others[0]}'", item.name)
     refs = [ref for ref in draft.nodes[reader].inputs if producer(ref) == item.name]
-    if refs != [tensor(item.name, 0)]:
+    if refs != [tensor_name(item.name, 0)]:
         raise Skip(f"'{reader}' uses '{item.name}' more than once", item.name)

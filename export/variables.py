@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.functions import ARGUMENT, definitions, to_function, to_graph
-from export.graph import Graph, Node, attr, const, producer, tensor
+from export.graph import Graph, Node, make_attr, make_const, producer, tensor_name
 from export.ops import is_pure
 from export.tensors import BOOL, INT32, RESOURCE, DType
 
@@ -65,10 +65,10 @@ def passed_on(item: Node, index: int) -> list[str] | None:
     """The outputs that input `index` comes out of unchanged; None if the op does not just pass it on."""
     op = item.op.removeprefix("Ref")
     if op == "IdentityN":
-        return [tensor(item.name, index)]
+        return [tensor_name(item.name, index)]
     if op not in _PASSES:
         return None
-    return [item.name, tensor(item.name, 1)] if op == "Switch" else [item.name]
+    return [item.name, tensor_name(item.name, 1)] if op == "Switch" else [item.name]
 
 
 class _Freezing:
@@ -106,7 +106,7 @@ class _Freezing:
                 value = self.values[identity(item)]
                 at[item.name] = DType(value.tensor.dtype)
                 nodes[item.name] = Node(item.name, "Const", item.controls,
-                                        {"dtype": attr(at[item.name]), "value": value}, item.device)
+                                        {"dtype": make_attr(at[item.name]), "value": value}, item.device)
             elif any(ref in at for ref in item.data):
                 new = self.reader(item, at, looped) or self.call(item, at) or self.passing(item, at)
                 if new:
@@ -123,25 +123,25 @@ class _Freezing:
         dtype = at[item.data[0]]
         frame = (f"^{producer(item.data[-1])}",) if looped else ()
         if item.op == "ReadVariableOp":
-            return [Node(item.name, "Identity", item.inputs, {"T": attr(dtype)}, item.device)]
+            return [Node(item.name, "Identity", item.inputs, {"T": make_attr(dtype)}, item.device)]
         if item.op == "VariableShape":
             kept = {"out_type": item.attrs["out_type"]} if "out_type" in item.attrs else {}
-            return [Node(item.name, "Shape", item.inputs, {"T": attr(dtype), **kept}, item.device)]
+            return [Node(item.name, "Shape", item.inputs, {"T": make_attr(dtype), **kept}, item.device)]
         if item.op == "DisableCopyOnRead":
             return [Node(item.name, "NoOp", (f"^{producer(item.data[0])}", *item.controls))]
         if item.op in ("VarIsInitializedOp", "IsVariableInitialized"):
-            yes = attr(True)
+            yes = make_attr(True)
             yes.tensor.dtype = BOOL
             yes.tensor.tensor_shape.SetInParent()
             yes.tensor.bool_val.append(True)
-            return [Node(item.name, "Const", (*frame, *item.controls), {"dtype": attr(BOOL), "value": yes})]
-        types = {"Tparams": attr(dtype), "Tindices": item.attrs["Tindices"]}
+            return [Node(item.name, "Const", (*frame, *item.controls), {"dtype": make_attr(BOOL), "value": yes})]
+        types = {"Tparams": make_attr(dtype), "Tindices": item.attrs["Tindices"]}
         if item.op == "ResourceGatherNd":
             return [Node(item.name, "GatherNd", item.inputs, types, item.device)]
         batch_dims = int(item.get("batch_dims", 0))
-        axis = const(f"{item.name}/frozen_axis", np.asarray(batch_dims, np.int32), frame, item.device)
+        axis = make_const(f"{item.name}/frozen_axis", np.asarray(batch_dims, np.int32), frame, item.device)
         return [Node(item.name, "GatherV2", (*item.data, axis.name, *item.controls),
-                     {**types, "Taxis": attr(INT32), "batch_dims": attr(batch_dims)}, item.device), axis]
+                     {**types, "Taxis": make_attr(INT32), "batch_dims": make_attr(batch_dims)}, item.device), axis]
 
     def call(self, item: Node, at: dict[str, DType]) -> list[Node] | None:
         functions, first = called_by(item, self.library)
@@ -154,7 +154,7 @@ class _Freezing:
             renamed[name], results = self.function(name, arguments)
         for index, dtype in enumerate(results):
             if dtype is not None:
-                at[tensor(item.name, index)] = dtype
+                at[tensor_name(item.name, index)] = dtype
         if item.op in self.library:
             return [replace(item, op=renamed[item.op])]
         attrs = {key: _renamed(value, renamed) for key, value in item.attrs.items()}
@@ -187,8 +187,8 @@ class _Freezing:
         op = item.op.removeprefix("Ref")
         if op == "IdentityN":
             dtypes = tuple(at.get(ref) for ref in item.data)
-            at.update({tensor(item.name, index): dtype for index, dtype in enumerate(dtypes) if dtype})
-            return [item.with_attrs(without=("_output_shapes",), T=attr(_retyped(item.attrs["T"], dtypes)))]
+            at.update({tensor_name(item.name, index): dtype for index, dtype in enumerate(dtypes) if dtype})
+            return [item.with_attrs(without=("_output_shapes",), T=make_attr(_retyped(item.attrs["T"], dtypes)))]
         if op not in _PASSES or (op == item.op and item.get("T") != RESOURCE):
             return None
         dtype = next(at[ref] for ref in item.data if ref in at)

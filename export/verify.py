@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 
-from commandline import UserError, json_option, write_json
+from commandline import json_option
 from export import loaded, publish
-from export.equivalence import NOT_EQUAL, SAMPLES, Plan, Report, check
+from export.equivalence import SAMPLES, Plan, Report, check
 from export.options import atol_option, batches_option, budget, rtol_option, samples_option, seed_option, tags_option
 from export.stages import Stages
 from serving.client import payloads
+from user_error import FailedError
+from whole_file import write_json
 
 
 @click.command()
@@ -43,7 +45,7 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
     if json_path:
         write_json(json_path, report.to_json())
     if not report.equal:
-        raise UserError(f"not equal: {report.why_not()}", exit_code=NOT_EQUAL)
+        raise FailedError(f"not equal: {report.why_not()}")
     return 0
 
 

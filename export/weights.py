@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from export.graph import Graph, GraphError, Node, const
+from export.graph import Graph, GraphError, Node, make_const
 from export.pattern import Skip
 from export.tensors import BFLOAT16, DOUBLE, FLOAT, HALF, QUINT8, Array
 from export.transform import Draft, Record
@@ -50,7 +50,7 @@ def eight_bit(draft: Draft, item: Node, values: Array) -> tuple[str, str, str]:
     names = []
     for part, array, dtype in parts:
         names.append(draft.unused_name(f"{item.name}_quantized_{part}"))
-        draft.put(const(names[-1], array, item.controls, item.device, dtype))
+        draft.put(make_const(names[-1], array, item.controls, item.device, dtype))
     return names[0], names[1], names[2]
 
 

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from commandline import UserError
 from serving.client.options import GRPC_ADDRESS, parse_headers
 from serving.client.protocol import Tls
+from user_error import UserError
 
 SHAPES = ("steps", "spike", "ramp")
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}

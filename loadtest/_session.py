@@ -16,7 +16,8 @@ import _shapes
 from _options import Settings
 from _recorder import Recorder, table, verdicts
 from _work import Work
-from commandline import UserError, write_json
+from user_error import UserError
+from whole_file import write_json
 
 EXIT_MISSED = 1
 EXIT_COULD_NOT_RUN = 2

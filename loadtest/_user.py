@@ -8,7 +8,7 @@ from locust.exception import StopUser
 import _session
 import _work
 from _pace import Pace
-from commandline import UserError
+from user_error import UserError
 
 RETRY_S = 1.0
 

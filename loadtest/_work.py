@@ -5,11 +5,11 @@ from itertools import islice
 from typing import Any
 
 from _options import Settings
-from commandline import UserError
 from serving import recording
 from serving.client import answers, payloads
 from serving.client.payloads import Array
 from serving.client.protocol import Client, Metadata
+from user_error import UserError
 
 REMEMBERED = 64
 MOST_RECORDED = 1000

@@ -10,8 +10,8 @@ import _session
 import _work
 from _options import Settings
 from _user import PredictUser
-from commandline import UserError
 from serving.client.grpc import GrpcClient, answered_version
+from user_error import UserError
 
 _ready_process = 0
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from commandline import UserError
 from serving import text_proto
 from serving.errors import Code, ServingError, invalid
 from serving.protos import model_server_config_pb2
 from serving.versions import All, Latest, Policy, Specific
+from user_error import UserError
 
 log = logging.getLogger("serving")
 
@@ -31,7 +31,7 @@ class NotStartedError(UserError):
     """The server does not start. `original`: what tensorflow_model_server prints about it."""
 
     def __init__(self, message: str, original: str) -> None:
-        super().__init__(message, EXIT_NOT_STARTED)
+        super().__init__(message)
         self.original = original
 
 

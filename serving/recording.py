@@ -11,10 +11,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from commandline import UserError
 from serving import tensor_proto, tfrecord
 from serving.protos import predict_pb2, prediction_log_pb2
 from serving.tensor_proto import Array
+from user_error import UserError
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import click
 
+from commandline import fail
 from serving import text_proto, tls
 from serving.config import (
     EXIT_NOT_STARTED,
@@ -231,7 +232,7 @@ def command(arguments: list[str]) -> None:
         # Scripts made for the original read its line from its standard output; nobody has to read it twice.
         if not _same_output():
             click.echo(error.original)
-        raise
+        fail(str(error), EXIT_NOT_STARTED)
 
 
 def _same_output() -> bool:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from commandline import write_bytes
+from whole_file import write_bytes
 
 Words: TypeAlias = NDArray[np.uint32]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from commandline import UserError, whole_file, write_bytes
+from user_error import UserError
+from whole_file import whole_file, write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.child import Child, python_module
-from commandline import UserError
 from serving import tensor_proto
 from serving.client.payloads import Array, Arrays, TensorSpec
 from serving.client.protocol import Signature
 from serving.protos import meta_graph_pb2
+from user_error import FailedError
 
 MEASURED_BY = {"session": "a v1 Session in a process of its own, timed around the run",
                "predictor": "the signature function in a process of its own, timed around the call"}
@@ -60,7 +60,7 @@ class InProcessLane:
             head = b""
         if not head:
             self._child.await_death("while it was asked", 5.0)
-            raise UserError(f"the {self._child.title} closed its pipe", 1)
+            raise FailedError(f"the {self._child.title} closed its pipe")
         return pickle.loads(source.read(struct.unpack("<I", head)[0]))
 
 

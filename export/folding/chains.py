@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from export.folding.affine import AFFINE, NORMS, Affine, read
 from export.folding.contraction import CONTRACTIONS
 from export.folding.plan import Plan
-from export.graph import Graph, Node, node, port, producer
+from export.graph import Graph, Node, make_node, port, producer
 from export.pattern import Skip
 from export.shapes import Shapes
 from export.transform import Draft, Record
@@ -29,7 +29,7 @@ def fold_affines(graph: Graph, record: Record, starts: Collection[str], through:
     if fed:
         # What is fed is no constant, whatever it is when it is not fed.
         graph = graph.with_nodes(
-            node(item.name, "Placeholder", item.inputs, dtype=item.get("dtype"), shape=item.shape)
+            make_node(item.name, "Placeholder", item.inputs, dtype=item.get("dtype"), shape=item.shape)
             if item.name in fed else item for item in graph.nodes.values())
     folding = _Folding(graph, record, frozenset(starts), frozenset(through))
     for item in reversed(graph.order()):
@@ -180,7 +180,7 @@ class _Folding:
         """A chain that changes nothing, such as the times 1 of a swish: its readers read its source."""
         tail = chain.tail
         self.draft.redirect(tail.name, chain.source)
-        self.draft.put(node(tail.name, "Identity", (chain.source,), tail.device, T=tail.get("T")))
+        self.draft.put(make_node(tail.name, "Identity", (chain.source,), tail.device, T=tail.get("T")))
         self.draft.drop_unused([tail.name, *(item.name for item in reversed(chain.nodes))])
         self.record.applied += 1
 

@@ -13,7 +13,7 @@ import numpy as np
 from export.folding.affine import AFFINE, Affine
 from export.folding.contraction import CONTRACTIONS, Contraction
 from export.folding.passage import PASSAGES, after, before
-from export.graph import Node, const, node, port, producer
+from export.graph import Node, make_const, make_node, port, producer
 from export.pattern import Skip
 from export.shapes import Shape, Shapes, constant
 from export.tensors import Array, numpy_dtype
@@ -106,7 +106,8 @@ class Plan:
             offset = offset.reshape((-1,) + (1,) * (affine.rank - affine.axis - 1))
         constants = [self.draft.nodes[producer(ref)] for ref in like.data]
         offsets = self._const(f"{like.name}/offset", offset, next(item for item in constants if item.op == "Const"))
-        self._put(node(like.name, "AddV2", (source, offsets), like.device, T=like.get("T")), self.known.get(like.name))
+        self._put(make_node(like.name, "AddV2", (source, offsets), like.device, T=like.get("T")),
+                  self.known.get(like.name))
 
     def _into_outputs(self, item: Node, affine: Affine) -> str:
         contraction = self._contraction(item)
@@ -171,8 +172,8 @@ class Plan:
         item = contraction.node
         constants = self._const(f"{name}/bias", offset, contraction.weights_node)
         layout = "NCHW" if contraction.channels_first else "NHWC"
-        return self._put(node(name, "BiasAdd", (source, constants), item.device, T=item.get("T"), data_format=layout),
-                         self.known.get(item.name))
+        added = make_node(name, "BiasAdd", (source, constants), item.device, T=item.get("T"), data_format=layout)
+        return self._put(added, self.known.get(item.name))
 
     def _const(self, name: str, value: Array, like: Node, exact: bool = False) -> str:
         """A constant of the type of constant `like`, in the same v1 loop. Raises Skip where the type cannot hold it."""
@@ -181,7 +182,7 @@ class Plan:
             narrowed = np.ascontiguousarray(value, numpy_dtype(dtype)).reshape(value.shape)
         if not np.all(np.isfinite(narrowed)):
             raise Skip("a folded constant would be infinite")
-        made = const(name if exact else self._name(name), narrowed, like.controls, like.device)
+        made = make_const(name if exact else self._name(name), narrowed, like.controls, like.device)
         return self._put(made, narrowed.shape)
 
     def _put(self, item: Node, shape: Shape) -> str:

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Node, const, node, producer
+from export.graph import Node, make_const, make_node, producer
 from export.ops import attribute
 from export.pattern import Match, Op
 from export.tensors import INT32, INT64
@@ -33,5 +33,5 @@ def _int32(draft: Draft, root: Node, axis: str) -> Node:
     name = draft.unused_name(f"{root.name}/axis")
     made = draft.nodes[producer(axis)]
     if made.op == "Const" and made.name not in draft.graph.fed:
-        return const(name, np.asarray(made.value, np.int32), made.controls, root.device)
-    return node(name, "Cast", (axis,), root.device, SrcT=INT64, DstT=INT32)
+        return make_const(name, np.asarray(made.value, np.int32), made.controls, root.device)
+    return make_node(name, "Cast", (axis,), root.device, SrcT=INT64, DstT=INT32)

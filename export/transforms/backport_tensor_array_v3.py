@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Graph, Node, const, tensor
+from export.graph import Graph, Node, make_const, tensor_name
 from export.ops import op_def
 from export.pattern import Skip
 from export.tensors import STRING
@@ -51,10 +51,10 @@ def _nodes_with_handles(graph: Graph) -> list[str]:
             continue
         found[name] = None
         item = graph.nodes[name]
-        if item.op in _MAKERS and tensor(name, 1) in graph.outputs:
+        if item.op in _MAKERS and tensor_name(name, 1) in graph.outputs:
             raise Skip(f"the flow of '{name}' is a requested output")
         if item.op in _MAKERS or item.op in _PASS_ON:
-            handles = {tensor(name, number) for number in range(_PASS_ON.get(item.op, 1))}
+            handles = {tensor_name(name, number) for number in range(_PASS_ON.get(item.op, 1))}
             if handles & {*graph.inputs, *graph.outputs}:
                 raise Skip(f"the handle '{name}' is a requested input or output")
             todo += [reader for reader in graph.consumers.get(name, ()) if handles & set(graph.nodes[reader].data)]
@@ -71,11 +71,11 @@ def _backport(draft: Draft, item: Node) -> None:
     known = {attr.name for attr in op_def(op).attr}
     foreign = [key for key in item.attrs if key not in known and key[0] != "_"] + ["_output_shapes"]
     draft.put(replace(item.with_attrs(without=foreign), op=op))
-    flow = tensor(item.name, 1)
+    flow = tensor_name(item.name, 1)
     if item.op == "TensorArrayGradV3":
         draft.redirect(flow, item.data[1])
     elif item.op == "TensorArrayV3" and draft.readers(flow):
-        made = const(draft.unused_name(f"{item.name}/replacement_flow_node"), np.zeros((), np.float32),
+        made = make_const(draft.unused_name(f"{item.name}/replacement_flow_node"), np.zeros((), np.float32),
                      (f"^{item.name}",), item.device)
         draft.redirect(flow, made.name)
         draft.put(made)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Node, const, producer
+from export.graph import Node, make_const, producer
 from export.ops import attribute
 from export.pattern import Any, Const, Match, Op, Skip
 from export.shapes import Shape
@@ -88,4 +88,4 @@ def _spread(draft: Draft, root: str, filters: str, rate: list[int]) -> Node:
     height, width = ((size - 1) * step + 1 for size, step in zip(taps.shape, rate, strict=False))
     spread = np.zeros((height, width, *taps.shape[2:]), taps.dtype)
     spread[::rate[0], ::rate[1]] = taps
-    return const(draft.unused_name(f"{root}/filter"), spread, made.controls, made.device)
+    return make_const(draft.unused_name(f"{root}/filter"), spread, made.controls, made.device)

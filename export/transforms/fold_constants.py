@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 from export.evaluate import as_tensor, evaluate
-from export.graph import Graph, Node, node, port, producer, tensor
+from export.graph import Graph, Node, make_node, port, producer, tensor_name
 from export.ops import IDENTITIES, is_pure, op_def
 from export.tensors import DType
 from export.transform import Arg, Arguments, Draft, Record, transform
@@ -74,7 +74,7 @@ class _Folding:
         needed = {ref for item in self.graph.nodes.values() if item.name not in computed for ref in item.inputs}
         needed |= set(self.graph.outputs) | {f"^{name}" for name in self.graph.kept}
         for item in reversed(self.order):
-            refs = [tensor(item.name, number) for number in range(len(self.values[item.name]))]
+            refs = [tensor_name(item.name, number) for number in range(len(self.values[item.name]))]
             wanted = [ref for ref in refs if ref in needed]
             if not wanted and f"^{item.name}" not in needed:
                 continue
@@ -154,4 +154,4 @@ def _constant(name: str, value: Any, controls: tuple[str, ...]) -> Node:
         return Node(name, "Const", controls, {key: value.attrs[key] for key in ("dtype", "value")})
     from export.runtime import tf
     dtype = DType(value.dtype.as_datatype_enum)
-    return node(name, "Const", controls, dtype=dtype, value=tf.make_tensor_proto(value))
+    return make_node(name, "Const", controls, dtype=dtype, value=tf.make_tensor_proto(value))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.graph import Graph, Node, const, nearest, producer, tensor
+from export.graph import Graph, Node, make_const, nearest, producer, tensor_name
 from export.pattern import Skip
 from export.transform import Arg, Arguments, Draft, Record, TransformError, transform
 
@@ -55,8 +55,8 @@ def _freeze(draft: Draft, item: Node, limits: tuple[float, float]) -> None:
     names = []
     for number, part in enumerate(("min", "max")):
         names.append(draft.unused_name(f"{item.name}/frozen_{part}"))
-        draft.put(const(names[-1], np.asarray(limits[number], np.float32), controls, item.device))
-        draft.redirect(tensor(item.name, number), names[-1])
+        draft.put(make_const(names[-1], np.asarray(limits[number], np.float32), controls, item.device))
+        draft.redirect(tensor_name(item.name, number), names[-1])
     for reader in list(draft.consumers.get(item.name, ())):
         waiting = draft.nodes[reader]
         draft.put(waiting.with_inputs(f"^{names[0]}" if ref == f"^{item.name}" else ref for ref in waiting.inputs))

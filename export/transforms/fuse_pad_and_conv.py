@@ -2,7 +2,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from export.convolution import check_fusible, merged_padding
-from export.graph import Node, node
+from export.graph import Node, make_node
 from export.ops import attribute
 from export.pattern import Any, Const, Match, Op
 from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
@@ -33,6 +33,6 @@ class FusePadAndConv(Rewrite):
             merged = merged_padding(conv, m["paddings"].value)
             return [replace(conv.with_attrs(without=("explicit_paddings",), **merged),
                             inputs=(m.refs["x"], m.refs["W"], *controls))]
-        return [node(conv.name, "FusedPadConv2D", (m.refs["x"], pad.data[1], m.refs["W"], *controls), conv.device,
+        return [make_node(conv.name, "FusedPadConv2D", (m.refs["x"], pad.data[1], m.refs["W"], *controls), conv.device,
                      T=conv.get("T"), mode=attribute(pad, "mode"), strides=attribute(conv, "strides"),
                      padding=attribute(conv, "padding"))]

@@ -3,7 +3,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from export.convolution import check_fusible, check_resize
-from export.graph import Node, const, node, producer
+from export.graph import Node, make_const, make_node, producer
 from export.ops import attribute
 from export.pattern import Any, Match, Op
 from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
@@ -29,11 +29,11 @@ class FuseResizeAndConv(Rewrite):
     def rewrite(self, m: Match, draft: Draft, args: Arguments) -> Iterable[Node]:
         conv, resize = m["conv"], m["resize"]
         # In a v1 loop a constant without inputs would be outside of it.
-        paddings = const(draft.unused_name(f"{conv.name}_dummy_paddings"), np.zeros((4, 2), np.int32),
+        paddings = make_const(draft.unused_name(f"{conv.name}_dummy_paddings"), np.zeros((4, 2), np.int32),
                          (f"^{producer(m.refs['x'])}",), conv.device)
         controls = dict.fromkeys((*resize.controls, *conv.controls))
         inputs = (m.refs["x"], m.refs["size"], paddings.name, m.refs["W"], *controls)
         return [paddings,
-                node(conv.name, "FusedResizeAndPadConv2D", inputs, conv.device, T=conv.get("T"), mode="REFLECT",
+                make_node(conv.name, "FusedResizeAndPadConv2D", inputs, conv.device, T=conv.get("T"), mode="REFLECT",
                      resize_align_corners=attribute(resize, "align_corners"), strides=attribute(conv, "strides"),
                      padding=attribute(conv, "padding"))]

@@ -1,7 +1,7 @@
 from collections.abc import Iterable
 
 from export.convolution import check_fusible, check_resize
-from export.graph import Node, node
+from export.graph import Node, make_node
 from export.ops import attribute
 from export.pattern import Any, Const, Match, Op
 from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
@@ -31,6 +31,6 @@ class FuseResizePadAndConv(Rewrite):
         conv, pad, resize = m["conv"], m["pad"], m["resize"]
         controls = dict.fromkeys((*resize.controls, *pad.controls, *m["paddings"].controls, *conv.controls))
         inputs = (m.refs["x"], m.refs["size"], pad.data[1], m.refs["W"], *controls)
-        return [node(conv.name, "FusedResizeAndPadConv2D", inputs, conv.device, T=conv.get("T"),
+        return [make_node(conv.name, "FusedResizeAndPadConv2D", inputs, conv.device, T=conv.get("T"),
                      resize_align_corners=attribute(resize, "align_corners"), mode=attribute(pad, "mode"),
                      strides=attribute(conv, "strides"), padding=attribute(conv, "padding"))]

@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 from export.functions import called, definitions, reachable
-from export.graph import COLOCATION, Graph, Node, colocated, node, port, producer, tensor
+from export.graph import COLOCATION, Graph, Node, colocated, make_node, port, producer, tensor_name
 from export.ops import CONTROL_FLOW, PLACEHOLDERS, is_pure, is_stateful, output_dtypes
 from export.pattern import Skip
 from export.transform import Arguments, Draft, Record, transform
@@ -101,7 +101,7 @@ def _insert(draft: Draft, call: Node, body: Graph, function: Any, branching: boo
         name = producer(ref)
         if name in arguments:
             return f"^{producer(arguments[name])}" if ref[0] == "^" else arguments[name]
-        return f"^{names[name]}" if ref[0] == "^" else tensor(names[name], port(ref))
+        return f"^{names[name]}" if ref[0] == "^" else tensor_name(names[name], port(ref))
 
     effects = _effects(body, function.control_ret.values())
     # In a v1 loop or branch a node without inputs would run outside of it, so it waits for one of the call's inputs.
@@ -129,13 +129,13 @@ def _connect(draft: Draft, call: Node, results: list[str], effects: list[str]) -
     if kept or (waits and results):
         name = call.name if kept else draft.unused_name(f"{call.name}/results")
         op = ("IdentityN", {"T": dtypes}) if results else ("NoOp", {})
-        joined = node(name, op[0], (*results, *waits), call.device, **op[1])
+        joined = make_node(name, op[0], (*results, *waits), call.device, **op[1])
         if kept:
             draft.put(joined)
             return
         draft.put(joined)
-        results = [tensor(name, index) for index in range(len(results))]
-    targets = {tensor(call.name, index): ref for index, ref in enumerate(results)}
+        results = [tensor_name(name, index) for index in range(len(results))]
+    targets = {tensor_name(call.name, index): ref for index, ref in enumerate(results)}
     for reader in list(draft.consumers.get(call.name, ())):
         item = draft.nodes[reader]
         refs = [targets.get(ref, ref) for ref in item.data]

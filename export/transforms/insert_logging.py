@@ -1,4 +1,4 @@
-from export.graph import Graph, Node, node, port, tensor
+from export.graph import Graph, Node, make_node, port, tensor_name
 from export.ops import CONTROL_FLOW, op_def, output_dtypes
 from export.pattern import Skip
 from export.tensors import RESOURCE, VARIANT
@@ -44,16 +44,16 @@ def _log(draft: Draft, item: Node, args: Arguments) -> None:
     if dtypes is None:
         raise Skip(f"the types of '{item.op}' are not known")
     used = sorted({port(ref) for reader in draft.consumers.get(item.name, ()) for ref in draft.nodes[reader].data
-                   if ref in {tensor(item.name, number) for number in range(len(dtypes))}})
+                   if ref in {tensor_name(item.name, number) for number in range(len(dtypes))}})
     if not used:
         raise Skip("no other node reads it")
     if any(dtypes[number] in (RESOURCE, VARIANT) for number in used) or _is_reference(item):
         raise Skip("a resource, a variant or a reference has no values to print")
-    printed = [tensor(item.name, number) for number in used]
+    printed = [tensor_name(item.name, number) for number in used]
     name = draft.unused_name(f"{item.name}__print__")
     shown = [f";{text};" for text, wanted in ((item.op, args["show_op"]), (name, args["show_name"])) if wanted]
     draft.redirect(printed[0], name)
-    draft.put(node(name, "Print", (printed[0], *printed), item.device, T=dtypes[used[0]],
+    draft.put(make_node(name, "Print", (printed[0], *printed), item.device, T=dtypes[used[0]],
                    U=[dtypes[number] for number in used], message="".join(shown) + args["message"],
                    first_n=args["first_n"], summarize=args["summarize"]))
 

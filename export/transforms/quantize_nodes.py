@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Graph, Node, const, node, port, producer
+from export.graph import Graph, Node, make_const, make_node, port, producer
 from export.ops import CONTROL_FLOW, attribute
 from export.pattern import Skip
 from export.quantized import COUNTERPARTS, Counterpart
@@ -111,7 +111,7 @@ class _Quantizer:
                   self._scalar(f"{item.name}_eightbit/max", high, item))
         self.draft.redirect(item.name, name)
         self.draft.put(item.with_attrs(without=("_output_shapes",), dtype=QUINT8))
-        self.draft.put(node(name, "Dequantize", triple, item.device, T=QUINT8, mode="MIN_FIRST"))
+        self.draft.put(make_node(name, "Dequantize", triple, item.device, T=QUINT8, mode="MIN_FIRST"))
         if low <= 0 <= high:
             self.eight[name] = triple
 
@@ -150,7 +150,7 @@ class _Quantizer:
                    for ref, is_constant in zip(inputs[:count], constants, strict=True)]
         limits = ([triple[1] for triple in triples] + [triple[2] for triple in triples] if axis else
                   [limit for triple in triples for limit in triple[1:]])
-        main = node(self.draft.unused_name(f"{item.name}/eightbit"), target.op,
+        main = make_node(self.draft.unused_name(f"{item.name}/eightbit"), target.op,
                     (*leading, *(triple[0] for triple in triples), *inputs[count:], *limits, *item.controls),
                     item.device, **target.attrs(item))
         self.draft.put(main)
@@ -216,7 +216,7 @@ class _Quantizer:
     def _dequantize(self, item: Node, triple: Triple) -> None:
         """Puts the float values of `triple` in the place of a node."""
         controls = item.controls if item.op == "FakeQuantWithMinMaxVars" else ()
-        made = node(item.name, "Dequantize", (*triple, *controls), item.device, T=QUINT8, mode="MIN_FIRST")
+        made = make_node(item.name, "Dequantize", (*triple, *controls), item.device, T=QUINT8, mode="MIN_FIRST")
         self.draft.put(replace(made, debug_info=item.debug_info))
         self.eight[item.name] = triple
 
@@ -231,17 +231,18 @@ class _Quantizer:
         return self._whole(f"{item.name}/eightbit/axis", axis if axis >= 0 else axis + len(shape or ()), item.data[-1])
 
     def _put(self, name: str, op: str, inputs: tuple[str, ...], like: Node, **attrs: object) -> str:
-        made = node(self.draft.unused_name(name), op, inputs, like.device, **attrs)
+        made = make_node(self.draft.unused_name(name), op, inputs, like.device, **attrs)
         self.draft.put(made)
         return made.name
 
     def _scalar(self, name: str, value: float, like: Node) -> str:
-        made = const(self.draft.unused_name(name), np.asarray(value, np.float32), self._anchor(like.name), like.device)
+        made = make_const(self.draft.unused_name(name), np.asarray(value, np.float32), self._anchor(like.name),
+                          like.device)
         self.draft.put(made)
         return made.name
 
     def _whole(self, name: str, value: int | list[int], near: str) -> str:
-        made = const(self.draft.unused_name(name), np.asarray(value, np.int32), self._anchor(near))
+        made = make_const(self.draft.unused_name(name), np.asarray(value, np.int32), self._anchor(near))
         self.draft.put(made)
         return made.name
 

@@ -1,4 +1,4 @@
-from export.graph import COLOCATION, Graph, node
+from export.graph import COLOCATION, Graph, make_node
 from export.tensors import QUINT8
 from export.transform import Arg, Arguments, Draft, Record, transform
 from export.weights import approximable, eight_bit
@@ -23,7 +23,7 @@ def quantize_weights(graph: Graph, args: Arguments, record: Record) -> Graph:
             record.skip(item.name, "it takes less than a byte per value already")
             continue
         kept = {COLOCATION: item.attrs[COLOCATION]} if COLOCATION in item.attrs else {}
-        draft.put(node(item.name, "Dequantize", eight_bit(draft, item, values), item.device, T=QUINT8,
+        draft.put(make_node(item.name, "Dequantize", eight_bit(draft, item, values), item.device, T=QUINT8,
                        mode="MIN_FIRST", **kept))
         record.applied += 1
     return draft.result()

@@ -1,6 +1,6 @@
 import numpy as np
 
-from export.graph import Graph, const
+from export.graph import Graph, make_const
 from export.tensors import Array
 from export.transform import Arg, Arguments, Record, TransformError, transform
 from export.weights import approximable, value_range
@@ -31,7 +31,7 @@ def round_weights(graph: Graph, args: Arguments, record: Record) -> Graph:
         if low == high:
             record.skip(item.name, "all its values are the same already")
             continue
-        rounded = const(item.name, _rounded(values, low, high, args["num_steps"]), item.controls, item.device)
+        rounded = make_const(item.name, _rounded(values, low, high, args["num_steps"]), item.controls, item.device)
         changed[item.name] = item.with_attrs(value=rounded.attrs["value"])
         record.applied += 1
     return graph.with_nodes({**graph.nodes, **changed}.values())

@@ -2,7 +2,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from export.graph import Graph, Node, const, node, producer
+from export.graph import Graph, Node, make_const, make_node, producer
 from export.ops import IDENTITIES, attribute
 from export.pattern import Skip
 from export.tensors import DOUBLE, FLOAT, INT32, INT64, DType
@@ -48,11 +48,11 @@ def _sparsify(draft: Draft, gather: Node) -> str:
     keys = keys if len(keys) else np.zeros(1, keys.dtype)
     dtype = DType(weights.get("dtype"))
     name = weights.name
-    table = node(draft.unused_name(f"{name}/HashTable"), "HashTableV2", (), weights.device, key_dtype=INT64,
+    table = make_node(draft.unused_name(f"{name}/HashTable"), "HashTableV2", (), weights.device, key_dtype=INT64,
                  value_dtype=dtype)
-    indices = const(draft.unused_name(f"{name}/indices"), keys.astype(np.int64), (), weights.device)
-    values = const(draft.unused_name(f"{name}/values"), weights.value[keys, 0], (), weights.device)
-    fill = node(draft.unused_name(f"{name}/InitializeTable"), "InitializeTableV2",
+    indices = make_const(draft.unused_name(f"{name}/indices"), keys.astype(np.int64), (), weights.device)
+    values = make_const(draft.unused_name(f"{name}/values"), weights.value[keys, 0], (), weights.device)
+    fill = make_node(draft.unused_name(f"{name}/InitializeTable"), "InitializeTableV2",
                 (table.name, indices.name, values.name), weights.device, Tkey=INT64, Tval=dtype)
     for item in (table, indices, values, fill, *_lookup(draft, gather, table, fill, dtype, between)):
         draft.put(item)
@@ -67,16 +67,16 @@ def _lookup(draft: Draft, gather: Node, table: Node, fill: Node, dtype: DType,
     # It keeps the constants in the frame of the ids.
     anchor = (f"^{producer(ids)}",)
     if attribute(gather, "Tindices") != INT64:
-        cast = node(draft.unused_name(f"{name}/ids"), "Cast", (ids,), device, SrcT=INT32, DstT=INT64)
+        cast = make_node(draft.unused_name(f"{name}/ids"), "Cast", (ids,), device, SrcT=INT32, DstT=INT64)
         yield cast
         ids = cast.name
-    default = const(draft.unused_name(f"{name}/Const"), np.zeros((), np.float32 if dtype == FLOAT else np.float64),
+    default = make_const(draft.unused_name(f"{name}/Const"), np.zeros((), np.float32 if dtype == FLOAT else np.float64),
                     anchor, device)
-    axis = const(draft.unused_name(f"{name}/ExpandDims/Const"), np.asarray(-1, np.int32), anchor, device)
-    find = node(draft.unused_name(f"{name}/LookupTableFind"), "LookupTableFindV2",
+    axis = make_const(draft.unused_name(f"{name}/ExpandDims/Const"), np.asarray(-1, np.int32), anchor, device)
+    find = make_node(draft.unused_name(f"{name}/LookupTableFind"), "LookupTableFindV2",
                 (table.name, ids, default.name, f"^{fill.name}", *between), device, Tin=INT64, Tout=dtype)
     yield from (default, axis, find)
-    yield node(name, "ExpandDims", (find.name, axis.name, *gather.controls), device, T=dtype, Tdim=INT32)
+    yield make_node(name, "ExpandDims", (find.name, axis.name, *gather.controls), device, T=dtype, Tdim=INT32)
 
 
 def _weights(draft: Draft, gather: Node) -> tuple[Node, tuple[str, ...]]:
@@ -109,6 +109,6 @@ def _group(draft: Draft, name: str, initialisers: list[str]) -> None:
     before = draft.nodes.get(name)
     if before is not None and before.op != "NoOp":
         raise TransformError(f"sparsify_gather: '{name}' is {before.op}, not NoOp: name another group_init_node")
-    group = before or node(name, "NoOp")
+    group = before or make_node(name, "NoOp")
     controls = dict.fromkeys((*group.inputs, *(f"^{initialiser}" for initialiser in initialisers)))
     draft.put(group.with_inputs(controls))

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from export.graph import Graph, Node, node
+from export.graph import Graph, Node, make_node
 from export.ops import PLACEHOLDERS, is_pure, output_dtypes
 from export.tensors import DType, dtype_named
 from export.transform import Arg, Arguments, Record, TransformError, transform
@@ -65,7 +65,8 @@ def _placeholder(item: Node, graph: Graph, type_text: str | None, shape_text: st
     dtypes = output_dtypes(item, graph.library)
     dtype = _dtype(type_text) if type_text else dtypes[0] if dtypes else DType(1)
     attrs = {"shape": _shape(shape_text)} if shape_text is not None else {}
-    return replace(node(item.name, "Placeholder", (), item.device, dtype=dtype, **attrs), debug_info=item.debug_info)
+    placeholder = make_node(item.name, "Placeholder", (), item.device, dtype=dtype, **attrs)
+    return replace(placeholder, debug_info=item.debug_info)
 
 
 def _dtype(text: str) -> DType:

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
-from commandline import json_option, step, write_json
+from commandline import json_option, step
 from export import manifest
 from export.publish import new_version
+from whole_file import write_json
 
 MODELS = {"mnist": "the article's convolutional digit classifier (22 MB)"}
 

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
-from commandline import UserError, step
+from commandline import step
 from export.runtime import writing
+from user_error import UserError
 
 CONNECT_TIMEOUT_S = 5
 SAMPLES = 397  # held-out images that travel with the version, for measuring

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import grpc
 
-from commandline import UserError
 from serving import tensor_proto
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import (
@@ -28,6 +27,7 @@ from serving.protos import (
     predict_pb2,
 )
 from serving.timing import ASK, TELL, read
+from user_error import UserError
 
 # What gRPC's core would print on stderr is in the error it returns, too. Read when the first channel is made.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

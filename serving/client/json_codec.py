@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from commandline import UserError
 from serving import tensor_proto
 from serving.client.payloads import Array, Arrays, TensorSpec
 from serving.client.protocol import Metadata, Signature, VersionStatus
 from serving.protos import types_pb2
+from user_error import UserError
 
 
 def request_body(inputs: Arrays, signature_name: str = "", layout: str = "row",

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from commandline import UserError
 from serving.client.protocol import Client, Tls
+from user_error import UserError
 
 REST_ADDRESS = "localhost:8501"
 GRPC_ADDRESS = "localhost:8500"

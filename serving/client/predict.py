@@ -10,10 +10,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from commandline import UserError, json_option, write_json
+from commandline import json_option
 from serving.client import json_codec, payloads
 from serving.client.options import Target, target, target_options
 from serving.client.payloads import Array, Arrays, TensorSpec
+from user_error import UserError
+from whole_file import write_json
 
 SHOWN_VALUES = 12
 

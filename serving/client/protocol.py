@@ -3,10 +3,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from commandline import UserError
 from serving import tensor_proto
 from serving.client.payloads import Array, Arrays, TensorSpec
 from serving.timing import ASKED
+from user_error import FailedError, UserError
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
@@ -68,11 +68,11 @@ class Tls:
     verify: bool = True
 
 
-class AnswerError(UserError):
+class AnswerError(FailedError):
     """The server answered, and refused: `code` is "404" over REST and "NOT_FOUND" over gRPC."""
 
     def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"the server answered {code}: {message or 'no reason given'}", exit_code=1)
+        super().__init__(f"the server answered {code}: {message or 'no reason given'}")
         self.code = code
         self.message = message
 

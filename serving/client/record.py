@@ -4,11 +4,13 @@ from typing import Any
 
 import click
 
-from commandline import UserError, json_option, step, write_json
+from commandline import json_option, step
 from serving import recording
 from serving.client import payloads
 from serving.client.options import target, target_options
 from serving.client.payloads import Arrays
+from user_error import UserError
+from whole_file import write_json
 
 
 @click.command("record", epilog="""

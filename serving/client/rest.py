@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import SplitResult, quote, urlsplit
 
-from commandline import UserError
 from serving.client import json_codec
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import (
@@ -26,6 +25,7 @@ from serving.client.protocol import (
     VersionStatus,
 )
 from serving.timing import TELL, read
+from user_error import UserError
 
 
 @dataclass(frozen=True)

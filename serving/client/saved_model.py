@@ -3,9 +3,9 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from commandline import UserError
 from serving.client.protocol import Metadata, Signature, specs_of
 from serving.protos import saved_model_pb2
+from user_error import UserError
 
 SERVE = {"serve"}
 

@@ -6,12 +6,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from commandline import UserError, json_option, write_json
+from commandline import EXIT_FAILED, json_option
 from serving.client.options import Target, target, target_options
 from serving.client.protocol import AnswerError, Client, UnreachableError, VersionStatus
+from user_error import FailedError
+from whole_file import write_json
 
 POLL_S = 0.1
-EXIT_NOT_AVAILABLE = 1
 
 
 @click.command("status", epilog="""
@@ -53,7 +54,7 @@ def command(wait_s: float, signatures: bool, json_path: str | None, **options: A
             **({"signatures": described} if signatures else {})})
     if json_path != "-":
         _print(where, versions, described)
-    return 0 if available else EXIT_NOT_AVAILABLE
+    return 0 if available else EXIT_FAILED
 
 
 def wait(client: Client, timeout_s: float) -> tuple[VersionStatus, ...]:
@@ -68,7 +69,7 @@ def wait(client: Client, timeout_s: float) -> tuple[VersionStatus, ...]:
         except (AnswerError, UnreachableError) as error:
             last = str(error)
         if time.monotonic() >= deadline:
-            raise UserError(f"not available after {timeout_s:g} s: {last}", EXIT_NOT_AVAILABLE)
+            raise FailedError(f"not available after {timeout_s:g} s: {last}")
         time.sleep(POLL_S)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from commandline import UserError
 from serving.client import json_codec
 from serving.client.payloads import Arrays
 from serving.client.protocol import (
@@ -23,6 +22,7 @@ from serving.client.protocol import (
     VersionStatus,
 )
 from serving.client.rest import Request, RestClient
+from user_error import UserError
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _RESOURCE = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)/endpoints/[^/:]+")

@@ -14,8 +14,8 @@ from service_account import save_key
 from vertex_stand_in import VertexStandIn
 
 from benchmark.addresses import Access, connect
-from commandline import UserError
 from serving.client.protocol import Tls
+from user_error import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS = Access((("X-Team", "a"),), Tls(authority=str(TLS / "server.pem")))

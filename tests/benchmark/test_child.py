@@ -12,7 +12,7 @@ import pytest
 
 from benchmark import interleaved, targets
 from benchmark.child import PORTS, Child, Container, PortTakenError, free_ports
-from commandline import UserError
+from user_error import UserError
 
 
 def _python(code: str) -> Child:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from benchmark.inputs import inputs_for
-from commandline import UserError
 from serving import recording
 from serving.client.payloads import TensorSpec
 from serving.client.protocol import Signature
+from user_error import UserError
 
 X = {"x": TensorSpec(np.dtype(np.float32), (-1, 4))}
 SIGNATURE = Signature("tensorflow/serving/predict", X, X)

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from benchmark import compare, report
 from benchmark.__main__ import COMMANDS
-from commandline import UserError
+from commandline import status_of
+from user_error import UserError
 
 
 def _benchmark(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -25,7 +26,7 @@ def _refusal(name: str, *arguments: str) -> str:
     """What the command says instead of running, in this process: starting Python sixteen times is slow."""
     done = CliRunner().invoke(COMMANDS, [name, *arguments])
     assert isinstance(done.exception, UserError)
-    assert done.exception.exit_code == 2
+    assert status_of(done.exception) == 2
     return str(done.exception)
 
 

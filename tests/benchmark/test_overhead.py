@@ -14,8 +14,8 @@ from benchmark import overhead, overhead_page, results, stand_ins, tables
 from benchmark.comparison import Block
 from benchmark.interleaved import Outcome, Plan
 from benchmark.overhead import Goal, findings, verdict
-from commandline import UserError
 from serving.client.saved_model import metadata_of
+from user_error import FailedError, UserError
 
 
 @pytest.mark.parametrize(("low", "high", "goal", "found"), [
@@ -90,7 +90,7 @@ def test_parts_that_were_measured_are_kept_when_a_later_one_fails(tmp_path: Path
 
     def measured(plan: Plan) -> Outcome:
         if plan.targets[0].name == "trivial model":
-            raise UserError("the server of trivial model died", 1)
+            raise FailedError("the server of trivial model died")
         return Outcome(plan, "random", blocks=[
             Block(target.name, half, protocol, 100, round_, (0.01,) * 4, 0.04) for protocol in plan.protocols
             for target in plan.targets for half in (0, 1) for round_ in range(4)])

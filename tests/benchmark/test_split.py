@@ -10,7 +10,7 @@ from benchmark import split
 from benchmark.split_page import html
 from benchmark.tables import split_rows
 from benchmark.targets import Instance, Target
-from commandline import UserError
+from user_error import UserError
 
 INSTANCE = Instance(Target("a", "m", "address"), None, None, "127.0.0.1:1")
 

@@ -36,7 +36,7 @@ class Start:
 @pytest.mark.parametrize("name", sorted(CASES.keys() - {WAITING}))
 @pytest.mark.skipif(bool(START), reason="CONTRACT_START is a command: see test_startup")
 def test_start(name: str, contract_models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from serving.config import NotStartedError, parse_flags
+    from serving.config import EXIT_NOT_STARTED, NotStartedError, parse_flags
     from serving.server import start
     case = CASES[name]
     server, running = prepare(case["config"], contract_models, tmp_path), None
@@ -44,7 +44,7 @@ def test_start(name: str, contract_models: Path, tmp_path: Path, caplog: pytest.
         running = start(parse_flags(_arguments(server, case)))
         check(case, Start(server, "listening", "", caplog.text))
     except NotStartedError as error:
-        check(case, Start(server, "ended", error.original, str(error), error.exit_code))
+        check(case, Start(server, "ended", error.original, str(error), EXIT_NOT_STARTED))
     finally:
         if running is not None:
             running.stop()

@@ -12,8 +12,8 @@ import saved_models
 import tensorflow as tf
 from proof import Proof
 
-from commandline import UserError
 from export import graph_file, restoring, saved_model
+from user_error import UserError
 
 Run = Callable[..., object]
 

@@ -5,7 +5,19 @@ from graph_session import build, seeded, session_run, tf
 from graph_strategies import Drawn, drawn_graphs
 from hypothesis import given, settings
 
-from export.graph import Graph, GraphError, Node, attr, const, node, normal, plain, port, producer, tensor
+from export.graph import (
+    Graph,
+    GraphError,
+    Node,
+    make_attr,
+    make_const,
+    make_node,
+    normal,
+    plain,
+    port,
+    producer,
+    tensor_name,
+)
 from export.graph_file import as_graph_def, whole
 from export.tensors import DType, dtype_named, to_array, to_proto
 
@@ -37,7 +49,7 @@ def test_devices_debug_information_and_types_are_kept():
     ("x", "x", 0), ("x:1", "x", 1), ("^x", "x", -1), ("a/b:12", "a/b", 12)])
 def test_names_of_tensors(ref, name, number):
     assert (producer(ref), port(ref)) == (name, number)
-    assert number < 0 or tensor(name, number) == ref
+    assert number < 0 or tensor_name(name, number) == ref
 
 
 def test_port_zero_is_the_bare_name():
@@ -105,12 +117,12 @@ def test_colocation_follows_names_and_drops_what_is_gone():
     True, 3, 2.5, "text", DType(9), (1, -1, 3), (), [1, 2], [1.5], ["a", "b"], [True, False], [DType(1), DType(3)],
     [(1, 2), (3,)]])
 def test_attributes_round_trip(value):
-    assert plain(attr(value)) == value
-    assert type(plain(attr(value))) is type(value)
+    assert plain(make_attr(value)) == value
+    assert type(plain(make_attr(value))) is type(value)
 
 
 def test_an_unknown_rank_is_none():
-    proto = attr((1,))
+    proto = make_attr((1,))
     proto.shape.Clear()
     proto.shape.unknown_rank = True
     assert plain(proto) is None
@@ -122,7 +134,7 @@ def test_constants_of_every_type(dtype):
     import ml_dtypes
     kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
     value = np.array([[0, 1], [2, 3]]).astype(kind)
-    item = const("c", value)
+    item = make_const("c", value)
     assert item.shape == (2, 2)
     assert item.value.tolist() == value.tolist()
     graph_def = as_graph_def(whole(Graph({"c": item}, (), ("c",))))
@@ -145,7 +157,7 @@ def test_types_by_name(name, number):
 
 
 def test_nodes_are_made_with_plain_attributes():
-    item = node("n", "MatMul", ["a", "b:1", "^c"], T=DType(1), transpose_a=True)
+    item = make_node("n", "MatMul", ["a", "b:1", "^c"], T=DType(1), transpose_a=True)
     assert (item.data, item.controls, item.get("T"), item.get("transpose_a"), item.get("none", 5)) == (
         ("a", "b:1"), ("^c",), 1, True, 5)
     changed = item.with_attrs(without=("transpose_a",), transpose_b=True)

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from graph_session import build, compared, ops, seeded, session_run, transformed
 from transform_oracle import ORACLE, ToolError
 
-from commandline import UserError
 from export.graph import Graph
 from export.graph_file import as_graph_def, whole
 from export.pipeline import ARTICLE, DEFAULT, StepError, command, parse, run, transforms_command
 from export.runtime import tf
 from export.transform import TransformError, every_transform, named
+from user_error import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 THE_TOOLS = [

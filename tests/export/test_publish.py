@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commandline import UserError
 from export.publish import new_version, versions
+from user_error import UserError
 
 
 def publish(base: Path, content: str = "weights", version: int | None = None) -> None:

@@ -7,8 +7,9 @@ import pytest
 import saved_models
 import tensorflow as tf
 
-from commandline import UserError
+from commandline import status_of
 from export.scan import scan
+from user_error import UserError
 
 v1 = tf.compat.v1
 Run = Callable[..., object]
@@ -82,7 +83,7 @@ def test_command_exits_1_unless_allowed(run: Run, tmp_path: Path, capsys: pytest
     path = module(tmp_path / "1", tf.io.read_file)
     with pytest.raises(UserError, match=r"holds 1 operations that are not allowed, first ReadFile") as caught:
         run("scan", path, "--json", tmp_path / "report.json")
-    assert caught.value.exit_code == 1
+    assert status_of(caught.value) == 1
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["safe"], report["found"][0]["op"]) == (False, "ReadFile")
     capsys.readouterr()

@@ -8,8 +8,9 @@ import pytest
 import saved_models
 import tensorflow as tf
 
-from commandline import UserError
+from commandline import status_of
 from export import saved_model
+from user_error import UserError
 
 v1 = tf.compat.v1
 Run = Callable[..., object]
@@ -57,7 +58,7 @@ def test_file_that_is_no_keras_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"not a zip file")
     with pytest.raises(UserError, match=r"model\.keras cannot be loaded as a Keras model") as caught:
         run("optimize", tmp_path / "model.keras", "--to", tmp_path / "o")
-    assert caught.value.exit_code == 2
+    assert status_of(caught.value) == 2
     assert [child.name for child in tmp_path.iterdir()] == ["model.keras"]
 
 

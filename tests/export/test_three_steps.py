@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from commandline import UserError
+from commandline import status_of
 from export.optimize import code
+from user_error import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,7 +112,7 @@ def test_describe_counts_what_serves(mnist: Path, optimized: Path, run: Callable
 def test_not_equal_is_refused(mnist: Path, run: Callable[..., object], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing published") as caught:
         run("optimize", mnist, "--to", tmp_path / "o", "--transforms", "round_weights(num_steps=4)")
-    assert caught.value.exit_code == 1
+    assert status_of(caught.value) == 1
     assert str(caught.value).count("output 'softmax' is out of its row") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -125,7 +126,7 @@ def test_verify_says_which_output_is_how_far_off(mnist: Path, run: Callable[...,
     assert run("verify", mnist, tmp_path / "rounded", "--atol", "1") == 0
     with pytest.raises(UserError, match=r"output 'softmax' is out of its row .* where .* was expected") as caught:
         run("verify", mnist, tmp_path / "rounded", "--json", tmp_path / "report.json")
-    assert caught.value.exit_code == 1
+    assert status_of(caught.value) == 1
     report = json.loads((tmp_path / "report.json").read_text())
     output = report["signatures"]["serving_default"]["outputs"]["softmax"]
     assert not report["equal"]

@@ -2,7 +2,7 @@
 import pytest
 from graph_session import build, tf
 
-from export.graph import Graph, node
+from export.graph import Graph, make_node
 from export.pattern import Any, Op, Skip
 from export.tensors import DType
 from export.transform import REGISTRY, Arg, Arguments, Draft, Record, Rewrite, TransformError, named, transform
@@ -22,7 +22,7 @@ class AbsOfSquares(Rewrite):
     pattern = Op("Sqrt", Op("Square", Any("x"), bind="square"), bind="root")
 
     def rewrite(self, m, draft, args):
-        yield node(m.root.name, "Abs", [m.refs["x"]], T=DType(1))
+        yield make_node(m.root.name, "Abs", [m.refs["x"]], T=DType(1))
 
 
 def applied(rewrite, inputs=("x",), outputs=("y",)):

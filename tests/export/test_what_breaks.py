@@ -14,10 +14,11 @@ import click
 import pytest
 from proof import Proof
 
-from commandline import UserError
+from commandline import status_of
 from export import equivalence
 from export.loaded import LoadedModel
 from export.publish import new_version
+from user_error import UserError
 
 Copy = Callable[[str], Path]
 
@@ -47,7 +48,7 @@ def fails(published: Path, run: Callable[..., object]) -> Fails:
             run(*args)
         assert "\n" not in str(caught.value)
         unchanged(published, before)
-        return caught.value.exit_code, str(caught.value)
+        return status_of(caught.value), str(caught.value)
     return check
 
 

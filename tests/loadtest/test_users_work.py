@@ -10,10 +10,10 @@ import pytest
 
 from _pace import MOST_IN_FLIGHT, Pace
 from _work import Work, make
-from commandline import UserError
 from serving import recording
 from serving.client.payloads import TensorSpec
 from serving.client.protocol import Metadata, Signature, VersionStatus
+from user_error import UserError
 
 SPEC = TensorSpec(np.dtype(np.float32), (-1, 2))
 

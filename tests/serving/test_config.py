@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from google.protobuf import text_format
 
-from commandline import UserError
 from serving import text_proto
 from serving.config import FLAGS, Flags, Model, help_text, models_of, parse_flags, read_models
 from serving.errors import Code, ServingError
 from serving.protos import model_server_config_pb2
 from serving.versions import All, Latest, Specific
+from user_error import UserError
 
 
 def config(text: str) -> model_server_config_pb2.ModelServerConfig:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commandline import UserError
 from serving import recording, tfrecord
 from serving.protos import prediction_log_pb2
 from serving.recording import Predicted
+from user_error import UserError
 
 RECORDS = [b"", b"a", bytes(1000), random.Random(1).randbytes(100_000)]
 

@@ -20,11 +20,11 @@ from typing import Any
 import grpc
 import pytest
 
-from commandline import UserError
 from serving.config import Flags
 from serving.protos import predict_pb2
 from serving.server import Server, start
 from serving.tensor_proto import to_ndarray, to_proto
+from user_error import UserError
 
 TLS = Path(__file__).parent / "tls"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"

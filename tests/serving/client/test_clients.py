@@ -16,12 +16,12 @@ import pytest
 from echo_servers import TLS
 from echo_store import TYPES
 
-from commandline import UserError
 from serving.client import answers, payloads
 from serving.client.grpc import GrpcClient
 from serving.client.one_off import OneOffRestClient
 from serving.client.protocol import AnswerError, Client, Tls, UnreachableError, VersionStatus
 from serving.client.rest import RestClient
+from user_error import UserError
 
 AUTHORITY = Tls(authority=str(TLS / "server.pem"))
 CLIENT_FOLDER = Path(__file__).resolve().parents[3] / "serving" / "client"

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from commandline import UserError
+from commandline import status_of
 from serving import recording
 from serving.client import predict, record, status
 from serving.client.answers import prove
+from user_error import UserError
 
 
 def run(command: Any, *arguments: str) -> Any:
@@ -81,13 +82,13 @@ def test_predict_prints_the_answer(asked: tuple[str, ...]) -> None:
 ])
 def test_what_predict_refuses(servers: Any, arguments: tuple[str, ...], words: str) -> None:
     error = refusal(predict.command, "--model", "echo", "--address", servers.rest, *arguments)
-    assert error.exit_code == 2
+    assert status_of(error) == 2
     import re
     assert re.search(words, str(error)), error
 
 
 def test_a_refusal_of_the_server_is_status_1(asked: tuple[str, ...]) -> None:
-    assert refusal(predict.command, *asked, "--signature", "fails").exit_code == 1
+    assert status_of(refusal(predict.command, *asked, "--signature", "fails")) == 1
 
 
 def test_record(asked: tuple[str, ...], tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_record(asked: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_a_failed_recording_leaves_no_file(asked: tuple[str, ...], tmp_path: Path) -> None:
-    assert refusal(record.command, *asked, "--to", str(tmp_path / "f"), "--signature", "fails").exit_code == 1
+    assert status_of(refusal(record.command, *asked, "--to", str(tmp_path / "f"), "--signature", "fails")) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,9 +118,9 @@ def test_status(asked: tuple[str, ...]) -> None:
 
 def test_status_of_an_unknown_model(servers: Any) -> None:
     error = refusal(status.command, "--model", "none", "--address", servers.rest)
-    assert error.exit_code == 1
+    assert status_of(error) == 1
     waited = refusal(status.command, "--model", "none", "--address", servers.rest, "--wait", "0.2")
-    assert waited.exit_code == 1
+    assert status_of(waited) == 1
     assert "not available after 0.2 s: the server answered 404: Could not find any versions" in str(waited)
 
 

@@ -6,9 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from commandline import UserError
 from serving.client import json_codec
 from serving.client.payloads import TensorSpec
+from user_error import UserError
 
 F32, I64, STR = np.dtype(np.float32), np.dtype(np.int64), np.dtype(object)
 

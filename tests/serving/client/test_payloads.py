@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commandline import UserError
 from serving import tensor_proto
 from serving.client import payloads
 from serving.client.payloads import TensorSpec
 from serving.protos import types_pb2
+from user_error import UserError
 
 IMAGE = {"image": TensorSpec(np.dtype(np.float32), (-1, 28, 28))}
 ALL_DTYPES = [tensor_proto.numpy_dtype(number) for name, number in types_pb2.DataType.items()

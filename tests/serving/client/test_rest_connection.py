@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commandline import UserError
+from commandline import status_of
 from serving.client.one_off import OneOffRestClient
 from serving.client.payloads import TensorSpec
 from serving.client.protocol import AnswerError, Metadata, Signature, Tls, UnreachableError
 from serving.client.rest import RestClient
+from user_error import UserError
 
 OK = b'{"model_version_status": []}'
 
@@ -127,7 +128,7 @@ def test_refusals_carry_status_and_message(kind: Callable[..., Any]) -> None:
         with kind(address, "m") as client, \
                 pytest.raises(AnswerError, match="the server answered 404: no such model") as caught:
             client.status()
-        assert (caught.value.code, caught.value.exit_code) == ("404", 1)
+        assert (caught.value.code, status_of(caught.value)) == ("404", 1)
 
 
 @pytest.mark.parametrize("kind", [RestClient, OneOffRestClient])

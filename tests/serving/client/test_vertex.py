@@ -14,12 +14,12 @@ from saved_model_files import save_signature
 from service_account import save_key
 from vertex_stand_in import ENDPOINT, VertexStandIn
 
-from commandline import UserError
 from serving.client import answers, predict
 from serving.client.grpc import GrpcClient
 from serving.client.protocol import AnswerError, Metadata, UnreachableError, VersionStatus
 from serving.client.saved_model import metadata_of
 from serving.client.vertex import VertexClient, default_credentials
+from user_error import UserError
 
 X = {"x": np.arange(3, dtype=np.float32)}
 
