@@ -4,7 +4,7 @@ from commandline import Commands, run
 COMMANDS = Commands("benchmark", __doc__, {
     "compare": ("benchmark.compare", "Measure variants side by side and say which is faster, or that one cannot tell."),
     "run": ("benchmark.run", "Run one scenario (MLPerf's, an open or a closed loop, your own) against variants."),
-    "scenarios": ("benchmark.scenarios", "List the scenarios there are."),
+    "scenarios": ("benchmark.run:scenarios", "List the scenarios there are."),
     "sweep": ("benchmark.sweep:sweep", "Measure under growing load: the throughput-latency curve and its knee."),
     "search": ("benchmark.sweep:search", "Find the highest rate at which a latency promise is kept."),
     "split": ("benchmark.split", "Where the time of a request goes: client, wire, parse, queue, Session.run, render."),
@@ -12,7 +12,7 @@ COMMANDS = Commands("benchmark", __doc__, {
     "profile": ("benchmark.profile", "Flame graph of the server, time by operation, CPU instructions used."),
     "tune": ("benchmark.tune", "Find a server's fastest settings for a load, within the CPU quota."),
     "report": ("benchmark.report", "Show stored results, or several side by side, as tables, HTML, Markdown or JSON."),
-    "null-server": ("benchmark.null_server", "A server that does nothing: what can the load generator do?"),
+    "null-server": ("benchmark.targets.null_server", "A server that does nothing: what can the load generator do?"),
 })
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from typing import Any
 
 import click
 
-from benchmark import report, results, targets
-from benchmark.comparison import RULES, Rules
-from benchmark.environment import environment, steal_s
-from benchmark.interleaved import Plan, measure
+from benchmark import report
+from benchmark.issuing.interleaved import Plan, measure
 from benchmark.options import address_options, budget_options, comma_list, model_options, output_options, positive_list
+from benchmark.reports import stored
+from benchmark.reports.environment import environment, steal_s
+from benchmark.targets.target import PROTOCOLS, Target, common_protocols, find_target
+from benchmark.verdicts.comparison import RULES, Rules
 from serving.client.answers import Budget
 from user_error import FailedError, UserError
 
@@ -40,7 +42,7 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
               help="Examples per request, comma-separated.")
 @click.option("--repeat", type=click.IntRange(1),
               help=f"Requests per target, protocol and batch size (default: {LEAST}, on a noisy machine up to {MOST}).")
-@click.option("--protocol", "protocols", type=comma_list(targets.PROTOCOLS),
+@click.option("--protocol", "protocols", type=comma_list(PROTOCOLS),
               help="rest, grpc or rest,grpc (default: what all targets speak).")
 @click.option("--warmup", type=click.IntRange(0), default=10, show_default=True,
               help="Requests to each process before measuring.")
@@ -52,14 +54,14 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
 def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
             grappler: str, server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int | None,
             protocols: tuple[str, ...] | None, warmup: int, processes: int,
-            budget: Budget | None, running: list[targets.Target], html_path: str | None, json_path: str | None) -> None:
+            budget: Budget | None, running: list[Target], html_path: str | None, json_path: str | None) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
-    chosen = _distinct([*(targets.find(text, models, model, server_flags, signature, grappler == "on")
+    chosen = _distinct([*(find_target(text, models, model, server_flags, signature, grappler == "on")
                           for text in variants), *running])
     if len(chosen) < 2:
         raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
     if protocols is None:
-        protocols = targets.common_protocols(chosen)
+        protocols = common_protocols(chosen)
     plan = Plan(tuple(chosen), protocols, batches, repeat or LEAST, 0 if repeat else MOST, warmup, signature, samples,
                 seed, processes, budget)
     result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
@@ -76,7 +78,7 @@ def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict
         "model": plan.targets[0].model, "signature": plan.signature or "serving_default", "repeat": plan.repeat,
         "warmup": plan.warmup, "processes": plan.processes, "environment": environment(versions, plan.seed)}
     head = {"kind": "compare", "targets": names, "about": about, "rules": asdict(rules), "seed": plan.seed}
-    journal = results.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), head)
+    journal = stored.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), head)
     stolen, complete = steal_s(), False
     try:
         outcome = measure(plan, lambda outcome: journal.save(outcome.blocks, outcome.about()))
@@ -86,10 +88,10 @@ def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict
             click.echo(kept, err=True)
     about |= outcome.about()
     about["environment"]["steal_s"] = round(steal_s() - stolen, 2)
-    return results.document("compare", names, outcome.blocks, about, rules, plan.seed)
+    return stored.document("compare", names, outcome.blocks, about, rules, plan.seed)
 
 
-def _distinct(chosen: list[targets.Target]) -> list[targets.Target]:
+def _distinct(chosen: list[Target]) -> list[Target]:
     """The same variant twice is an A/A run: the second gets a name of its own."""
     seen: dict[str, int] = {}
     named = []

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from benchmark import targets
-from benchmark.addresses import Access
+from benchmark.targets.addresses import Access
+from benchmark.targets.target import running_targets
 from commandline import json_option
 from serving.client.answers import Budget
 from serving.client.options import parse_headers
@@ -47,7 +47,7 @@ def address_options(command: Command) -> Any:
                      saved_model: str | None, **others: Any) -> Any:
         tls = Tls(tls_authority, tls_certificate, tls_key)
         access = Access(tuple(parse_headers(headers).items()), tls if tls != Tls() else None, saved_model)
-        return command(model=model, running=targets.addresses(urls, grpcs, model, access), **others)
+        return command(model=model, running=running_targets(urls, grpcs, model, access), **others)
     decorated: Any = with_running
     for option in reversed((
             click.option("--url", "urls", multiple=True, metavar="URL",

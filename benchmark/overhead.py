@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
-from benchmark import report, results, stand_ins, targets
-from benchmark.comparison import RULES, Rules
-from benchmark.environment import environment
-from benchmark.interleaved import Plan, measure
+from benchmark import report
+from benchmark.issuing.interleaved import Plan, measure
 from benchmark.options import comma_list, output_options, source_options
-from benchmark.targets import Target
+from benchmark.reports import stored
+from benchmark.reports.environment import environment
+from benchmark.targets import baselines
+from benchmark.targets.target import Target, find_target
+from benchmark.verdicts.comparison import RULES, Rules
 from user_error import FailedError, UserError
 
 PARTS = ("loop", "empty", "instead")
@@ -67,14 +69,14 @@ def command(variant: str, model: str, models: Path, signature: str, samples: Pat
             server_flags: tuple[str, ...], parts: tuple[str, ...], repeat: int, processes: int,
             html_path: str | None, json_path: str | None) -> None:
     """Measures what the server adds to VARIANT's Session.run, beside empty servers and a web application."""
-    server = targets.find(variant, models, model, server_flags, signature)
+    server = find_target(variant, models, model, server_flags, signature)
     if server.backend != "embedded" or server.version_directory is None:
         raise UserError("the overhead measured is the embedded server's: name a variant, such as original")
-    loop = targets.find(f"session:{variant}", models, model, (), signature, grappler == "on")
+    loop = find_target(f"session:{variant}", models, model, (), signature, grappler == "on")
     if "instead" in parts and not (find_spec("fastapi") and find_spec("uvicorn")):
         raise UserError("part instead needs FastAPI and uvicorn: pip install '.[measure]', or --part loop,empty")
     result: dict[str, Any] = {
-        "kind": "overhead", "format": results.FORMAT, "model": model, "target": variant, "repeat": repeat, "notes": [],
+        "kind": "overhead", "format": stored.FORMAT, "model": model, "target": variant, "repeat": repeat, "notes": [],
         "environment": environment({variant: server.version_directory}, seed), "parts": {}, "findings": []}
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +84,7 @@ def command(variant: str, model: str, models: Path, signature: str, samples: Pat
                 if name == "loop":
                     part = _loop(loop, server, repeat, samples)
                 elif name == "empty":
-                    part = _empty(stand_ins.trivial(Path(folder)), server_flags, repeat * 25)
+                    part = _empty(baselines.trivial(Path(folder)), server_flags, repeat * 25)
                 else:
                     genuine = _genuine(variant, models, model, signature)
                     result["notes"] += [] if genuine else [f"{GENUINE} is not on PATH, and so not in the table"]
@@ -102,7 +104,7 @@ def _measure(name: str, part: Part, result: dict[str, Any]) -> None:
     if outcome.first_wrong:
         raise FailedError(f"wrong answers while measuring: {outcome.first_wrong}")
     names = [target.name for target in part.plan.targets]
-    made = results.document("compare", names, outcome.blocks, outcome.about() | {"metric": part.metric}, part.rules,
+    made = stored.document("compare", names, outcome.blocks, outcome.about() | {"metric": part.metric}, part.rules,
                             part.plan.seed)
     result["parts"][name] = made
     result["findings"] += findings(name, made, part.goals)
@@ -114,21 +116,21 @@ def _loop(loop: Target, server: Target, repeat: int, samples: Path | None) -> Pa
 
 
 def _empty(base: Path, flags: tuple[str, ...], repeat: int) -> Part:
-    server = Target("trivial model", stand_ins.TRIVIAL, base_path=base, flags=flags)
+    server = Target("trivial model", baselines.TRIVIAL, base_path=base, flags=flags)
     goals = {("grpc", 1): Goal(least=0.6, rate=2000), ("rest", 1): Goal(least=0.6, rate=1500)}
-    plan = Plan((server, stand_ins.empty(base)), ("grpc", "rest"), (1,), repeat, warmup=100)
+    plan = Plan((server, baselines.empty(base)), ("grpc", "rest"), (1,), repeat, warmup=100)
     return Part(plan, goals, "throughput", EVEN_IF_THE_CLIENT_IS_BUSY)
 
 
 def _instead(server: Target, genuine: Target | None, repeat: int, samples: Path | None) -> Part:
-    others = [stand_ins.web_app("predict", "FastAPI + model.predict", server),
-              stand_ins.web_app("function", "FastAPI + tf.function", server)]
+    others = [baselines.web_app("predict", "FastAPI + model.predict", server),
+              baselines.web_app("function", "FastAPI + tf.function", server)]
     chosen = (server, *others, *([genuine] if genuine else []))
     return Part(Plan(chosen, ("rest",), (1, 100), repeat, samples=samples, processes=1), {}, "mean")
 
 
 def _genuine(variant: str, models: Path, model: str, signature: str) -> Target | None:
-    return targets.find(f"binary:{variant}", models, model, (), signature) if shutil.which(GENUINE) else None
+    return find_target(f"binary:{variant}", models, model, (), signature) if shutil.which(GENUINE) else None
 
 
 def findings(name: str, made: dict[str, Any], goals: dict[tuple[str, int], Goal]) -> list[dict[str, Any]]:

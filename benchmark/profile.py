@@ -16,16 +16,18 @@ import click
 import numpy as np
 import psutil
 
-from benchmark import flame, report, results, runner, targets
-from benchmark.arrivals import Closed
-from benchmark.child import python_module
-from benchmark.environment import cpu_flags, environment
-from benchmark.inputs import inputs_for
-from benchmark.interleaved import alive
+from benchmark import report
+from benchmark.issuing import runner
+from benchmark.issuing.interleaved import alive
 from benchmark.options import model_options
-from benchmark.run import open_lanes
-from benchmark.scenario import Scenario
-from benchmark.targets import Target
+from benchmark.reports import flame, stored
+from benchmark.reports.environment import cpu_flags, environment
+from benchmark.run import open_connections
+from benchmark.targets.child import python_module
+from benchmark.targets.inputs import inputs_for
+from benchmark.targets.target import PROTOCOLS, Target, find_target, start
+from benchmark.verdicts.arrivals import Closed
+from benchmark.verdicts.scenario import Scenario
 from commandline import json_option, step
 from serving.client.payloads import Arrays
 from user_error import FailedError, UserError
@@ -54,7 +56,7 @@ TensorFlow's own worker threads is in the table by operation. In a container it 
 """)
 @click.argument("variants", nargs=-1, required=True, metavar="VARIANT [CANDIDATE]")
 @model_options
-@click.option("--protocol", type=click.Choice(targets.PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
 @click.option("--batch", type=click.IntRange(1), default=100, show_default=True, help="Examples per request.")
 @click.option("--seconds", type=click.FloatRange(1), default=12.0, show_default=True, help="How long to sample.")
 @click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Traced runs of the model.")
@@ -65,13 +67,13 @@ def command(variants: tuple[str, ...], model: str, models: Path, signature: str,
             grappler: str, server_flags: tuple[str, ...], protocol: str, batch: int, seconds: float, runs: int,
             out: Path, json_path: str | None) -> None:
     """Profiles VARIANT (and CANDIDATE beside it): flame graph, time by operation, CPU instructions."""
-    found = [targets.find(text, models, model, server_flags) for text in variants]
+    found = [find_target(text, models, model, server_flags) for text in variants]
     if any(target.backend != "embedded" for target in found):
         raise UserError("profile starts the embedded server; in a container py-spy needs --cap-add SYS_PTRACE: run "
                         "'py-spy record --native --pid 1' in it")
     out.mkdir(parents=True, exist_ok=True)
     versions = {target.name: path for target in found if (path := target.version_directory)}
-    result: dict[str, Any] = {"kind": "profile", "format": results.FORMAT, "model": model, "batch": batch, "inputs": "",
+    result: dict[str, Any] = {"kind": "profile", "format": stored.FORMAT, "model": model, "batch": batch, "inputs": "",
                               "profiles": [], "environment": environment(versions, seed)}
     chosen = Scenario("profile", protocol="rest" if protocol == "rest" else "grpc", batch=batch,
                       arrivals=Closed(2), measure_s=seconds, warmup_s=1)
@@ -96,7 +98,7 @@ def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | No
         # The tracer goes on until the server ends, and slows its draining: it is the server that is ended, at once.
         spied = replace(target, prefix=(spy(), "record", "--native", "--rate", str(RATE), "--format", "raw", "--output",
                                         str(stacks), "--"))
-        instance = targets.start(spied)
+        instance = start(spied)
         stack.callback(instance.stop)
         with step(f"Start {target.name} under py-spy"):
             try:
@@ -106,11 +108,12 @@ def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | No
                     raise
                 raise FailedError(f"{error}: py-spy may not trace here; in a container, run it with "
                                   "--cap-add SYS_PTRACE") from None
-        with alive(instance, "while it was profiled"), open_lanes(chosen, instance, signature, samples, seed) as opened:
-            lanes, words = opened
+        with (alive(instance, "while it was profiled"),
+              open_connections(chosen, instance, signature, samples, seed) as (connections, words)):
             with step(f"{target.name}: sample its stacks under load, {chosen.measure_s:g} s"):
-                runner.run(chosen, lanes)
-            inputs, _ = inputs_for(lanes[0].lane.signature(), chosen.batch, 1, samples, target.version_directory, seed)
+                runner.run(chosen, connections)
+            inputs, _ = inputs_for(connections[0].connection.signature(), chosen.batch, 1, samples,
+                                   target.version_directory, seed)
         with step(f"{target.name}: write the stacks"):
             assert instance.child is not None
             for process in psutil.Process(instance.child.process.pid).children(recursive=True):
@@ -132,7 +135,7 @@ def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, g
     """TensorFlow's time by operation of each target, and what it said on stderr while it ran."""
     with tempfile.TemporaryDirectory() as directory:
         np.savez(Path(directory, "inputs.npz"), allow_pickle=True, **inputs)
-        argv = python_module("benchmark.in_process.trace", *(str(target.version_directory) for target in found),
+        argv = python_module("benchmark.targets.in_process.trace", *(str(target.version_directory) for target in found),
                              "--signature", signature or "serving_default", "--samples",
                              str(Path(directory, "inputs.npz")), "--runs", str(runs), "--grappler",
                              "on" if grappler else "off", "--timeline",

@@ -8,23 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from benchmark import (
-    comparison_page,
-    overhead_page,
-    profile_page,
-    results,
-    run_page,
-    runs_page,
-    split_page,
-    sweep_page,
-    tables,
-)
+from benchmark.reports import compare, overhead, profile, several, split, stored, sweep, tables
+from benchmark.reports import run as run_report
 from commandline import json_option
 from whole_file import write_json, write_text
 
 CONDITIONS = ("cpu", "cpus", "cpu_quota", "governor", "kernel", "python", "packages", "variables", "revision")
-PAGES = {"compare": comparison_page.html, "run": run_page.html, "sweep": sweep_page.html, "search": sweep_page.html,
-         "split": split_page.html, "profile": profile_page.html, "overhead": overhead_page.html}
+PAGES = {"compare": compare.html, "run": run_report.html, "sweep": sweep.html, "search": sweep.html,
+         "split": split.html, "profile": profile.html, "overhead": overhead.html}
 
 
 @click.command(epilog="""\b
@@ -41,7 +32,7 @@ and every difference of machine, versions or models is listed.
 @json_option
 def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | None, json_path: str | None) -> None:
     """Shows stored results (--json of the other commands, or the rounds that an interrupted run left)."""
-    runs = [results.load(path) for path in paths]
+    runs = [stored.load(path) for path in paths]
     names = [Path(path).name for path in paths]
     between = differences(names, runs)
     console = Console(stderr="-" in (json_path, markdown_path), highlight=False)
@@ -56,7 +47,7 @@ def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | 
     if markdown_path:
         write_text(markdown_path, "\n".join(markdown(name, run) for name, run in zip(names, runs, strict=True)))
     if html_path:
-        write_text(html_path, html(runs[0]) if len(runs) == 1 else runs_page.html(names, runs, between))
+        write_text(html_path, html(runs[0]) if len(runs) == 1 else several.html(names, runs, between))
 
 
 def deliver(result: dict[str, Any], html_path: str | None, json_path: str | None) -> None:

@@ -1,4 +1,4 @@
-"""python -m benchmark run: one scenario against one or more targets, each result VALID or INVALID with reasons."""
+"""python -m benchmark run and scenarios: one scenario against one or more targets, VALID or INVALID with reasons."""
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
 
-from benchmark import loops, null_server, report, results, runner, scenario, targets
-from benchmark.arrivals import Closed
-from benchmark.child import Child, free_ports, python_module
-from benchmark.environment import environment, steal_s
-from benchmark.inputs import inputs_for
-from benchmark.interleaved import DISTINCT, alive, start_all
-from benchmark.lanes import Measured, Workload
-from benchmark.measurement import Measurement
+from benchmark import report
+from benchmark.issuing import loops, runner
+from benchmark.issuing.interleaved import DISTINCT, alive, start_all
 from benchmark.options import address_options, model_options, output_options
-from benchmark.scenario import Scenario
-from benchmark.targets import Instance, Target
-from commandline import step
+from benchmark.reports import stored
+from benchmark.reports.environment import environment, steal_s
+from benchmark.targets import null_server
+from benchmark.targets.child import Child, free_ports, python_module
+from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.inputs import inputs_for
+from benchmark.targets.target import PROTOCOLS, Instance, Target, find_target
+from benchmark.verdicts import scenario
+from benchmark.verdicts.arrivals import Closed
+from benchmark.verdicts.measurement import Measurement
+from benchmark.verdicts.scenario import Scenario
+from commandline import json_option, step
 from user_error import UserError
 from whole_file import write_json
 
@@ -42,7 +48,7 @@ Exit status: 0 VALID; 1 INVALID, wrong answers or a server that died; 2 could no
 @click.argument("variants", nargs=-1, metavar="[VARIANT ...]")
 @model_options
 @address_options
-@click.option("--protocol", type=click.Choice(targets.PROTOCOLS), help="Instead of the scenario's.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), help="Instead of the scenario's.")
 @click.option("--batch", type=click.IntRange(1), help="Examples per request, instead of the scenario's.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests per second of an open loop.")
 @click.option("--clients", type=click.IntRange(1), help="Clients of a closed loop.")
@@ -70,16 +76,16 @@ def command(name: str, variants: tuple[str, ...], model: str, models: Path, sign
         loop = replace(loop, batch=batch or loop.batch, iterations=iterations or loop.iterations,
                        warmup=loop.warmup if loop_warmup is None else loop_warmup)
         for text in variants or ("original",):
-            target = targets.find(text if ":" in text else f"{loop.backend}:{text}", models, model, server_flags,
+            target = find_target(text if ":" in text else f"{loop.backend}:{text}", models, model, server_flags,
                                   signature, grappler == "on")
             run_loop(loop, target, samples, seed, json_path)
         return
     chosen = scenario.changed(
         scenario.find(name), protocol=protocol, batch=batch, rate_per_s=rate, clients=clients, warmup_s=warmup,
         measure_s=measure, repeats=repeats, slo=scenario.parse_slo(slo))
-    found = [*(targets.find(text, models, model, server_flags, signature, grappler == "on") for text in variants),
+    found = [*(find_target(text, models, model, server_flags, signature, grappler == "on") for text in variants),
              *running]
-    found = found or [targets.find("original", models, model, server_flags)]
+    found = found or [find_target("original", models, model, server_flags)]
     result = document(chosen, found, seed, engine)
     for target in found:
         for measurement, inputs in measured(chosen, target, signature, samples, seed, engine):
@@ -107,7 +113,7 @@ def run_loop(loop: loops.Loop, target: Target, samples: Path | None, seed: int, 
 def document(chosen: Scenario, found: list[Target], seed: int, engine: str) -> dict[str, Any]:
     """The result without its runs."""
     versions = {target.name: path for target in found if (path := target.version_directory)}
-    return {"kind": "run", "format": results.FORMAT, "scenario": chosen.to_json(), "engine": engine, "inputs": "",
+    return {"kind": "run", "format": stored.FORMAT, "scenario": chosen.to_json(), "engine": engine, "inputs": "",
             "model": found[0].model, "runs": [], "environment": {**environment(versions, seed), "steal_s": steal_s()}}
 
 
@@ -120,36 +126,37 @@ def measured(chosen: Scenario, target: Target, signature: str, samples: Path | N
         with step(f"Start {target.name}"):
             instance = stack.enter_context(start_all([target], 1))[target.name][0]
         with alive(instance, "while it was warmed up"), step(f"Warm up, {chosen.warmup_s:g} s"):
-            lanes, inputs = stack.enter_context(open_lanes(chosen, instance, signature, samples, seed))
-            runner.run(replace(chosen, arrivals=Closed(len(lanes))), lanes, chosen.warmup_s)
+            connections, inputs = stack.enter_context(open_connections(chosen, instance, signature, samples, seed))
+            runner.run(replace(chosen, arrivals=Closed(len(connections))), connections, chosen.warmup_s)
         with step("Measure what the load generator itself can send"):
-            ceiling = generator_ceiling(chosen, lanes[0].workload)
+            ceiling = generator_ceiling(chosen, connections[0].workload)
         for repeat in range(chosen.repeats):
             with alive(instance, "while it was measured"), step(
                     f"{target.name}: {chosen.name}, {chosen.measure_s:g} s ({repeat + 1} of {chosen.repeats})"):
                 if engine == "loadgen":
-                    from benchmark.loadgen import run as issued_by_loadgen
-                    yield replace(issued_by_loadgen(chosen, lanes), ceiling_per_s=ceiling), inputs
+                    from benchmark.issuing.loadgen import run as issued_by_loadgen
+                    yield replace(issued_by_loadgen(chosen, connections), ceiling_per_s=ceiling), inputs
                 else:
-                    yield replace(runner.run(chosen, lanes), ceiling_per_s=ceiling), inputs
+                    yield replace(runner.run(chosen, connections), ceiling_per_s=ceiling), inputs
                 instance.await_death("while it was measured", 0)
 
 
 @contextmanager
-def open_lanes(chosen: Scenario, instance: Instance, signature: str, samples: Path | None, seed: int
+def open_connections(chosen: Scenario, instance: Instance, signature: str, samples: Path | None, seed: int
                ) -> Iterator[tuple[list[Measured], str]]:
     """A connection per worker, all with the same requests; the first answers are what later ones must equal."""
     with ExitStack() as stack:
-        lanes = []
+        connections = []
         for _ in range(runner.workers_for(chosen)):
-            lane = instance.lane(chosen.protocol, signature)
-            stack.callback(lane.close)
-            lanes.append(lane)
-        inputs, words = inputs_for(lanes[0].signature(), chosen.batch, DISTINCT, samples,
+            connection = instance.connect(chosen.protocol, signature)
+            stack.callback(connection.close)
+            connections.append(connection)
+        inputs, words = inputs_for(connections[0].signature(), chosen.batch, DISTINCT, samples,
                                    instance.target.version_directory, seed)
         workload = Workload(chosen.batch, inputs)
-        workload.expected = [lanes[0].decode(lanes[0].timed(lanes[0].prepare(each))[1]) for each in inputs]
-        yield [Measured(lane, workload) for lane in lanes], words
+        first = connections[0]
+        workload.expected = [first.decode(first.timed(first.prepare(each))[1]) for each in inputs]
+        yield [Measured(connection, workload) for connection in connections], words
 
 
 def generator_ceiling(chosen: Scenario, workload: Workload) -> float:
@@ -160,9 +167,30 @@ def generator_ceiling(chosen: Scenario, workload: Workload) -> float:
         target = Target("null server", null_server.MODEL, "address")
         instance = Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
         instance.wait()
-        lane = Measured(instance.lane(chosen.protocol), workload, check=False)
+        connection = Measured(instance.connect(chosen.protocol), workload, check=False)
         for index in range(20):
-            lane.ask(index)
-        measurement = runner.run(replace(chosen, arrivals=Closed(1)), [lane], CEILING_S)
-        lane.lane.close()
+            connection.ask(index)
+        measurement = runner.run(replace(chosen, arrivals=Closed(1)), [connection], CEILING_S)
+        connection.connection.close()
     return measurement.rate_per_s
+
+
+@click.command("scenarios", epilog="""\b
+Example:
+  python -m benchmark scenarios
+  python -m benchmark scenarios --json -
+""")
+@json_option
+def scenarios(json_path: str | None) -> None:
+    """Lists the scenarios that `run` knows by name, with the question each one answers."""
+    if json_path:
+        write_json(json_path, [each.to_json() for each in scenario.CATALOGUE.values()])
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "question", "arrivals", "seconds"):
+        table.add_column(title)
+    for each in scenario.CATALOGUE.values():
+        arrivals = each.to_json()["arrivals"]
+        words = " ".join(f"{key}={value}" for key, value in arrivals.items() if key != "kind")
+        table.add_row(each.name, each.question, f"{arrivals['kind']} {words}", f"{each.measure_s:g}")
+    Console().print(table)

@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 import click
 import numpy as np
 
-from benchmark import report, results, targets
-from benchmark.addresses import Access, connect
-from benchmark.environment import environment
-from benchmark.inputs import inputs_for
-from benchmark.interleaved import DISTINCT, alive, start_all
+from benchmark import report
+from benchmark.issuing.interleaved import DISTINCT, alive, start_all
 from benchmark.options import address_options, model_options, output_options, positive_list
-from benchmark.targets import Instance, Target
+from benchmark.reports import stored
+from benchmark.reports.environment import environment
+from benchmark.targets.addresses import Access, connect
+from benchmark.targets.inputs import inputs_for
+from benchmark.targets.target import IN_PROCESS, Instance, Target, find_target
 from commandline import step
 from serving.client.payloads import Arrays
 from serving.client.protocol import ASKS_TIMING, Client
@@ -55,12 +56,12 @@ def command(variant: str | None, model: str, models: Path, signature: str, sampl
     """Splits the time of a request to VARIANT (default: original) or to a server that runs already."""
     if len(running) + (variant is not None) > 1:
         raise UserError("a split is of one server: name a variant, or one --url and its --grpc")
-    target = running[0] if running else targets.find(variant or "original", models, model, server_flags)
-    if target.backend in targets.IN_PROCESS:
+    target = running[0] if running else find_target(variant or "original", models, model, server_flags)
+    if target.backend in IN_PROCESS:
         raise UserError("a split is of a server's requests: name a variant, not a target in process")
     version = target.version_directory
     result: dict[str, Any] = {
-        "kind": "split", "format": results.FORMAT, "model": model, "target": target.name, "requests": requests,
+        "kind": "split", "format": stored.FORMAT, "model": model, "target": target.name, "requests": requests,
         "splits": [], "environment": environment({target.name: version} if version else None, seed)}
     with ExitStack() as stack:
         if not running:

@@ -7,18 +7,21 @@ from typing import Any
 
 import click
 
-from benchmark import capacity, report, results, runner, scenario, targets
-from benchmark.arrivals import Arrivals, Closed, Poisson
-from benchmark.capacity import Decision, Point
-from benchmark.environment import environment
-from benchmark.interleaved import alive, start_all
-from benchmark.lanes import Measured
-from benchmark.measurement import Measurement
+from benchmark import report
+from benchmark.issuing import runner
+from benchmark.issuing.interleaved import alive, start_all
 from benchmark.options import address_options, model_options, numbers, output_options
-from benchmark.run import open_lanes
-from benchmark.scenario import Scenario
-from benchmark.tables import CURVE_PERCENTILE
-from benchmark.targets import Target
+from benchmark.reports import stored
+from benchmark.reports.environment import environment
+from benchmark.reports.tables import CURVE_PERCENTILE
+from benchmark.run import open_connections
+from benchmark.targets.connections import Measured
+from benchmark.targets.target import PROTOCOLS, Target, find_target
+from benchmark.verdicts import capacity, scenario
+from benchmark.verdicts.arrivals import Arrivals, Closed, Poisson
+from benchmark.verdicts.capacity import Decision, Point
+from benchmark.verdicts.measurement import Measurement
+from benchmark.verdicts.scenario import Scenario
 from commandline import step
 from user_error import FailedError, UserError
 from whole_file import write_json
@@ -32,7 +35,7 @@ Examples:
 @click.argument("variants", nargs=-1, metavar="[VARIANT ...]")
 @model_options
 @address_options
-@click.option("--protocol", type=click.Choice(targets.PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Examples per request.")
 @click.option("--clients", type=numbers, help="Closed loops of so many clients (default: 1,2,4,8).")
 @click.option("--rates", type=numbers, help="Open loops (Poisson) of so many requests per second.")
@@ -53,11 +56,12 @@ def sweep(variants: tuple[str, ...], model: str, models: Path, signature: str, s
     result = _document("sweep", chosen, found, seed) | {"over": "rate" if rates else "clients", "curves": []}
     for target in found:
         points, runs = [], []
-        with _warm(replace(chosen, arrivals=max(loads, key=_load)), target, signature, samples, seed) as (lanes, words):
+        widest = replace(chosen, arrivals=max(loads, key=_load))
+        with _warm(widest, target, signature, samples, seed) as (connections, words):
             for arrivals in loads:
                 with step(f"{target.name}: {_load(arrivals):g} {result['over']}"):
                     each = replace(chosen, arrivals=arrivals)
-                    measurement = runner.run(each, lanes[:runner.workers_for(each)])
+                    measurement = runner.run(each, connections[:runner.workers_for(each)])
                 points.append(_point(measurement))
                 runs.append(measurement.to_json())
         result["inputs"] = words
@@ -79,7 +83,7 @@ A rate is kept only when, with 95 % confidence, no more requests were slow than 
 @model_options
 @address_options
 @click.option("--slo", required=True, metavar="pP=Nms", help="The promise, such as p99=50ms.")
-@click.option("--protocol", type=click.Choice(targets.PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Examples per request.")
 @click.option("--start", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
               help="The first rate tried, in requests per second.")
@@ -102,8 +106,8 @@ def search(variants: tuple[str, ...], model: str, models: Path, signature: str, 
     for target in found:
         probes: list[dict[str, Any]] = []
         widest = replace(chosen, arrivals=Poisson(runner.MAX_WORKERS, seed))
-        with _warm(widest, target, signature, samples, seed) as (lanes, words):
-            bracket = capacity.search(_probe(chosen, lanes, target, most_s, probes), start, tolerance)
+        with _warm(widest, target, signature, samples, seed) as (connections, words):
+            bracket = capacity.search(_probe(chosen, connections, target, most_s, probes), start, tolerance)
         result["inputs"] = words
         result["searches"].append({"target": target.name, "met": bracket.met, "missed": bracket.missed,
                                    "probes": probes})
@@ -112,7 +116,7 @@ def search(variants: tuple[str, ...], model: str, models: Path, signature: str, 
     report.deliver(result, html_path, json_path)
 
 
-def _probe(chosen: Scenario, lanes: list[Measured], target: Target, most_s: float,
+def _probe(chosen: Scenario, connections: list[Measured], target: Target, most_s: float,
            probes: list[dict[str, Any]]) -> Callable[[float], Decision]:
     """Measures one rate until the promise is decided, at most most_s."""
     promise = chosen.slo
@@ -129,7 +133,7 @@ def _probe(chosen: Scenario, lanes: list[Measured], target: Target, most_s: floa
         with step(f"{target.name}: {rate:.1f}/s"):
             for seconds in (max(1.0, enough), max(3.0, 2 * enough)):
                 each = replace(chosen, arrivals=Poisson(rate, len(probes)), measure_s=min(seconds, most_s))
-                measurement = runner.run(each, lanes[:runner.workers_for(each)])
+                measurement = runner.run(each, connections[:runner.workers_for(each)])
                 # A request that failed or was never sent was not answered in time either.
                 lost = measurement.failed + measurement.recorder.dropped
                 beyond += measurement.recorder.intended.count_above(promise.latency_ms / 1e3) + lost
@@ -146,26 +150,26 @@ def _probe(chosen: Scenario, lanes: list[Measured], target: Target, most_s: floa
 @contextmanager
 def _warm(widest: Scenario, target: Target, signature: str, samples: Path | None, seed: int
           ) -> Iterator[tuple[list[Measured], str]]:
-    """Lanes for the heaviest load, to a server that is started and warm."""
+    """Connections for the heaviest load, to a server that is started and warm."""
     with ExitStack() as stack:
         with step(f"Start {target.name}"):
             instance = stack.enter_context(start_all([target], 1))[target.name][0]
         stack.enter_context(alive(instance, "while it was measured"))
-        lanes, words = stack.enter_context(open_lanes(widest, instance, signature, samples, seed))
+        connections, words = stack.enter_context(open_connections(widest, instance, signature, samples, seed))
         with step(f"Warm up, {widest.warmup_s:g} s"):
-            runner.run(replace(widest, arrivals=Closed(len(lanes))), lanes, widest.warmup_s)
-        yield lanes, words
+            runner.run(replace(widest, arrivals=Closed(len(connections))), connections, widest.warmup_s)
+        yield connections, words
 
 
 def _found(variants: tuple[str, ...], models: Path, model: str, flags: tuple[str, ...],
            running: list[Target]) -> list[Target]:
-    found = [*(targets.find(text, models, model, flags) for text in variants), *running]
-    return found or [targets.find("original", models, model, flags)]
+    found = [*(find_target(text, models, model, flags) for text in variants), *running]
+    return found or [find_target("original", models, model, flags)]
 
 
 def _document(kind: str, chosen: Scenario, found: list[Target], seed: int) -> dict[str, Any]:
     versions = {target.name: path for target in found if (path := target.version_directory)}
-    return {"kind": kind, "format": results.FORMAT, "model": found[0].model, "scenario": chosen.to_json(), "inputs": "",
+    return {"kind": kind, "format": stored.FORMAT, "model": found[0].model, "scenario": chosen.to_json(), "inputs": "",
             "environment": environment(versions, seed)}
 
 

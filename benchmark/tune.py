@@ -11,20 +11,22 @@ import click
 import numpy as np
 from rich.console import Console
 
-from benchmark import halving, results, runner, scenario, targets
-from benchmark.arrivals import Closed
-from benchmark.comparison import round_order
-from benchmark.configuration import Configuration, candidates
-from benchmark.environment import cpu_quota, environment
-from benchmark.halving import Score
-from benchmark.interleaved import alive, start_all
-from benchmark.lanes import Measured
+from benchmark.issuing import runner
+from benchmark.issuing.interleaved import alive, start_all
+from benchmark.issuing.progress import counted
 from benchmark.options import source_options
-from benchmark.progress import counted
-from benchmark.run import open_lanes
-from benchmark.scenario import Scenario
-from benchmark.statistics import Array, bootstrap_ratio, least_effect, noise_floor, verdict
-from benchmark.targets import Target
+from benchmark.reports import stored
+from benchmark.reports.environment import cpu_quota, environment
+from benchmark.run import open_connections
+from benchmark.targets.configuration import Configuration, candidates
+from benchmark.targets.connections import Measured
+from benchmark.targets.target import PROTOCOLS, Target, find_target
+from benchmark.verdicts import halving, scenario
+from benchmark.verdicts.arrivals import Closed
+from benchmark.verdicts.comparison import round_order
+from benchmark.verdicts.halving import Score
+from benchmark.verdicts.scenario import Scenario
+from benchmark.verdicts.statistics import Array, bootstrap_ratio, least_effect, noise_floor, verdict
 from commandline import json_option, step
 from user_error import UserError
 from whole_file import write_json, write_text
@@ -46,7 +48,7 @@ the CPU quota of its cgroup.
 @source_options
 @click.option("--variant", default="original", show_default=True, help="The variant of MODEL to tune.")
 @click.option("--slo", metavar="pP=Nms", help="Only settings that keep this promise, such as p99=50ms.")
-@click.option("--protocol", type=click.Choice(targets.PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Examples per request.")
 @click.option("--clients", type=click.IntRange(1), default=4, show_default=True, help="Clients that ask at once.")
 @click.option("--candidates", "count", type=click.IntRange(2), default=16, show_default=True,
@@ -60,7 +62,7 @@ def command(model: str, models: Path, signature: str, samples: Path | None, seed
             server_flags: tuple[str, ...], variant: str, slo: str | None, protocol: str, batch: int, clients: int,
             count: int, seconds: float, out: Path, json_path: str | None) -> None:
     """Tunes threads, oneDNN, batching and front-end threads of the server of MODEL by successive halving."""
-    target = targets.find(variant, models, model, server_flags)
+    target = find_target(variant, models, model, server_flags)
     if target.backend != "embedded":
         raise UserError("tune starts embedded servers: name a variant without a backend")
     promise = scenario.parse_slo(slo)
@@ -76,8 +78,8 @@ def command(model: str, models: Path, signature: str, samples: Path | None, seed
         key = f"{settings.name} for {length:g} s"
         known = memory.get(key)
         if known is None:
-            with warm(target, settings, chosen, signature, samples, seed, out) as lanes, step(key):
-                known = score(chosen, lanes, length)
+            with warm(target, settings, chosen, signature, samples, seed, out) as connections, step(key):
+                known = score(chosen, connections, length)
             memory.put(key, known)
         return Score(**known)
 
@@ -89,7 +91,7 @@ def command(model: str, models: Path, signature: str, samples: Path | None, seed
         memory.put("gain", gain)
     kept = best if gain["verdict"] == "faster" else Configuration()
     written = write_settings(kept, variant, out)
-    result = {"kind": "tune", "format": results.FORMAT, "model": model, "variant": variant, "best": best.name,
+    result = {"kind": "tune", "format": stored.FORMAT, "model": model, "variant": variant, "best": best.name,
               "kept": kept.name, "gain": gain, "measured": memory.values, "files": written, "environment": conditions}
     console = Console(stderr=json_path == "-", highlight=False)
     console.print(f"Best of {len(arms)} within {conditions['cpu_quota']:g} CPUs: {best.name}", soft_wrap=True)
@@ -119,7 +121,7 @@ class Memory:
 @contextmanager
 def warm(target: Target, settings: Configuration, chosen: Scenario, signature: str, samples: Path | None, seed: int,
          out: Path) -> Iterator[list[Measured]]:
-    """Lanes to a server of the target with these settings."""
+    """Connections to a server of the target with these settings."""
     # One name for all: no two trials with batching run at once, and what a killed one left is written over.
     batching = (out / ".trial.txt").resolve()
     with ExitStack() as stack:
@@ -130,13 +132,13 @@ def warm(target: Target, settings: Configuration, chosen: Scenario, signature: s
                         env=settings.environment())
         instance = stack.enter_context(start_all([tuned], 1))[tuned.name][0]
         stack.enter_context(alive(instance, "while it was measured"))
-        lanes, _ = stack.enter_context(open_lanes(chosen, instance, signature, samples, seed))
-        runner.run(chosen, lanes, chosen.warmup_s)
-        yield lanes
+        connections, _ = stack.enter_context(open_connections(chosen, instance, signature, samples, seed))
+        runner.run(chosen, connections, chosen.warmup_s)
+        yield connections
 
 
-def score(chosen: Scenario, lanes: list[Measured], length: float) -> dict[str, float]:
-    measurement = runner.run(chosen, lanes, length)
+def score(chosen: Scenario, connections: list[Measured], length: float) -> dict[str, float]:
+    measurement = runner.run(chosen, connections, length)
     if measurement.failed or measurement.recorder.wrong or not measurement.answered:
         # Settings under which requests fail are no settings, however fast.
         return {"rate_per_s": 0.0, "latency_ms": 1e9, "limit_ms": 1e-9}
@@ -150,14 +152,14 @@ def compared(target: Target, best: Configuration, chosen: Scenario, signature: s
     """Defaults against the best, in turns under the same clients: the gain in throughput with its interval."""
     costs: dict[tuple[str, int], list[Array]] = {}
     with ExitStack() as stack, counted(f"{best.name} against the defaults, in turns", 4 * FINAL_ROUNDS) as done:
-        lanes = {settings.name: stack.enter_context(warm(target, settings, chosen, signature, samples, seed, out))
+        connections = {settings.name: stack.enter_context(warm(target, settings, chosen, signature, samples, seed, out))
                  for settings in (Configuration(), best)}
         for round_ in range(FINAL_ROUNDS):
-            for name, half in round_order(list(lanes), round_):
-                rate = runner.run(chosen, lanes[name], FINAL_S).rate_per_s
-                costs.setdefault((name, half), []).append(np.array([1 / max(rate, 1e-9)]))
+            for name, replica in round_order(list(connections), round_):
+                rate = runner.run(chosen, connections[name], FINAL_S).rate_per_s
+                costs.setdefault((name, replica), []).append(np.array([1 / max(rate, 1e-9)]))
                 done(1)
-    names = list(lanes)
+    names = list(connections)
     def both(name: str) -> list[Array]:
         return [np.concatenate(pair) for pair in zip(costs[name, 0], costs[name, 1], strict=True)]
     ratio = bootstrap_ratio(both(names[0]), both(names[1]), seed=seed)

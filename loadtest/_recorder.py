@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from _options import Objective
-from benchmark.histogram import Histogram
+from benchmark.verdicts.histogram import Histogram
 
 Key = tuple[str, str]  # Locust's request type ("REST", "gRPC") and name
 SERVICE = "from send"

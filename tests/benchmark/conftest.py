@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 
-from benchmark.child import Child, free_ports, python_module
-from benchmark.targets import Instance, Target
+from benchmark.targets.child import Child, free_ports, python_module
+from benchmark.targets.target import Instance, Target
 
 
 @dataclass(frozen=True)

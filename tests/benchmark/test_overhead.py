@@ -10,10 +10,13 @@ import pytest
 from click.testing import CliRunner
 from tiny_saved_model import write_tiny_saved_model
 
-from benchmark import overhead, overhead_page, results, stand_ins, tables
-from benchmark.comparison import Block
-from benchmark.interleaved import Outcome, Plan
+from benchmark import overhead
+from benchmark.issuing.interleaved import Outcome, Plan
 from benchmark.overhead import Goal, findings, verdict
+from benchmark.reports import overhead as overhead_report
+from benchmark.reports import stored, tables
+from benchmark.targets import baselines
+from benchmark.verdicts.comparison import Block
 from serving.client.saved_model import metadata_of
 from user_error import FailedError, UserError
 
@@ -29,9 +32,10 @@ def test_a_goal_is_met_or_missed_by_the_whole_interval(low: float | None, high: 
 
 
 def _made(baseline_s: float, candidate_s: float) -> dict[str, Any]:
-    blocks = [Block(target, half, "grpc", 1, round_, (seconds * (1 + 0.01 * round_),) * 4, seconds * 4.4)
-              for round_ in range(8) for half in (0, 1) for target, seconds in (("a", baseline_s), ("b", candidate_s))]
-    return results.document("compare", ["a", "b"], blocks, {"metric": "mean", "inputs": "", "answers": {},
+    blocks = [Block(target, replica, "grpc", 1, round_, (seconds * (1 + 0.01 * round_),) * 4, seconds * 4.4)
+              for round_ in range(8) for replica in (0, 1)
+              for target, seconds in (("a", baseline_s), ("b", candidate_s))]
+    return stored.document("compare", ["a", "b"], blocks, {"metric": "mean", "inputs": "", "answers": {},
                                                             "measured_by": {}})
 
 
@@ -57,13 +61,13 @@ def test_tables_and_page_say_what_was_found() -> None:
     assert lines[0] == "gRPC batch 1: 0.310 ms outside Session.run"
     assert lines[1].startswith("gRPC batch 1: 455 requests/s (aimed at: 400)")
     assert lines[-1] == "no x"
-    html = overhead_page.html(result)
+    html = overhead_report.html(result)
     assert "≤ 1.05" in html
     assert html.count('"latencies"') == sum(len(made["blocks"]) for made in parts.values())  # not in the readable JSON
 
 
 def test_the_trivial_model_gives_back_what_it_gets(tmp_path: Path) -> None:
-    signature = metadata_of(stand_ins.trivial(tmp_path) / "1").signature("")
+    signature = metadata_of(baselines.trivial(tmp_path) / "1").signature("")
     assert signature.inputs["x"] == signature.outputs["x"]
 
 
@@ -92,8 +96,8 @@ def test_parts_that_were_measured_are_kept_when_a_later_one_fails(tmp_path: Path
         if plan.targets[0].name == "trivial model":
             raise FailedError("the server of trivial model died")
         return Outcome(plan, "random", blocks=[
-            Block(target.name, half, protocol, 100, round_, (0.01,) * 4, 0.04) for protocol in plan.protocols
-            for target in plan.targets for half in (0, 1) for round_ in range(4)])
+            Block(target.name, replica, protocol, 100, round_, (0.01,) * 4, 0.04) for protocol in plan.protocols
+            for target in plan.targets for replica in (0, 1) for round_ in range(4)])
     monkeypatch.setattr(overhead, "measure", measured)
     done = CliRunner().invoke(overhead.command, ["--model", "tiny", "--models", str(tmp_path), "--part", "loop,empty",
                                                  "--json", str(tmp_path / "o.json")])

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from tiny_saved_model import write_tiny_saved_model
 
-from benchmark import flame, profile
-from benchmark.profile_page import html
-from benchmark.tables import operation_rows
-from benchmark.targets import Target
+from benchmark import profile
+from benchmark.reports import flame
+from benchmark.reports.profile import html
+from benchmark.reports.tables import operation_rows
+from benchmark.targets.target import Target
 
 STACKS = ["main (a.py:1);run (a.py:2);tensorflow::Session (lib.so) 30", "main (a.py:1);parse (a.py:9) 10",
           "main (a.py:1);_find_and_load (<frozen importlib>:1);exec (b.py:1) 500", "not a stack",

@@ -6,26 +6,27 @@ import psutil
 import pytest
 from proof import Proof
 
-from benchmark import runner
-from benchmark.arrivals import Closed, Poisson
-from benchmark.run import open_lanes
-from benchmark.scenario import Scenario
-from benchmark.targets import Instance, Target
+from benchmark.issuing import runner
+from benchmark.run import open_connections
+from benchmark.targets.target import Instance, Target
+from benchmark.verdicts.arrivals import Closed, Poisson
+from benchmark.verdicts.scenario import Scenario
 
-CODE = tuple(f"benchmark/{name}.py" for name in ("runner", "punctual", "measurement", "histogram", "arrivals"))
+CODE = ("benchmark/issuing/runner.py", "benchmark/issuing/real_time.py", "benchmark/verdicts/measurement.py",
+        "benchmark/verdicts/histogram.py", "benchmark/verdicts/arrivals.py")
 SAMPLES = 1_000_000
 
 
-def _lanes(scenario: Scenario, server: Any) -> Any:
+def _connections(scenario: Scenario, server: Any) -> Any:
     instance = Instance(Target("null", "null", "address"), None, server.rest, server.grpc)
-    return open_lanes(scenario, instance, "", None, 0)
+    return open_connections(scenario, instance, "", None, 0)
 
 
 def _pacing(protocol: Any, server: Any) -> dict[str, Any]:
     scenario = Scenario("pacing", protocol=protocol, arrivals=Poisson(500, 1), measure_s=20)
-    with _lanes(scenario, server) as (lanes, _):
-        runner.run(scenario, lanes, 2)
-        measurement = runner.run(scenario, lanes)
+    with _connections(scenario, server) as (connections, _):
+        runner.run(scenario, connections, 2)
+        measurement = runner.run(scenario, connections)
     late = measurement.recorder.late
     return {"requests": measurement.answered, "dropped": measurement.recorder.dropped,
             **{f"late_p{p:g}_ms": round(late.percentile(p) * 1e3, 3) for p in (50, 99, 99.9)}}
@@ -41,11 +42,11 @@ def test_pacing_at_500_per_second(protocol: str, null_server: Callable[..., Any]
 
 def _memory(server: Any) -> dict[str, Any]:
     scenario = Scenario("memory", protocol="rest", arrivals=Closed(1), measure_s=5)
-    with _lanes(scenario, server) as (lanes, _):
-        warm = runner.run(scenario, lanes)
+    with _connections(scenario, server) as (connections, _):
+        warm = runner.run(scenario, connections)
         before, answered = psutil.Process().memory_info().rss, 0
         while answered < SAMPLES:
-            answered += runner.run(scenario, lanes, (SAMPLES - answered) / warm.rate_per_s + 1).answered
+            answered += runner.run(scenario, connections, (SAMPLES - answered) / warm.rate_per_s + 1).answered
     return {"samples": answered, "resident_growth_mb": round((psutil.Process().memory_info().rss - before) / 1e6, 2)}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from proof import ROOT, Proof
 
-CODE = ("benchmark/statistics.py", "benchmark/comparison.py", "benchmark/lanes.py", "benchmark/interleaved.py",
-        "benchmark/in_process/more_work.py")
+CODE = ("benchmark/verdicts/statistics.py", "benchmark/verdicts/comparison.py", "benchmark/targets/connections.py",
+        "benchmark/issuing/interleaved.py", "benchmark/targets/in_process/more_work.py")
 AA_RUNS, SLOWER_RUNS, PERCENT = 20, 10, 10
 
 
@@ -22,7 +22,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = max((ROOT / "models/mnist/original").glob("[0-9]*"), key=lambda path: int(path.name))
     shutil.copytree(source, folder / "mnist/original/1")
     (folder / "mnist/more-work").mkdir()
-    subprocess.run([sys.executable, "-m", "benchmark.in_process.more_work", str(folder / "mnist/original/1"),
+    subprocess.run([sys.executable, "-m", "benchmark.targets.in_process.more_work", str(folder / "mnist/original/1"),
                     str(folder / "mnist/more-work/1"), "--percent", str(PERCENT)], cwd=ROOT, check=True)
     return folder
 

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark import split
-from benchmark.split_page import html
-from benchmark.tables import split_rows
-from benchmark.targets import Instance, Target
+from benchmark.reports.split import html
+from benchmark.reports.tables import split_rows
+from benchmark.targets.target import Instance, Target
 from user_error import UserError
 
 INSTANCE = Instance(Target("a", "m", "address"), None, None, "127.0.0.1:1")

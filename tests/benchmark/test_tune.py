@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from tiny_saved_model import write_tiny_saved_model
 
-from benchmark import environment, tune
-from benchmark.configuration import Batching, Configuration, candidates
-from benchmark.halving import Score, rungs, successive_halving
+from benchmark import tune
+from benchmark.reports import environment
+from benchmark.targets.configuration import Batching, Configuration, candidates
+from benchmark.verdicts.halving import Score, rungs, successive_halving
 
 
 def test_half_the_arms_get_twice_the_time() -> None:

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
 }
 # protos.py names tensorflow's message modules and loads them without tensorflow itself (tests/serving/test_protos.py).
-MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "benchmark/in_process/")
+MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "benchmark/targets/in_process/")
 
 
 def imported(path: Path) -> set[str]:

@@ -89,7 +89,8 @@ def cost(command: Command, server: NullServer, folder: Path) -> dict[str, Any]:
 def test_generators(null_server: NullServer, tmp_path: Path) -> None:
     """At least 3,000 gRPC and 2,000 REST requests per CPU-second of our measuring clients."""
     proof = Proof("generators", seed=0, about=[
-        "serving/client/rest.py", "serving/client/one_off.py", "serving/client/grpc.py", "benchmark/null_server.py",
+        "serving/client/rest.py", "serving/client/one_off.py", "serving/client/grpc.py",
+        "benchmark/targets/null_server.py",
         *(f"loadtest/{name}.py" for name in ("_pace", "_recorder", "_user", "_work", "rest_users", "grpc_users"))])
     rows = {name: proof.row(name, lambda command=command: cost(command, null_server, tmp_path))
             for name, command in GENERATORS.items() if name != "REST: wrk" or shutil.which("wrk")}

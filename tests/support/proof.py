@@ -47,6 +47,8 @@ class Proof:
 
 def _digest(about: Sequence[str]) -> str:
     """Of what the code does: comments, docstrings and layout are left out, since no figure depends on them."""
+    missing = [name for name in about if not (ROOT / name).exists()]
+    assert not missing, missing
     files = [path for name in about
              for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*.py"))]
     whole = hashlib.sha256()

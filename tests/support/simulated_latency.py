@@ -1,7 +1,7 @@
 """Latencies as a noisy shared machine gives them: skewed, drifting together, with stalls, and biased by process."""
 import numpy as np
 
-from benchmark.comparison import Block, block_plan, round_order
+from benchmark.verdicts.comparison import Block, block_plan, round_order
 
 
 def simulated_blocks(means: dict[str, float], repeat: int = 200, seed: int = 0, process_bias: float = 0.004,
@@ -12,14 +12,14 @@ def simulated_blocks(means: dict[str, float], repeat: int = 200, seed: int = 0, 
     requests, and a factor of its own for each process (memory layout): `process_bias` is its standard deviation.
     """
     random = np.random.default_rng(seed)
-    bias = {(name, half): np.exp(random.normal(0, process_bias)) for name in means for half in (0, 1)}
+    bias = {(name, replica): np.exp(random.normal(0, process_bias)) for name in means for replica in (0, 1)}
     drift, blocks = 0.0, []
     for round_, counts in enumerate(block_plan(repeat)):
-        for position, (name, half) in enumerate(round_order(list(means), round_)):
+        for position, (name, replica) in enumerate(round_order(list(means), round_)):
             drift = 0.9 * drift + random.normal(0, 0.015)
             count = counts[position >= len(means)]
             spread = np.exp(random.normal(0, 0.08, count)) * (1 + (random.random(count) < 0.02) * random.random(count))
-            latencies = means[name] * bias[name, half] * np.exp(drift) * spread
-            blocks.append(Block(name, half, protocol, batch, round_, tuple(latencies), float(latencies.sum()) * 1.01,
+            latencies = means[name] * bias[name, replica] * np.exp(drift) * spread
+            blocks.append(Block(name, replica, protocol, batch, round_, tuple(latencies), float(latencies.sum()) * 1.01,
                                 float(latencies.sum()) * 0.02))
     return blocks

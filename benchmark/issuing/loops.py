@@ -1,0 +1,74 @@
+"""The counted loops that the field publishes: the first article's inference_test, Intel's throughput benchmark."""
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.issuing.interleaved import DISTINCT, alive, start_all
+from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.inputs import inputs_for
+from benchmark.targets.target import Target
+from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.histogram import Histogram
+from commandline import step
+from user_error import FailedError
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A model in process, asked the same again: how many iterations, how many before the clock starts."""
+
+    name: str
+    batch: int
+    iterations: int
+    warmup: int
+    backend: str
+
+
+LOOPS = {loop.name: loop for loop in (
+    # inference_test: a predictor, 100 images a batch, repeated 100 times, nothing left out of the total.
+    Loop("article", batch=100, iterations=100, warmup=1, backend="predictor"),
+    # Intel's: a session, --num_iter iterations after --num_warmup, images per second.
+    Loop("throughput", batch=32, iterations=500, warmup=50, backend="session"))}
+
+
+def run(loop: Loop, target: Target, samples: Path | None, seed: int) -> Block:
+    """One block of the loop's iterations, every answer checked against the first to the same request."""
+    with ExitStack() as stack:
+        with step(f"Start {target.name}"):
+            instance = stack.enter_context(start_all([target], 1))[target.name][0]
+        connection = instance.connect(
+            "in-process" if target.backend in ("session", "predictor") else target.protocols[0], target.signature)
+        stack.callback(connection.close)
+        inputs, _ = inputs_for(connection.signature(), loop.batch, DISTINCT, samples, target.version_directory, seed)
+        with alive(instance, "while it was measured"), step(f"{loop.name}: {loop.iterations} batches of {loop.batch}"):
+            workload = Workload(loop.batch, inputs)
+            workload.expected = [connection.decode(connection.timed(connection.prepare(each))[1]) for each in inputs]
+            measured = Measured(connection, workload)
+            measured.block(loop.warmup, target=target.name, replica=0, protocol="in-process", round=-1)
+            block = measured.block(loop.iterations, target=target.name, replica=0, protocol="in-process", round=0)
+    if block.wrong:
+        raise FailedError(f"{block.wrong} answers differ from the first to the same request: "
+                          f"{measured.checker.first_wrong}")
+    return block
+
+
+def lines(loop: Loop, block: Block) -> list[str]:
+    """What the original prints: the article its three lines, Intel latency and throughput."""
+    total = sum(block.latencies)
+    mean = total / len(block.latencies)
+    if loop.name == "article":
+        return [f"Total elapsed time: {total:.3f} seconds",
+                f"Batch size {block.batch}, repeated {len(block.latencies)} times",
+                f"Average latency per batch: {mean * 1e3:.3f} ms"]
+    return [f"Iterations: {len(block.latencies)} of batch size {block.batch}, after {loop.warmup} to warm up",
+            f"Latency: {mean / block.batch * 1e3:.3f} ms per example, {mean * 1e3:.3f} ms per batch",
+            f"Throughput: {block.batch / mean:.2f} examples/s"]
+
+
+def to_json(loop: Loop, block: Block, environment: dict[str, Any]) -> dict[str, Any]:
+    total = sum(block.latencies)
+    return {"loop": loop.name, "target": block.target, "batch": block.batch, "iterations": len(block.latencies),
+            "total_s": total, "mean_ms": total / len(block.latencies) * 1e3,
+            "examples_per_s": block.batch * len(block.latencies) / total,
+            "latency_ms": Histogram.of(block.latencies).to_json(), "environment": environment}

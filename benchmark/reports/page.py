@@ -1,0 +1,93 @@
+"""The frame of every report: one HTML file that works offline, with its result inside as JSON."""
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from benchmark.reports import charts
+from benchmark.reports.tables import plain_cells
+from benchmark.verdicts.scenario import protocol_name
+
+CSS = Path(__file__).with_name("page.css")
+
+
+def page(title: str, about: str, parts: Iterable[str], result: Mapping[str, Any]) -> str:
+    """The frame of every report; `result` goes into it as JSON, where scripts and `report` find it."""
+    raw = json.dumps(result).replace("</", "<\\/")
+    short = json.dumps(_without_samples(result), indent=1)
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            f'<style>{CSS.read_text(encoding="utf-8")}</style></head>'
+            f'<body><header><h1>{escape(title)}</h1><p class="soft">{about}</p></header>{"".join(parts)}'
+            f"<details><summary>The result as JSON (all samples are in this page's source, element #result)</summary>"
+            f"<pre>{escape(short)}</pre></details>"
+            f'<script type="application/json" id="result">{raw}</script></body></html>\n')
+
+
+def _without_samples(value: Any) -> Any:
+    return {key: _without_samples(item) for key, item in value.items() if key != "blocks"} if isinstance(
+        value, Mapping) else value
+
+
+def subtitle(result: Mapping[str, Any]) -> str:
+    machine = result["environment"]
+    return (f"Model {escape(str(result['model']))}, {escape(str(result['inputs']))}. {escape(str(machine['cpu']))}, "
+            f"{machine['cpu_quota']:g} CPUs, {escape(str(machine['time']))}.")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1,
+          css: Mapping[int, str] | None = None) -> str:
+    """A table whose first columns are text; css: a class for a column, from its cell's own text when "verdict"."""
+    def cell(tag: str, index: int, value: Any) -> str:
+        classes = ["text"] if index < text_columns else []
+        if css and tag == "td" and index in css:
+            classes.append(tone(str(value)) if css[index] == "verdict" else css[index])
+        attribute = f' class="{" ".join(classes)}"' if classes else ""
+        return f"<{tag}{attribute}>{escape(str(value))}</{tag}>"
+    def row(tag: str, values: Sequence[Any]) -> str:
+        return "<tr>" + "".join(cell(tag, i, value) for i, value in enumerate(values)) + "</tr>"
+    return f'<div class="scroll"><table>{row("th", head)}{"".join(row("td", values) for values in rows)}</table></div>'
+
+
+def from_rich(made: Table) -> str:
+    """A table of the terminal as one of the page."""
+    head, rows = plain_cells(made)
+    caption = f'<p class="soft">{escape(str(made.title))}</p>' if made.title else ""
+    return caption + table(head, rows, 1)
+
+
+def figure(title: str, svg: str, note: str = "", names: Sequence[str] = ()) -> str:
+    caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
+    return f"<figure><h3>{escape(title)}</h3>{charts.legend(names) if names else ''}{svg}{caption}</figure>"
+
+
+def tone(verdict: str) -> str:
+    return verdict.split()[0] if verdict.split()[:1] else ""
+
+
+def environment_table(result: Mapping[str, Any]) -> str:
+    machine = dict(result["environment"])
+    machine.pop("models", None)
+    if "memory_bytes" in machine:
+        machine["memory"] = megabytes(machine.pop("memory_bytes"))
+    rows = [(key.replace("_", " "), plain(value)) for key, value in machine.items() if value not in (None, {}, [])]
+    rows += [(f"{protocol_name(protocol)} measured by", by) for protocol, by in result.get("measured_by", {}).items()]
+    rows += [(f"answers of {where}", summary) for where, summary in result.get("answers", {}).items()]
+    return table(("condition", ""), rows, 2, {1: "wrap"})
+
+
+def plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def megabytes(value: float | None) -> str:
+    return "" if value is None else f"{value / 1e6:,.1f} MB"
+
+
+def seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"

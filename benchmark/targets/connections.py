@@ -1,0 +1,124 @@
+"""How one process of a target is asked: a connection times a request and hands over an answer that is checked later."""
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter, process_time
+from typing import Any, Protocol
+
+from benchmark.verdicts.comparison import Block
+from serving.client import answers
+from serving.client.payloads import Array, Arrays
+from serving.client.protocol import Client, Signature
+
+KEPT = 8
+
+
+class Connection(Protocol):
+    """One connection to one process of a target."""
+
+    measured_by: str
+
+    def signature(self) -> Signature:
+        """The inputs and outputs asked for, from the server's own metadata."""
+
+    def prepare(self, inputs: Arrays) -> Any:
+        """Serialises a request, before any clock starts."""
+
+    def timed(self, request: Any) -> tuple[float, Any]:
+        """Sends it and returns (seconds, raw answer): undecoded, so decoding is off the clock."""
+
+    def decode(self, raw: Any) -> dict[str, Array]: ...
+
+    def close(self) -> None: ...
+
+
+class ClientConnection:
+    """A connection over one of the project's clients (REST or gRPC)."""
+
+    def __init__(self, client: Client, signature_name: str) -> None:
+        self._client = client
+        self._signature = signature_name
+        self.measured_by = client.measured_by
+
+    def signature(self) -> Signature:
+        return self._client.metadata().signature(self._signature)
+
+    def prepare(self, inputs: Arrays) -> Any:
+        return self._client.prepare(inputs, self._signature)
+
+    def timed(self, request: Any) -> tuple[float, Any]:
+        began = perf_counter()
+        raw = self._client.send(request)
+        return perf_counter() - began, raw
+
+    def decode(self, raw: Any) -> dict[str, Array]:
+        return self._client.decode(raw, self._signature)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@dataclass
+class Workload:
+    """Requests of one batch size and the answers they must get: the first target's."""
+
+    batch: int
+    inputs: Sequence[Arrays]
+    expected: list[dict[str, Array]] = field(default_factory=list)
+    budget: answers.Budget | None = None
+
+
+class Checker:
+    """Compares raw answers with the expected ones; an answer seen before, byte for byte, is not decoded again."""
+
+    def __init__(self, connection: Connection, workload: Workload) -> None:
+        self._connection = connection
+        self._workload = workload
+        # Bounded: a model whose answers never repeat would otherwise be kept whole.
+        self._right: list[set[bytes]] = [set() for _ in workload.inputs]
+        self.first_wrong: str | None = None
+        self.seen: answers.Comparison | None = None
+
+    def right(self, index: int, raw: Any) -> bool:
+        if isinstance(raw, bytes) and raw in self._right[index]:
+            return True
+        answer = self._connection.decode(raw)
+        comparison = answers.compare(self._workload.expected[index], answer, self._workload.budget)
+        self.seen = answers.combine([self.seen, comparison] if self.seen else [comparison])
+        if comparison.equal and isinstance(raw, bytes) and len(self._right[index]) < KEPT:
+            self._right[index].add(raw)
+        if not comparison.equal and self.first_wrong is None:
+            self.first_wrong = comparison.summary()
+        return bool(comparison.equal)
+
+
+class Measured:
+    """A connection with its prepared requests: measures blocks, taking up the requests where the last block stopped."""
+
+    def __init__(self, connection: Connection, workload: Workload, check: bool = True) -> None:
+        self.connection = connection
+        self.workload = workload
+        self._check = check
+        self.checker = Checker(connection, workload)
+        self._requests = [connection.prepare(inputs) for inputs in workload.inputs]
+        self._next = 0
+
+    def ask(self, index: int) -> tuple[float, Any]:
+        """Sends request `index` (modulo their number): (seconds, raw answer)."""
+        return self.connection.timed(self._requests[index % len(self._requests)])
+
+    def right(self, index: int, raw: Any) -> bool:
+        """Whether that is the answer to request `index`."""
+        return not self._check or self.checker.right(index % len(self._requests), raw)
+
+    def block(self, count: int, **labels: Any) -> Block:
+        """`count` requests back to back; the answers are decoded and compared when the clock has stopped."""
+        order = [(self._next + i) % len(self._requests) for i in range(count)]
+        self._next = (self._next + count) % len(self._requests)
+        taken: list[tuple[float, Any]] = []
+        began, cpu = perf_counter(), process_time()
+        for index in order:
+            taken.append(self.connection.timed(self._requests[index]))
+        wall, cpu = perf_counter() - began, process_time() - cpu
+        wrong = sum(not self.checker.right(index, raw) for index, (_, raw) in zip(order, taken, strict=True))
+        return Block(latencies=tuple(seconds for seconds, _ in taken), wall_s=wall, cpu_s=cpu, wrong=wrong,
+                     batch=self.workload.batch, **labels)

@@ -1,0 +1,102 @@
+"""A model run without a server, in a process of its own.
+
+    python -m benchmark.targets.in_process.engine KIND VERSION_DIRECTORY [--signature NAME] [--grappler on|off]
+
+    session     a v1 Session with the graph's feeds and fetches compiled once: what TensorFlow Serving does per request
+    predictor   the signature as a Python function (tf.saved_model.load), as the old tf.contrib.predictor offered it
+
+Speaks pickled frames on its standard input and output (see connection.py); all printing goes to stderr.
+"""
+import argparse
+import os
+import pickle
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any, BinaryIO
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+Run = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
+    """(SignatureDef, run) over a v1 Session."""
+    import tensorflow as tf
+
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = not grappler
+    run_session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+    with run_session.graph.as_default():
+        meta_graph = tf.compat.v1.saved_model.load(run_session, ["serve"], directory)
+    signature = _signature(meta_graph.signature_def, signature_name)
+    names, fetches = sorted(signature.inputs), sorted(signature.outputs)
+    call = run_session.make_callable([signature.outputs[name].name for name in fetches],
+                                     feed_list=[signature.inputs[name].name for name in names])
+    return signature, lambda inputs: dict(zip(fetches, call(*(inputs[name] for name in names)), strict=True))
+
+
+def predictor(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
+    """(SignatureDef, run) over the loaded SavedModel's signature function."""
+    import tensorflow as tf
+    from tensorflow.python.saved_model import loader_impl
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not grappler})
+    loaded = tf.saved_model.load(directory)
+    saved = loader_impl.parse_saved_model(directory)
+    served = next(graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags)
+    signature = _signature(served.signature_def, signature_name)
+    function = loaded.signatures[signature_name]
+    dtypes = {name: tf.as_dtype(tensor.dtype) for name, tensor in signature.inputs.items()}
+
+    def run(inputs: dict[str, Any]) -> dict[str, Any]:
+        fed = {name: tf.constant(array, dtypes[name]) for name, array in inputs.items()}
+        return {name: tensor.numpy() for name, tensor in function(**fed).items()}
+    return signature, run
+
+
+def _signature(signatures: Any, name: str) -> Any:
+    if name not in signatures:
+        raise SystemExit(f"no signature '{name}': there are {', '.join(sorted(signatures))}")
+    return signatures[name]
+
+
+def serve(source: BinaryIO, sink: BinaryIO, signature: Any, run: Run) -> None:
+    """Answers until the other side closes. Times are taken here, around the run alone."""
+    prepared: list[dict[str, Any]] = []
+    while head := source.read(4):
+        command, value = pickle.loads(source.read(struct.unpack("<I", head)[0]))
+        answer: Any
+        if command == "signature":
+            answer = signature.SerializeToString()
+        elif command == "prepare":
+            prepared.append(value)
+            answer = len(prepared) - 1
+        else:
+            began = perf_counter()
+            outputs = run(prepared[value])
+            answer = perf_counter() - began, outputs
+        frame = pickle.dumps(answer, protocol=5)
+        sink.write(struct.pack("<I", len(frame)) + frame)
+        sink.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmark.targets.in_process.engine")
+    parser.add_argument("kind", choices=("session", "predictor"))
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--signature", default="serving_default")
+    parser.add_argument("--grappler", choices=("on", "off"), default="on")
+    options = parser.parse_args()
+    # TensorFlow and the model may print: the frames keep the real standard output to themselves.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    load = {"session": session, "predictor": predictor}[options.kind]
+    signature, run = load(str(options.directory), options.signature, options.grappler == "on")
+    serve(sys.stdin.buffer, sink, signature, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""TensorFlow's own trace of a signature: time by operation, and the CPU instructions it uses.
+
+    python -m benchmark.targets.in_process.trace VERSION_DIRECTORY ... --samples inputs.npz --runs 20 \\
+        --timeline trace.json ...
+
+Prints one JSON document on its standard output, a list for each directory; TensorFlow's and oneDNN's own words go to
+stderr, where the caller reads which instructions they name.
+"""
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Traced:
+    """A signature in a v1 Session of its own, and what its traced runs took."""
+
+    def __init__(self, directory: str, signature_name: str, inputs: dict[str, Any], grappler: bool) -> None:
+        import tensorflow as tf
+
+        config = tf.compat.v1.ConfigProto()
+        config.graph_options.rewrite_options.disable_meta_optimizer = not grappler
+        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+        with self._session.graph.as_default():
+            meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], directory)
+        signature = meta_graph.signature_def[signature_name]
+        self._fetches = [tensor.name for tensor in signature.outputs.values()]
+        self._feed = {signature.inputs[name].name: array for name, array in inputs.items()}
+        self._options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE,
+                                                output_partition_graphs=True)
+        self._runs: list[dict[str, tuple[int, float]]] = []
+        for _ in range(3):
+            self._session.run(self._fetches, self._feed)
+
+    def run(self) -> Any:
+        """One traced run; its step_stats."""
+        import tensorflow as tf
+
+        metadata = tf.compat.v1.RunMetadata()
+        self._session.run(self._fetches, self._feed, options=self._options, run_metadata=metadata)
+        types = {node.name: node.op for graph in metadata.partition_graphs for node in graph.node}
+        totals: dict[str, tuple[int, float]] = {}
+        for device in metadata.step_stats.dev_stats:
+            for node in device.node_stats:
+                op = types.get(node.node_name, node.timeline_label.partition(" = ")[2].partition("(")[0] or "other")
+                count, us = totals.get(op, (0, 0.0))
+                totals[op] = count + 1, us + node.op_end_rel_micros - node.op_start_rel_micros
+        self._runs.append(totals)
+        return metadata.step_stats
+
+    def operations(self) -> list[dict[str, Any]]:
+        """[{"op", "count", "us"}], summed over nodes of a type: the median of all runs, slowest first.
+
+        The nodes are those that ran, after TensorFlow's own rewriting: fused ones appear under their fused name.
+        """
+        names = {op for totals in self._runs for op in totals}
+        medians = {op: np.median([totals.get(op, (0, 0.0)) for totals in self._runs], axis=0).tolist() for op in names}
+        ranked = sorted(medians.items(), key=lambda item: -item[1][1])
+        return [{"op": op, "count": count, "us": us} for op, (count, us) in ranked]
+
+
+def traced(directories: list[str], signature_name: str, inputs: dict[str, Any], runs: int, grappler: bool,
+           timelines: list[Path]) -> list[list[dict[str, Any]]]:
+    """The operations of each directory, their runs in turns: what slows one down slows down the others."""
+    from tensorflow.python.client import timeline
+
+    models = [Traced(directory, signature_name, inputs, grappler) for directory in directories]
+    for _ in range(runs):
+        stats = [model.run() for model in models]
+    for path, each in zip(timelines, stats, strict=True):
+        path.write_text(timeline.Timeline(each).generate_chrome_trace_format())
+    return [model.operations() for model in models]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmark.targets.in_process.trace")
+    parser.add_argument("directories", nargs="+")
+    parser.add_argument("--signature", default="serving_default")
+    parser.add_argument("--samples", type=Path, required=True, help="an .npz with one array for each input")
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--grappler", choices=("on", "off"), default="on")
+    parser.add_argument("--timeline", type=Path, nargs="+", required=True, help="a file for each directory")
+    options = parser.parse_args()
+    # The document has the real standard output to itself; oneDNN prints its verbose lines to the other one.
+    sink = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    with np.load(options.samples, allow_pickle=True) as file:
+        inputs = {name: file[name] for name in file.files}
+    found = traced(options.directories, options.signature, inputs, options.runs, options.grappler == "on",
+                   options.timeline)
+    json.dump(found, sink)
+    sink.flush()
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Pure decisions about capacity: where the knee of a curve is, whether a promise was kept, which rate to try next."""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.special import betaincinv
+
+from benchmark.verdicts.statistics import CONFIDENCE
+
+Decision = Literal["met", "missed", "undecided"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One load that was offered: requests/s answered, and their latency in ms at the percentile asked for."""
+
+    offered: float
+    rate_per_s: float
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """The highest rate that kept a promise and the lowest that broke it; None where none was found."""
+
+    met: float | None
+    missed: float | None
+    probes: tuple[tuple[float, Decision], ...]
+
+
+def knee(points: Sequence[Point]) -> Point:
+    """The load with the most throughput per latency: beyond it, each more request costs more waiting than it brings.
+
+    Source: Kleinrock's power (1979), throughput over delay, which is greatest at the knee.
+    """
+    return max(points, key=lambda point: point.rate_per_s / point.latency_ms)
+
+
+def slo_decision(beyond: int, requests: int, percentile: float, confidence: float = CONFIDENCE) -> Decision:
+    """Whether the true share of requests beyond the limit is at most 1 - percentile, with confidence.
+
+    Source: Clopper and Pearson's exact one-sided bounds. Without any slow request p99 needs 299 requests.
+    """
+    allowed, tail = 1 - percentile / 100, 1 - confidence
+    if requests == 0:
+        return "undecided"
+    upper = 1.0 if beyond == requests else float(betaincinv(beyond + 1, requests - beyond, 1 - tail))
+    lower = 0.0 if beyond == 0 else float(betaincinv(beyond, requests - beyond + 1, tail))
+    if upper <= allowed:
+        return "met"
+    return "missed" if lower > allowed else "undecided"
+
+
+def search(probe: Callable[[float], Decision], start: float, tolerance: float = 0.05, most: int = 20) -> Bracket:
+    """Brackets the highest rate that `probe` finds met: doubles (or halves) until both sides are known, then bisects.
+
+    "undecided" counts as missed: a rate is promised only when it was shown. Ends when the bracket is within
+    `tolerance` (a fraction of the rate), or after `most` probes.
+    """
+    met: float | None = None
+    missed: float | None = None
+    probes: list[tuple[float, Decision]] = []
+    rate = start
+    while len(probes) < most:
+        decision = probe(rate)
+        probes.append((rate, decision))
+        if decision == "met":
+            met = rate
+        else:
+            missed = rate
+        if met is not None and missed is not None:
+            if missed - met <= tolerance * met:
+                break
+            rate = (met + missed) / 2
+        else:
+            rate = rate * 2 if missed is None else rate / 2
+    return Bracket(met, missed, tuple(probes))

@@ -1,0 +1,44 @@
+"""How long a comparison goes on."""
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from simulated_latency import simulated_blocks
+
+from benchmark.issuing import interleaved
+from benchmark.issuing.interleaved import Outcome, Plan, measure, precise
+from benchmark.targets.target import Target
+from benchmark.verdicts.comparison import Block, compare
+
+
+@pytest.mark.parametrize(("repeat", "enough"), [(20, False), (2000, True)])
+@pytest.mark.parametrize("candidate", [0.06, 0.03])
+def test_only_the_width_of_the_interval_counts(repeat: int, enough: bool, candidate: float) -> None:
+    assert precise(simulated_blocks({"a": 0.06, "b": candidate}, repeat), ["a", "b"]) is enough
+
+
+def test_what_the_floor_is_made_of_must_be_known_too() -> None:
+    """Halves that wander alike in both targets: the ratio of the targets is certain, those of equals are not."""
+    random = np.random.default_rng(0)
+    slow = np.exp(random.normal(0, 0.2, (50, 2)))
+    blocks = [Block(name, replica, "rest", 1, round_, (slow[round_, replica],), slow[round_, replica])
+              for round_ in range(50) for replica in (0, 1) for name in "ab"]
+    assert compare(blocks, "a", "b", "mean").ci95 == (1, 1)
+    assert not precise(blocks, ["a", "b"])
+
+
+def _requests(outcome: Outcome, name: str) -> int:
+    return sum(len(block.latencies) for block in outcome.blocks if block.target == name)
+
+
+@pytest.mark.parametrize(("most", "precision", "requests"), [(0, 0.0, 8), (20, 0.0, 20), (20, 10.0, 8)])
+def test_a_run_goes_on_until_it_is_precise_or_long_enough(
+        most: int, precision: float, requests: int, null_server: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleaved, "PRECISE", precision)
+    server = null_server()
+    targets = tuple(Target(name, "null", "address", rest=server.rest, grpc=server.grpc) for name in "ab")
+    outcome = measure(Plan(targets, ("rest",), (1,), repeat=8, most=most, warmup=1))
+    assert [_requests(outcome, name) for name in "ab"] == [requests, requests]
+    assert sorted({block.round for block in outcome.blocks}) == list(range(requests // 2))

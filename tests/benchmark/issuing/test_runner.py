@@ -1,0 +1,152 @@
+"""The runner against servers whose work is known: schedules, latency from the intended start, two engines agree."""
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from time import sleep
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmark.issuing import loadgen, real_time, runner
+from benchmark.run import generator_ceiling, open_connections
+from benchmark.targets.connections import Measured
+from benchmark.targets.target import Instance, Target
+from benchmark.verdicts.arrivals import Closed, Constant, Offline, Poisson
+from benchmark.verdicts.scenario import Scenario, Slo, Validity
+
+
+@contextmanager
+def lanes_for(scenario: Scenario, server: Any) -> Iterator[list[Measured]]:
+    instance = Instance(Target("null", "null", "address"), None, server.rest, server.grpc)
+    with open_connections(scenario, instance, "", None, 0) as (connections, _):
+        for connection in connections:
+            connection.ask(0)
+        yield connections
+
+
+def _run(scenario: Scenario, server: Any) -> Any:
+    with lanes_for(scenario, server) as connections:
+        return runner.run(scenario, connections)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_an_open_loop_keeps_its_schedule(protocol: Any, null_server: Callable[..., Any]) -> None:
+    scenario = Scenario("x", protocol=protocol, arrivals=Poisson(150, seed=2), measure_s=2)
+    measurement = _run(scenario, null_server())
+    assert measurement.answered == measurement.scheduled == len(Poisson(150, seed=2).schedule(2))
+    assert measurement.wall_s >= 2
+    assert measurement.recorder.late.count == measurement.answered
+    assert not measurement.failed
+    assert not measurement.recorder.wrong
+
+
+def test_no_clock_runs_while_the_generator_gets_ready(
+        null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process with a large heap needs a while for the collection that goes before a run."""
+    monkeypatch.setattr(real_time.gc, "collect", lambda: sleep(0.5))
+    measurement = _run(Scenario("x", arrivals=Constant(20), measure_s=0.5), null_server())
+    assert measurement.recorder.late.percentile(100) < 0.25
+
+
+def test_latency_counts_from_the_intended_start(null_server: Callable[..., Any]) -> None:
+    """A server that needs 20 ms, asked every 10 ms over one connection, falls behind: users wait longer and longer."""
+    scenario = Scenario("x", arrivals=Constant(100), measure_s=1)
+    with lanes_for(scenario, null_server(work_ms=20)) as connections:
+        measurement = runner.run(scenario, connections[:1])
+    assert measurement.recorder.sent.percentile(50) < 0.05
+    assert measurement.recorder.intended.percentile(90) > 0.5
+    assert any(reason.startswith("rate missed") for reason in measurement.reasons())
+    assert any(reason.startswith("requests started late") for reason in measurement.reasons())
+
+
+def test_requests_that_were_never_sent_are_dropped_not_forgotten(
+        null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "GRACE_S", 0.1)
+    scenario = Scenario("x", arrivals=Constant(200), measure_s=1)
+    with lanes_for(scenario, null_server(work_ms=30)) as connections:
+        measurement = runner.run(scenario, connections[:1])
+    assert measurement.recorder.dropped > 100
+    assert measurement.answered + measurement.recorder.dropped == measurement.scheduled == 200
+    assert any("were not sent in time" in reason for reason in measurement.reasons())
+
+
+def test_a_closed_loop_has_as_many_requests_in_flight_as_clients(null_server: Callable[..., Any]) -> None:
+    server = null_server(work_ms=5)
+    one = _run(Scenario("x", arrivals=Closed(1), measure_s=1), server)
+    assert one.rate_per_s < 200
+    assert one.recorder.sent.percentile(50) >= 0.005
+    assert one.recorder.intended.percentile(50) == pytest.approx(one.recorder.sent.percentile(50), rel=0.1)
+    assert Offline(3).clients == len(_connection_count(Scenario("x", arrivals=Offline(3)), server))
+
+
+def _connection_count(scenario: Scenario, server: Any) -> list[Measured]:
+    with lanes_for(scenario, server) as connections:
+        return connections
+
+
+def test_errors_are_counted_by_kind(null_server: Callable[..., Any]) -> None:
+    server = null_server(number=1)
+    with ExitStack() as stack:
+        connections = stack.enter_context(lanes_for(Scenario("x", arrivals=Closed(1), measure_s=0.3), server))
+        server.child.stop()
+        measurement = runner.run(Scenario("x", arrivals=Closed(1), measure_s=0.3), connections)
+    assert measurement.failed > 0
+    assert not measurement.answered
+    assert any("requests failed" in reason for reason in measurement.reasons())
+    assert measurement.to_json()["result"]["value"] is None
+
+
+def test_too_few_samples_for_the_percentile_asked_is_invalid(null_server: Callable[..., Any]) -> None:
+    scenario = Scenario("x", arrivals=Constant(50), measure_s=1, percentile=99.9, slo=Slo(99, 1000),
+                        validity=Validity(max_late_ms=1e6, max_generator_cpu=10))
+    reasons = _run(scenario, null_server()).reasons()
+    assert reasons == ["p99 needs 662 samples, there are 50: measure longer",
+                       "p99.9 needs 6,636 samples, there are 50: measure longer"]
+
+
+def test_a_promise_is_kept_or_missed(null_server: Callable[..., Any]) -> None:
+    scenario = Scenario("x", arrivals=Closed(1), measure_s=0.5, slo=Slo(50, 1000))
+    server = null_server(work_ms=4)
+    assert _run(scenario, server).slo_met() is True
+    assert _run(Scenario("x", arrivals=Closed(1), measure_s=0.5, slo=Slo(50, 2)), server).slo_met() is False
+
+
+@pytest.mark.parametrize("scenario", [
+    Scenario("single-stream", arrivals=Closed(1)), Scenario("server", arrivals=Poisson(40, 3)),
+    Scenario("offline", arrivals=Offline(2))], ids=lambda s: s.name)
+def test_loadgen_agrees_with_our_runner(scenario: Scenario, null_server: Callable[..., Any]) -> None:
+    """The same 5 ms server in turns under both engines, by LoadGen's own figures: the same fastest request."""
+    offline, ours, theirs = scenario.name == "offline", [], []
+    with lanes_for(scenario, null_server(work_ms=5)) as connections:
+        for _ in range(3):
+            own, other = runner.run(scenario, connections, 0.25), loadgen.run(scenario, connections, 0.25)
+            assert not other.failed
+            assert not other.recorder.wrong
+            assert other.engine_figures is not None
+            ours.append(1 / own.rate_per_s if offline else own.recorder.intended.percentile(0))
+            theirs.append(1 / other.engine_figures["requests_per_s"] if offline else other.engine_figures["min"] / 1e3)
+            assert other.recorder.intended.percentile(50) <= other.engine_figures.get("p99", 1e9) / 1e3
+    # Noise only adds: the best of the rounds is what an engine says of the server.
+    assert min(theirs) == pytest.approx(min(ours), rel=0.3)
+
+
+@pytest.mark.parametrize(("protocol", "least"), [("rest", 2000), ("grpc", 3000)])
+def test_requests_per_client_cpu_second(protocol: Any, least: int, null_server: Callable[..., Any]) -> None:
+    measurement = _run(Scenario("x", protocol=protocol, arrivals=Closed(1), measure_s=1.5), null_server())
+    assert measurement.answered / measurement.cpu_s > least
+
+
+def test_memory_is_flat_however_many_samples(null_server: Callable[..., Any]) -> None:
+    with lanes_for(Scenario("x", protocol="rest"), null_server()) as connections:
+        scenario = Scenario("x", protocol="rest", arrivals=Closed(1), measure_s=0.5)
+        runner.run(scenario, connections)
+        before = psutil.Process().memory_info().rss
+        measurement = runner.run(scenario, connections, 2)
+    assert measurement.answered > 200
+    assert psutil.Process().memory_info().rss - before < 8_000_000
+
+
+def test_the_ceiling_is_of_the_same_workload(null_server: Callable[..., Any]) -> None:
+    scenario = Scenario("x", protocol="rest", batch=64)
+    with lanes_for(scenario, null_server()) as connections:
+        assert generator_ceiling(scenario, connections[0].workload) > 300

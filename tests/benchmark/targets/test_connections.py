@@ -1,0 +1,84 @@
+"""Answers are compared with the expected ones by the project's table, or by a stated budget."""
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark.targets.connections import KEPT, Checker, Measured, Workload
+from serving.client.answers import Budget
+
+EXPECTED = {"y": np.array([[1.0, 2.0]], np.float32)}
+
+
+class CountingLane:
+    """A connection whose answers are numbers in bytes: each is the expected answer times that number."""
+
+    measured_by = "nothing"
+
+    def __init__(self) -> None:
+        self.decoded = 0
+        self.sent: list[int] = []
+
+    def signature(self) -> Any:
+        raise NotImplementedError
+
+    def prepare(self, inputs: Any) -> int:
+        return int(inputs["x"][0])
+
+    def timed(self, request: int) -> tuple[float, bytes]:
+        self.sent.append(request)
+        return 0.25, b"1"
+
+    def decode(self, raw: bytes) -> dict[str, Any]:
+        self.decoded += 1
+        return {"y": (EXPECTED["y"] * float(raw)).astype(np.float32)}
+
+    def close(self) -> None:
+        pass
+
+
+def _checker(budget: Budget | None = None) -> tuple[Checker, CountingLane]:
+    connection = CountingLane()
+    return Checker(connection, Workload(1, [{"x": np.array([0])}], [EXPECTED], budget)), connection
+
+
+def test_a_wrong_answer_is_found_and_described() -> None:
+    checker, _ = _checker()
+    assert checker.right(0, b"1")
+    assert not checker.right(0, b"1.01")
+    assert checker.first_wrong is not None
+    assert "output 'y' is out of its row" in checker.first_wrong
+
+
+def test_a_stated_budget_lets_less_exact_answers_pass() -> None:
+    checker, _ = _checker(Budget(relative=0.02))
+    assert checker.right(0, b"1.01")
+    assert not checker.right(0, b"1.03")
+    assert checker.seen is not None
+    assert checker.seen.outputs["y"].row.startswith("stated budget")
+
+
+def test_an_answer_seen_before_is_not_decoded_again_and_wrong_ones_always_are() -> None:
+    checker, connection = _checker()
+    assert all(checker.right(0, b"1") for _ in range(5))
+    assert connection.decoded == 1
+    assert not any(checker.right(0, b"2") for _ in range(5))
+    assert connection.decoded == 6
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    checker, connection = _checker()
+    for i in range(3 * KEPT):
+        assert checker.right(0, b"1" + b" " * i)
+    assert checker.right(0, b"1" + b" " * (3 * KEPT - 1))
+    assert connection.decoded == 3 * KEPT + 1
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_blocks_take_the_requests_up_in_turn(count: int) -> None:
+    connection = CountingLane()
+    inputs = [{"x": np.array([i])} for i in range(4)]
+    measured = Measured(connection, Workload(1, inputs, [EXPECTED] * 4))
+    blocks = [measured.block(count, target="t", replica=0, protocol="rest", round=i) for i in range(3)]
+    assert connection.sent == [i % 4 for i in range(3 * count)]
+    assert all(block.latencies == (0.25,) * count and not block.wrong for block in blocks)

@@ -1,0 +1,136 @@
+"""Verdicts on simulated blocks: rarely wrong about equals, rarely blind to 10 %."""
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+from simulated_latency import simulated_blocks
+
+from benchmark.reports.stored import document
+from benchmark.reports.tables import comparison_table
+from benchmark.verdicts.comparison import Block, Rules, block_plan, compare, round_order
+
+
+@pytest.mark.parametrize("repeat", [1, 2, 3, 7, 10, 100, 200, 999, 5000])
+def test_a_plan_asks_each_target_exactly_as_often_as_told(repeat: int) -> None:
+    plan = block_plan(repeat)
+    assert sum(there + back for there, back in plan) == repeat
+    assert max(there for there, _ in plan) <= 50
+    assert len(plan) >= min(50, repeat // 2)
+
+
+def test_a_round_goes_there_and_back_and_targets_and_halves_take_turns() -> None:
+    assert round_order(["a", "b"], 0) == [("a", 0), ("b", 0), ("b", 1), ("a", 1)]
+    assert round_order(["a", "b"], 1) == [("b", 0), ("a", 0), ("a", 1), ("b", 1)]
+    assert round_order(["a", "b"], 2) == [("a", 1), ("b", 1), ("b", 0), ("a", 0)]
+
+
+@pytest.mark.parametrize("targets", [["a", "b"], ["a", "b", "c"], ["a", "b", "c", "d"]])
+def test_nobody_is_favoured_by_who_came_before(targets: list[str]) -> None:
+    """A process that follows itself, or more often follows its like than others do, finds warmer caches."""
+    cycle = [turn for round_ in range(2 * len(targets)) for turn in round_order(targets, round_)]
+    before = list(zip(cycle[-1:] + cycle[:-1], cycle, strict=True))
+    assert all(one != other for one, other in before)
+    after_its_like = [turn for (target, _), turn in before if target == turn[0]]
+    assert {after_its_like.count((target, replica)) for target in targets for replica in (0, 1)} == {1}
+
+
+@pytest.mark.parametrize("process_bias", [0.0, 0.004, 0.01])
+def test_power_of_simulated_runs(process_bias: float) -> None:
+    """20 A/A runs: at most one verdict. 10 % more of the same work: slower in at least 9 of 10 runs."""
+    wrong = [compare(simulated_blocks({"a": 0.06, "b": 0.06}, seed=seed, process_bias=process_bias), "a", "b", "mean")
+             for seed in range(40)]
+    assert sum(c.verdict != "cannot tell" for c in wrong) <= 2
+    slow = [compare(simulated_blocks({"a": 0.06, "b": 0.066}, seed=seed, process_bias=process_bias), "a", "b", "mean")
+            for seed in range(40)]
+    assert sum(c.verdict == "slower" for c in slow) >= 36
+    assert all(c.verdict != "faster" for c in slow)
+
+
+@pytest.mark.parametrize("metric", ["mean", "p50", "throughput"])
+def test_over_one_means_that_the_candidate_is_faster(metric: str) -> None:
+    comparison = compare(simulated_blocks({"a": 0.08, "b": 0.04}), "a", "b", metric)
+    assert comparison.verdict == "faster"
+    assert comparison.ratio == pytest.approx(2, rel=0.05)
+    assert comparison.valid
+    if metric == "throughput":
+        assert comparison.candidate_value == pytest.approx(100 / 0.04, rel=0.1)
+        assert comparison.candidate_value > comparison.baseline_value
+
+
+def test_a_drift_that_both_share_is_no_difference() -> None:
+    blocks = [replace(block, latencies=tuple(value * (1 + block.round / 10) for value in block.latencies))
+              for block in simulated_blocks({"a": 0.06, "b": 0.06}, process_bias=0)]
+    assert compare(blocks, "a", "b", "mean").verdict == "cannot tell"
+
+
+def _reasons(blocks: list[Block], metric: str = "mean", rules: Rules | None = None) -> str:
+    comparison = compare(blocks, "a", "b", metric, rules or Rules())
+    assert comparison.verdict == "cannot tell"
+    assert not comparison.valid
+    return "; ".join(comparison.reasons)
+
+
+def test_invalid_p99_of_too_few_samples() -> None:
+    assert _reasons(simulated_blocks({"a": 0.08, "b": 0.04}), "p99") == "p99 needs 662 samples, there are 200"
+
+
+def test_valid_p99_of_enough_samples() -> None:
+    comparison = compare(simulated_blocks({"a": 0.08, "b": 0.04}, repeat=700), "a", "b", "p99")
+    assert comparison.valid
+    assert comparison.verdict == "faster"
+
+
+def test_invalid_when_requests_failed() -> None:
+    blocks = simulated_blocks({"a": 0.08, "b": 0.04})
+    blocks[3] = replace(blocks[3], errors=2)
+    assert _reasons(blocks) == "2 of 402 requests failed"
+    assert compare(blocks, "a", "b", "mean", Rules(max_error_ratio=0.01)).valid
+
+
+def test_invalid_when_answers_differ() -> None:
+    blocks = simulated_blocks({"a": 0.08, "b": 0.04})
+    blocks[-1] = replace(blocks[-1], wrong=1)
+    assert _reasons(blocks) == "1 answers differ from the baseline's"
+
+
+def test_invalid_when_the_generator_was_the_bottleneck() -> None:
+    blocks = [replace(block, cpu_s=block.wall_s * 0.8) for block in simulated_blocks({"a": 0.08, "b": 0.04})]
+    assert "load generator was busy 80%" in _reasons(blocks)
+
+
+def test_invalid_when_equals_are_far_apart() -> None:
+    blocks = [replace(block, latencies=tuple(value * (1 + 0.2 * block.replica) for value in block.latencies))
+              for block in simulated_blocks({"a": 0.08, "b": 0.06})]
+    assert "A/A differs: two equal processes of a" in _reasons(blocks)
+
+
+def test_valid_when_the_difference_dwarfs_that_of_equals() -> None:
+    blocks = [replace(block, latencies=tuple(value * (1 + 0.2 * block.replica) for value in block.latencies))
+              for block in simulated_blocks({"a": 0.3, "b": 0.04})]
+    comparison = compare(blocks, "a", "b", "mean")
+    assert (comparison.verdict, comparison.valid) == ("faster", True)
+    assert comparison.floor > 0.15
+
+
+def test_invalid_with_a_single_round() -> None:
+    assert "one round has no spread" in _reasons(simulated_blocks({"a": 0.08, "b": 0.04}, repeat=2))
+
+
+def test_a_block_survives_json() -> None:
+    block = simulated_blocks({"a": 0.08, "b": 0.04})[0]
+    again = Block.from_json(block.to_json())
+    assert again.latencies == pytest.approx(block.latencies, abs=1e-9)
+    assert replace(again, latencies=block.latencies) == block
+
+
+@pytest.mark.parametrize("names", [("original", "optimized"), ("session:original", "session:optimized")])
+def test_no_figure_and_no_usual_name_is_cut_at_80_columns(names: tuple[str, str]) -> None:
+    blocks = simulated_blocks({names[0]: 0.1894, names[1]: 0.1624}, repeat=40)
+    about = {"model": "mnist", "inputs": "397 samples of samples.npz, 4 different batches in turn", "measured_by": {}}
+    (table,) = comparison_table(document("compare", names, blocks, about))
+    console = Console(width=80, file=StringIO())
+    console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert all(any(line.split()[0] == name for line in text.splitlines() if line.split()) for name in names)
