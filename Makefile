@@ -12,7 +12,7 @@ demo: .venv/.installed ## build, optimize, serve and measure the reference model
 		--html reports/demo.html --json reports/demo.json
 
 test: .venv/.installed ## the tests
-	@$(RUN) pytest -q
+	@$(RUN) pytest -q -n 2 --dist loadfile
 
 check: .venv/.installed ## the style checks
 	@.venv/bin/ruff check .
