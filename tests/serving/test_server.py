@@ -393,7 +393,8 @@ def test_mistakes_are_told_before_tensorflow_is_imported(models: Path, wrong: st
                  "--max_num_load_retries=0", *(["--prot=1"] if wrong == "flag" else [])]
         script = ("import sys\nfrom serving.server import command\n"
                   "try: command.callback(sys.argv[1:])\n"
-                  "except SystemExit: assert 'tensorflow' not in sys.modules\nelse: raise AssertionError('it started')\n")
+                  "except SystemExit: assert 'tensorflow' not in sys.modules\n"
+                  "else: raise AssertionError('it started')\n")
         done = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True, timeout=60,
                               check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
