@@ -3,14 +3,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any
 
 from benchmark.targets.addresses import Access, connect
 from benchmark.targets.child import Child, Container, free_ports, python_module
 from benchmark.targets.connections import ClientConnection, Connection
-from benchmark.targets.in_process import connection as in_process
-from benchmark.targets.in_process.connection import InProcessConnection
+from benchmark.targets.in_process.connection import Engine, InProcessConnection
 from benchmark.targets.operations import operations
 from serving.client.payloads import Arrays
 from serving.client.protocol import AnswerError, UnreachableError
@@ -115,9 +114,8 @@ class Instance:
 
     def wait(self) -> None:
         """Until the model is loaded; the seconds it took from the start are load_s."""
-        if self.child is not None and self.target.backend in IN_PROCESS:
-            self.connect("in-process").signature()
-            self.load_s = monotonic() - self.child.began
+        if isinstance(self.child, Engine):
+            self.load_s = self.child.wait_until(self.child.loaded, READY_S, "while loading the model")
         elif self.child is not None:
             self.load_s = self.child.wait_until(self._available, READY_S, "while loading the model")
         elif self.rest is not None and not self._available():
@@ -125,9 +123,8 @@ class Instance:
 
     def connect(self, protocol: str, signature_name: str = "") -> Connection:
         """A new connection. UserError when this target has no address for the protocol."""
-        if self.target.backend in IN_PROCESS:
-            assert self.child is not None
-            return InProcessConnection(self.child, self.target.backend)
+        if isinstance(self.child, Engine):
+            return InProcessConnection(self.child)
         address = self.rest if protocol == "rest" else self.grpc
         if address is None:
             raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
@@ -164,9 +161,8 @@ def start(target: Target) -> Instance:
         return Instance(target, None, target.rest, target.grpc)
     if target.backend in IN_PROCESS:
         assert target.version_directory is not None
-        child = in_process.start(target.backend, target.name, target.version_directory, target.signature,
-                                 target.grappler)
-        return Instance(target, child, None, None)
+        engine = Engine(target.backend, target.name, target.version_directory, target.signature, target.grappler)
+        return Instance(target, engine, None, None)
     grpc_port, rest_port = free_ports(2)
     env = dict(target.env)
     if target.backend == "embedded":

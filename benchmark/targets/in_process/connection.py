@@ -1,11 +1,12 @@
-"""The parent's side of benchmark.targets.in_process.engine: a child process that runs a model, as a connection."""
-import pickle
-import struct
+"""The parent's side of benchmark.targets.in_process.engine: a child process that runs a model, and connections to it."""
 import subprocess
+import tempfile
+from contextlib import suppress
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
-from benchmark.targets.child import Child, python_module
+from benchmark.targets.child import STOP_S, Child, python_module
 from serving import tensor_proto
 from serving.client.payloads import Array, Arrays, TensorSpec
 from serving.client.protocol import Signature
@@ -16,19 +17,47 @@ MEASURED_BY = {"session": "a v1 Session in a process of its own, timed around th
                "predictor": "the signature function in a process of its own, timed around the call"}
 
 
-def start(kind: str, title: str, version: Path, signature_name: str, grappler: bool) -> Child:
-    """An engine that loads the model; it answers frames once loaded."""
-    argv = python_module("benchmark.targets.in_process.engine", kind, str(version), "--signature",
-                         signature_name or "serving_default", "--grappler", "on" if grappler else "off")
-    return Child(f"process of {title}", argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+class Engine(Child):
+    """A process that loads the model; it accepts connections once it has, and answers them at the same time."""
+
+    def __init__(self, kind: str, title: str, version: Path, signature_name: str, grappler: bool) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="engine-")
+        self._socket = str(Path(self._folder.name, "socket"))
+        self.kind = kind
+        argv = python_module("benchmark.targets.in_process.engine", kind, str(version), self._socket, "--signature",
+                             signature_name or "serving_default", "--grappler", "on" if grappler else "off")
+        # Its standard input stays open as long as we live: where the kernel does not end it with us, that does.
+        super().__init__(f"process of {title}", argv, stdin=subprocess.PIPE)
+
+    def loaded(self) -> bool:
+        """Whether it accepts connections."""
+        try:
+            self.open().close()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+    def open(self) -> Any:
+        return Client(self._socket, "AF_UNIX")
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.close()
+        super().stop(timeout_s)
+        self._folder.cleanup()
 
 
 class InProcessConnection:
-    """Requests are kept by the child, so only a number goes over the pipe, and the child's own clock counts."""
+    """Requests are kept by the engine, so only a number goes to it, and the engine's own clock counts.
 
-    def __init__(self, child: Child, kind: str) -> None:
-        self._child = child
-        self.measured_by = MEASURED_BY[kind]
+    Each connection has a channel and a thread in the engine of its own: as many as there are workers may run at once.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._channel = engine.open()
+        self.measured_by = MEASURED_BY[engine.kind]
 
     def signature(self) -> Signature:
         definition = meta_graph_pb2.SignatureDef.FromString(self._call("signature", None))
@@ -45,23 +74,15 @@ class InProcessConnection:
         return raw
 
     def close(self) -> None:
-        """The child ends with its instance: other connections may use it."""
+        self._channel.close()
 
     def _call(self, command: str, value: Any) -> Any:
-        source, sink = self._child.process.stdout, self._child.process.stdin
-        assert source is not None
-        assert sink is not None
-        frame = pickle.dumps((command, value), protocol=5)
         try:
-            sink.write(struct.pack("<I", len(frame)) + frame)
-            sink.flush()
-            head = source.read(4)
-        except BrokenPipeError:
-            head = b""
-        if not head:
-            self._child.await_death("while it was asked", 5.0)
-            raise FailedError(f"the {self._child.title} closed its pipe")
-        return pickle.loads(source.read(struct.unpack("<I", head)[0]))
+            self._channel.send((command, value))
+            return self._channel.recv()
+        except (EOFError, ConnectionError):
+            self._engine.await_death("while it was asked", 5.0)
+            raise FailedError(f"the {self._engine.title} closed its connection") from None
 
 
 def _specs(tensors: Any) -> dict[str, TensorSpec]:

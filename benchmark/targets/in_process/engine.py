@@ -5,17 +5,18 @@
     session     a v1 Session with the graph's feeds and fetches compiled once: what TensorFlow Serving does per request
     predictor   the signature as a Python function (tf.saved_model.load), as the old tf.contrib.predictor offered it
 
-Speaks pickled frames on its standard input and output (see connection.py); all printing goes to stderr.
+Listens on a Unix socket; each connection has a thread of its own, as a client of a server has, so that connections are
+answered at the same time by one loaded model (see connection.py). It ends when its standard input does.
 """
 import argparse
 import os
-import pickle
-import struct
 import sys
+import threading
 from collections.abc import Callable
+from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -63,39 +64,53 @@ def _signature(signatures: Any, name: str) -> Any:
     return signatures[name]
 
 
-def serve(source: BinaryIO, sink: BinaryIO, signature: Any, run: Run) -> None:
-    """Answers until the other side closes. Times are taken here, around the run alone."""
+def answer(connection: "Connection[Any, Any]", signature: Any, run: Run) -> None:
+    """Answers one connection until it closes. Times are taken here, around the run alone."""
     prepared: list[dict[str, Any]] = []
-    while head := source.read(4):
-        command, value = pickle.loads(source.read(struct.unpack("<I", head)[0]))
-        answer: Any
+    while True:
+        try:
+            command, value = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
         if command == "signature":
-            answer = signature.SerializeToString()
+            connection.send(signature.SerializeToString())
         elif command == "prepare":
             prepared.append(value)
-            answer = len(prepared) - 1
+            connection.send(len(prepared) - 1)
         else:
             began = perf_counter()
             outputs = run(prepared[value])
-            answer = perf_counter() - began, outputs
-        frame = pickle.dumps(answer, protocol=5)
-        sink.write(struct.pack("<I", len(frame)) + frame)
-        sink.flush()
+            connection.send((perf_counter() - began, outputs))
+
+
+def accept(listener: Listener, signature: Any, run: Run) -> None:
+    """Starts a thread for each connection. What a run raises ends the process: its reason is the last line printed."""
+    while True:
+        connection = listener.accept()
+        threading.Thread(target=_or_die, args=(connection, signature, run), daemon=True).start()
+
+
+def _or_die(*arguments: Any) -> None:
+    try:
+        answer(*arguments)
+    except BaseException as error:  # noqa: BLE001 - an engine that fails to run must not leave its client waiting
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmark.targets.in_process.engine")
     parser.add_argument("kind", choices=("session", "predictor"))
     parser.add_argument("directory", type=Path)
+    parser.add_argument("socket")
     parser.add_argument("--signature", default="serving_default")
     parser.add_argument("--grappler", choices=("on", "off"), default="on")
     options = parser.parse_args()
-    # TensorFlow and the model may print: the frames keep the real standard output to themselves.
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
     load = {"session": session, "predictor": predictor}[options.kind]
     signature, run = load(str(options.directory), options.signature, options.grappler == "on")
-    serve(sys.stdin.buffer, sink, signature, run)
+    with Listener(options.socket, "AF_UNIX", backlog=64) as listener:
+        threading.Thread(target=accept, args=(listener, signature, run), daemon=True).start()
+        sys.stdin.buffer.read()
 
 
 if __name__ == "__main__":
