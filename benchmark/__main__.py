@@ -4,9 +4,9 @@ from commandline import Commands, run
 COMMANDS = Commands("benchmark", __doc__, {
     "compare": ("benchmark.compare", "Measure variants side by side and say which is faster, or that one cannot tell."),
     "run": ("benchmark.run", "Run one scenario (MLPerf's, an open or a closed loop, your own) against variants."),
-    "scenarios": ("benchmark.run:scenarios", "List the scenarios there are."),
-    "sweep": ("benchmark.sweep:sweep", "Measure under growing load: the throughput-latency curve and its knee."),
-    "search": ("benchmark.sweep:search", "Find the highest rate at which a latency promise is kept."),
+    "scenarios": ("benchmark.catalogue", "List the scenarios there are."),
+    "sweep": ("benchmark.sweep", "Measure under growing load: the throughput-latency curve and its knee."),
+    "search": ("benchmark.search", "Find the highest rate at which a latency promise is kept."),
     "split": ("benchmark.split", "Where the time of a request goes: client, wire, parse, queue, Session.run, render."),
     "overhead": ("benchmark.overhead", "What the server adds to Session.run, beside empty servers and FastAPI."),
     "profile": ("benchmark.profile", "Flame graph of the server, time by operation, CPU instructions used."),

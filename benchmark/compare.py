@@ -1,21 +1,30 @@
 """python -m benchmark compare: which of several variants is faster, or that one cannot tell."""
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmark import report
-from benchmark.issuing.interleaved import Plan, measure
-from benchmark.options import address_options, budget_options, comma_list, model_options, output_options, positive_list
+from benchmark.issuing.interleaved import LEAST_CLEAR, LONG_S, Plan, duration, measure
+from benchmark.options import (
+    Output,
+    announce,
+    budget_options,
+    comma_list,
+    output_options,
+    positive_list,
+    source_options,
+)
 from benchmark.reports import stored
 from benchmark.reports.environment import environment, steal_s
-from benchmark.targets.target import PROTOCOLS, Target, common_protocols, find_target
+from benchmark.targets.source import Source, protocols_for
+from benchmark.targets.target import PROTOCOLS
 from benchmark.verdicts.comparison import RULES, Rules
 from serving.client.answers import Budget
 from user_error import FailedError, UserError
 
 LEAST, MOST = 200, 1000
+MAX_TIME_S = 600.0
 
 
 @click.command(epilog="""\b
@@ -31,13 +40,14 @@ Examples:
       --url vertex:projects/123/locations/europe-west4/endpoints/456
 \b
 A ratio is baseline over candidate: over 1, the candidate is faster. The first target is the baseline.
-Without --repeat there are 200 requests, and more up to 1,000 until the interval of the average is within 2 %.
+Without --repeat there are 200 requests, and more up to 1,000 until the interval of the average is within 2 %;
+one that measures for more than a minute ends as soon as its verdict is clear. --max-time ends each run.
 A verdict needs the whole 95 % interval outside the noise floor, which is how far two processes of the same
 variant were apart in the same run, and at least 1 %.
 Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that died; 2 could not run.
 """)
 @click.argument("variants", nargs=-1, metavar="BASELINE CANDIDATE ...")
-@model_options
+@source_options()
 @click.option("--batch", "batches", type=positive_list, default="100", show_default=True,
               help="Examples per request, comma-separated.")
 @click.option("--repeat", type=click.IntRange(1),
@@ -48,26 +58,32 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers or a server that 
               help="Requests to each process before measuring.")
 @click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
               help="Servers per variant; with 1 the noise floor cannot see what differs from process to process.")
+@click.option("--max-time", "max_s", type=click.FloatRange(0, min_open=True), default=MAX_TIME_S, show_default=True,
+              help="Seconds of measuring in all, after which it ends with what it has.")
 @budget_options
-@address_options
 @output_options
-def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
-            grappler: str, server_flags: tuple[str, ...], batches: tuple[int, ...], repeat: int | None,
-            protocols: tuple[str, ...] | None, warmup: int, processes: int,
-            budget: Budget | None, running: list[Target], html_path: str | None, json_path: str | None) -> None:
+def command(variants: tuple[str, ...], source: Source, batches: tuple[int, ...], repeat: int | None,
+            protocols: tuple[str, ...] | None, warmup: int, processes: int, max_s: float, budget: Budget | None,
+            output: Output) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
-    chosen = _distinct([*(find_target(text, models, model, server_flags, signature, grappler == "on")
-                          for text in variants), *running])
+    chosen = source.targets(variants, otherwise=None)
     if len(chosen) < 2:
         raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
-    if protocols is None:
-        protocols = common_protocols(chosen)
-    plan = Plan(tuple(chosen), protocols, batches, repeat or LEAST, 0 if repeat else MOST, warmup, signature, samples,
-                seed, processes, budget)
-    result = run(plan, Path(json_path) if json_path and json_path != "-" else None)
-    report.deliver(result, html_path, json_path)
+    plan = Plan(tuple(chosen), protocols_for(chosen, protocols), batches, repeat or LEAST, 0 if repeat else MOST,
+                warmup, source.inputs, processes, budget, max_s, until_clear=repeat is None)
+    announce(words(plan))
+    result = run(plan, Path(output.json) if output.json and output.json != "-" else None)
+    output.deliver(result)
     if result["first_wrong"]:
         raise FailedError(f"wrong answers while measuring: {result['first_wrong']}")
+
+
+def words(plan: Plan) -> str:
+    """What the plan will do, before it does it."""
+    requests = f"{plan.repeat:,} to {plan.most:,}" if plan.most else f"{plan.repeat:,}"
+    ends = f", or until the verdict is clear after {LEAST_CLEAR} requests and {duration(LONG_S)}" * plan.until_clear
+    limit = f"; measuring ends after {duration(plan.max_s)} at the latest (--max-time)" if plan.max_s else ""
+    return f"{requests} requests per target, protocol and batch size{ends}{limit}"
 
 
 def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict[str, Any]:
@@ -75,9 +91,9 @@ def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict
     names = [target.name for target in plan.targets]
     versions = {target.name: path for target in plan.targets if (path := target.version_directory)}
     about: dict[str, Any] = {
-        "model": plan.targets[0].model, "signature": plan.signature or "serving_default", "repeat": plan.repeat,
-        "warmup": plan.warmup, "processes": plan.processes, "environment": environment(versions, plan.seed)}
-    head = {"kind": "compare", "targets": names, "about": about, "rules": asdict(rules), "seed": plan.seed}
+        "model": plan.targets[0].model, "signature": plan.inputs.signature or "serving_default", "repeat": plan.repeat,
+        "warmup": plan.warmup, "processes": plan.processes, "environment": environment(versions, plan.inputs.seed)}
+    head = {"kind": "compare", "targets": names, "about": about, "rules": asdict(rules), "seed": plan.inputs.seed}
     journal = stored.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), head)
     stolen, complete = steal_s(), False
     try:
@@ -88,14 +104,4 @@ def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict
             click.echo(kept, err=True)
     about |= outcome.about()
     about["environment"]["steal_s"] = round(steal_s() - stolen, 2)
-    return stored.document("compare", names, outcome.blocks, about, rules, plan.seed)
-
-
-def _distinct(chosen: list[Target]) -> list[Target]:
-    """The same variant twice is an A/A run: the second gets a name of its own."""
-    seen: dict[str, int] = {}
-    named = []
-    for target in chosen:
-        seen[target.name] = seen.get(target.name, 0) + 1
-        named.append(replace(target, name=f"{target.name} #{seen[target.name]}") if seen[target.name] > 1 else target)
-    return named
+    return stored.document("compare", names, outcome.blocks, about, rules, plan.inputs.seed)

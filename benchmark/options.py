@@ -1,18 +1,24 @@
 """Options that the commands share."""
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.console import Console
 
+from benchmark import report
 from benchmark.targets.addresses import Access
-from benchmark.targets.target import running_targets
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.source import Source
+from benchmark.targets.target import PROTOCOLS, Target, running_targets
 from commandline import json_option
 from serving.client.answers import Budget
 from serving.client.options import parse_headers
 from serving.client.protocol import Tls
-from whole_file import refuse_unwritable
+from user_error import UserError
+from whole_file import refuse_unwritable, write_json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,33 +45,97 @@ numbers = CommaList(click.FloatRange(0, min_open=True))
 positive_list = CommaList(click.IntRange(1))
 
 
-def address_options(command: Command) -> Any:
-    """--url, --grpc, and what they ask for. The command gets them as `running`, a list of Target."""
-    @wraps(command)
-    def with_running(model: str, urls: tuple[str, ...], grpcs: tuple[str, ...], headers: tuple[str, ...],
-                     tls_authority: str | None, tls_certificate: str | None, tls_key: str | None,
-                     saved_model: str | None, **others: Any) -> Any:
-        tls = Tls(tls_authority, tls_certificate, tls_key)
-        access = Access(tuple(parse_headers(headers).items()), tls if tls != Tls() else None, saved_model)
-        return command(model=model, running=running_targets(urls, grpcs, model, access), **others)
-    decorated: Any = with_running
-    for option in reversed((
-            click.option("--url", "urls", multiple=True, metavar="URL",
-                         help="A server already running, as http(s)://host:port, or a Vertex AI endpoint, as "
-                              "vertex:projects/P/locations/L/endpoints/E; repeatable."),
-            click.option("--grpc", "grpcs", multiple=True, metavar="HOST:PORT",
-                         help="The gRPC address of a server already running; the n-th belongs to the n-th --url."),
-            click.option("--header", "headers", multiple=True, metavar="NAME:VALUE",
-                         help="Sent with every request to --url and --grpc; repeatable."),
-            click.option("--tls-authority", metavar="FILE",
-                         help="Certificate (PEM) of the authority to trust; encrypts --grpc too."),
-            click.option("--tls-certificate", metavar="FILE", help="The client's own certificate (PEM)."),
-            click.option("--tls-key", metavar="FILE", help="The key of --tls-certificate (PEM)."),
-            click.option("--saved-model", metavar="DIR",
-                         help="The model's version directory, where --url does not tell signatures (Vertex AI, "
-                              "most KServe runtimes)."))):
-        decorated = option(decorated)
-    return decorated
+protocol_option = click.option("--protocol", type=click.Choice(PROTOCOLS),
+                               help="How to ask (default: grpc; targets in process have none).")
+batch_option = click.option("--batch", type=click.IntRange(1), default=1, show_default=True,
+                            help="Examples per request.")
+slo_option = click.option("--slo", metavar="pP=Nms", help="A promise, such as p99=50ms.")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a result goes, beside the terminal."""
+
+    html: str | None = None
+    json: str | None = None
+
+    def save(self, result: Any) -> None:
+        """Writes what was measured so far: a later part may crash, and this one must not be lost with it."""
+        if self.json and self.json != "-":
+            write_json(self.json, result)
+
+    def deliver(self, result: Any) -> None:
+        """Shows the result, and writes what was asked for."""
+        report.deliver(result, self.html, self.json)
+
+
+def announce(words: str) -> None:
+    """What is going to be done and how long it takes, before it begins, on stderr."""
+    Console(stderr=True, highlight=False).print(f"[green]✓[/green] Plan: {words}", soft_wrap=True)
+
+
+def source_options(addresses: bool = True, grappler: bool = True) -> Callable[[Command], Any]:
+    """What is measured, and with which inputs: one parameter `source`. A command offers only what it can honour."""
+    offered = [*_SOURCE, *((_GRAPPLER,) if grappler else ()), *(_ADDRESSES if addresses else ())]
+
+    def decorate(command: Command) -> Any:
+        @wraps(command)
+        def with_source(model: str, models: Path, signature: str, samples: Path | None, seed: int,
+                        server_flags: tuple[str, ...], **others: Any) -> Any:
+            running = _running(model, **{name: others.pop(name) for name in _ADDRESSED}) if addresses else []
+            source = Source(model, models, Inputs(signature, samples, seed), server_flags,
+                            others.pop("grappler") == "on" if grappler else True, tuple(running))
+            return command(source=source, **others)
+        decorated: Any = with_source
+        for option in reversed(offered):
+            decorated = option(decorated)
+        return decorated
+    return decorate
+
+
+def _running(model: str, urls: tuple[str, ...], grpcs: tuple[str, ...], headers: tuple[str, ...],
+             tls_authority: str | None, tls_certificate: str | None, tls_key: str | None, saved_model: str | None
+             ) -> list[Target]:
+    """The servers at --url and --grpc. UserError for an option about them that has no effect."""
+    tls = Tls(tls_authority, tls_certificate, tls_key)
+    given = {"--header": headers, "--tls-authority": tls_authority, "--tls-certificate": tls_certificate,
+             "--tls-key": tls_key, "--saved-model": saved_model}
+    if not urls and not grpcs and (name := next((name for name, value in given.items() if value), None)):
+        raise UserError(f"{name} is for servers that run already: name one with --url or --grpc")
+    if tls != Tls() and not grpcs and all(url.startswith("http://") for url in urls):
+        raise UserError(f"no request to {', '.join(urls)} is encrypted: with --tls-... name an https:// URL, or --grpc")
+    access = Access(tuple(parse_headers(headers).items()), tls if tls != Tls() else None, saved_model)
+    return running_targets(urls, grpcs, model, access)
+
+
+_SOURCE = (
+    click.option("--model", default="mnist", show_default=True, help="The model below --models."),
+    click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True,
+                 help="The folder of models/<model>/<variant>/<version>."),
+    click.option("--signature", default="", help="Signature to ask (default: serving_default)."),
+    click.option("--samples", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="Inputs: an .npz of arrays by input name, or recorded traffic (default: the version's)."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of made inputs and of the bootstrap."),
+    click.option("--server-flag", "server_flags", multiple=True, metavar="FLAG",
+                 help="For every server started, such as --server-flag=--enable_batching; repeatable."))
+_GRAPPLER = click.option("--grappler", type=click.Choice(("on", "off")), default="on", show_default=True,
+                         help="TensorFlow's own graph optimizer, for targets in process (session:, predictor:).")
+_ADDRESSED = ("urls", "grpcs", "headers", "tls_authority", "tls_certificate", "tls_key", "saved_model")
+_ADDRESSES = (
+    click.option("--url", "urls", multiple=True, metavar="URL",
+                 help="A server already running, as http(s)://host:port, or a Vertex AI endpoint, as "
+                      "vertex:projects/P/locations/L/endpoints/E; repeatable."),
+    click.option("--grpc", "grpcs", multiple=True, metavar="HOST:PORT",
+                 help="The gRPC address of a server already running; the n-th belongs to the n-th --url."),
+    click.option("--header", "headers", multiple=True, metavar="NAME:VALUE",
+                 help="Sent with every request to --url and --grpc; repeatable."),
+    click.option("--tls-authority", metavar="FILE",
+                 help="Certificate (PEM) of the authority to trust; encrypts --grpc too."),
+    click.option("--tls-certificate", metavar="FILE", help="The client's own certificate (PEM)."),
+    click.option("--tls-key", metavar="FILE", help="The key of --tls-certificate (PEM)."),
+    click.option("--saved-model", metavar="DIR",
+                 help="The model's version directory, where --url does not report signatures (Vertex AI, "
+                      "most KServe runtimes)."))
 
 
 def budget_options(command: Command) -> Any:
@@ -84,34 +154,11 @@ def budget_options(command: Command) -> Any:
 
 
 def output_options(command: Command) -> Any:
-    """--html, --json; a path that cannot be written is told before anything is measured."""
+    """--html and --json: one parameter `output`. A path that cannot be written is refused at once."""
     @wraps(command)
-    def checked(html_path: str | None, **rest: Any) -> Any:
+    def checked(html_path: str | None, json_path: str | None, **rest: Any) -> Any:
         if html_path not in (None, "-"):
             refuse_unwritable(Path(str(html_path)))
-        return command(html_path=html_path, **rest)
+        return command(output=Output(html_path, json_path), **rest)
     html = click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
     return html(json_option(checked))
-
-
-def model_options(command: Command) -> Command:
-    """--model and those of source_options."""
-    model = click.option("--model", default="mnist", show_default=True, help="The model below --models.")
-    return model(source_options(command))
-
-
-def source_options(command: Command) -> Command:
-    """--models, --signature, --samples, --seed, --grappler, --server-flag."""
-    for option in reversed((
-            click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True,
-                         help="The folder of models/<model>/<variant>/<version>."),
-            click.option("--signature", default="", help="Signature to ask (default: serving_default)."),
-            click.option("--samples", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                         help="Inputs: an .npz of arrays by input name, or recorded traffic (default: the version's)."),
-            click.option("--seed", type=int, default=0, show_default=True, help="Of made inputs and of the bootstrap."),
-            click.option("--grappler", type=click.Choice(("on", "off")), default="on", show_default=True,
-                         help="TensorFlow's own graph optimizer, for targets in process (session:, predictor:)."),
-            click.option("--server-flag", "server_flags", multiple=True, metavar="FLAG",
-                         help="For every server started, such as --server-flag=--enable_batching; repeatable."))):
-        command = option(command)
-    return command

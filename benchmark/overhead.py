@@ -1,6 +1,7 @@
 """python -m benchmark overhead: what the embedded server adds to Session.run, and what others add."""
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 
 import click
 
-from benchmark import report
 from benchmark.issuing.interleaved import Plan, measure
-from benchmark.options import comma_list, output_options, source_options
+from benchmark.options import Output, comma_list, output_options, source_options
 from benchmark.reports import stored
 from benchmark.reports.environment import environment
 from benchmark.targets import baselines
-from benchmark.targets.target import Target, find_target
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.source import Source
+from benchmark.targets.target import Target
 from benchmark.verdicts.comparison import RULES, Rules
 from user_error import FailedError, UserError
 
@@ -56,8 +58,7 @@ One client on one connection, its next request when the answer is there: nothing
 server, client and waking up is in the figures. Every part is one interleaved run, every answer is checked.
 """)
 @click.argument("variant", default="original")
-@click.option("--model", default="mnist", show_default=True, help="The model below --models.")
-@source_options
+@source_options(addresses=False)
 @click.option("--part", "parts", type=comma_list(PARTS), default=",".join(PARTS), show_default=True,
               help="What to measure.")
 @click.option("--repeat", type=click.IntRange(4), default=200, show_default=True,
@@ -65,37 +66,47 @@ server, client and waking up is in the figures. Every part is one interleaved ru
 @click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
               help="Processes per target in parts loop and empty; two tell how far equals are apart.")
 @output_options
-def command(variant: str, model: str, models: Path, signature: str, samples: Path | None, seed: int, grappler: str,
-            server_flags: tuple[str, ...], parts: tuple[str, ...], repeat: int, processes: int,
-            html_path: str | None, json_path: str | None) -> None:
+def command(variant: str, source: Source, parts: tuple[str, ...], repeat: int, processes: int, output: Output) -> None:
     """Measures what the server adds to VARIANT's Session.run, beside empty servers and a web application."""
-    server = find_target(variant, models, model, server_flags, signature)
+    refuse_without_effect(source, parts, processes)
+    server = source.target(variant)
     if server.backend != "embedded" or server.version_directory is None:
         raise UserError("the overhead measured is the embedded server's: name a variant, such as original")
-    loop = find_target(f"session:{variant}", models, model, (), signature, grappler == "on")
+    loop = replace(source, server_flags=()).target(f"session:{variant}")
     if "instead" in parts and not (find_spec("fastapi") and find_spec("uvicorn")):
         raise UserError("part instead needs FastAPI and uvicorn: pip install '.[measure]', or --part loop,empty")
     result: dict[str, Any] = {
-        "kind": "overhead", "format": stored.FORMAT, "model": model, "target": variant, "repeat": repeat, "notes": [],
-        "environment": environment({variant: server.version_directory}, seed), "parts": {}, "findings": []}
+        "kind": "overhead", "format": stored.FORMAT, "model": source.model, "target": variant, "repeat": repeat,
+        "notes": [], "environment": environment({variant: server.version_directory}, source.inputs.seed), "parts": {},
+        "findings": []}
     try:
         with tempfile.TemporaryDirectory() as folder:
             for name in parts:
                 if name == "loop":
-                    part = _loop(loop, server, repeat, samples)
+                    part = _loop(loop, server, repeat, source.inputs)
                 elif name == "empty":
-                    part = _empty(baselines.trivial(Path(folder)), server_flags, repeat * 25)
+                    part = _empty(baselines.trivial(Path(folder)), source, repeat * 25)
                 else:
-                    genuine = _genuine(variant, models, model, signature)
+                    genuine = _genuine(variant, source)
                     result["notes"] += [] if genuine else [f"{GENUINE} is not on PATH, and so not in the table"]
-                    part = _instead(server, genuine, max(4, repeat // 2), samples)
-                _measure(name, replace(part, plan=replace(part.plan, seed=seed, processes=min(
+                    part = _instead(server, genuine, max(4, repeat // 2), source.inputs)
+                _measure(name, replace(part, plan=replace(part.plan, processes=min(
                     processes, part.plan.processes))), result)
     finally:
         # A part that was measured is kept when a later one fails, or is interrupted.
         if result["parts"]:
             result["inputs"] = next(iter(result["parts"].values()))["inputs"]
-            report.deliver(result, html_path, json_path)
+            output.deliver(result)
+
+
+def refuse_without_effect(source: Source, parts: Sequence[str], processes: int) -> None:
+    """UserError for an option that none of the parts can honour."""
+    reached = (("--grappler", not source.grappler, ("loop",)), ("--processes", processes == 1, ("loop", "empty")),
+               ("--samples", source.inputs.samples, ("loop", "instead")),
+               ("--signature", source.inputs.signature, ("loop", "instead")))
+    for option, given, those in reached:
+        if given and not set(those) & set(parts):
+            raise UserError(f"{option} is for part {' and '.join(those)}, and --part names none of them")
 
 
 def _measure(name: str, part: Part, result: dict[str, Any]) -> None:
@@ -105,32 +116,33 @@ def _measure(name: str, part: Part, result: dict[str, Any]) -> None:
         raise FailedError(f"wrong answers while measuring: {outcome.first_wrong}")
     names = [target.name for target in part.plan.targets]
     made = stored.document("compare", names, outcome.blocks, outcome.about() | {"metric": part.metric}, part.rules,
-                            part.plan.seed)
+                            part.plan.inputs.seed)
     result["parts"][name] = made
     result["findings"] += findings(name, made, part.goals)
 
 
-def _loop(loop: Target, server: Target, repeat: int, samples: Path | None) -> Part:
+def _loop(loop: Target, server: Target, repeat: int, inputs: Inputs) -> Part:
     goals = {("grpc", 100): Goal(most=1.05), ("rest", 100): Goal(most=1.25)}
-    return Part(Plan((loop, server), ("grpc", "rest"), (100,), repeat, samples=samples), goals, "mean")
+    return Part(Plan((loop, server), ("grpc", "rest"), (100,), repeat, inputs=inputs), goals, "mean")
 
 
-def _empty(base: Path, flags: tuple[str, ...], repeat: int) -> Part:
-    server = Target("trivial model", baselines.TRIVIAL, base_path=base, flags=flags)
+def _empty(base: Path, source: Source, repeat: int) -> Part:
+    server = Target("trivial model", baselines.TRIVIAL, base_path=base, flags=source.server_flags)
     goals = {("grpc", 1): Goal(least=0.6, rate=2000), ("rest", 1): Goal(least=0.6, rate=1500)}
-    plan = Plan((server, baselines.empty(base)), ("grpc", "rest"), (1,), repeat, warmup=100)
+    plan = Plan((server, baselines.empty(base)), ("grpc", "rest"), (1,), repeat, warmup=100,
+                inputs=Inputs(seed=source.inputs.seed))
     return Part(plan, goals, "throughput", EVEN_IF_THE_CLIENT_IS_BUSY)
 
 
-def _instead(server: Target, genuine: Target | None, repeat: int, samples: Path | None) -> Part:
+def _instead(server: Target, genuine: Target | None, repeat: int, inputs: Inputs) -> Part:
     others = [baselines.web_app("predict", "FastAPI + model.predict", server),
               baselines.web_app("function", "FastAPI + tf.function", server)]
     chosen = (server, *others, *([genuine] if genuine else []))
-    return Part(Plan(chosen, ("rest",), (1, 100), repeat, samples=samples, processes=1), {}, "mean")
+    return Part(Plan(chosen, ("rest",), (1, 100), repeat, inputs=inputs, processes=1), {}, "mean")
 
 
-def _genuine(variant: str, models: Path, model: str, signature: str) -> Target | None:
-    return find_target(f"binary:{variant}", models, model, (), signature) if shutil.which(GENUINE) else None
+def _genuine(variant: str, source: Source) -> Target | None:
+    return replace(source, server_flags=()).target(f"binary:{variant}") if shutil.which(GENUINE) else None
 
 
 def findings(name: str, made: dict[str, Any], goals: dict[tuple[str, int], Goal]) -> list[dict[str, Any]]:

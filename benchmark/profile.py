@@ -18,14 +18,16 @@ import psutil
 
 from benchmark import report
 from benchmark.issuing import runner
-from benchmark.issuing.interleaved import alive
-from benchmark.options import model_options
+from benchmark.issuing.interleaved import duration
+from benchmark.issuing.warm import open_connections
+from benchmark.options import announce, protocol_option, source_options
 from benchmark.reports import flame, stored
 from benchmark.reports.environment import cpu_flags, environment
-from benchmark.run import open_connections
 from benchmark.targets.child import python_module
-from benchmark.targets.inputs import inputs_for
-from benchmark.targets.target import PROTOCOLS, Target, find_target, start
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.source import Source, distinct, protocol_for
+from benchmark.targets.starting import alive, start
+from benchmark.targets.target import Target
 from benchmark.verdicts.arrivals import Closed
 from benchmark.verdicts.scenario import Scenario
 from commandline import json_option, step
@@ -40,6 +42,8 @@ INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX": "avx", "AVX2": "avx2", "FMA": "fma", 
 # Samples per second. Each stops every thread of the server and unwinds its native frames, for up to 50 ms on a busy
 # machine: at 20 a second it answered 10 requests in 6 s, at 10 a second 106.
 RATE = 10
+# A server's start under py-spy, or writing its stacks, or TensorFlow's in the trace: roughly.
+OTHER_S = 20.0
 REBUILD = re.compile(r"To enable the following instructions: ([\w. ]+), in other operations")
 FORBIDDEN = re.compile("permission denied|not permitted", re.IGNORECASE)
 ISA = re.compile(r"onednn_verbose.*cpu,isa:(.+)")
@@ -55,43 +59,44 @@ native frames too: without them all time is one line, Session.run. It sees threa
 TensorFlow's own worker threads is in the table by operation. In a container it needs --cap-add SYS_PTRACE.
 """)
 @click.argument("variants", nargs=-1, required=True, metavar="VARIANT [CANDIDATE]")
-@model_options
-@click.option("--protocol", type=click.Choice(PROTOCOLS), default="grpc", show_default=True, help="How to ask.")
+@source_options(addresses=False)
+@protocol_option
 @click.option("--batch", type=click.IntRange(1), default=100, show_default=True, help="Examples per request.")
 @click.option("--seconds", type=click.FloatRange(1), default=12.0, show_default=True, help="How long to sample.")
-@click.option("--runs", type=click.IntRange(1), default=20, show_default=True, help="Traced runs of the model.")
+@click.option("--repeat", type=click.IntRange(1), default=20, show_default=True, help="Traced runs of the model.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("reports/profile"),
               show_default=True, help="Folder for the page, the stacks and TensorFlow's timelines.")
 @json_option
-def command(variants: tuple[str, ...], model: str, models: Path, signature: str, samples: Path | None, seed: int,
-            grappler: str, server_flags: tuple[str, ...], protocol: str, batch: int, seconds: float, runs: int,
+def command(variants: tuple[str, ...], source: Source, protocol: str | None, batch: int, seconds: float, repeat: int,
             out: Path, json_path: str | None) -> None:
     """Profiles VARIANT (and CANDIDATE beside it): flame graph, time by operation, CPU instructions."""
-    found = [find_target(text, models, model, server_flags) for text in variants]
+    # Not source.targets: --grappler is for the trace of the model, which runs in process whatever the target.
+    found = distinct([source.target(text) for text in variants])
     if any(target.backend != "embedded" for target in found):
         raise UserError("profile starts the embedded server; in a container py-spy needs --cap-add SYS_PTRACE: run "
                         "'py-spy record --native --pid 1' in it")
     out.mkdir(parents=True, exist_ok=True)
     versions = {target.name: path for target in found if (path := target.version_directory)}
-    result: dict[str, Any] = {"kind": "profile", "format": stored.FORMAT, "model": model, "batch": batch, "inputs": "",
-                              "profiles": [], "environment": environment(versions, seed)}
-    chosen = Scenario("profile", protocol="rest" if protocol == "rest" else "grpc", batch=batch,
-                      arrivals=Closed(2), measure_s=seconds, warmup_s=1)
+    result: dict[str, Any] = {"kind": "profile", "format": stored.FORMAT, "model": source.model, "batch": batch,
+                              "inputs": "", "profiles": [], "environment": environment(versions, source.inputs.seed)}
+    chosen = Scenario("profile", protocol=protocol_for(found, protocol, "grpc"), batch=batch, arrivals=Closed(2),
+                      measure_s=seconds, warmup_s=1)
+    announce(f"{seconds:g} s of samples per variant, a start and the writing of its stacks of about {duration(OTHER_S)}"
+             f", {repeat} traced runs: about {duration((seconds + OTHER_S) * len(found) + OTHER_S)}")
     for target in found:
-        profile, inputs, result["inputs"] = sampled(chosen, target, signature, samples, seed, out)
+        profile, inputs, result["inputs"] = sampled(chosen, target, source.inputs, out)
         result["profiles"].append(profile)
-    with step(f"TensorFlow's trace of {runs} runs of {' and '.join(target.name for target in found)}, in turns"):
-        operations, log = traced(found, signature, inputs, runs, grappler == "on", out)
+    with step(f"TensorFlow's trace of {repeat} runs of {' and '.join(target.name for target in found)}, in turns"):
+        operations, log = traced(found, source.inputs.signature, inputs, repeat, source.grappler, out)
     for profile, ops in zip(result["profiles"], operations, strict=True):
         profile["operations"] = ops
     result["instructions"] = instructions(log)
-    html_path = out / "profile.html"
-    report.deliver(result, str(html_path), json_path)
+    report.deliver(result, str(out / "profile.html"), json_path)
     write_text(out / "profile.json", json.dumps(result, indent=1))
 
 
-def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | None, seed: int,
-            out: Path) -> tuple[dict[str, Any], Arrays, str]:
+def sampled(chosen: Scenario, target: Target, inputs: Inputs, out: Path
+            ) -> tuple[dict[str, Any], Arrays, str]:
     """The stacks of one variant under load; the inputs sent, and in words where they are from."""
     stacks = out / f"{target.name}.stacks.txt"
     with ExitStack() as stack:
@@ -109,11 +114,11 @@ def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | No
                 raise FailedError(f"{error}: py-spy may not trace here; in a container, run it with "
                                   "--cap-add SYS_PTRACE") from None
         with (alive(instance, "while it was profiled"),
-              open_connections(chosen, instance, signature, samples, seed) as (connections, words)):
+              open_connections(chosen, instance, inputs) as (connections, words)):
             with step(f"{target.name}: sample its stacks under load, {chosen.measure_s:g} s"):
                 runner.run(chosen, connections)
-            inputs, _ = inputs_for(connections[0].connection.signature(), chosen.batch, 1, samples,
-                                   target.version_directory, seed)
+            signature = connections[0].connection.signature()
+            batches, _ = inputs.batches(signature, chosen.batch, target.version_directory, 1)
         with step(f"{target.name}: write the stacks"):
             assert instance.child is not None
             for process in psutil.Process(instance.child.process.pid).children(recursive=True):
@@ -127,7 +132,7 @@ def sampled(chosen: Scenario, target: Target, signature: str, samples: Path | No
     if not tree.samples:
         raise FailedError(f"py-spy saw no request of {target.name}: sample longer, --seconds {2 * chosen.measure_s:g}")
     return {"target": target.name, "stacks": str(stacks), "hottest": flame.hottest(tree),
-            "flame": flame.svg(tree)}, inputs[0], words
+            "flame": flame.svg(tree)}, batches[0], words
 
 
 def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, grappler: bool, out: Path

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,14 +12,13 @@ from urllib.parse import urlsplit
 import click
 import numpy as np
 
-from benchmark import report
-from benchmark.issuing.interleaved import DISTINCT, alive, start_all
-from benchmark.options import address_options, model_options, output_options, positive_list
+from benchmark.options import Output, output_options, positive_list, source_options
 from benchmark.reports import stored
 from benchmark.reports.environment import environment
 from benchmark.targets.addresses import Access, connect
-from benchmark.targets.inputs import inputs_for
-from benchmark.targets.target import IN_PROCESS, Instance, Target, find_target
+from benchmark.targets.source import Source
+from benchmark.targets.starting import Instance, alive, start_all
+from benchmark.targets.target import IN_PROCESS
 from commandline import step
 from serving.client.payloads import Arrays
 from serving.client.protocol import ASKS_TIMING, Client
@@ -36,35 +34,32 @@ TOLD, COUNTED = "server-timing", "metrics"
 @click.command(epilog="""\b
 Examples:
   python -m benchmark split original --batch 1,100
-  python -m benchmark split optimized --requests 500 --html reports/split.html
+  python -m benchmark split optimized --repeat 500 --html reports/split.html
   python -m benchmark split --url http://127.0.0.1:8501 --grpc 127.0.0.1:8500
 \b
 Each request asks the server (header x-server-timing) where its own time went. A server that does not say, as the
 genuine TensorFlow Serving does not, is split by its metrics, which are means over requests and tell less.
 """)
 @click.argument("variant", required=False)
-@model_options
-@address_options
+@source_options(grappler=False)
 @click.option("--batch", "batches", type=positive_list, default="1,100", show_default=True,
               help="Examples per request, comma-separated.")
-@click.option("--requests", type=click.IntRange(2), default=200, show_default=True,
+@click.option("--repeat", type=click.IntRange(2), default=200, show_default=True,
               help="Requests per protocol and batch size.")
 @output_options
-def command(variant: str | None, model: str, models: Path, signature: str, samples: Path | None, seed: int,
-            grappler: str, server_flags: tuple[str, ...], running: list[Target], batches: tuple[int, ...],
-            requests: int, html_path: str | None, json_path: str | None) -> None:
+def command(variant: str | None, source: Source, batches: tuple[int, ...], repeat: int, output: Output) -> None:
     """Splits the time of a request to VARIANT (default: original) or to a server that runs already."""
-    if len(running) + (variant is not None) > 1:
+    if len(source.running) + (variant is not None) > 1:
         raise UserError("a split is of one server: name a variant, or one --url and its --grpc")
-    target = running[0] if running else find_target(variant or "original", models, model, server_flags)
+    (target,) = source.targets([variant] if variant else [])
     if target.backend in IN_PROCESS:
         raise UserError("a split is of a server's requests: name a variant, not a target in process")
     version = target.version_directory
     result: dict[str, Any] = {
-        "kind": "split", "format": stored.FORMAT, "model": model, "target": target.name, "requests": requests,
-        "splits": [], "environment": environment({target.name: version} if version else None, seed)}
+        "kind": "split", "format": stored.FORMAT, "model": target.model, "target": target.name, "requests": repeat,
+        "splits": [], "environment": environment({target.name: version} if version else None, source.inputs.seed)}
     with ExitStack() as stack:
-        if not running:
+        if not source.running:
             monitoring = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".config"))
             monitoring.write(MONITORING)
             monitoring.flush()
@@ -76,11 +71,11 @@ def command(variant: str | None, model: str, models: Path, signature: str, sampl
                 clients = {protocol: stack.enter_context(_asking(instance, protocol))
                            for protocol in target.protocols}
                 first = next(iter(clients.values()))
-                inputs, result["inputs"] = inputs_for(first.metadata().signature(signature), batch, DISTINCT, samples,
-                                                      version, seed)
+                signature = source.inputs.signature
+                inputs, result["inputs"] = source.inputs.batches(first.metadata().signature(signature), batch, version)
                 result["splits"] += [{"protocol": protocol, "batch": batch, **parts} for protocol, parts in
-                                     split(instance, clients, signature, inputs, requests).items()]
-    report.deliver(result, html_path, json_path)
+                                     split(instance, clients, signature, inputs, repeat).items()]
+    output.deliver(result)
 
 
 def _asking(instance: Instance, protocol: str) -> Any:

@@ -1,12 +1,11 @@
 """The counted loops that the field publishes: the first article's inference_test, Intel's throughput benchmark."""
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmark.issuing.interleaved import DISTINCT, alive, start_all
 from benchmark.targets.connections import Measured, Workload
-from benchmark.targets.inputs import inputs_for
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.starting import alive, start_all
 from benchmark.targets.target import Target
 from benchmark.verdicts.comparison import Block
 from benchmark.verdicts.histogram import Histogram
@@ -32,7 +31,7 @@ LOOPS = {loop.name: loop for loop in (
     Loop("throughput", batch=32, iterations=500, warmup=50, backend="session"))}
 
 
-def run(loop: Loop, target: Target, samples: Path | None, seed: int) -> Block:
+def run(loop: Loop, target: Target, inputs: Inputs) -> Block:
     """One block of the loop's iterations, every answer checked against the first to the same request."""
     with ExitStack() as stack:
         with step(f"Start {target.name}"):
@@ -40,10 +39,10 @@ def run(loop: Loop, target: Target, samples: Path | None, seed: int) -> Block:
         connection = instance.connect(
             "in-process" if target.backend in ("session", "predictor") else target.protocols[0], target.signature)
         stack.callback(connection.close)
-        inputs, _ = inputs_for(connection.signature(), loop.batch, DISTINCT, samples, target.version_directory, seed)
+        batches, _ = inputs.batches(connection.signature(), loop.batch, target.version_directory)
         with alive(instance, "while it was measured"), step(f"{loop.name}: {loop.iterations} batches of {loop.batch}"):
-            workload = Workload(loop.batch, inputs)
-            workload.expected = [connection.decode(connection.timed(connection.prepare(each))[1]) for each in inputs]
+            workload = Workload(loop.batch, batches)
+            workload.expected = [connection.decode(connection.timed(connection.prepare(each))[1]) for each in batches]
             measured = Measured(connection, workload)
             measured.block(loop.warmup, target=target.name, replica=0, protocol="in-process", round=-1)
             block = measured.block(loop.iterations, target=target.name, replica=0, protocol="in-process", round=0)

@@ -1,5 +1,6 @@
 """Inputs for a benchmark: real samples where the model version brings them, else seeded ones from its metadata."""
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -13,26 +14,35 @@ from user_error import UserError
 
 SAMPLES = Path("assets.extra", "samples.npz")
 MOST_RECORDED = 2000
+DISTINCT = 4
 
 
-def inputs_for(signature: Signature, batch: int, count: int, samples: Path | None, version: Path | None,
-               seed: int) -> tuple[list[Arrays], str]:
-    """`count` different inputs of `batch` examples, and in words where they are from.
+@dataclass(frozen=True)
+class Inputs:
+    """What requests hold: the signature asked, and samples from a file or inputs made from a seed.
 
     samples: an .npz with an array [n, ...] for each input (others, such as labels, are left out), or recorded traffic
     (a TFRecord of PredictionLog); without it the .npz of the version directory, if it fits the signature.
     """
-    specs = signature.inputs
-    own = version / SAMPLES if version else None
-    if samples is None and own and own.is_file() and set(specs) <= set(payloads.load_samples(own)):
-        samples = own
-    if samples is None:
-        made: list[Arrays] = [payloads.make(specs, batch, seed + i) for i in range(count)]
-        return made, f"random inputs from the model's metadata, seed {seed}"
-    arrays = payloads.load_samples(samples) if samples.suffix == ".npz" else recorded(samples, specs)
-    picked: list[Arrays] = [payloads.pick(arrays, specs, batch, i * batch) for i in range(count)]
-    size = min(len(arrays[name]) for name in specs)
-    return picked, f"{size:,} samples of {samples.name}, {count} different batches in turn"
+
+    signature: str = ""
+    samples: Path | None = None
+    seed: int = 0
+
+    def batches(self, signature: Signature, batch: int, version: Path | None, count: int = DISTINCT
+                ) -> tuple[list[Arrays], str]:
+        """`count` different inputs of `batch` examples, and in words where they are from."""
+        specs, samples = signature.inputs, self.samples
+        own = version / SAMPLES if version else None
+        if samples is None and own and own.is_file() and set(specs) <= set(payloads.load_samples(own)):
+            samples = own
+        if samples is None:
+            made: list[Arrays] = [payloads.make(specs, batch, self.seed + i) for i in range(count)]
+            return made, f"random inputs from the model's metadata, seed {self.seed}"
+        arrays = payloads.load_samples(samples) if samples.suffix == ".npz" else recorded(samples, specs)
+        picked: list[Arrays] = [payloads.pick(arrays, specs, batch, i * batch) for i in range(count)]
+        size = min(len(arrays[name]) for name in specs)
+        return picked, f"{size:,} samples of {samples.name}, {count} different batches in turn"
 
 
 def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:

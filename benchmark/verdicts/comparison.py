@@ -149,6 +149,20 @@ def aa_control(blocks: Sequence[Block], metric: str, seed: int = 0) -> Ratio | N
     return bootstrap_ratio(replicas[0], replicas[1], metric, seed)
 
 
+def clear(blocks: Sequence[Block], names: Sequence[str], margin: float = 3.0) -> bool:
+    """Whether each candidate's ratio of means is valid and so far from 1 that more rounds cannot change its verdict.
+
+    The interval must be `margin` times as far from 1 as a verdict needs: looking after every round finds small
+    differences by chance, which a run of a given length would not (an interval of 95 % leaves 1 for long enough).
+    """
+    for candidate in names[1:]:
+        found = compare(blocks, names[0], candidate, "mean")
+        near = min(abs(np.log(bound)) if bound > 0 else 0.0 for bound in found.ci95)
+        if found.verdict == "cannot tell" or near < margin * np.log1p(found.floor):
+            return False
+    return True
+
+
 def latencies(blocks: Iterable[Block]) -> Array:
     """All latencies [n] in seconds, in the order measured."""
     return np.array([value for block in blocks for value in block.latencies], dtype=np.float64)

@@ -1,6 +1,7 @@
 """What one run of a scenario found, and whether it counts."""
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmark.verdicts.histogram import Histogram
@@ -121,3 +122,14 @@ class Measurement:
             "generator_ceiling_per_s": self.ceiling_per_s, "headroom": self.headroom, "real_time": self.real_time,
             "latency_ms": self.recorder.intended.to_json(), "latency_from_send_ms": self.recorder.sent.to_json(),
             "late_ms": self.recorder.late.to_json(), "engine_figures_ms": self.engine_figures}
+
+
+def merged(parts: Sequence[Measurement]) -> Measurement:
+    """Several runs of one scenario on one target as one: what was counted is added up."""
+    recorder = Recorder()
+    for part in parts:
+        recorder.merge(part.recorder)
+    scheduled = None if parts[0].scheduled is None else sum(part.scheduled or 0 for part in parts)
+    return replace(parts[0], recorder=recorder, scheduled=scheduled, wall_s=sum(part.wall_s for part in parts),
+                   cpu_s=sum(part.cpu_s for part in parts), real_time=all(part.real_time for part in parts),
+                   first_wrong=next((part.first_wrong for part in parts if part.first_wrong), None))

@@ -55,7 +55,7 @@ class Scenario:
 
     name: str
     question: str = ""
-    protocol: Literal["rest", "grpc"] = "grpc"
+    protocol: Literal["rest", "grpc", "in-process"] = "grpc"
     batch: int = 1
     arrivals: Arrivals = field(default_factory=Closed)
     warmup_s: float = 2.0

@@ -7,7 +7,8 @@ from functools import cache
 import pytest
 
 from benchmark.targets.child import Child, free_ports, python_module
-from benchmark.targets.target import Instance, Target
+from benchmark.targets.starting import Instance
+from benchmark.targets.target import Target
 
 
 @dataclass(frozen=True)

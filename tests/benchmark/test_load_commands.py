@@ -53,8 +53,8 @@ def test_run_writes_its_result_and_page(null_server: Callable[..., Any], tmp_pat
 
 
 def test_an_invalid_run_says_why_and_exits_1(null_server: Callable[..., Any]) -> None:
-    done = _benchmark("run", "single-stream", "--grpc", null_server(work_ms=20).grpc, "--model", "null", "--warmup",
-                      "0.1", "--measure", "0.5", "--slo", "p99=1ms", status=1)
+    done = _benchmark("run", "single-stream", "--grpc", null_server(work_ms=20).grpc, "--model", "null",
+                      "--warmup-seconds", "0.1", "--seconds", "0.5", "--slo", "p99=1ms", status=1)
     assert "p99 needs 662 samples" in done.stdout
     assert "SLO" in done.stdout
     assert "missed" in done.stdout
@@ -63,7 +63,7 @@ def test_an_invalid_run_says_why_and_exits_1(null_server: Callable[..., Any]) ->
 def test_a_sweep_finds_the_knee_of_a_server_with_one_thread(null_server: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "s.json"
     _benchmark("sweep", "--url", null_server(work_ms=8).rest, "--model", "null", "--protocol", "rest", "--clients",
-               "1,6", "--measure", "0.7", "--json", str(out), "--html", str(tmp_path / "s.html"))
+               "1,6", "--seconds", "0.7", "--json", str(out), "--html", str(tmp_path / "s.html"))
     curve = json.loads(out.read_text())["curves"][0]
     assert curve["knee"]["offered"] == 1
     assert curve["points"][1]["latency_ms"] > 3 * curve["points"][0]["latency_ms"]

@@ -8,7 +8,8 @@ from proof import Proof
 
 from benchmark.issuing import runner
 from benchmark.run import open_connections
-from benchmark.targets.target import Instance, Target
+from benchmark.targets.starting import Instance
+from benchmark.targets.target import Target
 from benchmark.verdicts.arrivals import Closed, Poisson
 from benchmark.verdicts.scenario import Scenario
 

@@ -83,7 +83,7 @@ def test_a_model_server_on_path_is_started_through_the_script(models: Path, tmp_
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m serving serve "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    result = _json(_benchmark(models, "split", "binary:original", "--batch", "1", "--requests", "5", "--json", "-"))
+    result = _json(_benchmark(models, "split", "binary:original", "--batch", "1", "--repeat", "5", "--json", "-"))
     assert result["target"] == "binary:original"
     assert [each["protocol"] for each in result["splits"]] == ["rest", "grpc"]
     for each in result["splits"]:

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from benchmark import split
 from benchmark.reports.split import html
 from benchmark.reports.tables import split_rows
-from benchmark.targets.target import Instance, Target
+from benchmark.targets.starting import Instance
+from benchmark.targets.target import Target
 from user_error import UserError
 
 INSTANCE = Instance(Target("a", "m", "address"), None, None, "127.0.0.1:1")

@@ -8,6 +8,7 @@ import pytest
 from tiny_saved_model import write_tiny_saved_model
 
 from benchmark import tune
+from benchmark.issuing import trials
 from benchmark.reports import environment
 from benchmark.targets.configuration import Batching, Configuration, candidates
 from benchmark.verdicts.halving import Score, rungs, successive_halving
@@ -76,11 +77,12 @@ def test_the_defaults_say_nothing_and_settings_say_everything() -> None:
 
 
 def test_a_tuning_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "FINAL_ROUNDS", 3)
-    monkeypatch.setattr(tune, "FINAL_S", 0.1)
+    monkeypatch.setattr(trials, "FINAL_ROUNDS", 3)
+    monkeypatch.setattr(trials, "FINAL_S", 0.1)
     write_tiny_saved_model(tmp_path / "models/tiny/original/1")
-    arguments = ["tiny", "--models", str(tmp_path / "models"), "--candidates", "2", "--seconds", "0.2", "--clients",
-                 "2", "--slo", "p50=1000ms", "--out", str(tmp_path / "tuned"), "--json", str(tmp_path / "r.json")]
+    arguments = ["original", "--model", "tiny", "--models", str(tmp_path / "models"), "--candidates", "2", "--seconds",
+                 "0.2", "--clients", "2", "--slo", "p50=1000ms", "--out", str(tmp_path / "tuned"), "--json",
+                 str(tmp_path / "r.json")]
     def run() -> dict[str, Any]:
         tune.command.main(arguments, standalone_mode=False)
         result: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())
@@ -92,5 +94,5 @@ def test_a_tuning_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.Monk
     compose = json.loads((tmp_path / "tuned/docker-compose.tuned.yml").read_text())
     assert len(compose["services"]["original"]["command"]) == len(flags)
     assert [path.name for path in (tmp_path / "tuned").iterdir() if path.name.startswith(".")] == []
-    monkeypatch.setattr(tune, "start_all", None)  # all that was measured is known: no server is started again
+    monkeypatch.setattr(trials, "warm", None)  # all that was measured is known: no server is started again
     assert run()["measured"] == result["measured"]

@@ -1,4 +1,4 @@
-"""The parent's side of benchmark.targets.in_process.engine: a child process that runs a model, and connections to it."""
+"""The parent's side of benchmark.targets.in_process.engine: the process that runs a model, and connections to it."""
 import subprocess
 import tempfile
 from contextlib import suppress

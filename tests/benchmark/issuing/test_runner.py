@@ -8,24 +8,26 @@ import psutil
 import pytest
 
 from benchmark.issuing import loadgen, real_time, runner
-from benchmark.run import generator_ceiling, open_connections
+from benchmark.issuing.warm import generator_ceiling, open_connections
 from benchmark.targets.connections import Measured
-from benchmark.targets.target import Instance, Target
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.starting import Instance
+from benchmark.targets.target import Target
 from benchmark.verdicts.arrivals import Closed, Constant, Offline, Poisson
 from benchmark.verdicts.scenario import Scenario, Slo, Validity
 
 
 @contextmanager
-def lanes_for(scenario: Scenario, server: Any) -> Iterator[list[Measured]]:
+def connections_for(scenario: Scenario, server: Any) -> Iterator[list[Measured]]:
     instance = Instance(Target("null", "null", "address"), None, server.rest, server.grpc)
-    with open_connections(scenario, instance, "", None, 0) as (connections, _):
+    with open_connections(scenario, instance, Inputs()) as (connections, _):
         for connection in connections:
             connection.ask(0)
         yield connections
 
 
 def _run(scenario: Scenario, server: Any) -> Any:
-    with lanes_for(scenario, server) as connections:
+    with connections_for(scenario, server) as connections:
         return runner.run(scenario, connections)
 
 
@@ -51,7 +53,7 @@ def test_no_clock_runs_while_the_generator_gets_ready(
 def test_latency_counts_from_the_intended_start(null_server: Callable[..., Any]) -> None:
     """A server that needs 20 ms, asked every 10 ms over one connection, falls behind: users wait longer and longer."""
     scenario = Scenario("x", arrivals=Constant(100), measure_s=1)
-    with lanes_for(scenario, null_server(work_ms=20)) as connections:
+    with connections_for(scenario, null_server(work_ms=20)) as connections:
         measurement = runner.run(scenario, connections[:1])
     assert measurement.recorder.sent.percentile(50) < 0.05
     assert measurement.recorder.intended.percentile(90) > 0.5
@@ -63,7 +65,7 @@ def test_requests_that_were_never_sent_are_dropped_not_forgotten(
         null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "GRACE_S", 0.1)
     scenario = Scenario("x", arrivals=Constant(200), measure_s=1)
-    with lanes_for(scenario, null_server(work_ms=30)) as connections:
+    with connections_for(scenario, null_server(work_ms=30)) as connections:
         measurement = runner.run(scenario, connections[:1])
     assert measurement.recorder.dropped > 100
     assert measurement.answered + measurement.recorder.dropped == measurement.scheduled == 200
@@ -80,14 +82,14 @@ def test_a_closed_loop_has_as_many_requests_in_flight_as_clients(null_server: Ca
 
 
 def _connection_count(scenario: Scenario, server: Any) -> list[Measured]:
-    with lanes_for(scenario, server) as connections:
+    with connections_for(scenario, server) as connections:
         return connections
 
 
 def test_errors_are_counted_by_kind(null_server: Callable[..., Any]) -> None:
     server = null_server(number=1)
     with ExitStack() as stack:
-        connections = stack.enter_context(lanes_for(Scenario("x", arrivals=Closed(1), measure_s=0.3), server))
+        connections = stack.enter_context(connections_for(Scenario("x", arrivals=Closed(1), measure_s=0.3), server))
         server.child.stop()
         measurement = runner.run(Scenario("x", arrivals=Closed(1), measure_s=0.3), connections)
     assert measurement.failed > 0
@@ -117,7 +119,7 @@ def test_a_promise_is_kept_or_missed(null_server: Callable[..., Any]) -> None:
 def test_loadgen_agrees_with_our_runner(scenario: Scenario, null_server: Callable[..., Any]) -> None:
     """The same 5 ms server in turns under both engines, by LoadGen's own figures: the same fastest request."""
     offline, ours, theirs = scenario.name == "offline", [], []
-    with lanes_for(scenario, null_server(work_ms=5)) as connections:
+    with connections_for(scenario, null_server(work_ms=5)) as connections:
         for _ in range(3):
             own, other = runner.run(scenario, connections, 0.25), loadgen.run(scenario, connections, 0.25)
             assert not other.failed
@@ -137,7 +139,7 @@ def test_requests_per_client_cpu_second(protocol: Any, least: int, null_server: 
 
 
 def test_memory_is_flat_however_many_samples(null_server: Callable[..., Any]) -> None:
-    with lanes_for(Scenario("x", protocol="rest"), null_server()) as connections:
+    with connections_for(Scenario("x", protocol="rest"), null_server()) as connections:
         scenario = Scenario("x", protocol="rest", arrivals=Closed(1), measure_s=0.5)
         runner.run(scenario, connections)
         before = psutil.Process().memory_info().rss
@@ -148,5 +150,5 @@ def test_memory_is_flat_however_many_samples(null_server: Callable[..., Any]) ->
 
 def test_the_ceiling_is_of_the_same_workload(null_server: Callable[..., Any]) -> None:
     scenario = Scenario("x", protocol="rest", batch=64)
-    with lanes_for(scenario, null_server()) as connections:
+    with connections_for(scenario, null_server()) as connections:
         assert generator_ceiling(scenario, connections[0].workload) > 300

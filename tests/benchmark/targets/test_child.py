@@ -10,9 +10,10 @@ from time import monotonic
 import psutil
 import pytest
 
-from benchmark.issuing import interleaved
+from benchmark.targets import starting
 from benchmark.targets.child import PORTS, Child, Container, PortTakenError, free_ports
-from benchmark.targets.target import Instance, Target
+from benchmark.targets.starting import Instance
+from benchmark.targets.target import Target
 from user_error import UserError
 
 
@@ -101,11 +102,11 @@ def test_a_port_taken_in_between_is_chosen_again(monkeypatch: pytest.MonkeyPatch
 
     def start(target: Target) -> Instance:
         return ReadyWhenItSleeps(target, _python(codes.pop(0)), None, None)
-    monkeypatch.setattr(interleaved, "start", start)
-    with interleaved.start_all([Target("a", "m")], 1) as instances:
+    monkeypatch.setattr(starting, "start", start)
+    with starting.start_all([Target("a", "m")], 1) as instances:
         assert instances["a"][0].child is not None
         assert instances["a"][0].child.alive
     assert codes == []
     codes += [taken] * 9
-    with pytest.raises(PortTakenError), interleaved.start_all([Target("a", "m")], 1):
+    with pytest.raises(PortTakenError), starting.start_all([Target("a", "m")], 1):
         pass

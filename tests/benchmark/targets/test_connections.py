@@ -10,7 +10,7 @@ from serving.client.answers import Budget
 EXPECTED = {"y": np.array([[1.0, 2.0]], np.float32)}
 
 
-class CountingLane:
+class CountingConnection:
     """A connection whose answers are numbers in bytes: each is the expected answer times that number."""
 
     measured_by = "nothing"
@@ -37,8 +37,8 @@ class CountingLane:
         pass
 
 
-def _checker(budget: Budget | None = None) -> tuple[Checker, CountingLane]:
-    connection = CountingLane()
+def _checker(budget: Budget | None = None) -> tuple[Checker, CountingConnection]:
+    connection = CountingConnection()
     return Checker(connection, Workload(1, [{"x": np.array([0])}], [EXPECTED], budget)), connection
 
 
@@ -76,7 +76,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_blocks_take_the_requests_up_in_turn(count: int) -> None:
-    connection = CountingLane()
+    connection = CountingConnection()
     inputs = [{"x": np.array([i])} for i in range(4)]
     measured = Measured(connection, Workload(1, inputs, [EXPECTED] * 4))
     blocks = [measured.block(count, target="t", replica=0, protocol="rest", round=i) for i in range(3)]

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.targets.inputs import inputs_for
+from benchmark.targets.inputs import Inputs
 from serving import recording
 from serving.client.payloads import TensorSpec
 from serving.client.protocol import Signature
@@ -19,8 +19,8 @@ def _x(inputs: object) -> np.ndarray:
 
 
 def test_without_samples_inputs_are_made_seeded_and_different() -> None:
-    made, words = inputs_for(SIGNATURE, 3, 4, None, None, seed=5)
-    again, _ = inputs_for(SIGNATURE, 3, 4, None, None, seed=5)
+    made, words = Inputs("", None, 5).batches(SIGNATURE, 3, None, 4)
+    again, _ = Inputs("", None, 5).batches(SIGNATURE, 3, None, 4)
     assert [_x(each).shape for each in made] == [(3, 4)] * 4
     assert all(np.array_equal(_x(a), _x(b)) for a, b in zip(made, again, strict=True))
     assert not np.array_equal(_x(made[0]), _x(made[1]))
@@ -31,7 +31,7 @@ def test_the_version_brings_its_own_samples(tmp_path: Path) -> None:
     (tmp_path / "assets.extra").mkdir()
     values = np.arange(40, dtype=np.float32).reshape(10, 4)
     np.savez(tmp_path / "assets.extra/samples.npz", x=values, labels=np.arange(10))
-    made, words = inputs_for(SIGNATURE, 4, 3, None, tmp_path, seed=0)
+    made, words = Inputs("", None, 0).batches(SIGNATURE, 4, tmp_path, 3)
     np.testing.assert_array_equal(_x(made[0]), values[:4])
     np.testing.assert_array_equal(_x(made[2]), values[[8, 9, 0, 1]])
     assert words == "10 samples of samples.npz, 3 different batches in turn"
@@ -40,9 +40,9 @@ def test_the_version_brings_its_own_samples(tmp_path: Path) -> None:
 def test_samples_of_another_signature_are_not_taken_by_chance(tmp_path: Path) -> None:
     (tmp_path / "assets.extra").mkdir()
     np.savez(tmp_path / "assets.extra/samples.npz", y=np.zeros((3, 4)))
-    assert "random inputs" in inputs_for(SIGNATURE, 1, 1, None, tmp_path, seed=0)[1]
+    assert "random inputs" in Inputs("", None, 0).batches(SIGNATURE, 1, tmp_path, 1)[1]
     with pytest.raises(UserError, match="no array 'x'"):
-        inputs_for(SIGNATURE, 1, 1, tmp_path / "assets.extra/samples.npz", None, seed=0)
+        Inputs("", tmp_path / "assets.extra/samples.npz", 0).batches(SIGNATURE, 1, None, 1)
 
 
 def test_recorded_traffic_is_asked_again(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_recorded_traffic_is_asked_again(tmp_path: Path) -> None:
     values = np.random.default_rng(1).random((6, 4), np.float32)
     recording.write(path, (recording.Predicted("m", {"x": values[i:i + 2]}, "", {"x": values[i:i + 2]}, 1)
                            for i in (0, 2, 4)))
-    made, words = inputs_for(SIGNATURE, 3, 2, path, None, seed=0)
+    made, words = Inputs("", path, 0).batches(SIGNATURE, 3, None, 2)
     np.testing.assert_array_equal(_x(made[1]), values[3:])
     assert "6 samples of traffic.tfrecord" in words
 
@@ -59,4 +59,4 @@ def test_traffic_of_another_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "traffic.tfrecord"
     recording.write(path, [recording.Predicted("m", {"z": np.zeros((1, 4), np.float32)}, "", {}, 1)])
     with pytest.raises(UserError, match="no predict request with the inputs x"):
-        inputs_for(SIGNATURE, 1, 1, path, None, seed=0)
+        Inputs("", path, 0).batches(SIGNATURE, 1, None, 1)

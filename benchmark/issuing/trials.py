@@ -1,0 +1,124 @@
+"""Settings of a server, tried: each on a server of its own, and the best against the defaults in turns."""
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.issuing import runner
+from benchmark.issuing.interleaved import counted
+from benchmark.issuing.warm import warm
+from benchmark.targets.configuration import Configuration
+from benchmark.targets.connections import Measured
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.target import Target
+from benchmark.verdicts import halving
+from benchmark.verdicts.comparison import round_order
+from benchmark.verdicts.halving import Score
+from benchmark.verdicts.scenario import Scenario
+from benchmark.verdicts.statistics import Array, bootstrap_ratio, least_effect, noise_floor, verdict
+from commandline import step
+from whole_file import write_json, write_text
+
+FINAL_ROUNDS = 12
+FINAL_S = 1.0
+# What a server takes to start and to be warmed up, roughly: for the time said beforehand.
+START_S = 8.0
+
+
+class Memory:
+    """What was measured so far, in a file: read again only if it is about the same question."""
+
+    def __init__(self, path: Path, question: Any) -> None:
+        self._path = path
+        self._question = hashlib.sha256(json.dumps(question, default=str).encode()).hexdigest()[:16]
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.values: dict[str, Any] = stored["values"] if stored.get("question") == self._question else {}
+
+    def get(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def put(self, key: str, value: Any) -> None:
+        self.values[key] = value
+        write_json(self._path, {"question": self._question, "values": self.values})
+
+
+@dataclass(frozen=True)
+class Trials:
+    """One load on one target whose settings are varied; files of a trial are written to `out` meanwhile."""
+
+    target: Target
+    scenario: Scenario
+    inputs: Inputs
+    out: Path
+
+    def best(self, arms: list[Configuration], seconds: float, memory: Memory) -> Configuration:
+        """The arm that successive halving leaves; `seconds` is the first, shortest measurement of each."""
+        def measure(settings: Configuration, length: float) -> Score:
+            key = f"{settings.name} for {length:g} s"
+            known = memory.get(key)
+            if known is None:
+                with self.warm(settings) as connections, step(key):
+                    known = score(self.scenario, connections, length)
+                memory.put(key, known)
+            return Score(**known)
+        return halving.successive_halving(arms, measure, seconds)[0][0]
+
+    def gain(self, best: Configuration, seed: int) -> dict[str, Any]:
+        """Defaults against the best, in turns under the same clients: the gain in throughput with its interval."""
+        costs: dict[tuple[str, int], list[Array]] = {}
+        with ExitStack() as stack, counted(f"{best.name} against the defaults, in turns", 4 * FINAL_ROUNDS) as done:
+            connections = {settings.name: stack.enter_context(self.warm(settings))
+                           for settings in (Configuration(), best)}
+            for round_ in range(FINAL_ROUNDS):
+                for name, replica in round_order(list(connections), round_):
+                    rate = runner.run(self.scenario, connections[name], FINAL_S).rate_per_s
+                    costs.setdefault((name, replica), []).append(np.array([1 / max(rate, 1e-9)]))
+                    done(1)
+        names = list(connections)
+
+        def both(name: str) -> list[Array]:
+            return [np.concatenate(pair) for pair in zip(costs[name, 0], costs[name, 1], strict=True)]
+        ratio = bootstrap_ratio(both(names[0]), both(names[1]), seed=seed)
+        floor = noise_floor(*(bootstrap_ratio(costs[name, 0], costs[name, 1], seed=seed) for name in names))
+        return {"ratio": ratio.value, "ci95": [ratio.low, ratio.high], "floor": floor, "verdict": verdict(ratio, floor),
+                "least_effect": least_effect(ratio, floor), "metric": "throughput",
+                "defaults_per_s": float(1 / np.mean(both(names[0]))), "best_per_s": float(1 / np.mean(both(names[1])))}
+
+    @contextmanager
+    def warm(self, settings: Configuration) -> Iterator[list[Measured]]:
+        """Connections to a server of the target with these settings."""
+        # One name for all: no two trials with batching run at once, and what a killed one left is written over.
+        batching = (self.out / ".trial.txt").resolve()
+        with ExitStack() as stack:
+            if settings.batching:
+                write_text(batching, settings.batching.text())
+                stack.callback(batching.unlink)
+            tuned = replace(self.target, name=settings.name, flags=(*self.target.flags, *settings.flags(batching)),
+                            env=settings.environment())
+            yield stack.enter_context(warm(self.scenario, tuned, self.inputs)).connections
+
+    def question(self) -> list[Any]:
+        """What a measurement is about: kept ones are used again only for the same."""
+        return [asdict(self.scenario), self.target.flags, asdict(self.inputs)]
+
+
+def seconds_needed(count: int, seconds: float) -> float:
+    """About how long `count` candidates take, the last comparison included."""
+    trials = sum(arms * (each + START_S) for arms, each in halving.rungs(count, seconds))
+    return trials + 2 * START_S + 4 * FINAL_ROUNDS * FINAL_S
+
+
+def score(scenario: Scenario, connections: list[Measured], length: float) -> dict[str, float]:
+    """Throughput, and the scenario's percentile beside its promise: the fields of a Score."""
+    measurement = runner.run(scenario, connections, length)
+    if measurement.failed or measurement.recorder.wrong or not measurement.answered:
+        # Settings under which requests fail are no settings, however fast.
+        return {"rate_per_s": 0.0, "latency_ms": 1e9, "limit_ms": 1e-9}
+    return {"rate_per_s": measurement.rate_per_s,
+            "latency_ms": measurement.recorder.intended.percentile(scenario.percentile) * 1e3,
+            "limit_ms": scenario.slo.latency_ms if scenario.slo else 0.0}

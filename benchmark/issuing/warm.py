@@ -1,0 +1,89 @@
+"""A target that is started, connected to and warmed up: where run, sweep, search, tune and profile begin."""
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+from benchmark.issuing import runner
+from benchmark.targets import null_server
+from benchmark.targets.child import Child, free_ports, python_module
+from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.starting import Instance, alive, start_all
+from benchmark.targets.target import Target
+from benchmark.verdicts.arrivals import Closed
+from benchmark.verdicts.measurement import Measurement
+from benchmark.verdicts.scenario import Scenario
+from commandline import step
+
+CEILING_S = 1.0
+
+
+class Warm(NamedTuple):
+    """A process that is ready, its connections (one per worker), and in words where its inputs are from."""
+
+    instance: Instance
+    connections: list[Measured]
+    inputs: str
+
+
+@contextmanager
+def warm(scenario: Scenario, target: Target, inputs: Inputs) -> Iterator[Warm]:
+    """Starts the target, opens the scenario's connections and uses them for its warm-up."""
+    with ExitStack() as stack:
+        with step(f"Start {target.name}"):
+            instance = stack.enter_context(start_all([target], 1))[target.name][0]
+        with alive(instance, "while it was warmed up"), step(f"Warm up, {scenario.warmup_s:g} s"):
+            connections, words = stack.enter_context(open_connections(scenario, instance, inputs))
+            runner.run(replace(scenario, arrivals=Closed(len(connections))), connections, scenario.warmup_s)
+        stack.enter_context(alive(instance, "while it was measured"))
+        yield Warm(instance, connections, words)
+
+
+@contextmanager
+def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs) -> Iterator[tuple[list[Measured], str]]:
+    """A connection per worker, all with the same requests; the first answers are what later ones must equal."""
+    with ExitStack() as stack:
+        connections = []
+        for _ in range(runner.workers_for(scenario)):
+            connection = instance.connect(scenario.protocol, inputs.signature)
+            stack.callback(connection.close)
+            connections.append(connection)
+        first = connections[0]
+        batches, words = inputs.batches(first.signature(), scenario.batch, instance.target.version_directory)
+        workload = Workload(scenario.batch, batches)
+        workload.expected = [first.decode(first.timed(first.prepare(each))[1]) for each in batches]
+        yield [Measured(connection, workload) for connection in connections], words
+
+
+def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "own"
+            ) -> Iterator[tuple[Measurement, str]]:
+    """Yields each repeat of the scenario as soon as it is done, beside what the generator itself can send."""
+    with warm(scenario, target, inputs) as (instance, connections, words):
+        with step("Measure what the load generator itself can send"):
+            ceiling = generator_ceiling(scenario, connections[0].workload)
+        for repeat in range(scenario.repeats):
+            with step(f"{target.name}: {scenario.name}, {scenario.measure_s:g} s ({repeat + 1} of {scenario.repeats})"):
+                if engine == "loadgen":
+                    from benchmark.issuing.loadgen import run as issued_by_loadgen
+                    measurement = issued_by_loadgen(scenario, connections)
+                else:
+                    measurement = runner.run(scenario, connections)
+                yield replace(measurement, ceiling_per_s=ceiling), words
+                instance.await_death("while it was measured", 0)
+
+
+def generator_ceiling(scenario: Scenario, workload: Workload) -> float:
+    """Requests per second that one connection sends of this workload to a server that does nothing."""
+    rest_port, grpc_port = free_ports(2)
+    argv = python_module("benchmark", "null-server", "--rest-port", str(rest_port), "--grpc-port", str(grpc_port))
+    with Child("null server", argv) as child:
+        target = Target("null server", null_server.MODEL, "address")
+        instance = Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
+        instance.wait()
+        connection = Measured(instance.connect(scenario.protocol), workload, check=False)
+        for index in range(20):
+            connection.ask(index)
+        measurement = runner.run(replace(scenario, arrivals=Closed(1)), [connection], CEILING_S)
+        connection.connection.close()
+    return measurement.rate_per_s

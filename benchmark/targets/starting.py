@@ -1,0 +1,151 @@
+"""Targets as running processes: started on free ports, waited for, connected to, and stopped however it ends."""
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmark.targets.addresses import connect
+from benchmark.targets.child import Child, Container, PortTakenError, free_ports, python_module
+from benchmark.targets.connections import ClientConnection, Connection
+from benchmark.targets.in_process.connection import Engine, InProcessConnection
+from benchmark.targets.target import IN_PROCESS, Target
+from serving.client.payloads import Arrays
+from serving.client.protocol import AnswerError, UnreachableError
+from user_error import FailedError, UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_S = 180.0
+PORT_ATTEMPTS = 4
+
+
+class Instance:
+    """One running process (or one address) of a target."""
+
+    def __init__(self, target: Target, child: Child | None, rest: str | None, grpc: str | None) -> None:
+        self.target = target
+        self.child = child
+        self.load_s: float | None = None
+        self.first_request_s: float | None = None
+        self.rest = rest
+        self.grpc = grpc
+        self._why = "name it with --model"
+
+    def wait(self) -> None:
+        """Until the model is loaded; the seconds it took from the start are load_s."""
+        if isinstance(self.child, Engine):
+            self.load_s = self.child.wait_until(self.child.loaded, READY_S, "while loading the model")
+        elif self.child is not None:
+            self.load_s = self.child.wait_until(self._available, READY_S, "while loading the model")
+        elif self.rest is not None and not self._available():
+            raise UserError(f"{self.rest} has no model '{self.target.model}' that is AVAILABLE: {self._why}")
+
+    def connect(self, protocol: str, signature_name: str = "") -> Connection:
+        """A new connection. UserError when this target has no address for the protocol."""
+        if isinstance(self.child, Engine):
+            return InProcessConnection(self.child)
+        address = self.rest if protocol == "rest" else self.grpc
+        if address is None:
+            raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
+        return ClientConnection(connect(protocol, address, self.target.model, self.target.access), signature_name)
+
+    def await_death(self, doing: str, timeout_s: float = 1.0) -> None:
+        """Raises UserError if the server is gone, or goes within a second: its connections break before it ends."""
+        if self.child is not None:
+            self.child.await_death(doing, timeout_s)
+
+    def stop(self) -> None:
+        if self.child is not None:
+            self.child.stop()
+
+    def _available(self) -> bool:
+        assert self.rest is not None
+        client = connect("rest", self.rest, self.target.model, self.target.access, answer_timeout_s=5)
+        try:
+            states = client.status()
+        except (AnswerError, UnreachableError) as error:
+            self._why = str(error)
+            return False
+        finally:
+            client.close()
+        failed = next((each for each in states if each.code != "OK"), None)
+        if failed:
+            raise FailedError(f"{self.target.name} version {failed.version} does not load: {failed.message}")
+        return any(each.state == "AVAILABLE" for each in states)
+
+
+def start(target: Target) -> Instance:
+    """Starts a server for the target on free loopback ports; the caller waits for it and stops it."""
+    if target.backend == "address":
+        return Instance(target, None, target.rest, target.grpc)
+    if target.backend in IN_PROCESS:
+        assert target.version_directory is not None
+        engine = Engine(target.backend, target.name, target.version_directory, target.signature, target.grappler)
+        return Instance(target, engine, None, None)
+    grpc_port, rest_port = free_ports(2)
+    env = dict(target.env)
+    if target.backend == "embedded":
+        argv = python_module("serving", "serve", f"--model_name={target.model}",
+                             f"--model_base_path={target.base_path}", f"--port={grpc_port}",
+                             f"--rest_api_port={rest_port}", "--max_num_load_retries=0", *target.flags)
+        argv = [*target.prefix, *argv]
+    elif target.backend == "command":
+        ports = {"{port}": str(grpc_port), "{rest_port}": str(rest_port)}
+        argv = [ports.get(part, part) for part in target.argv]
+    else:
+        assert target.base_path is not None
+        argv = [str(ROOT / "tfserving.sh"), target.base_path.name, "--backend", target.backend, "--", *target.flags]
+        env |= {"MODELS": str(target.base_path.parents[2]), "MODEL": target.model, "PORT": str(grpc_port),
+                "REST_PORT": str(rest_port)}
+    kind = Container if target.backend == "container" else Child
+    child = kind(f"server of {target.name}", argv, env=env)
+    return Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
+
+
+def first_request(instance: Instance, connection: Connection, inputs: Arrays) -> Any:
+    """The cold first request of a process: prepared, sent, its time kept; returns the raw answer."""
+    request = connection.prepare(inputs)
+    began = perf_counter()
+    _, raw = connection.timed(request)
+    if instance.first_request_s is None:
+        instance.first_request_s = perf_counter() - began
+    return raw
+
+
+@contextmanager
+def start_all(targets: Sequence[Target], each: int) -> Iterator[dict[str, list[Instance]]]:
+    """`each` instances of every target, loaded and answering; stopped at the end however it ends."""
+    with ExitStack() as stack:
+        instances: dict[str, list[Instance]] = {}
+        for target in targets:
+            for _ in range(each):
+                instance = start(target)
+                stack.callback(instance.stop)
+                instances.setdefault(target.name, []).append(instance)
+        for own in instances.values():
+            for index, instance in enumerate(own):
+                own[index] = _ready(instance, stack)
+        yield instances
+
+
+def _ready(instance: Instance, stack: ExitStack) -> Instance:
+    """The instance once it answers, or one on other ports where another process was quicker to bind these."""
+    for _ in range(PORT_ATTEMPTS - 1):
+        try:
+            instance.wait()
+            return instance
+        except PortTakenError:
+            instance = start(instance.target)
+            stack.callback(instance.stop)
+    instance.wait()
+    return instance
+
+
+@contextmanager
+def alive(instance: Instance, doing: str) -> Iterator[None]:
+    """Turns a broken connection into what broke it: the death of the server, when it died."""
+    try:
+        yield
+    except (AnswerError, UnreachableError) as error:
+        instance.await_death(doing)
+        raise FailedError(f"{instance.target.name} failed {doing}: {error}") from error
