@@ -95,7 +95,7 @@ def start(target: Target) -> Instance:
     else:
         assert target.base_path is not None
         argv = [str(ROOT / "tfserving.sh"), target.base_path.name, "--backend", target.backend, "--", *target.flags]
-        env |= {"MODELS": str(target.base_path.parents[2]), "MODEL": target.model, "PORT": str(grpc_port),
+        env |= {"MODELS": str(target.base_path.parents[1]), "MODEL": target.model, "PORT": str(grpc_port),
                 "REST_PORT": str(rest_port)}
     kind = Container if target.backend == "container" else Child
     child = kind(f"server of {target.name}", argv, env=env)
