@@ -16,7 +16,9 @@ from export.options import tags_option
 from export.served import all_nodes, served_graph
 from export.tensors import NAMES
 from export.variables import identity, is_variable
+from serving.client.payloads import shape_of
 from user_error import UserError
+from version_directory import MODEL_FILES
 from whole_file import write_json, write_text
 
 _GRAPH_FILES = (".pb", ".pbtxt")
@@ -66,7 +68,7 @@ class Description:
 
 def describe(path: Path, tags: tuple[str, ...] = saved_model.SERVE) -> Description:
     """Describes a SavedModel (a version, or a base path's newest) or a GraphDef file. Raises UserError."""
-    if path.is_file() and path.name not in ("saved_model.pb", "saved_model.pbtxt"):
+    if path.is_file() and path.name not in MODEL_FILES:
         if path.suffix not in _GRAPH_FILES:
             raise UserError(f"{path} is neither a SavedModel nor a .pb or .pbtxt graph")
         return _describe_graph(path)
@@ -106,10 +108,14 @@ def _unused(model: saved_model.SavedModel) -> list[str]:
 
 
 def _signature(signature: Any) -> dict[str, Any]:
-    return {"method": signature.method_name, **{
-        side: {key: {"dtype": NAMES.get(info.dtype, str(info.dtype)), "tensor": info.name, "shape": None if
-                     info.tensor_shape.unknown_rank else [dim.size for dim in info.tensor_shape.dim]}
-               for key, info in sorted(getattr(signature, side).items())} for side in ("inputs", "outputs")}}
+    def side(infos: Any) -> dict[str, Any]:
+        return {key: {"dtype": NAMES.get(info.dtype, str(info.dtype)), "tensor": info.name,
+                      "shape": _listed(shape_of(info))} for key, info in sorted(infos.items())}
+    return {"method": signature.method_name, "inputs": side(signature.inputs), "outputs": side(signature.outputs)}
+
+
+def _listed(shape: tuple[int, ...] | None) -> list[int] | None:
+    return None if shape is None else list(shape)
 
 
 def _sizes(path: Path) -> dict[str, int]:

@@ -23,8 +23,6 @@ from serving.client.answers import Answer, Budget, Comparison, combine, compare,
 from user_error import FailedError, UserError
 
 LABELS = "labels"
-# Real examples that travel with a version.
-SAMPLES = Path("assets.extra", "samples.npz")
 # Probabilities below it are zeros that underflowed, more or less.
 _LEAST = np.float32(1e-30)
 _SCALES = (1.0, 10.0, 100.0)
@@ -141,7 +139,7 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
                      plan: Plan, maker: Maker) -> None:
     asked = _Asked(key, plan)
     one = report.signatures[key] = SignatureReport(Comparison({}))
-    manner = _manner(asked, maker, (reference, candidate), samples.fixed_batch(samples.specs(signature)))
+    manner = _manner(asked, maker, (reference, candidate), samples.fixed_batch(payloads.specs_of(signature.inputs)))
     softmaxes = maker.softmax_outputs(key) if plan.budget is None else []
     for manner_now in (manner, *(replace(manner, scale=scale) for scale in _SCALES)):
         for batch, real, inputs in _inputs(asked, signature, maker, manner_now):
@@ -219,7 +217,7 @@ def _with_logits(answer: Answer, softmaxes: Sequence[str]) -> Answer:
 def _inputs(asked: _Asked, signature: Any, maker: Maker,
             manner: Manner) -> Iterator[tuple[int, bool, dict[str, Array]]]:
     """Batch size, whether the examples are real, and the inputs."""
-    plan, specs = asked.plan, samples.specs(signature)
+    plan, specs = asked.plan, payloads.specs_of(signature.inputs)
     fixed = samples.fixed_batch(specs)
     for index, batch in enumerate(plan.batches if fixed is None else [fixed] * len(plan.batches)):
         if specs and specs.keys() <= plan.samples.keys() and manner.scale is None:

@@ -51,42 +51,111 @@ class Frozen:
 def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen:
     """Freezes the signatures named (default: all). Raises UserError for a model that does not load."""
     wanted = saved_model.chosen(model, signatures)
-    graph = Graph.from_graph_def(model.meta_graph.graph_def)
-    graph = graph.with_nodes(item.with_attrs(without=(COLOCATION,)) if COLOCATION in item.attrs else item
-                             for item in graph.nodes.values())
-    ends = {name: _ends(name, signature, graph) for name, signature in wanted.items()}
-    inputs = tuple(dict.fromkeys(ref for fed, _ in ends.values() for ref in fed))
-    outputs = tuple(dict.fromkeys(ref for _, fetched in ends.values() for ref in fetched))
-    roots = [(producer(ref), frozenset(map(producer, fed))) for fed, fetched in ends.values() for ref in fetched]
-    graph = _cut(graph, _fed_shapes(wanted.values()), _served(graph, roots))
-    graph = branches.settle(replace(graph, inputs=inputs, outputs=outputs))
-    served = _served(graph, roots)
+    graph = _without_colocation(Graph.from_graph_def(model.meta_graph.graph_def))
+    ends = _all_ends(wanted, graph)
+    graph = _cut(graph, _fed_shapes(wanted.values()), _served(graph, ends.roots))
+    graph = branches.settle(replace(graph, inputs=ends.inputs, outputs=ends.outputs))
+    served = _served(graph, ends.roots)
+    graph, loading = _loading(model, graph, served)
+    assignments = _assignments(graph, ends, loading)
+    graph = _needed(graph, ends, loading, assignments.kept)
+    constants, staying, filled = _read(model, graph, assignments.kept, served)
+    staying = {name: value for name, value in staying.items() if name not in assignments.reset}
+    graph, init_op = tables.with_contents(graph, loading.init_op, filled, INIT_OP)
+    graph, init_op = _initialiser_that_was_there(model, graph, init_op)
+    assets = [asset for asset in loading.assets if producer(asset.tensor_info.name) in graph.nodes]
+    graph = variables.freeze(_with_ends(graph, ends, assets, init_op), constants)
+    return Frozen(_inlined(graph), wanted, assets, init_op, staying, assignments.kept)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What all signatures together feed and fetch; `roots` are the nodes fetched, each with what is fed for it."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    roots: list[tuple[str, frozenset[str]]]
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """What loading the model runs: the initialiser, and the assets whose paths the graph is given."""
+
+    init_op: str | None
+    assets: list[Any]
+
+    @property
+    def asset_nodes(self) -> frozenset[str]:
+        return frozenset(producer(asset.tensor_info.name) for asset in self.assets)
+
+    @property
+    def roots(self) -> list[tuple[str, frozenset[str]]]:
+        return [(self.init_op, self.asset_nodes)] if self.init_op else []
+
+
+@dataclass(frozen=True)
+class _Assignments:
+    """Variables by identity: `kept` with the node that may assign each, and `reset`, which loading sets anew."""
+
+    kept: dict[str, str]
+    reset: set[str]
+
+
+def _without_colocation(graph: Graph) -> Graph:
+    return graph.with_nodes(item.with_attrs(without=(COLOCATION,)) if COLOCATION in item.attrs else item
+                            for item in graph.nodes.values())
+
+
+def _all_ends(signatures: Mapping[str, Any], graph: Graph) -> _Ends:
+    ends = [_ends(name, signature, graph) for name, signature in signatures.items()]
+    return _Ends(tuple(dict.fromkeys(ref for fed, _ in ends for ref in fed)),
+                 tuple(dict.fromkeys(ref for _, fetched in ends for ref in fetched)),
+                 [(producer(ref), frozenset(map(producer, fed))) for fed, fetched in ends for ref in fetched])
+
+
+def _loading(model: SavedModel, graph: Graph, served: set[str]) -> tuple[Graph, _Loading]:
+    """The graph with an initialiser of what is served only, and what loading then runs."""
     assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
-    asset_nodes = frozenset(producer(asset.tensor_info.name) for asset in assets)
+    asset_nodes = _Loading(None, assets).asset_nodes
     graph, init_op = _initialiser(graph, model.init_op, served, asset_nodes)
-    kept = assigned(graph, roots)
-    at_load = assigned(graph, [(init_op, asset_nodes)]) if init_op else {}
+    return graph, _Loading(init_op, assets)
+
+
+def _assignments(graph: Graph, ends: _Ends, loading: _Loading) -> _Assignments:
+    kept = assigned(graph, ends.roots)
+    at_load = assigned(graph, loading.roots) if loading.roots else {}
     # What loading sets anew, such as the path of an asset, is no part of the checkpoint.
     reset = {name for name, by in at_load.items() if by.startswith(_SETS) and name not in kept}
-    kept = {**at_load, **kept}
-    roots += [(init_op, asset_nodes)] if init_op else []
-    needed = graph.reachable([name for name, _ in roots] + [producer(ref) for ref in inputs])
-    handles = {variables.identity(item): item for item in graph.nodes.values() if variables.is_variable(item)}
-    needed |= {handles[name].name for name in kept if name in handles}
-    graph = graph.with_nodes(item for name, item in graph.nodes.items() if name in needed)
-    constants, staying, filled = _read(model, graph, kept, served)
-    graph, init_op = tables.with_contents(graph, init_op, filled, INIT_OP)
+    return _Assignments({**at_load, **kept}, reset)
+
+
+def _needed(graph: Graph, ends: _Ends, loading: _Loading, kept: Mapping[str, str]) -> Graph:
+    """The nodes that answering and loading run, with what is fed and the variables that stay."""
+    roots = [name for name, _ in (*ends.roots, *loading.roots)]
+    needed = graph.reachable(roots + [producer(ref) for ref in ends.inputs])
+    needed |= {item.name for item in graph.nodes.values()
+               if variables.is_variable(item) and variables.identity(item) in kept}
+    return graph.with_nodes(item for name, item in graph.nodes.items() if name in needed)
+
+
+def _initialiser_that_was_there(model: SavedModel, graph: Graph, init_op: str | None) -> tuple[Graph, str | None]:
+    """An initialiser that does nothing where nothing is left to do, since the signature map lists one."""
     if init_op is None and saved_model.INIT_SIGNATURE in model.meta_graph.signature_def:
-        graph, init_op = graph.with_nodes([*graph.nodes.values(), make_node(INIT_OP, "NoOp")]), INIT_OP
-    assets = [asset for asset in assets if producer(asset.tensor_info.name) in graph.nodes]
-    staying = {name: value for name, value in staying.items() if name not in reset}
-    graph = replace(graph, inputs=inputs, outputs=(
-        *outputs, *(normal(asset.tensor_info.name) for asset in assets), *((init_op,) if init_op else ())))
-    graph = variables.freeze(graph, constants)
+        return graph.with_nodes([*graph.nodes.values(), make_node(INIT_OP, "NoOp")]), INIT_OP
+    return graph, init_op
+
+
+def _with_ends(graph: Graph, ends: _Ends, assets: Iterable[Any], init_op: str | None) -> Graph:
+    return replace(graph, inputs=ends.inputs, outputs=(
+        *ends.outputs, *(normal(asset.tensor_info.name) for asset in assets), *((init_op,) if init_op else ())))
+
+
+def _inlined(graph: Graph) -> Graph:
+    """The graph with its functions inlined, without what nothing needs any more."""
     graph, _ = pipeline.run(graph, "inline_partitionedcall")
     needed = graph.reachable(graph.kept)
     graph = graph.with_nodes(item for name, item in graph.nodes.items() if name in needed)
-    return Frozen(replace(graph, library=library_of(graph), bodies={}), wanted, assets, init_op, staying, kept)
+    return replace(graph, library=library_of(graph), bodies={})
 
 
 def tensor_names(info: Any) -> list[str]:

@@ -6,9 +6,8 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from export.publish import versions
+from version_directory import MANIFEST, versions
 
-LOCATION = Path("assets.extra", "manifest.json")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -33,21 +32,21 @@ def digest(path: Path) -> str:
     """SHA-256 over the names and contents of a file or directory; our manifest does not count."""
     if path.is_file():
         return _digest_files([path], path.parent)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.relative_to(path) != LOCATION)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.relative_to(path) != MANIFEST)
     return _digest_files(files, path)
 
 
 def read(version: Path) -> dict[str, Any] | None:
     """A version's manifest; None if it has none that can be read."""
     try:
-        found = json.loads((version / LOCATION).read_text())
+        found = json.loads((version / MANIFEST).read_text())
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def write(version: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
-    target = version / LOCATION
+    target = version / MANIFEST
     target.parent.mkdir(exist_ok=True)
     content = {"tool": "tfserving-kit", **facts, "recipe": made_from}
     target.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")

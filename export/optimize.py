@@ -11,7 +11,7 @@ import click
 from commandline import json_option
 from export import equivalence, loaded, manifest, pipeline, publish, saved_model
 from export import warmup as warm
-from export.equivalence import SAMPLES, Plan, Report
+from export.equivalence import Plan, Report
 from export.freeze import Frozen, freeze
 from export.graph import Graph
 from export.options import (
@@ -32,6 +32,7 @@ from export.stages import Stages
 from export.verify import show
 from serving.client import payloads
 from user_error import FailedError
+from version_directory import SAMPLES
 from whole_file import write_json
 
 _EXPORT = Path(__file__).parent

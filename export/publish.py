@@ -14,16 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from user_error import UserError
+from version_directory import model_file, newest, versions
 from whole_file import remedied, umask
-
-
-def versions(base: Path) -> dict[int, Path]:
-    """The model versions in a base path, oldest first: the directories whose names are positive integers."""
-    if not base.is_dir():
-        return {}
-    found = {int(child.name): child for child in base.iterdir()
-             if child.name.isascii() and child.name.isdecimal() and int(child.name) > 0 and child.is_dir()}
-    return dict(sorted(found.items()))
 
 
 def find(path: str | Path) -> Path:
@@ -31,9 +23,9 @@ def find(path: str | Path) -> Path:
     base = Path(path)
     if not base.exists():
         raise UserError(f"{path}: no such file or directory")
-    for candidate in (base, *reversed(versions(base).values())):
-        if any((candidate / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
-            return candidate
+    found = base if model_file(base) else newest(base)
+    if found:
+        return found
     raise UserError(f"{path} is no SavedModel: it holds neither saved_model.pb nor a version directory that does")
 
 

@@ -9,7 +9,6 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
 
@@ -17,9 +16,9 @@ from export.graph import normal, producer
 from export.hints import Feature, Hint, Hints
 from export.saved_model import SavedModel
 from export.served import depends_on_values, served_graph, softmax_outputs
-from export.tensors import FLOAT, INT64, Array, numpy_dtype
+from export.tensors import FLOAT, INT64, Array
 from serving.client import payloads
-from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec
+from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec, specs_of
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,6 @@ MANNERS = (Manner(), Manner(below=2), Manner(size=1), Manner(size=1, below=1), M
 
 # The share of exact zeros among floats in [-scale, scale): they are what a cast to bool or a test for padding sees.
 _ZEROS = 0.1
-
-
-def specs(signature: Any) -> dict[str, TensorSpec]:
-    """What a SignatureDef says of its inputs."""
-    found = {}
-    for key, info in signature.inputs.items():
-        shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
-        found[key] = TensorSpec(np.dtype(numpy_dtype(info.dtype)), shape)
-    return found
 
 
 def fixed_batch(inputs: Mapping[str, TensorSpec]) -> int | None:
@@ -78,7 +68,7 @@ class Maker:
         """`batch` examples for each input of a signature; the same for the same arguments."""
         made = {}
         inputs = self._model.signatures[signature].inputs
-        for key, spec in specs(self._model.signatures[signature]).items():
+        for key, spec in specs_of(self._model.signatures[signature].inputs).items():
             if spec.shape is not None:
                 inner = (manner.size if size < 0 else size for size in spec.shape[1:])
                 spec = replace(spec, shape=(*spec.shape[:1], *inner))

@@ -14,15 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-from google.protobuf.message import DecodeError
-
 from export import restoring
 from export.graph import Graph, producer
 from export.graph_file import SIZE_LIMIT, write_graph
 from export.publish import find
 from export.tensors import Array
 from user_error import UserError
+from version_directory import ASSETS, EXTRA, read_model
 
 MetaGraph = Any  # tensorflow.MetaGraphDef
 SERVE = ("serve",)
@@ -104,19 +102,10 @@ def read_all(path: str | Path) -> list[SavedModel]:
     directory = find(path)
     import_module("export.runtime")  # the protos come with TensorFlow; its chatter is held back there
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
-
-    binary, text = directory / "saved_model.pb", directory / "saved_model.pbtxt"
     proto = SavedModelProto()
-    try:
-        if binary.is_file():
-            proto.ParseFromString(binary.read_bytes())
-        else:
-            text_format.Parse(text.read_text(), proto)
-    except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
-        culprit = binary if binary.is_file() else text
-        raise UserError(f"{culprit} cannot be parsed, so it is truncated or corrupted; copy it again") from error
+    file = read_model(directory, proto)
     if not proto.meta_graphs:
-        raise UserError(f"{binary} holds no MetaGraph, so it is truncated or corrupted; copy it again")
+        raise UserError(f"{file} holds no MetaGraph, so it is truncated or corrupted; copy it again")
     return [SavedModel(directory, meta_graph) for meta_graph in proto.meta_graphs]
 
 
@@ -196,9 +185,9 @@ def write(directory: Path, content: Content) -> None:
 
 def _copy_files(source: Path, directory: Path, assets: Sequence[Any]) -> None:
     for asset in assets:
-        target = directory / "assets" / asset.filename
+        target = directory / ASSETS / asset.filename
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / "assets" / asset.filename, target)
-    if (source / "assets.extra").is_dir():
-        shutil.copytree(source / "assets.extra", directory / "assets.extra", dirs_exist_ok=True,
+        shutil.copyfile(source / ASSETS / asset.filename, target)
+    if (source / EXTRA).is_dir():
+        shutil.copytree(source / EXTRA, directory / EXTRA, dirs_exist_ok=True,
                         copy_function=shutil.copyfile)

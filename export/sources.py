@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,10 +17,10 @@ from export.graph_file import read_graph_def
 from export.saved_model import Content
 from export.variables import is_variable
 from user_error import UserError
+from version_directory import MODEL_FILES, numbered
 
 _KERAS = (".keras", ".h5", ".hdf5")
 _GRAPHS = (".pb", ".pbtxt")
-_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 # The value of --from-checkpoint when it is given without one: then SRC is the checkpoint.
 _SOURCE_IS_CHECKPOINT = "SRC"
 
@@ -77,7 +78,7 @@ class Source:
                 _from_checkpoint(path, made, tags, *self._ends())
             elif not path.exists():
                 raise UserError(f"{path}: no such file or directory")
-            elif path.name in _SAVED_MODEL_FILES:
+            elif path.name in MODEL_FILES:
                 yield path.parent
                 return
             elif path.suffix in _KERAS:
@@ -101,9 +102,7 @@ def _copy_remote(name: str, into: Path, checkpoint: bool) -> Path:
         if checkpoint:
             files = gfile.glob(f"{name}.*")
         elif gfile.isdir(name):
-            numbers = sorted(int(one.rstrip("/")) for one in gfile.listdir(name) if one.rstrip("/").isdecimal())
-            if not any(gfile.exists(f"{name}/{one}") for one in _SAVED_MODEL_FILES) and numbers:
-                name = f"{name.rstrip('/')}/{numbers[-1]}"
+            name = _newest_remote(name.rstrip("/"), gfile)
             files = [f"{folder}/{file}" for folder, _, there in gfile.walk(name) for file in there]
         else:
             files = [name] if gfile.exists(name) else []
@@ -117,6 +116,14 @@ def _copy_remote(name: str, into: Path, checkpoint: bool) -> Path:
     except (tf.errors.OpError, OSError, ValueError) as error:
         raise UserError(f"{name} cannot be read: {saved_model.reason(error)}") from error
     return into if root == name else into / name.rpartition("/")[2]
+
+
+def _newest_remote(name: str, gfile: Any) -> str:
+    """The directory of a SavedModel, as publish.find has it of a local one; `name` where there is none."""
+    there = numbered(entry.rstrip("/") for entry in gfile.listdir(name))
+    candidates = [name, *(f"{name}/{entry}" for entry in reversed(there.values()))]
+    return next((folder for folder in candidates if any(gfile.exists(f"{folder}/{file}") for file in MODEL_FILES)),
+                name)
 
 
 def _from_keras(path: Path, made: Path) -> None:

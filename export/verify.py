@@ -7,11 +7,12 @@ import click
 
 from commandline import json_option
 from export import loaded, publish
-from export.equivalence import SAMPLES, Plan, Report, check
+from export.equivalence import Plan, Report, check
 from export.options import atol_option, batches_option, budget, rtol_option, samples_option, seed_option, tags_option
 from export.stages import Stages
 from serving.client import payloads
 from user_error import FailedError
+from version_directory import SAMPLES
 from whole_file import write_json
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from export.tensors import Array
-
-LOCATION = Path("assets.extra", "tf_serving_warmup_requests")
+from version_directory import WARMUP
 
 Request = tuple[str, Mapping[str, Array]]  # a signature's key and its inputs
 
@@ -16,7 +15,7 @@ def write(version: Path, requests: Iterable[Request]) -> int:
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     from export.runtime import tf, writing
-    target = version / LOCATION
+    target = version / WARMUP
     target.parent.mkdir(exist_ok=True)
     count = 0
     with writing(target), tf.io.TFRecordWriter(str(target)) as writer:

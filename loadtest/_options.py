@@ -1,25 +1,14 @@
 """The options that these load tests add to Locust's own, read once into `Settings`."""
 import argparse
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from serving.client.objective import Objective, parse_objective
 from serving.client.options import GRPC_ADDRESS, parse_headers
 from serving.client.protocol import Tls
 from user_error import UserError
 
 SHAPES = ("steps", "spike", "ramp")
-_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A service level: `percentile` (0 is the mean) of the latency is at most `seconds`."""
-    percentile: float
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"{'mean' if not self.percentile else f'p{self.percentile:g}'} <= {self.seconds * 1e3:g} ms"
 
 
 @dataclass(frozen=True)
@@ -98,19 +87,13 @@ def settings(options: argparse.Namespace) -> Settings:
         options.samples, options.recorded, options.payloads, options.seed, options.grpc_address,
         parse_headers(tuple(options.header or ())), Tls(options.tls_authority) if options.tls_authority else None,
         options.saved_model, options.rate, options.arrivals, options.requests_per_user,
-        tuple(map(objective, options.slo or ())), options.max_error_ratio, options.hdr, options.shape)
-
-
-def objective(text: str) -> Objective:
-    """Objective(99, 0.05) of "p99=50ms". Raises argparse's error, which ends as one line."""
-    match = re.fullmatch(r"(mean|max|p(\d+(?:\.\d+)?))=(\d+(?:\.\d+)?)(us|ms|s)", text)
-    if not match or float(match[2] or 0) > 100:
-        raise argparse.ArgumentTypeError(f"'{text}' is no objective; write p99=50ms, mean=10ms or max=1s")
-    percentile = {"mean": 0.0, "max": 100.0}.get(match[1]) or float(match[2] or 0)
-    return Objective(percentile, float(match[3]) * _UNITS_S[match[4]])
+        tuple(map(parse_objective, options.slo or ())), options.max_error_ratio, options.hdr, options.shape)
 
 
 def _is_objective(text: str) -> str:
-    # Stays text: Locust sends the options of a master to its workers as plain values.
-    objective(text)
+    """Stays text: Locust sends the options of a master to its workers as plain values."""
+    try:
+        parse_objective(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text

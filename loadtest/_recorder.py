@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from _options import Objective
 from benchmark.verdicts.histogram import Histogram
+from serving.client.objective import Objective
 
 Key = tuple[str, str]  # Locust's request type ("REST", "gRPC") and name
 SERVICE = "from send"

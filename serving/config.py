@@ -193,7 +193,8 @@ def read_models(flags: Flags) -> list[Model]:
     if flags.model_config_file:
         return models_of(text_proto.read(flags.model_config_file, model_server_config_pb2.ModelServerConfig()))
     if not flags.model_base_path:
-        raise invalid("Both server_options.model_base_path and server_options.model_config_file are empty!")
+        raise invalid("Both server_options.model_base_path and server_options.model_config_file are empty!",
+                      f"Give --model_name and --model_base_path, or --model_config_file; {USAGE}")
     return checked([Model(flags.model_name, flags.model_base_path)])
 
 

@@ -5,6 +5,9 @@ because people search for them and programs match them.
 """
 from enum import Enum
 
+# Advice for a file or directory that the system does not let the server read.
+UNREADABLE = "Make it readable for the user that the server runs as."
+
 
 class Code(Enum):
     """Canonical status codes, with their numbers on the wire."""
@@ -31,23 +34,25 @@ class Code(Enum):
 class ServingError(Exception):
     """A request that cannot be answered.
 
-    The message may have several lines (TensorFlow's often do) and is sent to the client as it is.
+    The message may have several lines (TensorFlow's often do) and is sent to the client as it is. `advice` is not
+    sent: a sentence for whoever runs the server, given where the cause is known.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, advice: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.advice = advice
 
     def __repr__(self) -> str:
         return f"ServingError({self.code.name}, {self.message!r})"
 
 
-def invalid(message: str) -> ServingError:
+def invalid(message: str, advice: str = "") -> ServingError:
     """The commonest error: the request itself is wrong."""
-    return ServingError(Code.INVALID_ARGUMENT, message)
+    return ServingError(Code.INVALID_ARGUMENT, message, advice)
 
 
-def not_found(message: str) -> ServingError:
+def not_found(message: str, advice: str = "") -> ServingError:
     """A model, version or label that is not there."""
-    return ServingError(Code.NOT_FOUND, message)
+    return ServingError(Code.NOT_FOUND, message, advice)

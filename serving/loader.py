@@ -19,6 +19,7 @@ import numpy as np
 
 from commandline import quiet
 from serving import text_proto
+from serving.client.payloads import shape_of
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.pace import Pace, Steps
 from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2
@@ -236,8 +237,7 @@ def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:
 
 def _signature(name: str, message: Any) -> Signature:
     def specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
-        return {alias: TensorSpec(info.name, info.dtype, None if info.tensor_shape.unknown_rank else tuple(
-            dim.size for dim in info.tensor_shape.dim)) for alias, info in sorted(tensors.items())}
+        return {alias: TensorSpec(info.name, info.dtype, shape_of(info)) for alias, info in sorted(tensors.items())}
 
     kept = meta_graph_pb2.SignatureDef()
     kept.CopyFrom(message)

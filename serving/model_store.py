@@ -15,7 +15,7 @@ from types import TracebackType
 from serving.config import Model
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.servable import Loaded, ModelSpec, Servable, VersionStatus
-from serving.version_files import failure, no_versions, on_disk
+from serving.version_files import Failure, failure, no_versions, on_disk
 from serving.versions import Load, Snapshot, State, next_action, wanted
 
 log = logging.getLogger("serving")
@@ -51,8 +51,8 @@ class _Model:
     config: Model
     versions: dict[int, _Version] = field(default_factory=dict)
     removed: bool = False
-    # Why no version was found at the last look; "" when there was one.
-    missing: str = ""
+    # Why no version was found at the last look; None when there was one.
+    missing: ServingError | None = None
 
 
 class ModelStore:
@@ -150,7 +150,7 @@ class ModelStore:
 
     # -- configuration
 
-    def configure(self, models: Iterable[Model], timeout_s: float | None = None) -> dict[str, str]:
+    def configure(self, models: Iterable[Model], timeout_s: float | None = None) -> dict[str, Failure]:
         """Replaces the configuration, and waits until each new model has been loaded or has failed to.
 
         The order is TensorFlow Serving's: first the labels are checked against what is loaded now, and nothing is
@@ -187,7 +187,7 @@ class ModelStore:
                     self._serving.get(name) or self._settled(name) for name in new), timeout_s)
                 return {name: self._reasons(name) for name in new if not self._serving.get(name)}
 
-    def await_any(self) -> dict[str, str]:
+    def await_any(self) -> dict[str, Failure]:
         """Waits until one model can answer, or none has another try left; returns as `configure` does."""
         with self._changed:
             def over() -> bool:
@@ -195,7 +195,8 @@ class ModelStore:
                     v.state is State.END for m in self._models.values() for v in m.versions.values() if v.wanted)
 
             if not over():
-                log.warning("nothing can be served yet, trying again: %s", ", ".join(map(self._reasons, self._models)))
+                log.warning("nothing can be served yet, trying again: %s",
+                            Failure.joined(map(self._reasons, self._models)))
             self._changed.wait_for(over)
             return {name: self._reasons(name) for name in self._models if not self._serving.get(name)}
 
@@ -205,7 +206,9 @@ class ModelStore:
             free = self._any_label or (self._any_label_when_new and current in (None, number))
             if not free and number not in self._serving.get(model.name, {}):
                 raise ServingError(Code.FAILED_PRECONDITION, f"Request to assign label to version {number} of model "
-                                   f"{model.name}, which is not currently available for inference")
+                                   f"{model.name}, which is not currently available for inference",
+                                   "--allow_version_labels_for_unavailable_models=true lets a new label name a "
+                                   "version that is not loaded yet.")
         return dict(model.labels)
 
     def _settled(self, name: str) -> bool:
@@ -213,10 +216,12 @@ class ModelStore:
         return all(v.error is not None or v.state in (State.AVAILABLE, State.END)
                    for v in self._models[name].versions.values() if v.wanted)
 
-    def _reasons(self, name: str) -> str:
+    def _reasons(self, name: str) -> Failure:
         model = self._models[name]
         failed = [failure(name, number, version.error) for number, version in model.versions.items() if version.error]
-        return ", ".join(failed) or failure(name, None, model.missing)
+        if not failed and model.missing is not None:
+            failed = [failure(name, None, model.missing)]
+        return Failure.joined(failed)
 
     # -- versions
 
@@ -233,15 +238,15 @@ class ModelStore:
         with self._lock:
             self._advance()
 
-    def _note_seen(self, model: _Model, seen: Mapping[int, str] | str) -> None:
-        if isinstance(seen, str):
+    def _note_seen(self, model: _Model, seen: Mapping[int, str] | ServingError) -> None:
+        if isinstance(seen, ServingError):
             # The directory may be away for a moment (a remounted disk): what is loaded stays.
-            if seen != model.missing:
-                log.warning("%s", seen)
+            if model.missing is None or seen.message != model.missing.message:
+                log.warning("%s: %s", seen.code.name, seen.message)
             model.missing = seen
             return
         wants = wanted(model.config.policy, seen)
-        model.missing = "" if wants else no_versions(model.config)
+        model.missing = None if wants else no_versions(model.config)
         for number in wants:
             version = model.versions.get(number)
             if version is None or (version.state is State.END and version.error is None):

@@ -16,8 +16,6 @@ from serving.protos import predict_pb2, prediction_log_pb2
 from serving.tensor_proto import Array
 from user_error import UserError
 
-WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
-
 
 @dataclass(frozen=True)
 class Predicted:

@@ -3,11 +3,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-from google.protobuf.message import DecodeError
-
-from serving.errors import Code, ServingError, not_found
+from serving.errors import UNREADABLE, Code, ServingError, not_found
 from serving.protos import saved_model_pb2
+from version_directory import DamagedModelError, NoModelError, read_model
 
 
 def read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
@@ -15,33 +13,27 @@ def read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
     try:
         return _read(path, tags)
     except PermissionError as error:
-        raise ServingError(Code.PERMISSION_DENIED, f"{error.filename}; Permission denied") from None
+        raise ServingError(Code.PERMISSION_DENIED, f"{error.filename}; Permission denied", UNREADABLE) from None
 
 
 def _read(path: Path, tags: Sequence[str]) -> Any:
     model = saved_model_pb2.SavedModel()
-    binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
-    if binary.is_file():
-        data = binary.read_bytes()
-        try:
-            model.ParseFromString(data)
-        except DecodeError:
-            if _ends_early(data):
-                raise ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested") from None
-            raise ServingError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from None
-    elif text.is_file():
-        try:
-            text_format.Parse(text.read_text(), model)
-        except (text_format.ParseError, UnicodeDecodeError):
-            raise ServingError(Code.DATA_LOSS, f"Can't parse {text} as text proto") from None
-    elif path.exists() and not path.is_dir():
-        raise ServingError(
-            Code.FAILED_PRECONDITION, "Error while attempting to reserve resources to load servable "
-            f"{{name: {path.parent.name} version: {path.name}}}: {path}; Not a directory")
-    else:
+    try:
+        read_model(path, model)
+    except DamagedModelError as error:
+        if error.file.suffix == ".pbtxt":
+            raise ServingError(Code.DATA_LOSS, f"Can't parse {error.file} as text proto") from None
+        if _ends_early(error.file.read_bytes()):
+            raise ServingError(Code.OUT_OF_RANGE, "Read less bytes than requested") from None
+        raise ServingError(Code.DATA_LOSS, f"Can't parse {error.file} as binary proto") from None
+    except NoModelError:
+        if path.exists() and not path.is_dir():
+            raise ServingError(
+                Code.FAILED_PRECONDITION, "Error while attempting to reserve resources to load servable "
+                f"{{name: {path.parent.name} version: {path.name}}}: {path}; Not a directory") from None
         # A path may also be a SavedModel whose large parts are in files of their own; TensorFlow itself reads those.
         raise not_found("Specified file path does not appear to contain a SavedModel bundle (should have a file "
-                        f"called `saved_model.pb`)\nSpecified file path: {path}")
+                        f"called `saved_model.pb`)\nSpecified file path: {path}") from None
     for meta_graph in model.meta_graphs:
         if set(meta_graph.meta_info_def.tags) == set(tags):
             return meta_graph

@@ -5,8 +5,6 @@ import signal
 import sys
 import threading
 from importlib.metadata import version
-from pathlib import Path
-from time import perf_counter
 from typing import Any, TextIO
 
 import click
@@ -15,7 +13,6 @@ from commandline import fail
 from serving import text_proto, tls
 from serving.config import (
     EXIT_NOT_STARTED,
-    USAGE,
     Flags,
     Model,
     NotStartedError,
@@ -52,40 +49,25 @@ class Server:
         # Imported here, since TensorFlow takes seconds: a wrong flag or file is told of at once.
         from serving.batching import Batching
         from serving.grpc_service import GrpcServer
-        from serving.loader import load, session_options
+        from serving.loader import session_options
         from serving.predictor import Predictor
-        from serving.warmup import warm_up
+        from serving.version_loader import VersionLoader
         options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
                                   flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
-        self._batching = batching = Batching(
+        self._batching = Batching(
             flags.batching_parameters_file,
             flags.enable_per_model_batching_parameters) if flags.enable_batching else None
-
-        def load_version(name: str, number: int, path: Path) -> Any:
-            began = perf_counter()
-            try:
-                loaded = load(name, number, path, tags, options)
-                try:
-                    model = batching.wrap(loaded, path) if batching else loaded
-                    if not flags.enable_model_warmup or not warm_up(
-                            self._predictor, model, path, flags.num_request_iterations_for_warmup):
-                        loaded.try_out()
-                except ServingError:
-                    loaded.close()
-                    raise
-            except ServingError:
-                self._metrics.loaded(str(path), None)
-                raise
-            self._metrics.loaded(str(path), perf_counter() - began)
-            return model
-
+        loader = VersionLoader(
+            tags, options, self._metrics, self._batching,
+            max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0)
         self._store = ModelStore(
-            load_version, flags.file_system_poll_wait_seconds,
+            loader.load, flags.file_system_poll_wait_seconds,
             Retries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6), flags.num_load_threads,
             flags.allow_version_labels_for_unavailable_models,
             flags.force_allow_any_version_labels_for_unavailable_models)
         self._predictor = Predictor(self._store, flags.enable_signature_method_name_check,
                                     self._metrics.ran if self._metrics_path else None)
+        loader.predictor = self._predictor
         host = flags.bind_address
         addresses = [f"[{host}]:{flags.port}" if ":" in host else f"{host}:{flags.port}"] if flags.port else []
         if flags.grpc_socket_path:
@@ -111,7 +93,7 @@ class Server:
         if failures and len(failures) == len(self._models):
             failures = self._store.await_any()
             if len(failures) == len(self._models):
-                raise ServingError(Code.UNKNOWN, did_not_load("servable", failures))
+                raise did_not_load("servable", failures)
         for reason in failures.values():
             log.warning("serving without a model that did not become available: %s", reason)
         try:
@@ -138,7 +120,7 @@ class Server:
         """Replaces the configuration and waits for new models, as HandleReloadConfigRequest does."""
         failures = self._store.configure(models)
         if failures:
-            raise ServingError(Code.UNKNOWN, did_not_load("model", failures))
+            raise did_not_load("model", failures)
 
     def stop(self) -> None:
         """Takes no more requests, answers those that run, and unloads the models; also after a start that failed."""
@@ -278,19 +260,5 @@ def start(flags: Flags) -> Server:
             server.stop()
             log.setLevel(logging.NOTSET)
         original = f"Failed to start server. Error: {error.code.name}: {error.message}"
-        raise NotStartedError(original + _hint(error), original) from None
+        raise NotStartedError(f"{original} {error.advice}".rstrip(), original) from None
     return server
-
-
-def _hint(error: ServingError) -> str:
-    if "are empty!" in error.message:
-        return f" Give --model_name and --model_base_path, or --model_config_file; {USAGE}"
-    if "PERMISSION_DENIED" in error.message or "Permission denied" in error.message:
-        return " Make it readable for the user that the server runs as."
-    if "base path" in error.message:
-        return " Give --model_base_path the absolute path of a directory with one numbered directory per version."
-    if "did not become available" in error.message:
-        return " Export or copy the version again."
-    if "not currently available" in error.message:
-        return "; --allow_version_labels_for_unavailable_models=true lets a new label name a version not yet loaded"
-    return ""

@@ -1,11 +1,12 @@
 """What flags and files tell before TensorFlow is imported and models are loaded: mistakes are told at once."""
 import socket
+from collections.abc import Mapping
 
 from serving import text_proto
 from serving.config import Flags, Model, read_models
 from serving.errors import Code, ServingError, invalid
 from serving.saved_model_file import read_meta_graph
-from serving.version_files import unservable
+from serving.version_files import Failure, unservable
 
 _FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform_config_file", "ssl_config_file",
           "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
@@ -42,7 +43,7 @@ def check(flags: Flags) -> list[Model]:
     final = flags.max_num_load_retries <= 0
     failures = unservable(models, lambda path: read_meta_graph(path, tags) if final else None)
     if failures:
-        raise ServingError(Code.UNKNOWN, did_not_load("servable", failures))
+        raise did_not_load("servable", failures)
     return models
 
 
@@ -58,9 +59,11 @@ def _refuse_taken(host: str, port: int, flag: str) -> None:
                       f"Stop what uses it, or choose another --{flag}") from None
 
 
-def did_not_load(kind: str, failures: dict[str, str]) -> str:
-    """The original's words for models that have no version that answers."""
-    return f"{len(failures)} {kind}(s) did not become available: {{{', '.join(failures.values())}, }}"
+def did_not_load(kind: str, failures: Mapping[str, Failure]) -> ServingError:
+    """The error for models that have no version that answers, in the original's words."""
+    whole = Failure.joined(failures.values())
+    return ServingError(Code.UNKNOWN, f"{len(failures)} {kind}(s) did not become available: {{{whole}, }}",
+                        whole.advice)
 
 
 def channel_arguments(flags: Flags) -> list[tuple[str, str | int]]:

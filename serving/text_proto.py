@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from google.protobuf.message import Message
 
-from serving.errors import Code, ServingError, invalid
+from serving.errors import UNREADABLE, Code, ServingError, invalid
 
 M = TypeVar("M", bound=Message)
 
@@ -71,7 +71,8 @@ def read_text(path: str) -> str:
     except OSError as error:
         code = {FileNotFoundError: Code.NOT_FOUND, PermissionError: Code.PERMISSION_DENIED}.get(
             type(error), Code.FAILED_PRECONDITION)
-        raise ServingError(code, f"{path}; {error.strerror}") from None
+        raise ServingError(code, f"{path}; {error.strerror}",
+                           UNREADABLE if isinstance(error, PermissionError) else "") from None
     if not text:
         raise invalid(f"{path}; Invalid argument: the file is empty")
     return text

@@ -1,22 +1,46 @@
 """Models as files: which versions lie in a directory, what is wrong with it, and in which words that is told."""
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from serving.config import Model
-from serving.errors import ServingError
-from serving.versions import found, wanted
+from serving.errors import UNREADABLE, ServingError, not_found
+from serving.versions import wanted
+from version_directory import numbered
+
+_ANOTHER_BASE_PATH = "Give --model_base_path the absolute path of a directory with one numbered directory per version."
+_ANOTHER_COPY = "Export or copy the version again."
 
 
-def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Failure:
+    """Why a model, or a version of it, does not answer, as the original writes it; and what to do, in a sentence."""
+
+    text: str
+    advice: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    @staticmethod
+    def joined(failures: Iterable[Failure]) -> Failure:
+        """Several as one: each text, and each advice once."""
+        each = list(failures)
+        return Failure(", ".join(one.text for one in each), " ".join(dict.fromkeys(one.advice for one in each)))
+
+
+def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict[str, Failure]:
     """Why no model can be served, as far as their files tell: name -> reasons; nothing as soon as one could be.
 
     Args:
         check: raises ServingError for a version's directory that is no SavedModel.
     """
-    reasons: dict[str, str] = {}
+    reasons: dict[str, Failure] = {}
     for model in models:
         seen = on_disk(model)
-        if isinstance(seen, str):
+        if isinstance(seen, ServingError):
             reasons[model.name] = failure(model.name, None, seen)
             continue
         found_wrong = []
@@ -27,27 +51,27 @@ def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict
                 found_wrong.append(failure(model.name, number, error))
             else:
                 return {}
-        reasons[model.name] = ", ".join(found_wrong) or failure(model.name, None, no_versions(model))
+        reasons[model.name] = Failure.joined(found_wrong or [failure(model.name, None, no_versions(model))])
     return reasons
 
 
-def failure(name: str, number: int | None, error: ServingError | str) -> str:
-    """A version, or a whole model, and why it does not answer, as the original writes it."""
+def failure(name: str, number: int | None, error: ServingError) -> Failure:
+    """Of a version that does not load; or of a whole model, of whose directory something is wrong."""
     servable = f"name: {name}" if number is None else f"name: {name} version: {number}"
-    reason = error if isinstance(error, str) else f"{error.code.name}: {error.message}"
-    return f"{{{{{servable}}} due to error: {reason}}}"
+    return Failure(f"{{{{{servable}}} due to error: {error.code.name}: {error.message}}}",
+                   error.advice or _ANOTHER_COPY)
 
 
-def no_versions(model: Model) -> str:
+def no_versions(model: Model) -> ServingError:
     """What is wrong with a directory that has none of the wanted versions."""
-    return (f"NOT_FOUND: No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
-            "to name your leaf directory as a number (eg. '/1/')?")
+    return not_found(f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
+                     "to name your leaf directory as a number (eg. '/1/')?", _ANOTHER_BASE_PATH)
 
 
-def on_disk(config: Model) -> dict[int, str] | str:
+def on_disk(config: Model) -> dict[int, str] | ServingError:
     """The versions in a model's directory, or what is wrong with it."""
     try:
-        return found(entry.name for entry in Path(config.base_path).iterdir())
+        return numbered(entry.name for entry in Path(config.base_path).iterdir())
     except OSError as error:
-        return (f"NOT_FOUND: Could not find base path {config.base_path} for servable {config.name} "
-                f"with error {error.strerror}")
+        return not_found(f"Could not find base path {config.base_path} for servable {config.name} with error "
+                         f"{error.strerror}", UNREADABLE if isinstance(error, PermissionError) else _ANOTHER_BASE_PATH)

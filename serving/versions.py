@@ -3,13 +3,10 @@
 The rules are TensorFlow Serving's (file system source, AvailabilityPreservingPolicy): the policy wants versions
 among those on disk; the newest wanted one is loaded first; an old one goes only when a wanted one can answer.
 """
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
-
-_MAX_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +64,6 @@ class Snapshot:
 
     state: State
     wanted: bool
-
-
-def number(name: str) -> int | None:
-    """The version that a directory name stands for: decimal digits, perhaps with a plus; None for other names."""
-    match = re.fullmatch(r"\s*\+?([0-9]+)\s*", name, re.ASCII)
-    if match is None or int(match[1]) > _MAX_VERSION:
-        return None
-    return int(match[1])
-
-
-def found(names: Iterable[str]) -> dict[int, str]:
-    """The versions among directory entries, each with its entry's name."""
-    versions: dict[int, str] = {}
-    for name in sorted(names):
-        version = number(name)
-        if version is not None:
-            versions.setdefault(version, name)
-    return versions
 
 
 def wanted(policy: Policy, on_disk: Collection[int]) -> set[int]:

@@ -10,8 +10,8 @@ from serving import messages, tfrecord
 from serving.errors import Code, ServingError, invalid
 from serving.predictor import Predictor
 from serving.protos import prediction_log_pb2
-from serving.recording import WARMUP_FILE
 from serving.servable import Servable
+from version_directory import WARMUP
 
 MOST_RECORDS = 1000
 
@@ -21,7 +21,7 @@ def warm_up(predictor: Predictor, servable: Servable, version: Path, iterations:
 
     Raises ServingError when a record cannot be read or answered: the version is not fit to be served.
     """
-    path = version / WARMUP_FILE
+    path = version / WARMUP
     if not path.is_file():
         return 0
     count = 0

@@ -18,9 +18,10 @@ from sklearn.datasets import load_digits
 from commandline import step
 from export.runtime import writing
 from user_error import UserError
+from version_directory import EXTRA, REQUEST, SAMPLES
 
 CONNECT_TIMEOUT_S = 5
-SAMPLES = 397  # held-out images that travel with the version, for measuring
+HELD_OUT = 397  # held-out images that travel with the version, for measuring
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,10 @@ def build(version: Path, data: str, seed: int) -> dict[str, Any]:
         _, accuracy = model.evaluate(images.test, images.test_labels, batch_size=256, verbose=0)
     with step("export with keras.export.ExportArchive"):
         _export(model, version)
-        extra = version / "assets.extra"
-        extra.mkdir()
-        np.savez_compressed(extra / "samples.npz", input_image=images.test[:SAMPLES],
-                            labels=images.test_labels[:SAMPLES])
+        (version / EXTRA).mkdir()
+        np.savez_compressed(version / SAMPLES, input_image=images.test[:HELD_OUT], labels=images.test_labels[:HELD_OUT])
         one = images.test[:1].astype(float).round(4).tolist()
-        (extra / "request.json").write_text(json.dumps({"instances": one}) + "\n")
+        (version / REQUEST).write_text(json.dumps({"instances": one}) + "\n")
     return {"data": images.name, "trained_on": len(images.train), "held_out": len(images.test),
             "accuracy": round(float(accuracy), 6), "parameters": model.count_params()}
 

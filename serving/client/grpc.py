@@ -8,7 +8,7 @@ from typing import Any, Self
 import grpc
 
 from serving import tensor_proto
-from serving.client.payloads import Array, Arrays
+from serving.client.payloads import Array, Arrays, specs_of
 from serving.client.protocol import (
     ANSWER_TIMEOUT_S,
     CONNECT_TIMEOUT_S,
@@ -18,7 +18,6 @@ from serving.client.protocol import (
     Tls,
     UnreachableError,
     VersionStatus,
-    specs_of,
 )
 from serving.protos import (
     get_model_metadata_pb2,

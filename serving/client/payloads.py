@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from serving import tensor_proto
 from user_error import UserError
 
 Array: TypeAlias = NDArray[Any]
@@ -29,6 +30,17 @@ class TensorSpec:
     def __str__(self) -> str:
         name = "string" if self.dtype.kind == "O" else self.dtype.name
         return f"{name} of unknown rank" if self.shape is None else f"{name} {list(self.shape)}"
+
+
+def shape_of(tensor: Any) -> tuple[int, ...] | None:
+    """The shape in a TensorInfo message: -1 for an unknown size, None for an unknown rank."""
+    return None if tensor.tensor_shape.unknown_rank else tuple(dim.size for dim in tensor.tensor_shape.dim)
+
+
+def specs_of(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    """Of a SignatureDef message's inputs or outputs, without those of no type: TF2's init op is listed as one."""
+    return {name: TensorSpec(tensor_proto.numpy_dtype(tensor.dtype), shape_of(tensor))
+            for name, tensor in tensors.items() if tensor.dtype}
 
 
 def make(specs: Mapping[str, TensorSpec], batch: int = 1, seed: int = 0) -> dict[str, Array]:

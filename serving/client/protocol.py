@@ -3,7 +3,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from serving import tensor_proto
 from serving.client.payloads import Array, Arrays, TensorSpec
 from serving.timing import ASKED
 from user_error import FailedError, UserError
@@ -21,14 +20,6 @@ class Signature:
     method_name: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
-
-
-def specs_of(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
-    """Of a SignatureDef message's inputs or outputs, without those of no type: TF2's init op is listed as one."""
-    return {name: TensorSpec(tensor_proto.numpy_dtype(tensor.dtype),
-                             None if tensor.tensor_shape.unknown_rank
-                             else tuple(dim.size for dim in tensor.tensor_shape.dim))
-            for name, tensor in tensors.items() if tensor.dtype}
 
 
 @dataclass(frozen=True)

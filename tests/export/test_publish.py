@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from export.publish import new_version, versions
+from export.publish import new_version
 from user_error import UserError
+from version_directory import versions
 
 
 def publish(base: Path, content: str = "weights", version: int | None = None) -> None:
@@ -17,14 +18,6 @@ def publish(base: Path, content: str = "weights", version: int | None = None) ->
 
 def tree(root: Path) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
-
-
-def test_versions_are_positive_integers_in_numeric_order(tmp_path: Path) -> None:
-    for name in ("10", "9", "0", "-1", "x", "1.5", ".11"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "7").write_text("a file")
-    assert list(versions(tmp_path)) == [9, 10]
-    assert versions(tmp_path / "missing") == {}
 
 
 def test_next_free_version_follows_the_newest(tmp_path: Path) -> None:

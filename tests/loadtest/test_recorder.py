@@ -1,13 +1,12 @@
 """Histograms that add up, and the verdicts on them."""
-import argparse
 import json
 
 import numpy as np
 import pytest
 
-from _options import Objective, objective
 from _plan import planned_users
 from _recorder import Recorder, table, verdicts
+from serving.client.objective import parse_objective
 
 KEY = ("REST", "m/1 batch 1")
 
@@ -36,29 +35,16 @@ def test_a_report_is_taken_once() -> None:
     assert recorder.take() == []
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("p99=50ms", Objective(99, 0.05)), ("p99.9=1s", Objective(99.9, 1)), ("mean=300us", Objective(0, 3e-4)),
-    ("max=2s", Objective(100, 2)), ("p50=1.5ms", Objective(50, 0.0015)),
-])
-def test_objectives(text: str, expected: Objective) -> None:
-    assert objective(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "p99", "p99=50", "p101=1s", "99=1s", "p99<1s", "p99=-1s", "p99=1h"])
-def test_what_is_no_objective(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="write p99=50ms"):
-        objective(text)
-
-
 def test_verdicts_hold_for_each_request_name() -> None:
     recorder = recorded([1.0] * 99 + [100.0])
     for text, kept in (("p50=2ms", True), ("p99=2ms", True), ("max=99ms", False), ("mean=1.9ms", False),
                        ("mean=2ms", True)):
-        verdict, errors = verdicts(recorder, (objective(text),), None)
+        verdict, errors = verdicts(recorder, (parse_objective(text),), None)
         assert verdict.kept == kept, verdict
         assert errors.kept
     recorder.record(("gRPC", "m/1 batch 1"), 500.0, False)
-    assert [verdict.kept for verdict in verdicts(recorder, (objective("p99=2ms"),), None)] == [True, True, False, True]
+    kept = [verdict.kept for verdict in verdicts(recorder, (parse_objective("p99=2ms"),), None)]
+    assert kept == [True, True, False, True]
 
 
 def test_failures_have_no_latency_and_are_held_against_every_objective() -> None:
@@ -66,17 +52,17 @@ def test_failures_have_no_latency_and_are_held_against_every_objective() -> None
     [entry] = recorder.to_json()
     assert (entry["requests"], entry["failures"], entry["latency_ms"]["count"]) == (100, 9, 91)
     assert entry["latency_ms"]["p50"] == pytest.approx(5, rel=0.01)
-    assert [verdict.kept for verdict in verdicts(recorder, (objective("p99=6ms"),), None)] == [True, False]
-    assert [verdict.kept for verdict in verdicts(recorder, (objective("p99=6ms"),), 0.1)] == [True, True]
+    assert [verdict.kept for verdict in verdicts(recorder, (parse_objective("p99=6ms"),), None)] == [True, False]
+    assert [verdict.kept for verdict in verdicts(recorder, (parse_objective("p99=6ms"),), 0.1)] == [True, True]
     assert [verdict.kept for verdict in verdicts(recorder, (), 0.08)] == [False]
     dead = recorded([0.01] * 5, failures=5)
-    assert [(verdict.actual, verdict.kept) for verdict in verdicts(dead, (objective("p99=6ms"),), 1.0)] == [
+    assert [(verdict.actual, verdict.kept) for verdict in verdicts(dead, (parse_objective("p99=6ms"),), 1.0)] == [
         ("no answer", False), ("1", True)]
     assert "-" in table(dead.to_json())
 
 
 def test_no_request_keeps_no_objective() -> None:
-    assert [verdict.kept for verdict in verdicts(Recorder(), (objective("p99=1s"),), None)] == [False]
+    assert [verdict.kept for verdict in verdicts(Recorder(), (parse_objective("p99=1s"),), None)] == [False]
     assert [verdict.kept for verdict in verdicts(Recorder(), (), 0.0)] == [False]
     assert verdicts(Recorder(), (), None) == []
 

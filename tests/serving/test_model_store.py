@@ -128,7 +128,7 @@ def test_a_version_that_cannot_answer_is_available_and_not_ready(stage: Stage) -
 def test_a_broken_model_does_not_keep_others_from_being_loaded(stage: Stage) -> None:
     stage.loader.broken.add(("bad", 1))
     failures = stage.store.configure([stage.add("bad", 1), stage.add("m", 1), Model("none", str(stage.root / "none"))])
-    assert failures == {
+    assert {name: failure.text for name, failure in failures.items()} == {
         "bad": "{{name: bad version: 1} due to error: DATA_LOSS: broken}",
         "none": "{{name: none} due to error: NOT_FOUND: Could not find base path "
                 f"{stage.root}/none for servable none with error No such file or directory}}"}

@@ -12,24 +12,9 @@ from serving.versions import (
     Specific,
     State,
     Unload,
-    found,
     next_action,
-    number,
     wanted,
 )
-
-
-@pytest.mark.parametrize(("name", "version"), [
-    ("1", 1), ("0", 0), ("00012", 12), ("+130", 130), (" 7 ", 7), ("9223372036854775807", 2**63 - 1),
-    ("9223372036854775808", None), ("-1", None), ("1.5", None), ("v1", None), ("", None), (".1", None),
-    ("1.tmp", None), ("1_0", None), ("١", None), ("readme.txt", None),
-])
-def test_a_directory_name_is_a_version_if_it_is_a_number(name: str, version: int | None) -> None:
-    assert number(name) == version
-
-
-def test_of_two_names_for_one_version_one_is_found() -> None:
-    assert found(["1", "001", "x", "2"]) == {1: "001", 2: "2"}
 
 
 @pytest.mark.parametrize(("policy", "versions"), [

@@ -9,10 +9,10 @@ from fake_servable import FakeServable, signature
 from serving.errors import Code, ServingError
 from serving.predictor import Predictor
 from serving.protos import prediction_log_pb2
-from serving.recording import WARMUP_FILE
 from serving.tensor_proto import to_proto
 from serving.tfrecord import masked_crc32c
 from serving.warmup import warm_up
+from version_directory import WARMUP
 
 PREDICTOR = Predictor(None)  # type: ignore[arg-type]
 
@@ -32,8 +32,8 @@ def predict_log(value: float = 1.0, name: str = "") -> bytes:
 
 def version(tmp_path: Path, data: bytes | None) -> Path:
     if data is not None:
-        (tmp_path / WARMUP_FILE).parent.mkdir()
-        (tmp_path / WARMUP_FILE).write_bytes(data)
+        (tmp_path / WARMUP).parent.mkdir()
+        (tmp_path / WARMUP).write_bytes(data)
     return tmp_path
 
 

@@ -126,10 +126,10 @@ def test_metadata_from_files(tmp_path: Path) -> None:
     assert (metadata.model, metadata.version) == ("m", 3)
     assert str(metadata.signature().inputs["x"]) == "float32 [-1]"
     assert metadata.signatures["__saved_model_init_op"].outputs == {}
-    for path, words in ((tmp_path, "is no SavedModel: cannot read saved_model.pb"),
+    for path, words in ((tmp_path, "is no SavedModel: it has no saved_model.pb"),
                         (save_signature(tmp_path / "train", ("train",)), "has no graph tagged 'serve'")):
         with pytest.raises(UserError, match=words):
             metadata_of(path)
     (tmp_path / "train" / "saved_model.pb").write_bytes(b"\xff\xff")
-    with pytest.raises(UserError, match="is corrupted"):
+    with pytest.raises(UserError, match="cannot be parsed, so it is truncated or corrupted"):
         metadata_of(tmp_path / "train")

@@ -1,0 +1,57 @@
+"""A version from its directory to the moment it may answer: loaded, wrapped for batching, warmed up, its time noted."""
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from serving.batching import Batching
+from serving.errors import ServingError
+from serving.loader import load
+from serving.metrics import Metrics
+from serving.predictor import Predictor
+from serving.servable import Loaded
+from serving.warmup import warm_up
+
+
+@dataclass
+class VersionLoader:
+    """What a ModelStore loads versions with. `options` are the session's; `warm_up_runs` 0 leaves warm-up out.
+
+    `predictor` answers warm-up requests. It needs the store, which needs this: whoever makes the three sets it.
+    """
+
+    tags: Sequence[str]
+    options: Any
+    metrics: Metrics
+    batching: Batching | None = None
+    warm_up_runs: int = 1
+    predictor: Predictor | None = field(default=None, init=False)
+
+    def load(self, name: str, number: int, path: Path) -> Loaded:
+        """A version that can answer. Raises ServingError with TensorFlow Serving's code and words."""
+        began = perf_counter()
+        try:
+            made = self._made_ready(name, number, path)
+        except ServingError:
+            self.metrics.loaded(str(path), None)
+            raise
+        self.metrics.loaded(str(path), perf_counter() - began)
+        return made
+
+    def _made_ready(self, name: str, number: int, path: Path) -> Loaded:
+        loaded = load(name, number, path, self.tags, self.options)
+        try:
+            made: Loaded = self.batching.wrap(loaded, path) if self.batching else loaded
+            if not self._warmed_up(made, path):
+                loaded.try_out()
+        except ServingError:
+            loaded.close()
+            raise
+        return made
+
+    def _warmed_up(self, made: Loaded, path: Path) -> bool:
+        """Whether the version's own requests have been run: it has some, and they are wanted."""
+        if not self.warm_up_runs or self.predictor is None:
+            return False
+        return warm_up(self.predictor, made, path, self.warm_up_runs) > 0

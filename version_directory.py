@@ -1,0 +1,97 @@
+"""What a version directory is, as TensorFlow Serving sees one, and the names of the files in it.
+
+    models/NAME/VARIANT/            a base path
+        VERSION/                    a version: the name of the directory is a number
+            saved_model.pb          or saved_model.pbtxt
+            variables/  assets/
+            assets.extra/           files that go with a version and that loading it does not read
+"""
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from user_error import UserError
+
+MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+ASSETS = "assets"
+EXTRA = "assets.extra"
+# Where TensorFlow Serving looks for the requests that it runs before it serves a version.
+WARMUP = Path(EXTRA, "tf_serving_warmup_requests")
+# Real examples, by input key, for measuring and for checking.
+SAMPLES = Path(EXTRA, "samples.npz")
+# What the version was made from, and how it was checked.
+MANIFEST = Path(EXTRA, "manifest.json")
+# One request as REST takes it, to try the model with.
+REQUEST = Path(EXTRA, "request.json")
+
+_MAX_VERSION = 2**63 - 1
+
+
+def number(name: str) -> int | None:
+    """The version that a directory name stands for: decimal digits, perhaps with a plus; None for other names."""
+    match = re.fullmatch(r"\s*\+?([0-9]+)\s*", name, re.ASCII)
+    if match is None or int(match[1]) > _MAX_VERSION:
+        return None
+    return int(match[1])
+
+
+def numbered(names: Iterable[str]) -> dict[int, str]:
+    """The versions among directory entries, lowest first, each with its entry's name (of 1 and 01, one)."""
+    found: dict[int, str] = {}
+    for name in sorted(names):
+        version = number(name)
+        if version is not None:
+            found.setdefault(version, name)
+    return dict(sorted(found.items()))
+
+
+def versions(base: Path) -> dict[int, Path]:
+    """The version directories in a base path, lowest first; nothing where there is no such directory."""
+    if not base.is_dir():
+        return {}
+    names = numbered(child.name for child in base.iterdir() if child.is_dir())
+    return {version: base / name for version, name in names.items()}
+
+
+def model_file(directory: Path) -> Path | None:
+    """The file that makes a directory a SavedModel; the binary one where both are there, as TensorFlow reads."""
+    return next((file for name in MODEL_FILES if (file := directory / name).is_file()), None)
+
+
+class NoModelError(UserError):
+    """A directory that holds neither saved_model.pb nor saved_model.pbtxt."""
+
+
+class DamagedModelError(UserError):
+    """A model file that cannot be parsed. `file` is which."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(f"{file} cannot be parsed, so it is truncated or corrupted; copy it again")
+        self.file = file
+
+
+def read_model(directory: Path, message: Any) -> Path:
+    """Fills `message`, an empty SavedModel, from the directory's model file, and returns that file.
+
+    The message is the caller's, so that this needs no TensorFlow, and the caller's kind of message is filled.
+    Raises NoModelError, DamagedModelError, and OSError for a file that may not be read.
+    """
+    from google.protobuf import text_format
+    from google.protobuf.message import DecodeError
+    file = model_file(directory)
+    if file is None:
+        raise NoModelError(f"{directory} is no SavedModel: it has no saved_model.pb or saved_model.pbtxt")
+    try:
+        if file.suffix == ".pb":
+            message.ParseFromString(file.read_bytes())
+        else:
+            text_format.Parse(file.read_text(encoding="utf-8"), message)
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
+        raise DamagedModelError(file) from error
+    return file
+
+
+def newest(base: Path) -> Path | None:
+    """The newest version in a base path that is a SavedModel; None without one."""
+    return next((path for path in reversed(versions(base).values()) if model_file(path)), None)
