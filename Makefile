@@ -11,7 +11,7 @@ demo: .venv/.installed ## build, optimize, serve and measure the reference model
 	@$(RUN) benchmark compare original optimized --model mnist --batch 100 --repeat 200 --protocol rest,grpc \
 		--html reports/demo.html --json reports/demo.json
 
-test: .venv/.installed ## the tests
+test: .venv/.installed ## the tests, two files at a time: half of their time is waiting for processes and timeouts
 	@$(RUN) pytest -q -n 2 --dist loadfile
 
 check: .venv/.installed ## the style checks

@@ -98,14 +98,17 @@ def test_a_signal_unwinds_and_says_so(number: signal.Signals, status: int, tmp_p
         "    finally:\n"
         "        left.touch()\n")
     program = "import commandline; commandline.run(commandline.Commands('x', 'x', {'wait': ('waiting', 'Waits.')}))"
-    process = subprocess.Popen([sys.executable, "-c", program, "wait", str(began), str(left)], stderr=subprocess.PIPE,
-                               text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"})
-    deadline = time.monotonic() + 30
-    while not began.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    with subprocess.Popen([sys.executable, "-c", program, "wait", str(began), str(left)], stderr=subprocess.PIPE,
+                          text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not began.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == status
     assert said.endswith("nothing half-written is left behind\n")
     assert len(said.strip().splitlines()) == 1  # after the "^C" of a terminal click begins a new line

@@ -4,15 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 
 
-def _compare(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def _compare(*arguments: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "benchmark", "compare", *arguments], capture_output=True, text=True,
                           timeout=timeout)
 
@@ -84,43 +85,48 @@ def test_an_address_where_nobody_answers_is_one_line() -> None:
     assert "http://127.0.0.1:1 has no model 'mnist' that is AVAILABLE" in _one_line_error(done)
 
 
-def _started(tmp_path: Path, *urls: str, repeat: int = 100_000) -> subprocess.Popen[str]:
+@contextmanager
+def _started(tmp_path: Path, *urls: str, repeat: int = 100_000) -> Iterator[subprocess.Popen[str]]:
     """A comparison under way: some rounds are finished."""
     targets = [part for url in urls for part in ("--url", url)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmark", "compare", *targets, "--model", "null", "--batch", "1", "--warmup", "1",
-         "--repeat", str(repeat), "--json", str(tmp_path / "r.json")], stderr=subprocess.PIPE, text=True)
-    journal = tmp_path / ".r.json.rounds"
-    deadline = monotonic() + 30
-    while not (journal.exists() and journal.read_text().count("\n") > 2):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert monotonic() < deadline
-    return process
+    with subprocess.Popen(
+            [sys.executable, "-m", "benchmark", "compare", *targets, "--model", "null", "--batch", "1", "--warmup", "1",
+             "--repeat", str(repeat), "--json", str(tmp_path / "r.json")], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            journal = tmp_path / ".r.json.rounds"
+            deadline = monotonic() + 90
+            while not (journal.exists() and journal.read_text().count("\n") > 2):
+                assert process.poll() is None, process.stderr and process.stderr.read()
+                assert monotonic() < deadline
+                sleep(0.01)
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_keeps_its_finished_rounds(number: int, status: int, null_server: Callable[..., Any],
                                                       tmp_path: Path) -> None:
     server = null_server()
-    process = _started(tmp_path, server.rest, server.rest)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    with _started(tmp_path, server.rest, server.rest) as process:
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == status
     assert "Traceback" not in errors
     assert not (tmp_path / "r.json").exists()
     assert "finished blocks are kept: python -m benchmark report" in errors
     report = subprocess.run(
         [sys.executable, "-m", "benchmark", "report", str(tmp_path / ".r.json.rounds"), "--json", "-"],
-        capture_output=True, text=True, timeout=60)
+        capture_output=True, text=True, timeout=150)
     assert report.returncode == 0, report.stderr
     assert json.loads(report.stdout)["runs"][0]["interrupted"]
 
 
 def test_a_server_that_dies_while_measured_is_one_line(null_server: Callable[..., Any], tmp_path: Path) -> None:
     first, second = null_server(), null_server(number=2)
-    process = _started(tmp_path, first.rest, second.rest)
-    os.kill(second.child.process.pid, signal.SIGKILL)
-    _, errors = process.communicate(timeout=30)
+    with _started(tmp_path, first.rest, second.rest) as process:
+        os.kill(second.child.process.pid, signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Traceback" not in errors
     last = errors.strip().splitlines()[-1]

@@ -16,7 +16,7 @@ from user_error import UserError
 
 
 def _benchmark(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-m", "benchmark", *arguments], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-m", "benchmark", *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done

@@ -24,7 +24,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _benchmark(models: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([sys.executable, "-m", "benchmark", *arguments, "--model", "tiny", "--models", str(models)],
-                          capture_output=True, text=True, timeout=150)
+                          capture_output=True, text=True, timeout=400)
     assert "Traceback" not in done.stderr, done.stderr
     left = [process for process in psutil.process_iter(["cmdline"]) if str(models) in str(process.info["cmdline"])]
     assert left == []

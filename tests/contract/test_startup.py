@@ -68,7 +68,7 @@ def test_a_broken_model_is_tried_again_before_a_port_is_opened(
     thread = threading.Thread(target=run)
     with caplog.at_level(logging.WARNING):
         thread.start()
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while "nothing can be served yet, trying again: " not in caplog.text:
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -119,18 +119,18 @@ def server(optimized: dict[str, Optimized], tmp_path_factory: pytest.TempPathFac
         yield port, grpc_port
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 def wait_until_available(process: subprocess.Popen[str], port: int) -> None:
     import time
 
     import requests
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
         try:
-            states = [requests.get(f"http://127.0.0.1:{port}/v1/models/{kind}", timeout=5).json() for kind in KINDS]
+            states = [requests.get(f"http://127.0.0.1:{port}/v1/models/{kind}", timeout=60).json() for kind in KINDS]
         except requests.ConnectionError:
             select_nothing(0.1)
             continue
@@ -152,7 +152,7 @@ def test_our_server_answers_the_same(optimized: dict[str, Optimized], server: tu
                        if optimized[kind].signatures[key].method_name == saved_models.PREDICT]
     for key, inputs, expected in expected_by_key:
         body = {"signature_name": key, "inputs": {name: plain(value) for name, value in inputs.items()}}
-        answer = requests.post(f"http://127.0.0.1:{server[0]}/v1/models/{kind}:predict", json=body, timeout=30)
+        answer = requests.post(f"http://127.0.0.1:{server[0]}/v1/models/{kind}:predict", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         outputs = answer.json()["outputs"]
         if len(expected) == 1:
@@ -183,10 +183,10 @@ def test_our_server_classifies_and_regresses_the_same(optimized: dict[str, Optim
             request.model_spec.name, request.model_spec.signature_name = kind, key
             request.input.example_list.examples.extend(map(example_pb2.Example.FromString, inputs["inputs"]))
             if method == saved_models.REGRESS:
-                answer = service.Regress(request, timeout=30).result.regressions
+                answer = service.Regress(request, timeout=60).result.regressions
                 actual = {"outputs": np.asarray([one.value for one in answer], np.float32)}
             else:
-                rows = [one.classes for one in service.Classify(request, timeout=30).result.classifications]
+                rows = [one.classes for one in service.Classify(request, timeout=60).result.classifications]
                 actual = {"scores": np.asarray([[one.score for one in row] for row in rows], np.float32),
                           "classes": np.asarray([[one.label.encode() for one in row] for row in rows], object)}
             for name, value in expected.items():

@@ -60,7 +60,7 @@ def unchanged(published: Path, before: dict[str, bytes]) -> None:
 def command(*args: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
     """The same in a process of its own, with a limit on the size of files."""
     return subprocess.run(
-        [sys.executable, "-m", "export", *map(str, args)], capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-m", "export", *map(str, args)], capture_output=True, text=True, timeout=300, check=False,
         preexec_fn=None if limit is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
 
 
@@ -232,7 +232,7 @@ def killed_at(step: int, source: Path, published: Path) -> bool:
     before = tree(published)
     done = subprocess.run(
         [sys.executable, "-c", KILLER, str(published.parent), str(step), "optimize", str(source), "--to",
-         str(published), "--batch", "1,2"], capture_output=True, text=True, timeout=120, check=False)
+         str(published), "--batch", "1,2"], capture_output=True, text=True, timeout=300, check=False)
     if done.returncode == -signal.SIGKILL:
         after = tree(published)
         new = {name: content for name, content in after.items() if name not in before}

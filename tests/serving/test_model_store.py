@@ -15,7 +15,7 @@ from serving.servable import ModelSpec
 from serving.versions import All, Latest, Specific
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -35,7 +35,7 @@ class Loader:
     def __call__(self, name: str, number: int, path: Path) -> FakeServable:
         assert path.is_dir()
         self.attempts.append((name, number))
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if (name, number) in self.broken:
             raise ServingError(Code.DATA_LOSS, "broken")
         self.loaded.append(FakeServable(name, number))

@@ -10,7 +10,7 @@ TENSORFLOW_LEFT = "[m for m in sys.modules if m == 'tensorflow' or m.startswith(
 
 
 def in_fresh_process(code: str) -> Any:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
                           env={"TF_CPP_MIN_LOG_LEVEL": "3", "PATH": "/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -62,7 +62,7 @@ def serving(models: Path, model: str = "half", **flags: Any) -> Iterator[tuple[S
 def get(flags: Flags, path: str, context: ssl.SSLContext | None = None) -> tuple[int, str]:
     scheme = "https" if context else "http"
     try:
-        with urllib.request.urlopen(f"{scheme}://127.0.0.1:{flags.rest_api_port}{path}", timeout=10,
+        with urllib.request.urlopen(f"{scheme}://127.0.0.1:{flags.rest_api_port}{path}", timeout=60,
                                     context=context) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
@@ -79,7 +79,7 @@ def request(model: str = "half", signature: str = "", **inputs: Any) -> bytes:
     return message.SerializeToString()
 
 
-def call(port: int, data: bytes, timeout_s: float = 10, credentials: Any = None) -> list[float]:
+def call(port: int, data: bytes, timeout_s: float = 60, credentials: Any = None) -> list[float]:
     address, options = f"127.0.0.1:{port}", [("grpc.enable_http_proxy", 0)]
     channel = (grpc.secure_channel(address, credentials, options) if credentials else
                grpc.insecure_channel(address, options))
@@ -89,7 +89,7 @@ def call(port: int, data: bytes, timeout_s: float = 10, credentials: Any = None)
     return values
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -150,15 +150,15 @@ def test_health_and_reflection(models: Path) -> None:
           grpc.insecure_channel(f"127.0.0.1:{flags.port}") as channel):
         health = health_pb2_grpc.HealthStub(channel)
         for name in ("", "ModelService", "PredictionService"):
-            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status == 1
+            assert health.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status == 1
         with pytest.raises(grpc.RpcError) as error:
-            health.Check(health_pb2.HealthCheckRequest(service="x"), timeout=10)
+            health.Check(health_pb2.HealthCheckRequest(service="x"), timeout=60)
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
-        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
         assert next(watch).status == 1
         watch.cancel()
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=10))
+        answer = next(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked, timeout=60))
         assert {service.name for service in answer.list_services_response.service} == {
             "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService", "grpc.health.v1.Health",
             "grpc.reflection.v1alpha.ServerReflection"}
@@ -178,7 +178,7 @@ def test_a_unix_socket(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "s"
     with (serving(models, grpc_socket_path=str(path)),
           grpc.insecure_channel(f"unix:{path}") as channel):
-        assert channel.unary_unary(PREDICT)(half(), timeout=10)
+        assert channel.unary_unary(PREDICT)(half(), timeout=60)
 
 
 def test_mutual_tls(models: Path, tmp_path: Path) -> None:
@@ -216,12 +216,13 @@ def test_tls_that_cannot_be(models: Path, tmp_path: Path, text: str, message: st
 
 def test_a_deadline_ends_the_run_in_the_server_too(models: Path) -> None:
     import numpy as np
-    long = request("slow", "turns", turns=np.array([10_000_000], np.int32))
+    # Hours, if nothing ended it.
+    long = request("slow", "turns", turns=np.array([2_000_000_000], np.int32))
     with serving(models, "slow") as (server, flags):
         with pytest.raises(grpc.RpcError) as error:
             call(flags.port, long, timeout_s=0.3)
         assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        until(lambda: server._store._serving["slow"][1].pins == 0, 5)
+        until(lambda: server._store._serving["slow"][1].pins == 0)
 
 
 def test_what_its_client_gave_up_while_waiting_is_not_run(models: Path) -> None:
@@ -232,13 +233,13 @@ def test_what_its_client_gave_up_while_waiting_is_not_run(models: Path) -> None:
         runs: list[object] = []
         server._predictor._ran = lambda *told: runs.append(told)
         predict = channel.unary_unary(PREDICT)
-        first = predict.future(long, timeout=20)
+        first = predict.future(long, timeout=60)
         until(lambda: server._store._serving["slow"][1].pins == 1)
-        waiting = [predict.future(long, timeout=20) for _ in range(5)]
+        waiting = [predict.future(long, timeout=60) for _ in range(5)]
         for each in waiting:
             each.cancel()
         first.result()
-        assert predict(long, timeout=20)
+        assert predict(long, timeout=60)
         assert len(runs) == 2
 
 
@@ -248,13 +249,13 @@ def test_stopping_answers_what_runs_and_takes_nothing_new(models: Path) -> None:
     made = Flags(model_name="slow", model_base_path=str(models / "slow"), port=free_port(), rest_api_port=free_port())
     server = start(made)
     with ThreadPoolExecutor(1) as pool, grpc.insecure_channel(f"127.0.0.1:{made.port}") as channel:
-        running = pool.submit(channel.unary_unary(PREDICT), long, timeout=20)
+        running = pool.submit(channel.unary_unary(PREDICT), long, timeout=60)
         until(lambda: server._store._serving["slow"][1].pins == 1)
         stopping = threading.Thread(target=server.stop)
         stopping.start()
         until(lambda: not listens(made.rest_api_port))
         assert predict_pb2.PredictResponse.FromString(running.result()).outputs["done"]
-        stopping.join(10)
+        stopping.join(60)
         assert not stopping.is_alive()
         with pytest.raises(grpc.RpcError):
             channel.unary_unary(PREDICT)(long, timeout=5)
@@ -273,7 +274,7 @@ def test_restarts_fail_no_request_of_a_client_that_tries_again(models: Path) -> 
         url = f"http://127.0.0.1:{made.rest_api_port}/v1/models/half:predict"
         while not done.is_set():
             try:
-                with urllib.request.urlopen(url, b'{"instances": [1.0]}', timeout=10) as answer:
+                with urllib.request.urlopen(url, b'{"instances": [1.0]}', timeout=60) as answer:
                     answers[0] += answer.status == 200
             except urllib.error.HTTPError as error:
                 failures.append(f"REST {error.code}")
@@ -289,7 +290,7 @@ def test_restarts_fail_no_request_of_a_client_that_tries_again(models: Path) -> 
             predict = channel.unary_unary(PREDICT)
             while not done.is_set():
                 try:
-                    predict(half(), timeout=20, wait_for_ready=True)
+                    predict(half(), timeout=60, wait_for_ready=True)
                     answers[1] += 1
                 except grpc.RpcError as error:
                     failures.append(f"gRPC {error.code().name} {error.details()}")
@@ -341,7 +342,7 @@ def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
             until(lambda: process.poll() is not None or listens(port), 90)
             assert call(port, half()) == [[2.5]]
             os.kill(process.pid, signal.SIGINT)
-            _, log = process.communicate(timeout=30)
+            _, log = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0
@@ -351,7 +352,7 @@ def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
 
 def test_what_cannot_be_served_is_one_line_and_a_status(models: Path) -> None:
     words = command(models, "broken", f"--port={free_port()}", "--max_num_load_retries=0")
-    done = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 255
     [line], [original] = done.stderr.splitlines(), done.stdout.splitlines()
     assert original == ("Failed to start server. Error: UNKNOWN: 1 servable(s) did not become available: {{{name: "
@@ -361,7 +362,7 @@ def test_what_cannot_be_served_is_one_line_and_a_status(models: Path) -> None:
 
 def test_a_closed_output_does_not_hide_the_error(models: Path) -> None:
     words = ["sh", "-c", 'exec "$@" >&-', "sh", *command(models, "broken", "--max_num_load_retries=0", "--port=1")]
-    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=150, check=False)
     assert done.returncode == 255
     [line] = done.stderr.splitlines()
     assert line.startswith("error: Failed to start server. Error: ")
@@ -369,7 +370,7 @@ def test_a_closed_output_does_not_hide_the_error(models: Path) -> None:
 
 def test_help_beside_other_flags_is_no_start(models: Path) -> None:
     """A script that adds --help to a command line must not believe that its server runs."""
-    statuses = [subprocess.run(words, capture_output=True, timeout=60, check=False).returncode for words in (
+    statuses = [subprocess.run(words, capture_output=True, timeout=150, check=False).returncode for words in (
         [sys.executable, "-m", "serving", "serve", "--help"], command(models, "half", "--help"))]
     assert statuses == [0, 255]
 
@@ -381,7 +382,7 @@ def test_a_start_that_fails_leaves_nothing_running(models: Path) -> None:
     with socket.create_server(("127.0.0.1", taken)), pytest.raises(UserError):
         start(Flags(port=port, rest_api_port=taken, **flags))
     assert not listens(port)
-    until(lambda: not {thread.name for thread in set(threading.enumerate()) - before} & {"poll", "config"}, 5)
+    until(lambda: not {thread.name for thread in set(threading.enumerate()) - before} & {"poll", "config"})
 
 
 @pytest.mark.parametrize("wrong", ["taken", "missing", "broken", "flag"])
@@ -395,7 +396,7 @@ def test_mistakes_are_told_before_tensorflow_is_imported(models: Path, wrong: st
                   "try: command.callback(sys.argv[1:])\n"
                   "except SystemExit: assert 'tensorflow' not in sys.modules\n"
                   "else: raise AssertionError('it started')\n")
-        done = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True, timeout=60,
+        done = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True, timeout=150,
                               check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     assert [line[:7] for line in done.stderr.splitlines()] == ["error: "]

@@ -216,7 +216,7 @@ def test_a_model_that_misbehaves_leaves_the_rest_serving(tmp_path: Path) -> None
     def rest(model: str, signature: str = "serving_default", value: float = 50.0) -> int:
         body = json.dumps({"signature_name": signature, "instances": [value]}).encode()
         try:
-            with urllib.request.urlopen(f"{url}/{model}:predict", body, timeout=10) as answer:
+            with urllib.request.urlopen(f"{url}/{model}:predict", body, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
@@ -239,7 +239,7 @@ def test_a_model_that_misbehaves_leaves_the_rest_serving(tmp_path: Path) -> None
         assert over_grpc("huge", 1e3, 60).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert (rest("half"), rest("wild")) == (200, 200)
     assert rest("damaged") == 404
-    with urllib.request.urlopen(f"{url}/damaged", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/damaged", timeout=60) as answer:
         assert b"OUT_OF_RANGE" in answer.read()
     server.stop()
 
@@ -264,7 +264,7 @@ class Swaps:
         shutil.copytree(self._root / "source", self._root / "m" / f"{version}.part")
         (self._root / "m" / f"{version}.part").rename(self._root / "m" / str(version))
         self.server._store.look()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while list(self.server._store._serving["m"]) != [version]:
             assert time.monotonic() < end, f"version {version} does not come"
             time.sleep(0.002)
@@ -279,7 +279,7 @@ class Swaps:
     def _rest(self) -> None:
         url = f"http://127.0.0.1:{self.flags.rest_api_port}/v1/models/m:predict"
         while not self._done.is_set():
-            with urllib.request.urlopen(url, b'{"instances": [1.0]}', timeout=10) as answer:
+            with urllib.request.urlopen(url, b'{"instances": [1.0]}', timeout=60) as answer:
                 self.answers[f"REST {answer.status} {json.load(answer)['predictions']}"] += 1
 
     def _grpc(self) -> None:
@@ -289,7 +289,7 @@ class Swaps:
             predict = channel.unary_unary(f"/{PREDICTION_SERVICE}/Predict")
             while not self._done.is_set():
                 try:
-                    predict(data, timeout=10)
+                    predict(data, timeout=60)
                     self.answers["gRPC OK"] += 1
                 except grpc.RpcError as error:
                     self.answers[f"gRPC {error.code().name} {error.details()}"] += 1

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,10 @@ class Hosted:
         self.rest_port = int(environment["REST_PORT"])
         with log.open("w") as out:
             self.process = subprocess.Popen([str(SCRIPT), *arguments], stdout=out, stderr=out, cwd=cwd,
-                                            env=os.environ | environment, stdin=subprocess.DEVNULL)
+                                            env=os.environ | environment, stdin=subprocess.DEVNULL,
+                                            start_new_session=True)
 
-    def await_text(self, text: str, seconds: float = 90) -> str:
+    def await_text(self, text: str, seconds: float = 150) -> str:
         deadline = time.monotonic() + seconds
         while text not in (said := self.log.read_text()):
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{said}"
@@ -39,6 +41,16 @@ class Hosted:
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
+
+    def end(self) -> None:
+        """Leaves neither the script nor what it started behind, whatever the test found."""
+        try:
+            if self.process.poll() is None:
+                self.stop(signal.SIGTERM)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def free_port() -> int:
@@ -60,14 +72,13 @@ def host(models: Path, tmp_path: Path) -> Iterator[Run]:
 
     yield start
     for hosted in running:
-        if hosted.process.poll() is None:
-            hosted.stop(signal.SIGTERM)
+        hosted.end()
 
 
 def refused(*arguments: str, **environment: str) -> str:
     """What a run prints that must end at once, with status 2 and one line."""
     done = subprocess.run([str(SCRIPT), *arguments], env=os.environ | environment, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=30, check=False)
+                          capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
@@ -82,12 +93,12 @@ def test_hosts_original_by_default_and_stops_cleanly(host: Run, number: signal.S
     assert "variant original, version 7" in said
     url = f"http://127.0.0.1:{hosted.rest_port}/v1/models/half"
     assert f"try: curl {url}/metadata" in said
-    answer = requests.post(f"{url}:predict", json={"instances": [1.0, 2.0, 5.0]}, timeout=5)
+    answer = requests.post(f"{url}:predict", json={"instances": [1.0, 2.0, 5.0]}, timeout=60)
     assert answer.json() == {"predictions": [2.5, 3.0, 4.5]}
     assert hosted.stop(number) == 0
     assert hosted.log.read_text().endswith("tfserving: stopped\n")
     with pytest.raises(requests.ConnectionError):
-        requests.get(url, timeout=5)
+        requests.get(url, timeout=60)
 
 
 def test_a_binary_on_path_is_taken_before_the_embedded_server(host: Run, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ class Answer:
 class Wire:
     """A connection that reads HTTP answers one by one."""
 
-    def __init__(self, port: int, timeout_s: float = 30) -> None:
+    def __init__(self, port: int, timeout_s: float = 60) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""

@@ -83,7 +83,8 @@ class Stage:
         time.sleep(step["s"])
 
     def _wait(self, step: Step) -> list[str]:
-        end = time.monotonic() + step["timeout_s"]
+        # The record's limit is of the machine that it was made on.
+        end = time.monotonic() + max(60, step["timeout_s"])
         while True:
             answer = self._ask(step)
             if answer.status == step["status"] and re.search(step.get("until", ""), answer.body.decode(), re.S):
@@ -130,7 +131,7 @@ class Stage:
     def _end_traffic(self, step: Step) -> list[str]:
         thread, stop, counts = self._running.pop(step["name"])
         stop.set()
-        thread.join(30)
+        thread.join(60)
         wrong = {status: n for status, n in counts.items() if status not in step["expect"]["statuses"]}
         return [f"answers {dict(counts)}, only {step['expect']['statuses']} expected"] if wrong or not counts else []
 

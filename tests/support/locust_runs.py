@@ -27,7 +27,7 @@ def options_for(server: NullServer) -> tuple[str, ...]:
     return "-H", f"http://{server.rest}", "--grpc-address", server.grpc, "--model", "null"
 
 
-def run_locust(*options: str, files: Path = LOADTEST, timeout_s: float = 60) -> Run:
+def run_locust(*options: str, files: Path = LOADTEST, timeout_s: float = 150) -> Run:
     """Runs `locust -f FILES --headless OPTIONS` to its end, in an empty directory."""
     with tempfile.TemporaryDirectory() as directory:
         hdr = Path(directory) / "hdr.json"

@@ -23,7 +23,7 @@ def running_null_server(*options: str) -> Iterator[NullServer]:
     with subprocess.Popen([sys.executable, "-m", "benchmark", "null-server", *options], cwd=ROOT,
                           stdout=subprocess.PIPE, text=True) as process:
         # A process that never speaks is killed, and the line read below is empty.
-        watchdog = threading.Timer(30, process.kill)
+        watchdog = threading.Timer(120, process.kill)
         watchdog.start()
         try:
             assert process.stdout is not None

@@ -15,9 +15,9 @@ def test_all_threads_are_real_time_meanwhile_and_none_after() -> None:
     def work(policy: int) -> None:
         os.sched_setscheduler(0, policy, os.sched_getparam(0))
         own.append(threading.get_native_id())
-        go.wait(10)
+        go.wait(60)
         seen.append(os.sched_getscheduler(0))
-        end.wait(10)
+        end.wait(60)
     early = threading.Thread(target=work, args=[os.SCHED_BATCH])
     early.start()
     while not own:

@@ -32,7 +32,7 @@ def compare(*options: str, **environment: str) -> Any:
     command = [sys.executable, "-m", "benchmark", "compare", "--model", "echo", "--batch", "2", "--repeat", "8",
                "--warmup", "1", "--json", "-", *options]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True,
-                          check=False, timeout=120)
+                          check=False, timeout=300)
 
 
 def test_both_protocols_over_tls_with_headers(servers: Servers) -> None:
