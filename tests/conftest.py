@@ -1,5 +1,13 @@
 """What holds for every test, however the run was started."""
 import signal
 
+import pytest
+
 # A shell starts its background jobs with SIGINT ignored, and every process of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of `-n` prints nothing after the run's closing line: TensorFlow's greeting was for no test."""
+    if hasattr(session.config, "workerinput"):
+        session.config.pluginmanager.getplugin("capturemanager").read_global_capture()
