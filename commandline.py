@@ -48,7 +48,7 @@ class Terminated(BaseException):
     """SIGTERM arrived: unwinds as Ctrl-C does, so what is half-written goes and no child process stays."""
 
 
-class Commands(click.Group):
+class Commands(click.Group):  # decision 1
     """A group whose commands are "module:attribute" strings beside their one-line summaries."""
 
     def __init__(self, name: str, help: str, commands: Mapping[str, tuple[str, str]]) -> None:

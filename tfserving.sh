@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Hosts one variant of a model on TensorFlow Serving's ports, in the foreground, until Ctrl-C.
 # The usage text below is the documentation; every function can be sourced and tested.
+# decision 2
 set -euo pipefail
 
 usage() {

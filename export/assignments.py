@@ -34,7 +34,7 @@ def assigned(graph: Graph, roots: Iterable[tuple[str, frozenset[str]]]) -> dict[
     return flow.found
 
 
-class _Flow:
+class _Flow:  # decision 21
     """Follows variables from where they are made to where they are used."""
 
     def __init__(self, library: Mapping[str, FunctionDef]) -> None:

@@ -228,7 +228,7 @@ def _placeholders(item: Node, last: int, shapes: Mapping[str, Any], computed: bo
     """Placeholders for a node's outputs, under its name."""
     dtypes = output_dtypes(item)
     assert dtypes is not None
-    source = replace(item, name=f"{item.name}/computed")
+    source = replace(item, name=f"{item.name}/computed")  # decision 23
     count = len(dtypes) if computed else last + 1
 
     def placeholder(name: str, index: int) -> Node:

@@ -54,7 +54,7 @@ def without_cycle_collection() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Graph:
+class Graph:  # decision 10
     """Nodes by name, in file order.
 
     `inputs` are fed and `outputs` are fetched (tensor names): their nodes keep name and meaning through every step.

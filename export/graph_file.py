@@ -71,7 +71,7 @@ def as_graph_def(fields: Fields) -> Any:
     return made
 
 
-def write_graph(path: Path, graph: Graph, meta_graph: Any) -> None:
+def write_graph(path: Path, graph: Graph, meta_graph: Any) -> None:  # decision 22
     """Writes saved_model.pb: `meta_graph` (a MetaGraphDef without its graph) and `graph`."""
     from export.runtime import writing
     size = 0

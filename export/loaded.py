@@ -14,7 +14,7 @@ from export.tensors import Array
 from user_error import FailedError, UserError
 
 _TIMEOUT_S = 600
-_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT = multiprocessing.get_context("forkserver")  # decision 24
 
 
 class RunError(Exception):

@@ -92,7 +92,7 @@ def _free_version(base: Path, wanted: int | None) -> int:
     return wanted
 
 
-def _staging_home(base: Path) -> Path:
+def _staging_home(base: Path) -> Path:  # decision 20
     """Beside the base path, so that a killed run leaves that untouched; inside if the rename needs it."""
     parent = base.absolute().parent
     if base.exists() and (base.stat().st_dev != parent.stat().st_dev or not os.access(parent, os.W_OK)):

@@ -24,8 +24,8 @@ from version_directory import ASSETS, EXTRA, read_model
 
 MetaGraph = Any  # tensorflow.MetaGraphDef
 SERVE = ("serve",)
-# What the nodes themselves take beside their constants has ample room below protobuf's limit (decision 90).
-GRAPH_LIMIT = SIZE_LIMIT - (256 << 20)
+# What the nodes themselves take beside their constants has ample room below the limit of protobuf.
+GRAPH_LIMIT = SIZE_LIMIT - (256 << 20)  # decision 90
 INIT_SIGNATURE = "__saved_model_init_op"
 # Where TensorFlow 1 writes what TensorFlow 2 writes into MetaGraphDef.asset_file_def.
 ASSETS_COLLECTION = "saved_model_assets"

@@ -13,7 +13,7 @@ from user_error import UserError
 RETRY_S = 1.0
 
 
-class PredictUser(User):
+class PredictUser(User):  # decision 53
     """Asks again as soon as it has its answer, or on schedule with --rate. `KIND` is shown as the request type."""
     abstract = True
     KIND = ""

@@ -94,6 +94,7 @@ class BatchingServable:
         size = _batch_size(values)
         # A wrong type fails on its own, not with everything that shares its batch; and nothing can be put together
         # out of no rows: the original waits for ever.
+        # decision 34
         if size == 0 or any(value.dtype != self._dtypes.get(feed) for feed, value in zip(feeds, values, strict=True)):
             return self._servable.run(feeds, values, fetches, timeout_s, started)
         now = monotonic()

@@ -27,7 +27,7 @@ _CPUS = os.cpu_count() or 1
 USAGE = "usage: python -m serving serve --flag=value ... Flags: python -m serving serve --help"
 
 
-class NotStartedError(UserError):
+class NotStartedError(UserError):  # decision 80
     """The server does not start. `original`: what tensorflow_model_server prints about it."""
 
     def __init__(self, message: str, original: str) -> None:
@@ -109,7 +109,7 @@ class Flags:
 FLAGS: Mapping[str, dataclasses.Field[Any]] = {row.name: row for row in dataclasses.fields(Flags)}
 
 
-def parse_flags(arguments: Sequence[str]) -> Flags:
+def parse_flags(arguments: Sequence[str]) -> Flags:  # decision 32
     """Reads `--flag=value`, `--flag value`, `--bool` and `--bool=false`.
 
     Raises NotStartedError for an unknown flag or a value of the wrong type. The original ignores what it does not

@@ -85,7 +85,7 @@ class GrpcServer:
                 raise OSError(f"Failed to BuildAndStart gRPC server: {address} cannot be bound") from None
         self._server.start()
 
-    def stop(self, drain_s: float) -> None:
+    def stop(self, drain_s: float) -> None:  # decision 38
         """Takes no more calls, and ends when those that run have been answered or time is up.
 
         grpcio has no way to ask clients to go but to stop, and ends with CANCELLED, which nobody retries, what reaches

@@ -94,7 +94,7 @@ class Service:
     draining: bool = False
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):  # decision 43
     """One connection: reads a request, has it handled, writes the answer, and so on."""
 
     def __init__(self, service: Service) -> None:

@@ -80,7 +80,7 @@ def _reason(status: int) -> str:
         return "Client Error" if status < 500 else "Server Error"
 
 
-def request_line(line: str) -> Request:
+def request_line(line: str) -> Request:  # decision 43
     """The method, target and version of a request's first line."""
     line = line.partition("\0")[0].rstrip(" ")
     method, _, rest = line.partition(" ")

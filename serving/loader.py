@@ -39,7 +39,7 @@ log = logging.getLogger("serving")
 Options = config_pb2.ConfigProto
 
 
-class LoadedModel:
+class LoadedModel:  # decision 30
     """A Servable whose graph runs in a v1 Session."""
 
     def __init__(self, name: str, version: int, session: Any, meta_graph: Any) -> None:
@@ -59,7 +59,7 @@ class LoadedModel:
         # Whether a run has succeeded, or none may be tried.
         self.answers = True
 
-    def try_out(self) -> None:
+    def try_out(self) -> None:  # decision 81
         """One run of zeros (a batch of 1), after which `answers` tells whether this version can answer at all.
 
         Only of a graph of bounded operations: any other may keep what it is given, or never end. That zeros are refused
@@ -97,7 +97,7 @@ class LoadedModel:
             if len(self._plans) < _MOST_PLANS:
                 self._plans[key] = plan
         size = sum([value.nbytes for value in values])
-        here = size <= plan.pace.quick_bytes
+        here = size <= plan.pace.quick_bytes  # decision 37
         call = plan.call if here and plan.fits(values) else None
         options = _run_options(timeout_s, here) if call is None else None
         if started is not None:
@@ -135,7 +135,7 @@ class LoadedModel:
         return _Plan([tensor._as_tf_output() for tensor in fed], [tensor._as_tf_output() for tensor in fetched],
                      [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in fed] if bounded else [], bounded)
 
-    def _callable(self, feeds: Sequence[str], fetches: Sequence[str], values: Sequence[Array]) -> Any:
+    def _callable(self, feeds: Sequence[str], fetches: Sequence[str], values: Sequence[Array]) -> Any:  # decision 71
         call = self._session._make_callable_from_options(config_pb2.CallableOptions(
             feed=feeds, fetch=fetches, run_options=config_pb2.RunOptions(inter_op_thread_pool=-1)))
         call(*values)  # its first run is slow; bounded operations have no effects
@@ -225,7 +225,7 @@ def session_options(config_file: str, session: int, intra_op: int, inter_op: int
     return options
 
 
-def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:
+def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:  # decision 33
     """TensorFlow Serving calls such a version AVAILABLE, and every request to it fails."""
     if (path / "variables" / "variables.index").is_file():
         return

@@ -150,7 +150,7 @@ class ModelStore:
 
     # -- configuration
 
-    def configure(self, models: Iterable[Model], timeout_s: float | None = None) -> dict[str, Failure]:
+    def configure(self, models: Iterable[Model], timeout_s: float | None = None) -> dict[str, Failure]:  # decision 31
         """Replaces the configuration, and waits until each new model has been loaded or has failed to.
 
         The order is TensorFlow Serving's: first the labels are checked against what is loaded now, and nothing is

@@ -12,7 +12,7 @@ _SHARE = 20
 
 
 @dataclass(slots=True)
-class Pace:
+class Pace:  # decision 37
     """Work of one kind that takes longer the more it is given. Up to `quick_bytes` it is known to be quick."""
 
     quick_s: float

@@ -16,7 +16,7 @@ from types import ModuleType
 
 
 @contextmanager
-def _tensorflow_as_a_bare_package() -> Iterator[None]:
+def _tensorflow_as_a_bare_package() -> Iterator[None]:  # decision 51
     if "tensorflow" in sys.modules:
         yield
         return

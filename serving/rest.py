@@ -89,7 +89,7 @@ class RestApi:
             known[0].note(len(request.body), call.began, perf_counter(), False)
         return response
 
-    def at_once(self, request: Request) -> Response | None:
+    def at_once(self, request: Request) -> Response | None:  # decision 70
         """The answer to a predict request that is known to be quick, as others like it were; else None.
 
         Its time limit is zero, which a servable keeps by running only what it knows to be quick itself.

@@ -12,7 +12,7 @@ _FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform
           "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
 
 
-def check(flags: Flags) -> list[Model]:
+def check(flags: Flags) -> list[Model]:  # decision 33
     """The models to serve, if flags and files leave hope for it. Raises ServingError."""
     if not flags.port and not flags.grpc_socket_path:
         raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path should be set.")

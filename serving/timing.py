@@ -25,7 +25,7 @@ def asked(headers: Container[tuple[str, str]]) -> bool:
     return ASKED in headers
 
 
-class Stopwatch:
+class Stopwatch:  # decision 75
     """The stages of one request. Each begins when another ends, so together they are the whole time."""
 
     def __init__(self, stage: str, began: float) -> None:

@@ -190,7 +190,7 @@ def _enough(plan: Plan, blocks: Sequence[Block], names: Sequence[str], planned: 
     return ""
 
 
-def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:
+def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:  # decision 64
     """Whether the ratios of means and those of equals (the floor is made of them) are all known within 2 %.
 
     Width ends a run whatever its verdict; a verdict ends one only if it is far from any doubt (see `clear`).

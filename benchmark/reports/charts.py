@@ -13,7 +13,7 @@ SERIES = 6
 
 
 @dataclass(frozen=True)
-class Line:
+class Line:  # decision 62
     """A series of points (x, y), in the unit of its chart."""
 
     name: str

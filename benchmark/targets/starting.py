@@ -113,7 +113,7 @@ def first_request(instance: Instance, connection: Connection, inputs: Arrays) ->
 
 
 @contextmanager
-def start_all(targets: Sequence[Target], each: int) -> Iterator[dict[str, list[Instance]]]:
+def start_all(targets: Sequence[Target], each: int) -> Iterator[dict[str, list[Instance]]]:  # decision 60
     """`each` instances of every target, loaded and answering; stopped at the end however it ends."""
     with ExitStack() as stack:
         instances: dict[str, list[Instance]] = {}

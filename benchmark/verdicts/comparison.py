@@ -105,7 +105,7 @@ def block_plan(repeat: int) -> list[tuple[int, int]]:
     return [(n - n // 2, n // 2) for n in share]
 
 
-def round_order(targets: Sequence[str], round_: int) -> list[tuple[str, int]]:
+def round_order(targets: Sequence[str], round_: int) -> list[tuple[str, int]]:  # decision 60
     """(target, replica) in the order of a round, A B C C B A: each round another target leads, and later the other
     replica.
 
@@ -137,6 +137,7 @@ def compare(blocks: Iterable[Block], baseline: str, candidate: str, metric: str,
         value_a, value_b = value_a * 1e3, value_b * 1e3
     return Comparison(
         baseline, candidate, chosen[0].protocol, chosen[0].batch, metric, ratio.value, (ratio.low, ratio.high),
+        # decision 61
         "cannot tell" if reasons else verdict(ratio, floor), not reasons, tuple(reasons), value_a, value_b, unit,
         floor, aa.value, (aa.low, aa.high), least_effect(ratio, floor), sum(map(np.size, a)), len(a))
 

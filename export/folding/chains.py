@@ -20,6 +20,7 @@ from export.transform import Draft, Record
 _ADDITIONS = frozenset({"Add", "AddV2", "BiasAdd", "BiasAddV1"})
 
 
+# decision 11
 def fold_affines(graph: Graph, record: Record, starts: Collection[str], through: Collection[str] = ()) -> Graph:
     """Folds every chain of affine nodes that holds an op in `starts`.
 

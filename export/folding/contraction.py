@@ -117,7 +117,7 @@ class Contraction:
             return moved.sum(axis=(0, 1)).ravel()
         return moved.reshape(-1, moved.shape[-1]).sum(axis=0)
 
-    def _without_border(self, weights: Array) -> None:
+    def _without_border(self, weights: Array) -> None:  # decision 12
         if self.node.op == "Conv2DBackpropInput":
             raise Skip("the border of a transposed convolution sees fewer inputs than its middle")
         padding = attribute(self.node, "padding")
@@ -131,7 +131,7 @@ class Contraction:
         if scale.size != channels:
             raise Skip(f"{scale.size} factors do not fit weights for {channels} channels")
 
-    def require_float(self) -> None:
+    def require_float(self) -> None:  # decision 13
         """Raises Skip for weights of a type or with values that cannot be rewritten exactly enough."""
         dtype = self.weights_node.get("dtype")
         if dtype not in (FLOAT, DOUBLE):

@@ -85,7 +85,7 @@ def _v2(op: str) -> str:
     return op[:-1] + "2"
 
 
-def _lowered(graph: Graph) -> Graph:
+def _lowered(graph: Graph) -> Graph:  # decision 17
     if graph.versions is None or graph.versions.producer < _REMOVED_IN:
         return graph
     versions = type(graph.versions)()

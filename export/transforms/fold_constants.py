@@ -40,7 +40,7 @@ def fold_constants(graph: Graph, args: Arguments, record: Record) -> Graph:
     return folding.replaced()
 
 
-class _Folding:
+class _Folding:  # decision 14
     def __init__(self, graph: Graph, args: Arguments, record: Record) -> None:
         self.graph, self.record = graph, record
         self.limit: int = args["max_constant_size_in_bytes"]

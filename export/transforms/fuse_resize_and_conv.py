@@ -10,7 +10,7 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 
 
 @transform("fuse_resize_and_conv")
-class FuseResizeAndConv(Rewrite):
+class FuseResizeAndConv(Rewrite):  # decision 15
     """Conv2D(ResizeBilinear(x, size), W) -> FusedResizeAndPadConv2D(x, size, no padding, W).
 
     Safe when: the resized images have this one reader; they are float and resized without half_pixel_centers; and,

@@ -69,7 +69,7 @@ def quantize_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
     return quantizer.result()
 
 
-class _Quantizer:
+class _Quantizer:  # decision 15
     """Goes through the nodes in order and knows which float tensors there are as eight bits, too."""
 
     def __init__(self, graph: Graph, fallback: Range) -> None:

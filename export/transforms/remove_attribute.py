@@ -30,7 +30,7 @@ def remove_attribute(graph: Graph, args: Arguments, record: Record) -> Graph:
     return graph.with_nodes(map(without, graph.nodes.values()))
 
 
-def _check(item: Node, name: str) -> None:
+def _check(item: Node, name: str) -> None:  # decision 19
     definition = op_def(item.op)
     if definition is None or all(attr.name != name for attr in definition.attr):
         return

@@ -105,7 +105,7 @@ def _weights(draft: Draft, gather: Node) -> tuple[Node, tuple[str, ...]]:
     return made, between
 
 
-def _group(draft: Draft, name: str, initialisers: list[str]) -> None:
+def _group(draft: Draft, name: str, initialisers: list[str]) -> None:  # decision 18
     before = draft.nodes.get(name)
     if before is not None and before.op != "NoOp":
         raise TransformError(f"sparsify_gather: '{name}' is {before.op}, not NoOp: name another group_init_node")

@@ -153,7 +153,7 @@ def combine(comparisons: Sequence[Comparison]) -> Comparison:
     return Comparison(outputs, tuple(reasons), sum(comparison.examples for comparison in comparisons))
 
 
-def row_for(expected: Array, budget: Budget | None = None) -> Row:
+def row_for(expected: Array, budget: Budget | None = None) -> Row:  # decision 50
     """The table's row for a reference output."""
     if not _is_float(expected.dtype):
         return EXACT

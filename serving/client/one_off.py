@@ -9,7 +9,7 @@ from serving.client.protocol import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, AnswerE
 from serving.client.rest import RestApi, tls_context, why
 
 
-class OneOffRestClient(RestApi):
+class OneOffRestClient(RestApi):  # decision 52
     """`requests`: slow per request, but it honours proxies and certificates as the environment sets them."""
     measured_by = f"requests {requests.__version__}, a connection per request"
 

@@ -98,7 +98,7 @@ class RestApi:
         return f"{self._url.scheme}://{self._url.netloc}"
 
 
-class RestClient(RestApi):
+class RestClient(RestApi):  # decision 52
     """The measuring client: one persistent connection, which `reconnects` counts when it had to be opened anew."""
     measured_by = f"http.client of Python {platform.python_version()}, one persistent connection per client"
 

@@ -10,7 +10,7 @@ from version_directory import number, read_model
 SERVE = {"serve"}
 
 
-def metadata_of(path: str | Path, model: str | None = None) -> Metadata:
+def metadata_of(path: str | Path, model: str | None = None) -> Metadata:  # decision 54
     """The signatures of a version directory, without TensorFlow. `model` is its name (default: models/NAME/...).
 
     Raises UserError for what is no SavedModel or has no graph to serve.

@@ -30,7 +30,7 @@ _RESOURCE = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)/endpoints/
 Authorize = Callable[[], Mapping[str, str]]
 
 
-class VertexClient(RestClient):
+class VertexClient(RestClient):  # decision 54
     """A measuring `Client` of one Vertex AI endpoint.
 
     `endpoint` is "projects/P/locations/L/endpoints/E", or a URL that ends so (dedicated and private endpoints have

@@ -178,7 +178,7 @@ def _elements(alias: str, array: Array, depth: int) -> Sequence[str]:
         raise _not_text(alias) from None
 
 
-def _not_text(alias: str) -> ServingError:
+def _not_text(alias: str) -> ServingError:  # decision 41
     return invalid(f"Output {alias} holds bytes that are not UTF-8 text, which JSON cannot carry; an output whose "
                    "name ends in _bytes is sent as base64")
 

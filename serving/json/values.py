@@ -63,7 +63,7 @@ _NUMBERS = frozenset({int, float})
 ELEMENT_TYPES = {
     types_pb2.DT_FLOAT: ElementType(np.dtype(np.float32), _NUMBERS),
     types_pb2.DT_DOUBLE: ElementType(np.dtype(np.float64), _NUMBERS),
-    types_pb2.DT_INT8: _integers(np.int8), types_pb2.DT_INT16: _integers(np.int16),
+    types_pb2.DT_INT8: _integers(np.int8), types_pb2.DT_INT16: _integers(np.int16),  # decision 40
     types_pb2.DT_INT32: _integers(np.int32), types_pb2.DT_INT64: _integers(np.int64),
     types_pb2.DT_UINT8: _integers(np.uint8), types_pb2.DT_UINT32: _integers(np.uint32),
     types_pb2.DT_UINT64: _integers(np.uint64),

@@ -2,6 +2,7 @@
 # build_image.sh IMAGE: a local image with the tensorflow/serving image's contract (entry point, MODEL_NAME,
 # /models/$MODEL_NAME, ports 8500 and 8501, flags appended) and the embedded server as its tensorflow_model_server.
 # It needs no registry: Debian's packages by debootstrap, everything else from .venv. For tests; about 2.5 GB.
+# decision 3
 set -euo pipefail
 
 image=${1:?usage: build_image.sh IMAGE}

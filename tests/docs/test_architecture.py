@@ -1,5 +1,6 @@
 """The rules of the tree, checked: which way imports point, and what a light command may load."""
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -11,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("export", "serving", "benchmark", "loadtest")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-# What a package may import of the others; commandline is everybody's.
-MAY_IMPORT = {
+# What a package may import of the others; every package may import commandline.
+MAY_IMPORT = {  # decision 63
     "serving.client": ("serving.client", "serving.protos", "serving.tensor_proto", "serving.recording",
                        "serving.timing"),
     "serving": ("serving",),
@@ -20,6 +21,8 @@ MAY_IMPORT = {
     "loadtest": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
 }
+# Test files that run many transforms, beside the one file that each transform has.
+ACROSS_TRANSFORMS = {"test_odd_graphs"}
 # protos.py names tensorflow's message modules and loads them without tensorflow itself (tests/serving/test_protos.py).
 MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "benchmark/targets/in_process/")
 
@@ -80,3 +83,36 @@ def test_help_leaves_tensorflow_unimported(command: list[str]) -> None:
                           check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+TRANSFORMS = ROOT / "export/transforms"
+TRANSFORM_NAMES = sorted(path.stem for path in TRANSFORMS.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize(("place", "names"), [
+    ("export/transforms/__init__.py imports",
+     [name.rpartition(".")[2] for name in imported(TRANSFORMS / "__init__.py")]),
+    ("docs/transforms.md, section 'All of them', has a row for",
+     re.findall(r"^\| `([a-z0-9_]+)` \|", (ROOT / "docs/transforms.md").read_text().partition("\n## All of them\n")[2],
+                re.MULTILINE)),
+    ("tests/export/transforms/ has test_NAME.py for",
+     [path.stem.removeprefix("test_") for path in (ROOT / "tests/export/transforms").glob("test_*.py")
+      if path.stem not in ACROSS_TRANSFORMS]),
+], ids=["list", "docs", "tests"])
+def test_a_transform_has_all_its_files(place: str, names: list[str]) -> None:
+    assert sorted(names) == TRANSFORM_NAMES, f"{place} {set(names) ^ set(TRANSFORM_NAMES)}"
+
+
+@pytest.mark.parametrize("name", TRANSFORM_NAMES)
+def test_a_transform_is_registered_under_the_name_of_its_file(name: str) -> None:
+    source = (TRANSFORMS / f"{name}.py").read_text()
+    if f'_NAME = "{name}"' in source:
+        source = source.replace("@transform(\n    _NAME,", f'@transform("{name}",')
+    assert re.search(rf'^@transform\(\s*"{name}"[,)]', source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", TRANSFORM_NAMES)
+def test_the_test_file_of_a_transform_tests_it(name: str) -> None:
+    path = ROOT / f"tests/export/transforms/test_{name}.py"
+    assert re.search(rf"\b{name}\b", path.read_text()), f"{path.name} never runs {name}"
+    assert re.search(r"^def test_", path.read_text(), re.MULTILINE), f"{path.name} has no test"

@@ -32,7 +32,7 @@ _READY_S = 120
 
 
 @dataclass(frozen=True)
-class ContractServer:
+class ContractServer:  # decision 36
     """A running server and the real names behind the placeholders of the cases."""
 
     port: int

@@ -1,47 +1,9 @@
-"""remove_device, set_device, remove_control_dependencies, sort_by_execution_order, remove_identity_n."""
-import pytest
 from differential import against_tool
 from graph_session import build, compared, ops, reasons, session_run, tf, transformed, v1_control_flow
 from graph_strategies import Drawn, drawn_graphs
 from hypothesis import given, settings
-from transform_oracle import ORACLE
 
 v1 = tf.compat.v1
-
-
-def placed():
-    with tf.device("/device:CPU:0"):
-        x = v1.placeholder(tf.float32, [2], "x")
-    tf.add(x, 1.0, name="y")
-
-
-@pytest.mark.parametrize("text", [
-    "remove_device", "set_device(device=\"/device:CPU:1\")", "set_device(device=\"/device:CPU:1\", if_default=true)",
-    "set_device"])
-def test_gives_the_very_graph_that_the_tool_gives(text):
-    before = build(placed)
-    after, _ = transformed(before, ["x"], ["y"], text)
-    assert list(after.node) == list(ORACLE.transform(before, ["x"], ["y"], text).node)
-
-
-@settings(max_examples=12)
-@given(drawn_graphs())
-def test_sorted_means_that_inputs_come_first(drawn: Drawn):
-    shuffled = type(drawn.graph_def)()
-    shuffled.CopyFrom(drawn.graph_def)
-    del shuffled.node[:]
-    shuffled.node.extend(reversed(drawn.graph_def.node))
-    after, _ = transformed(shuffled, ["x"], drawn.outputs, "sort_by_execution_order")
-    seen = set()
-    for item in after.node:
-        assert all(ref.lstrip("^").partition(":")[0] in seen for ref in item.input), item.name
-        seen.add(item.name)
-    assert len(after.node) == len(shuffled.node)
-
-
-def test_a_loop_can_be_sorted_and_runs(v1_loop):
-    after, _ = transformed(v1_loop, ["x"], ["y"], "sort_by_execution_order")
-    assert compared(v1_loop, after, ["y"], {"x": [1.0, 3.0]}).equal
 
 
 @settings(max_examples=12)
@@ -95,26 +57,3 @@ def test_a_requested_group_still_runs_its_parts():
     after, report = transformed(build(make), ["x"], ["both"], "remove_control_dependencies")
     assert len(next(item for item in after.node if item.name == "both").input) == 2
     assert any("only runs what it waits for" in reason for reason in reasons(report))
-
-
-def test_identity_n_is_seen_through():
-    def make():
-        x = v1.placeholder(tf.float32, [2], "x")
-        a, b = tf.raw_ops.IdentityN(input=[x * 2.0, x + 1.0])
-        tf.subtract(a, b, name="y")
-    before = build(make)
-    after, _ = transformed(before, ["x"], ["y"], "remove_identity_n")
-    assert "IdentityN" not in ops(after)
-    assert compared(before, after, ["y"], {"x": [1.0, 2.0]}).equal
-    kept, report = transformed(before, ["x"], ["y", "IdentityN:1"], "remove_identity_n")
-    assert ops(kept)["IdentityN"] == 1
-    assert reasons(report) == ["it is a requested input or output"]
-
-
-def test_identity_n_that_others_wait_for_stays():
-    def make():
-        a, _ = tf.raw_ops.IdentityN(input=[v1.placeholder(tf.float32, [2], "x"), tf.constant(2.0)])
-        with tf.control_dependencies([a]):
-            tf.constant(3.0, name="y")
-    _, report = transformed(build(make), ["x"], ["y"], "remove_identity_n")
-    assert reasons(report) == ["it orders other nodes by control inputs"]

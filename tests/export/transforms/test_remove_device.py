@@ -1,0 +1,16 @@
+from graph_session import build, tf, transformed
+from transform_oracle import ORACLE
+
+v1 = tf.compat.v1
+
+
+def placed():
+    with tf.device("/device:CPU:0"):
+        x = v1.placeholder(tf.float32, [2], "x")
+    tf.add(x, 1.0, name="y")
+
+
+def test_gives_the_very_graph_that_the_tool_gives():
+    before = build(placed)
+    after, _ = transformed(before, ["x"], ["y"], "remove_device")
+    assert list(after.node) == list(ORACLE.transform(before, ["x"], ["y"], "remove_device").node)
