@@ -17,6 +17,7 @@ test: .venv/.installed ## the tests, two files at a time: half of their time is 
 check: .venv/.installed ## the style checks
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@.venv/bin/vulture
 	@.venv/bin/shellcheck tfserving.sh .ci/run
 	@$(RUN) pytest -q tests/docs
 

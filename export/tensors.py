@@ -24,8 +24,8 @@ class DType(int):
         return NAMES.get(self, f"dtype {int(self)}")
 
 
-FLOAT, DOUBLE, INT32, UINT8, STRING, INT64, BOOL = map(DType, (1, 2, 3, 4, 7, 9, 10))
-QINT8, QUINT8, QINT32, BFLOAT16, HALF, RESOURCE, VARIANT = map(DType, (11, 12, 13, 14, 19, 20, 21))
+FLOAT, DOUBLE, INT32, STRING, INT64, BOOL = map(DType, (1, 2, 3, 7, 9, 10))
+QUINT8, QINT32, BFLOAT16, HALF, RESOURCE, VARIANT = map(DType, (12, 13, 14, 19, 20, 21))
 
 NAMES: dict[int, str] = {
     1: "float", 2: "double", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 7: "string", 8: "complex64", 9: "int64",

@@ -36,8 +36,6 @@ with quiet():
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 log = logging.getLogger("serving")
 
-Options = config_pb2.ConfigProto
-
 
 class LoadedModel:  # decision 30
     """A Servable whose graph runs in a v1 Session."""

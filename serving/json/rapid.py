@@ -30,11 +30,7 @@ _REST_OF_NUMBERS = re.compile(b"(?:" + _NUMBER + _SPACED_COMMA + b")*" + _NUMBER
 _ESCAPES = {ord(c): value for c, value in zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True)}
 _LITERALS: dict[int, tuple[bytes, Value]] = {
     ord("t"): (b"true", True), ord("f"): (b"false", False), ord("n"): (b"null", None)}
-_SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
-_MAX_INT64, _MAX_UINT64 = 2**63 - 1, 2**64 - 1
-_TWO_53 = 2**53
-_QUOTE_LIMIT = 256
 
 
 class JsonError(Exception):

@@ -22,7 +22,7 @@ rm -rf "$work.log" "$work"/var/cache/apt/* "$work"/usr/share/{doc,locale,man}
 mkdir -p "$work/srv/packages" "$work/models"
 # Only what the server imports; the tests' and the reports' packages stay outside.
 tar -c -C "$root/.venv/lib/python3.11/site-packages" --exclude=__pycache__ --exclude='__editable__*' \
-  --exclude=./{mypy,mypyc,ruff,plotly,sklearn,scipy,locust,gevent,hypothesis,pip,include} \
+  --exclude=./{mypy,mypyc,ruff,vulture,sklearn,scipy,locust,gevent,hypothesis,pip,include} \
   --exclude='*/tensorflow/include' . | tar -x -C "$work/srv/packages"
 cp -r "$root/serving" "$root/commandline.py" "$work/srv/packages/"
 

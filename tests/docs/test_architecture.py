@@ -85,6 +85,19 @@ def test_help_leaves_tensorflow_unimported(command: list[str]) -> None:
     assert done.stdout
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_private_name_of_a_module_is_used_in_it(path: Path) -> None:
+    """vulture, which reports other unused names, takes those that begin with _ for intended."""
+    tree = ast.parse(path.read_text())
+    assigned = {name.id for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)
+                for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+                if re.match(r"_[A-Za-z]", name.id)}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    used |= set(re.findall(r"_\w+", " ".join(node.value for node in ast.walk(tree)
+                                             if isinstance(node, ast.Constant) and isinstance(node.value, str))))
+    assert assigned <= used, f"never used: {sorted(assigned - used)}"
+
+
 TRANSFORMS = ROOT / "export/transforms"
 TRANSFORM_NAMES = sorted(path.stem for path in TRANSFORMS.glob("*.py") if path.stem != "__init__")
 

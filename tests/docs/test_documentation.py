@@ -86,3 +86,16 @@ def test_readme_gives_the_main_commands() -> None:
         assert command in readme
     for folder in ("export/", "serving/", "loadtest/", "benchmark/", "tests/"):
         assert f"`{folder}`" in readme
+
+
+def test_contributing_names_every_test_helper() -> None:
+    helpers = {path.stem for path in (ROOT / "tests/support").glob("*.py")}
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| \S.* \|$", text("CONTRIBUTING.md").partition("\n## Tests\n")[2],
+                      re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == helpers
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_lines_are_at_most_120_columns(page: Path) -> None:
+    long = [number for number, line in enumerate(page.read_text().splitlines(), 1) if len(line) > 120]
+    assert not long, f"{page.relative_to(ROOT)}: lines {long} are longer than 120 columns"

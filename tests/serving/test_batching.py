@@ -29,7 +29,7 @@ class Bench:
         return BatchingServable(servable or FakeServable(), self._schedulers[-1])
 
     def ask(self, servable: BatchingServable, *values: Sequence[object] | Array, timeout_s: float | None = None,
-            feeds: Sequence[str] = ("x:0",), fetches: Sequence[str] = ("y:0",)) -> "Future[list[Array]]":
+            feeds: Sequence[str] = ("x:0",), fetches: Sequence[str] = ("y:0",)) -> Future[list[Array]]:
         arrays = [np.asarray(value, np.float32) for value in values]
         return self._threads.submit(servable.run, feeds, arrays, fetches, timeout_s)
 
