@@ -91,7 +91,8 @@ def _started(tmp_path: Path, *urls: str, repeat: int = 100_000) -> Iterator[subp
     targets = [part for url in urls for part in ("--url", url)]
     with subprocess.Popen(
             [sys.executable, "-m", "benchmark", "compare", *targets, "--model", "null", "--batch", "1", "--warmup", "1",
-             "--repeat", str(repeat), "--json", str(tmp_path / "r.json")], stderr=subprocess.PIPE, text=True) as process:
+             "--repeat", str(repeat), "--json", str(tmp_path / "r.json")], stderr=subprocess.PIPE,
+                                                    text=True) as process:
         try:
             journal = tmp_path / ".r.json.rounds"
             deadline = monotonic() + 90
