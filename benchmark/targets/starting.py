@@ -44,7 +44,7 @@ class Instance:
         """A new connection. UserError when this target has no address for the protocol."""
         if isinstance(self.child, Engine):
             return InProcessConnection(self.child)
-        address = self.rest if protocol == "rest" else self.grpc
+        address = {"rest": self.rest, "grpc": self.grpc}.get(protocol)
         if address is None:
             raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
         return ClientConnection(connect(protocol, address, self.target.model, self.target.access), signature_name)

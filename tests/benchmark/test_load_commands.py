@@ -60,6 +60,20 @@ def test_an_invalid_run_says_why_and_exits_1(null_server: Callable[..., Any]) ->
     assert "missed" in done.stdout
 
 
+@pytest.mark.parametrize(("promise", "status"), [("p50=1ms", 1), ("p50=1000ms", 0)])
+def test_a_promise_that_is_missed_is_exit_status_1(promise: str, status: int, null_server: Callable[..., Any],
+                                                   tmp_path: Path) -> None:
+    """The run is VALID either way: only the promise decides."""
+    rules = tmp_path / "mine.toml"
+    rules.write_text('protocol = "grpc"\npercentile = 50\nwarmup_s = 0.1\nmeasure_s = 0.8\n'
+                     'validity = {max_generator_cpu = 9}\n')
+    done = _benchmark("run", str(rules), "--grpc", null_server(work_ms=5).grpc, "--model", "null", "--slo", promise,
+                      "--json", "-", status=status)
+    (run,) = json.loads(done.stdout)["runs"]
+    assert run["valid"], run["reasons"]
+    assert run["slo_met"] is (status == 0)
+
+
 def test_a_sweep_finds_the_knee_of_a_server_with_one_thread(null_server: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "s.json"
     _benchmark("sweep", "--url", null_server(work_ms=8).rest, "--model", "null", "--protocol", "rest", "--clients",

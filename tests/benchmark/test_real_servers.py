@@ -91,3 +91,31 @@ def test_a_model_server_on_path_is_started_through_the_script(models: Path, tmp_
         assert list(parts) == ["serialise", "wire", "parse", "queue", "run", "render", "decode"]
         assert all(value > 0 for value in parts.values())
         assert each["by"] == "server-timing"
+
+
+@pytest.mark.parametrize(("command", "options"), [
+    ("run", ["closed", "--clients", "4", "--repeat", "1"]), ("sweep", ["--clients", "1,4"]),
+    ("search", ["--slo", "p50=1000ms", "--start", "20", "--tolerance", "1", "--most-s", "1"])])
+def test_several_clients_share_a_model_in_process(command: str, options: list[str], models: Path) -> None:
+    """Each worker has a channel of its own; every answer is checked, so one that reaches another is found."""
+    name, options = (options[0], options[1:]) if command == "run" else (None, options)
+    times = {"run": ["--warmup-seconds", "0.1", "--seconds", "0.5"], "sweep": ["--seconds", "0.5"], "search": []}
+    done = _benchmark(models, command, *([name] if name else []), "session:original", *options, *times[command],
+                      "--grappler", "off", "--json", "-")
+    assert done.stderr.count("error:") == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["scenario"]["protocol"] == "in-process"
+    runs = result.get("runs") or [run for curve in result.get("curves", []) for run in curve["runs"]]
+    assert all(run["requests"] > 0 and not run["wrong"] and not run["errors"] for run in runs)
+    if command == "search":
+        assert result["searches"][0]["met"] > 20
+
+
+def test_a_sweep_takes_its_targets_in_turns(models: Path) -> None:
+    result = _json(_benchmark(models, "sweep", "session:original", "session:twin", "--clients", "1,2", "--seconds",
+                              "0.4", "--json", "-"))
+    assert [curve["target"] for curve in result["curves"]] == ["session:original", "session:twin"]
+    for curve in result["curves"]:
+        assert [run["scenario"]["arrivals"]["clients"] for run in curve["runs"]] == [1, 2]
+        # Two halves of 0.2 s, added up.
+        assert all(run["wall_s"] > 0.35 for run in curve["runs"])
