@@ -12,7 +12,7 @@ Protocol = Literal["rest", "grpc", "in-process"]
 
 
 @dataclass(frozen=True)
-class Source:
+class Source:  # decision 107
     """The variants of a model, servers that run already, and the inputs that all of them are asked with."""
 
     model: str = "mnist"

@@ -150,7 +150,7 @@ def aa_control(blocks: Sequence[Block], metric: str, seed: int = 0) -> Ratio | N
     return bootstrap_ratio(replicas[0], replicas[1], metric, seed)
 
 
-def clear(blocks: Sequence[Block], names: Sequence[str], margin: float = 3.0) -> bool:
+def clear(blocks: Sequence[Block], names: Sequence[str], margin: float = 3.0) -> bool:  # decision 108
     """Whether each candidate's ratio of means is valid and so far from 1 that more rounds cannot change its verdict.
 
     The interval must be `margin` times as far from 1 as a verdict needs: looking after every round finds small

@@ -17,7 +17,7 @@ MEASURED_BY = {"session": "a v1 Session in a process of its own, timed around th
                "predictor": "the signature function in a process of its own, timed around the call"}
 
 
-class Engine(Child):
+class Engine(Child):  # decision 109
     """A process that loads the model; it accepts connections once it has, and answers them at the same time."""
 
     def __init__(self, kind: str, title: str, version: Path, signature_name: str, grappler: bool) -> None:

@@ -1,5 +1,6 @@
 """How long a comparison goes on."""
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,35 @@ def test_a_run_goes_on_until_it_is_precise_or_long_enough(
     outcome = measure(Plan(targets, ("rest",), (1,), repeat=8, most=most, warmup=1))
     assert [_requests(outcome, name) for name in "ab"] == [requests, requests]
     assert sorted({block.round for block in outcome.blocks}) == list(range(requests // 2))
+
+
+def _plan(null_server: Callable[..., Any], first_ms: float, second_ms: float, **changes: Any) -> Plan:
+    servers = {"a": null_server(work_ms=first_ms), "b": null_server(work_ms=second_ms, number=1)}
+    targets = tuple(Target(name, "null", "address", grpc=server.grpc) for name, server in servers.items())
+    return Plan(targets, ("grpc",), (1,), warmup=1, **changes)
+
+
+def test_a_long_run_ends_when_its_verdict_is_clear(null_server: Callable[..., Any],
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleaved, "LONG_S", 0.0)
+    monkeypatch.setattr(interleaved, "LEAST_CLEAR", 16)
+    outcome = measure(_plan(null_server, 12, 1, repeat=400, most=400, until_clear=True))
+    assert 16 <= _requests(outcome, "a") < 400
+    assert outcome.ended["gRPC batch 1"].startswith("the verdict was clear after")
+    assert outcome.about()["ended"] == outcome.ended
+
+
+def test_equals_are_measured_in_full(null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleaved, "LONG_S", 0.0)
+    monkeypatch.setattr(interleaved, "LEAST_CLEAR", 4)
+    outcome = measure(_plan(null_server, 2, 2, repeat=60, most=60, until_clear=True))
+    assert outcome.ended == {"gRPC batch 1": "all 60 requests per target"}
+
+
+def test_the_time_limit_ends_a_run_with_what_it_has(null_server: Callable[..., Any]) -> None:
+    plan = _plan(null_server, 2, 2, repeat=1_000_000, max_s=0.5)
+    outcome = measure(replace(plan, batches=(1, 2)))
+    for batch in (1, 2):
+        assert outcome.ended[f"gRPC batch {batch}"].startswith("the time limit (--max-time), after")
+        # Two rounds at least: one has no spread.
+        assert len({block.round for block in outcome.blocks if block.batch == batch}) >= 2

@@ -8,7 +8,7 @@ from simulated_latency import simulated_blocks
 
 from benchmark.reports.stored import document
 from benchmark.reports.tables import comparison_table
-from benchmark.verdicts.comparison import Block, Rules, block_plan, compare, round_order
+from benchmark.verdicts.comparison import Block, Rules, block_plan, clear, compare, round_order
 
 
 @pytest.mark.parametrize("repeat", [1, 2, 3, 7, 10, 100, 200, 999, 5000])
@@ -134,3 +134,16 @@ def test_no_figure_and_no_usual_name_is_cut_at_80_columns(names: tuple[str, str]
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "…" not in text
     assert all(any(line.split()[0] == name for line in text.splitlines() if line.split()) for name in names)
+
+
+@pytest.mark.parametrize(("candidate", "found"), [(0.060, False), (0.059, False), (0.057, False), (0.030, True),
+                                                  (0.120, True)])
+def test_only_a_difference_far_from_doubt_is_clear(candidate: float, found: bool) -> None:
+    assert clear(simulated_blocks({"a": 0.06, "b": candidate}, 60), ["a", "b"]) is found
+
+
+def test_looking_after_every_round_never_finds_equals_clear() -> None:
+    for seed in range(5):
+        blocks = simulated_blocks({"a": 0.06, "b": 0.06}, 100, seed=seed)
+        rounds = sorted({block.round for block in blocks})
+        assert not any(clear([block for block in blocks if block.round <= last], ["a", "b"]) for last in rounds[4::8])
