@@ -27,7 +27,7 @@ def _one_line_error(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_known_difference_is_found_and_reported(null_server: Callable[..., Any], tmp_path: Path) -> None:
-    slow, fast = null_server(work_ms=15), null_server(work_ms=1)
+    slow, fast = null_server(work_ms=30), null_server(work_ms=1)
     html, out = tmp_path / "report" / "r.html", tmp_path / "r.json"
     done = _compare("--url", slow.rest, "--grpc", slow.grpc, "--url", fast.rest, "--grpc", fast.grpc, "--model", "null",
                     "--batch", "2", "--repeat", "80", "--html", str(html), "--json", str(out))
@@ -39,7 +39,7 @@ def test_a_known_difference_is_found_and_reported(null_server: Callable[..., Any
         assert comparison["verdict"] == "faster"
         assert comparison["valid"]
         assert 1.5 < comparison["ci95"][0] <= comparison["ratio"] <= comparison["ci95"][1]
-        assert comparison["baseline_value"] > 15
+        assert comparison["baseline_value"] > 30
         assert comparison["batch"] == 2
     for summary in result["summaries"]:
         assert summary["requests"] == 80
@@ -89,10 +89,9 @@ def test_an_address_where_nobody_answers_is_one_line() -> None:
 def _started(tmp_path: Path, *urls: str, repeat: int = 100_000) -> Iterator[subprocess.Popen[str]]:
     """A comparison under way: some rounds are finished."""
     targets = [part for url in urls for part in ("--url", url)]
-    with subprocess.Popen(
-            [sys.executable, "-m", "benchmark", "compare", *targets, "--model", "null", "--batch", "1", "--warmup", "1",
-             "--repeat", str(repeat), "--json", str(tmp_path / "r.json")], stderr=subprocess.PIPE,
-                                                    text=True) as process:
+    command = [sys.executable, "-m", "benchmark", "compare", *targets, "--model", "null", "--batch", "1", "--warmup",
+               "1", "--repeat", str(repeat), "--json", str(tmp_path / "r.json")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             journal = tmp_path / ".r.json.rounds"
             deadline = monotonic() + 90

@@ -25,7 +25,8 @@ def _seconds_per_node(nodes: int) -> float:
 def test_eight_times_the_nodes_take_eight_times_as_long():
     # What is imported and cached on the way is not the graph's cost.
     run(Graph.from_graph_def(synthetic(100), ["x"], ["y"]), PLAIN)
-    assert _seconds_per_node(8000) < 2 * _seconds_per_node(1000)
+    # What grows with the square takes eight times as long per node.
+    assert _seconds_per_node(8000) < 3 * _seconds_per_node(1000)
 
 
 @pytest.mark.parametrize("transforms", ["default", "article", PLAIN])

@@ -2,7 +2,6 @@
 import gzip
 import select
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,13 @@ class Api:
     def at_once(self, body: bytes = ONE, target: str = ECHO, **headers: str) -> Response | None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.api.at_once(Request("POST", target, headers=named, body=body))
+
+
+def controlled(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock that the API reads: its time is the last of the list."""
+    clock = [0.0]
+    monkeypatch.setattr(rest, "perf_counter", lambda: clock[-1])
+    return clock
 
 
 @pytest.fixture
@@ -108,21 +114,21 @@ def test_a_run_that_has_no_time_is_left_to_a_worker(api: Api) -> None:
 
 def test_one_that_was_slow_on_the_event_loop_sends_its_like_to_the_workers(
         api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest, "_SLOW_S", 0.05)
+    clock = controlled(monkeypatch)
     api.handle(times=5)
-    api.store.servable._compute = lambda feeds, values, fetches: time.sleep(0.1) or [values[0]]
+    api.store.servable._compute = lambda feeds, values, fetches: clock.append(clock[-1] + 30) or [values[0]]
     assert api.at_once() is not None
     api.handle(times=9)
     assert api.at_once() is None
 
 
 def test_a_slow_one_keeps_all_targets_off_the_event_loop(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest, "_SLOW_S", 0.05)
+    clock = controlled(monkeypatch)
     other = "/v1/models/echo/versions/7:predict"
     api.handle(times=5)
     api.handle(times=5, target=other)
     assert api.at_once(target=other) is not None
-    api.store.servable._compute = lambda feeds, values, fetches: time.sleep(0.1) or [values[0]]
+    api.store.servable._compute = lambda feeds, values, fetches: clock.append(clock[-1] + 30) or [values[0]]
     assert api.at_once() is not None
     assert api.at_once(target=other) is None
 

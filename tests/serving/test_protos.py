@@ -16,17 +16,22 @@ def in_fresh_process(code: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_import_is_quick_and_small_and_leaves_no_tensorflow() -> None:
+def cost_of_import(module: str) -> Any:
+    """(CPU seconds, resident bytes, TensorFlow's modules) of a process that imports a module."""
     # CPU time, not wall time: another process on the machine must not fail this test.
-    cpu_s, resident_mb, left = in_fresh_process(
-        "import json, sys, time\n"
-        "import serving.protos\n"
-        # Not ru_maxrss: a child starts with its parent's, which is pytest's.
-        "import psutil; rss = psutil.Process().memory_info().rss / 2**20\n"
-        f"print(json.dumps([time.process_time(), rss, {TENSORFLOW_LEFT}]))")
+    # Not ru_maxrss: a child starts with its parent's, which is pytest's.
+    return in_fresh_process(
+        f"import json, psutil, sys, time\nimport {module}\n"
+        f"print(json.dumps([time.process_time(), psutil.Process().memory_info().rss, {TENSORFLOW_LEFT}]))")
+
+
+def test_import_is_quick_and_small_and_leaves_no_tensorflow() -> None:
+    """Beside TensorFlow on the same machine: a thirtieth of its time and a sixteenth of its memory were seen."""
+    cpu_s, resident, left = cost_of_import("serving.protos")
+    most_cpu_s, most_resident, _ = cost_of_import("tensorflow")
     assert left == []
-    assert cpu_s < 1.0  # seen: 0.2 s; TensorFlow: 6 s
-    assert resident_mb < 80  # seen: 34 MB; TensorFlow: 550 MB
+    assert cpu_s < most_cpu_s / 3
+    assert resident < most_resident / 3
 
 
 def test_stubs_import_without_tensorflow() -> None:

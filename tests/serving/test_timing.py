@@ -40,14 +40,17 @@ def slow(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) 
 def test_the_stages_are_told_to_who_asks(kind: Any, servers: Servers) -> None:
     inputs = {"x": np.zeros(50_000, np.float32)}
     with kind(servers.rest if kind is RestClient else servers.grpc, "echo", headers={ASK: "1"}) as client:
-        request = client.prepare(inputs)
-        began = time.perf_counter()
-        client.send(request)
-        seen = (time.perf_counter() - began) * 1e3
-        told = client.server_timing()
-    assert tuple(told) == STAGES
-    assert 0 < sum(told.values()) < seen
-    assert min(told["parse"], told["render"]) > told["run"] > 0  # an echo runs in no time
+        request, least = client.prepare(inputs), dict.fromkeys(STAGES, float("inf"))
+        for _ in range(20):
+            began = time.perf_counter()
+            client.send(request)
+            seen = (time.perf_counter() - began) * 1e3
+            told = client.server_timing()
+            assert tuple(told) == STAGES
+            assert 0 < sum(told.values()) < seen
+            least = {stage: min(least[stage], told[stage]) for stage in STAGES}
+    # An echo runs in no time; the least of many, since a busy machine may stop any of them for a while.
+    assert min(least["parse"], least["render"]) > least["run"] > 0
 
 
 @pytest.mark.parametrize("kind", [RestClient, GrpcClient])
@@ -62,7 +65,7 @@ def test_grpc_trailers_are_empty_for_those_who_do_not_ask(servers: Servers) -> N
         method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         with GrpcClient(servers.grpc, "echo") as client:
             request = client.prepare({"x": np.zeros(2, np.float32)})
-        plain, no, asked = (method.with_call(request, metadata=metadata, timeout=10)[1].trailing_metadata()
+        plain, no, asked = (method.with_call(request, metadata=metadata, timeout=60)[1].trailing_metadata()
                             for metadata in (None, ((ASK, "0"),), ((ASK, "1"),)))
     assert not plain
     assert not no
@@ -93,24 +96,28 @@ def test_waiting_for_a_thread_and_the_run_are_told_apart() -> None:
     assert response.status == 200
     assert told["queue"] >= 500
     assert told["run"] >= RUN_S * 1e3
-    assert told["parse"] + told["render"] < 100
+    # Nothing is counted twice.
+    assert sum(told.values()) < (time.perf_counter() - request.came) * 1e3
     for silent in ({}, {ASK: "0"}, {ASK: ""}):
         request.headers = silent
         assert TELL not in dict(api.handle(request).headers)
 
 
 def test_a_batch_that_waits_for_others_is_a_queue() -> None:
-    scheduler = Scheduler(Parameters(max_batch_size=2, batch_timeout_s=30.0, num_batch_threads=1))
+    scheduler = Scheduler(Parameters(max_batch_size=2, max_execution_batch_size=2, batch_timeout_s=600.0,
+                                     num_batch_threads=1))
     servable, values = BatchingServable(FakeServable(compute=slow), scheduler), [np.ones((1, 1), np.float32)]
-    watch = Stopwatch(QUEUE, time.perf_counter())
+    began = time.perf_counter()
+    watch = Stopwatch(QUEUE, began)
     first = threading.Thread(target=Watched(servable, watch).run, args=(["x:0"], values, ["y:0"]))
     first.start()
     while not scheduler._queues or not scheduler._queues[0].batches:
         time.sleep(0.001)
     time.sleep(0.1)
     servable.run(["x:0"], values, ["y:0"])  # fills the batch
-    first.join(10)
+    first.join(60)
     told = read(watch.text())
     scheduler.stop()
     assert told["queue"] >= 100
-    assert RUN_S * 1e3 <= told["run"] < 100
+    assert told["run"] >= RUN_S * 1e3
+    assert told["queue"] + told["run"] < (time.perf_counter() - began) * 1e3

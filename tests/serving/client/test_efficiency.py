@@ -1,5 +1,4 @@
 """What the measuring clients cost: a generator that needs the machine for itself would measure itself."""
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,9 +8,14 @@ import pytest
 from null_server import NullServer, running_null_server
 
 ROOT = Path(__file__).resolve().parents[3]
-# CPU time of the client's process, so that neither the server nor other processes count.
+# How many times what a request costs without any client it may cost with ours. Seen: 6 over REST, where the yardstick
+# does not even read the answer's headers, and 1 over gRPC; requests, the library, is at 60 and more.
+MOST = {"rest": 20, "grpc": 4}
+# In a process of its own: the threads of other tests' servers would be counted too.
 MEASURE = """
-import sys, time, json
+import sys
+sys.path.insert(0, "tests/support")
+from bare_clients import bare_cpu_s, cpu_s
 from serving.client import payloads
 kind, address = sys.argv[1:]
 if kind == "rest":
@@ -19,14 +23,11 @@ if kind == "rest":
 else:
     from serving.client.grpc import GrpcClient as Client
 with Client(address, "null") as client:
-    request = client.prepare(payloads.make(client.metadata().signature().inputs, batch=1))
-    best = 0.0
-    for _ in range(4):
-        began = time.process_time()
-        for _ in range(500):
-            client.send(request)
-        best = max(best, 500 / (time.process_time() - began))
-print(json.dumps(best))
+    inputs = payloads.make(client.metadata().signature().inputs, batch=1)
+    request = client.prepare(inputs)
+    ours = cpu_s(lambda: client.send(request))
+body = request if kind == "grpc" else b'{"instances": [[1.0]]}'
+print(ours / bare_cpu_s(kind, address, body))
 """
 
 
@@ -36,8 +37,8 @@ def null_server() -> Iterator[NullServer]:
         yield server
 
 
-@pytest.mark.parametrize(("kind", "at_least"), [("rest", 2000), ("grpc", 3000)])
-def test_requests_per_cpu_second(null_server: NullServer, kind: str, at_least: int) -> None:
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+def test_a_request_costs_little_more_than_without_a_client(null_server: NullServer, kind: str) -> None:
     done = subprocess.run([sys.executable, "-c", MEASURE, kind, getattr(null_server, kind)], cwd=ROOT,
-                          capture_output=True, text=True, check=True, timeout=60)
-    assert json.loads(done.stdout) >= at_least  # seen: 21,000 REST and 7,000 gRPC
+                          capture_output=True, text=True, check=True, timeout=150)
+    assert float(done.stdout) < MOST[kind]

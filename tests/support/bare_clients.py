@@ -1,0 +1,42 @@
+"""What a request costs at the least (decision 100): the yardstick of the measuring clients, taken in the same process and run.
+
+CPU time of this process only, so that neither the server nor a busy machine counts; the best of several tries.
+"""
+import socket
+from collections.abc import Callable
+from time import process_time
+
+import grpc
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+def cpu_s(ask: Callable[[], object], count: int = 250, tries: int = 4) -> float:
+    """CPU seconds of one call of `ask`."""
+    best = float("inf")
+    for _ in range(tries):
+        began = process_time()
+        for _ in range(count):
+            ask()
+        best = min(best, process_time() - began)
+    return best / count
+
+
+def bare_cpu_s(protocol: str, address: str, body: bytes) -> float:
+    """CPU seconds of a request to the model "null" without any client: over a socket, or by grpcio's own call.
+
+    body: the JSON of a REST request; a serialised PredictRequest. address: host:port.
+    """
+    if protocol == "grpc":
+        with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+            call = channel.unary_unary(PREDICT)
+            return cpu_s(lambda: call(body))
+    host, port = address.removeprefix("http://").split(":")
+    message = f"POST /v1/models/null:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    with socket.create_connection((host, int(port))) as wire:
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def ask() -> None:
+            wire.sendall(message)
+            assert wire.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        return cpu_s(ask)
