@@ -1,7 +1,6 @@
 """python -m benchmark compare: which of several variants is faster, or that one cannot tell."""
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,7 +15,8 @@ from benchmark.options import (
     source_options,
 )
 from benchmark.reports import stored
-from benchmark.reports.environment import environment, steal_s
+from benchmark.reports.compare import CompareResult, Settings, compared
+from benchmark.reports.head import head, stolen_time
 from benchmark.targets.source import Source, protocols_for
 from benchmark.targets.target import PROTOCOLS
 from benchmark.verdicts.comparison import RULES, Rules
@@ -86,22 +86,20 @@ def words(plan: Plan) -> str:
     return f"{requests} requests per target, protocol and batch size{ends}{limit}"
 
 
-def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> dict[str, Any]:
+def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> CompareResult:
     """Measures the plan with a progress bar, and keeps every finished round beside json_path until the end."""
-    names = [target.name for target in plan.targets]
-    versions = {target.name: path for target in plan.targets if (path := target.version_directory)}
-    about: dict[str, Any] = {
-        "model": plan.targets[0].model, "signature": plan.inputs.signature or "serving_default", "repeat": plan.repeat,
-        "warmup": plan.warmup, "processes": plan.processes, "environment": environment(versions, plan.inputs.seed)}
-    head = {"kind": "compare", "targets": names, "about": about, "rules": asdict(rules), "seed": plan.inputs.seed}
-    journal = stored.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), head)
-    stolen, complete = steal_s(), False
+    names, seed = [target.name for target in plan.targets], plan.inputs.seed
+    began = head("compare", plan.targets, seed)
+    settings: Settings = {"signature": plan.inputs.signature or "serving_default", "repeat": plan.repeat,
+                          "warmup": plan.warmup, "processes": plan.processes}
+    journal = stored.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), {
+        "kind": "compare", "targets": names, "about": {**began, **settings}, "rules": asdict(rules), "seed": seed})
+    complete = False
     try:
-        outcome = measure(plan, lambda outcome: journal.save(outcome.blocks, outcome.about()))
+        with stolen_time(began["environment"]):
+            outcome = measure(plan, lambda outcome: journal.save(outcome.blocks, outcome.about()))
         complete = True
     finally:
         if kept := journal.close(complete):
             click.echo(kept, err=True)
-    about |= outcome.about()
-    about["environment"]["steal_s"] = round(steal_s() - stolen, 2)
-    return stored.document("compare", names, outcome.blocks, about, rules, plan.inputs.seed)
+    return {**began, **settings, **outcome.about(), **compared(names, outcome.blocks, rules, seed)}

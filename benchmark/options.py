@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from benchmark import report
+from benchmark.reports.head import Head
 from benchmark.targets.addresses import Access
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.source import Source
@@ -59,12 +60,12 @@ class Output:
     html: str | None = None
     json: str | None = None
 
-    def save(self, result: Any) -> None:
+    def save(self, result: Head) -> None:
         """Writes what was measured so far: a later part may crash, and this one must not be lost with it."""
         if self.json and self.json != "-":
             write_json(self.json, result)
 
-    def deliver(self, result: Any) -> None:
+    def deliver(self, result: Head) -> None:
         """Shows the result, and writes what was asked for."""
         report.deliver(result, self.html, self.json)
 

@@ -2,17 +2,17 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import click
 
 from benchmark.issuing.interleaved import Plan, measure
 from benchmark.options import Output, comma_list, output_options, source_options
-from benchmark.reports import stored
-from benchmark.reports.environment import environment
+from benchmark.reports import compare
+from benchmark.reports.head import FORMAT, head
+from benchmark.reports.overhead import Finding, GoalRecord, OverheadResult
 from benchmark.targets import baselines
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.source import Source
@@ -33,6 +33,9 @@ class Goal:
     least: float | None = None
     most: float | None = None
     rate: float | None = None
+
+    def to_json(self) -> GoalRecord:
+        return {"least": self.least, "most": self.most, "rate": self.rate}
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,8 @@ def command(variant: str, source: Source, parts: tuple[str, ...], repeat: int, p
     loop = replace(source, server_flags=()).target(f"session:{variant}")
     if "instead" in parts and not (find_spec("fastapi") and find_spec("uvicorn")):
         raise UserError("part instead needs FastAPI and uvicorn: pip install '.[measure]', or --part loop,empty")
-    result: dict[str, Any] = {
-        "kind": "overhead", "format": stored.FORMAT, "model": source.model, "target": variant, "repeat": repeat,
-        "notes": [], "environment": environment({variant: server.version_directory}, source.inputs.seed), "parts": {},
-        "findings": []}
+    result: OverheadResult = {**head("overhead", [server], source.inputs.seed), "target": variant, "repeat": repeat,
+                              "notes": [], "parts": {}, "findings": []}
     try:
         with tempfile.TemporaryDirectory() as folder:
             for name in parts:
@@ -109,14 +110,14 @@ def refuse_without_effect(source: Source, parts: Sequence[str], processes: int) 
             raise UserError(f"{option} is for part {' and '.join(those)}, and --part names none of them")
 
 
-def _measure(name: str, part: Part, result: dict[str, Any]) -> None:
+def _measure(name: str, part: Part, result: OverheadResult) -> None:
     """Measures one part, and adds it to the result."""
     outcome = measure(part.plan)
     if outcome.first_wrong:
         raise FailedError(f"wrong answers while measuring: {outcome.first_wrong}")
     names = [target.name for target in part.plan.targets]
-    made = stored.document("compare", names, outcome.blocks, outcome.about() | {"metric": part.metric}, part.rules,
-                            part.plan.inputs.seed)
+    made: compare.Part = {"kind": "compare", "format": FORMAT, **outcome.about(), "metric": part.metric,
+                          **compare.compared(names, outcome.blocks, part.rules, part.plan.inputs.seed)}
     result["parts"][name] = made
     result["findings"] += findings(name, made, part.goals)
 
@@ -145,9 +146,9 @@ def _genuine(variant: str, source: Source) -> Target | None:
     return replace(source, server_flags=()).target(f"binary:{variant}") if shutil.which(GENUINE) else None
 
 
-def findings(name: str, made: dict[str, Any], goals: dict[tuple[str, int], Goal]) -> list[dict[str, Any]]:
+def findings(name: str, made: compare.Part, goals: dict[tuple[str, int], Goal]) -> list[Finding]:
     """A row for each comparison: candidate time over baseline time with its interval, and whether the goal is met."""
-    rows = []
+    rows: list[Finding] = []
     for c in made["comparisons"]:
         if c["metric"] != made["metric"]:
             continue
@@ -162,7 +163,7 @@ def findings(name: str, made: dict[str, Any], goals: dict[tuple[str, int], Goal]
             "reasons": c["reasons"], "baseline_ms": ours["mean_ms"], "candidate_ms": other["mean_ms"],
             "baseline_per_s": ours["requests"] / ours["total_s"],
             "candidate_per_s": other["requests"] / other["total_s"],
-            "goal": asdict(goal), "verdict": verdict(low, high, goal) if group in goals else ""})
+            "goal": goal.to_json(), "verdict": verdict(low, high, goal) if group in goals else ""})
     return rows
 
 

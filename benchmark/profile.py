@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
@@ -21,8 +20,10 @@ from benchmark.issuing import runner
 from benchmark.issuing.interleaved import duration
 from benchmark.issuing.warm import open_connections
 from benchmark.options import announce, protocol_option, source_options
-from benchmark.reports import flame, stored
-from benchmark.reports.environment import cpu_flags, environment
+from benchmark.reports import flame
+from benchmark.reports.environment import cpu_flags
+from benchmark.reports.head import head
+from benchmark.reports.profile import Instructions, Operation, ProfileResult, Sampled
 from benchmark.targets.child import python_module
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.source import Source, distinct, protocol_for
@@ -76,27 +77,25 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
         raise UserError("profile starts the embedded server; in a container py-spy needs --cap-add SYS_PTRACE: run "
                         "'py-spy record --native --pid 1' in it")
     out.mkdir(parents=True, exist_ok=True)
-    versions = {target.name: path for target in found if (path := target.version_directory)}
-    result: dict[str, Any] = {"kind": "profile", "format": stored.FORMAT, "model": source.model, "batch": batch,
-                              "inputs": "", "profiles": [], "environment": environment(versions, source.inputs.seed)}
+    began, samples = head("profile", found, source.inputs.seed), list[Sampled]()
     chosen = Scenario("profile", protocol=protocol_for(found, protocol, "grpc"), batch=batch, arrivals=Closed(2),
                       measure_s=seconds, warmup_s=1)
     announce(f"{seconds:g} s of samples per variant, a start and the writing of its stacks of about {duration(OTHER_S)}"
              f", {repeat} traced runs: about {duration((seconds + OTHER_S) * len(found) + OTHER_S)}")
     for target in found:
-        profile, inputs, result["inputs"] = sampled(chosen, target, source.inputs, out)
-        result["profiles"].append(profile)
+        sample, inputs, began["inputs"] = sampled(chosen, target, source.inputs, out)
+        samples.append(sample)
     with step(f"TensorFlow's trace of {repeat} runs of {' and '.join(target.name for target in found)}, in turns"):
         operations, log = traced(found, source.inputs.signature, inputs, repeat, source.grappler, out)
-    for profile, ops in zip(result["profiles"], operations, strict=True):
-        profile["operations"] = ops
-    result["instructions"] = instructions(log)
+    result: ProfileResult = {
+        **began, "batch": batch, "instructions": instructions(log),
+        "profiles": [{**sample, "operations": ops} for sample, ops in zip(samples, operations, strict=True)]}
     report.deliver(result, str(out / "profile.html"), json_path)
     write_text(out / "profile.json", json.dumps(result, indent=1))
 
 
 def sampled(chosen: Scenario, target: Target, inputs: Inputs, out: Path
-            ) -> tuple[dict[str, Any], Arrays, str]:
+            ) -> tuple[Sampled, Arrays, str]:
     """The stacks of one variant under load; the inputs sent, and in words where they are from."""
     stacks = out / f"{target.name}.stacks.txt"
     with ExitStack() as stack:
@@ -136,7 +135,7 @@ def sampled(chosen: Scenario, target: Target, inputs: Inputs, out: Path
 
 
 def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, grappler: bool, out: Path
-           ) -> tuple[list[list[dict[str, Any]]], str]:
+           ) -> tuple[list[list[Operation]], str]:
     """TensorFlow's time by operation of each target, and what it said on stderr while it ran."""
     with tempfile.TemporaryDirectory() as directory:
         np.savez(Path(directory, "inputs.npz"), allow_pickle=True, **inputs)
@@ -150,11 +149,11 @@ def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, g
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it printed nothing"
         raise FailedError(f"{' and '.join(target.name for target in found)} could not be traced: {last}")
-    operations: list[list[dict[str, Any]]] = json.loads(done.stdout)
+    operations: list[list[Operation]] = json.loads(done.stdout)
     return operations, done.stderr
 
 
-def instructions(log: str) -> dict[str, Any]:
+def instructions(log: str) -> Instructions:
     """What the CPU has, what TensorFlow's general code was not built with, and what oneDNN's kernels use."""
     rebuild, isa, flags = REBUILD.search(log), ISA.search(log), cpu_flags()
     unused = set(rebuild[1].split()) if rebuild else set()

@@ -1,21 +1,14 @@
 """python -m benchmark report: stored results as tables, HTML, Markdown; two or more side by side."""
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
 
-from benchmark.reports import compare, overhead, profile, several, split, stored, sweep, tables
-from benchmark.reports import run as run_report
+from benchmark.reports import kinds, several, stored, terminal
+from benchmark.reports.head import Head
 from commandline import json_option
 from whole_file import write_json, write_text
-
-CONDITIONS = ("cpu", "cpus", "cpu_quota", "governor", "kernel", "python", "packages", "variables", "revision")
-PAGES = {"compare": compare.html, "run": run_report.html, "sweep": sweep.html, "search": sweep.html,
-         "split": split.html, "profile": profile.html, "overhead": overhead.html}
 
 
 @click.command(epilog="""\b
@@ -32,62 +25,46 @@ and every difference of machine, versions or models is listed.
 @json_option
 def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | None, json_path: str | None) -> None:
     """Shows stored results (--json of the other commands, or the rounds that an interrupted run left)."""
-    runs = [stored.load(path) for path in paths]
+    results = [stored.load(path) for path in paths]
     names = [Path(path).name for path in paths]
-    between = differences(names, runs)
+    different = several.differences(names, results)
     console = Console(stderr="-" in (json_path, markdown_path), highlight=False)
-    for name, run in zip(names, runs, strict=True):
-        interrupted = " (interrupted: the rounds finished until then)" if run.get("interrupted") else ""
-        console.print(f"[bold]{escape(name)}[/]{interrupted} {run['environment']['time']}", soft_wrap=True)
-        show(console, run)
-    for line in between:
-        console.print(f"[yellow]{line}[/]", soft_wrap=True)
+    for name, result in zip(names, results, strict=True):
+        interrupted = " (interrupted: the rounds finished until then)" if result.get("interrupted") else ""
+        console.print(f"[bold]{escape(name)}[/]{interrupted} {result['environment']['time']}", soft_wrap=True)
+        show(console, result)
+    for line in different:
+        console.print(f"[yellow]{escape(line)}[/]", soft_wrap=True)
     if json_path:
-        write_json(json_path, {"runs": runs, "differences": between})
+        write_json(json_path, {"runs": results, "differences": different})
     if markdown_path:
-        write_text(markdown_path, "\n".join(markdown(name, run) for name, run in zip(names, runs, strict=True)))
+        write_text(markdown_path, "\n".join(map(markdown, names, results)))
     if html_path:
-        write_text(html_path, html(runs[0]) if len(runs) == 1 else several.html(names, runs, between))
+        page = kinds.of(results[0]).html(results[0]) if len(results) == 1 else several.html(names, results, different)
+        write_text(html_path, page)
 
 
-def deliver(result: dict[str, Any], html_path: str | None, json_path: str | None) -> None:
+def deliver(result: Head, html_path: str | None, json_path: str | None) -> None:
     """Shows a result that was just measured, and writes what was asked for."""
     console = Console(stderr=json_path == "-", highlight=False)
     show(console, result)
     if json_path:
         write_json(json_path, result)
     if html_path:
-        write_text(html_path, html(result))
+        write_text(html_path, kinds.of(result).html(result))
         console.print(f"Report: {Path(html_path).resolve()}", soft_wrap=True)
 
 
-def html(result: dict[str, Any]) -> str:
-    """The page of one result, by its kind."""
-    return PAGES[result["kind"]](result)
-
-
-def show(console: Console, result: dict[str, Any]) -> None:
-    for table in tables.tables(result):
+def show(console: Console, result: Head) -> None:
+    kind = kinds.of(result)
+    for table in kind.tables(result):
         console.print(table)
-    for line in tables.lines(result):
+    for line in kind.lines(result):
         console.print(line, soft_wrap=True)
 
 
-def markdown(name: str, run: dict[str, Any]) -> str:
-    made = [tables.markdown(table) for table in tables.tables(run)]
-    words = [f"- {Text.from_markup(line).plain}" for line in tables.lines(run)]
-    return "\n".join([f"### {name}", "", *(f"{table}\n" for table in made), *words, ""])
-
-
-def differences(names: Sequence[str], runs: Sequence[dict[str, Any]]) -> list[str]:
-    """What was not the same between the first run and each other: conditions, then digests of models of one name."""
-    found = []
-    first = runs[0]["environment"]
-    for name, run in zip(names[1:], runs[1:], strict=True):
-        other = run["environment"]
-        found += [f"{name} differs from {names[0]} in {key}: {other.get(key)} instead of {first.get(key)}"
-                  for key in CONDITIONS if other.get(key) != first.get(key)]
-        found += [f"{name} measured another model as '{model}' than {names[0]} did"
-                  for model in sorted(first["models"].keys() & other["models"].keys())
-                  if first["models"][model]["digest"] != other["models"][model]["digest"]]
-    return found
+def markdown(name: str, result: Head) -> str:
+    kind = kinds.of(result)
+    tables = [f"{terminal.markdown(table)}\n" for table in kind.tables(result)]
+    words = [f"- {terminal.plain(line)}" for line in kind.lines(result)]
+    return "\n".join([f"### {name}", "", *tables, *words, ""])

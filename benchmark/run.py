@@ -7,12 +7,12 @@ import click
 from benchmark.issuing import loops
 from benchmark.issuing.warm import repeats
 from benchmark.options import Output, output_options, slo_option, source_options
-from benchmark.reports import stored
-from benchmark.reports.environment import environment, steal_s
+from benchmark.reports.environment import environment
+from benchmark.reports.head import head, stolen_time
+from benchmark.reports.run import RunResult
 from benchmark.targets.source import Source, protocol_for
 from benchmark.targets.target import PROTOCOLS, Target
 from benchmark.verdicts import scenario
-from benchmark.verdicts.scenario import Scenario
 from user_error import UserError
 from whole_file import write_json
 
@@ -72,13 +72,13 @@ def command(name: str, variants: tuple[str, ...], source: Source, engine: str, i
     chosen = scenario.changed(scenario.find(name), **changes)
     found = source.targets(variants)
     chosen = replace(chosen, protocol=protocol_for(found, protocol, chosen.protocol))
-    result = document(chosen, found, source.inputs.seed, engine)
-    for target in found:
-        for measurement, inputs in repeats(chosen, target, source.inputs, engine):
-            result["inputs"] = inputs
-            result["runs"].append({"target": target.name, **measurement.to_json()})
-            output.save(result)
-    result["environment"]["steal_s"] = round(steal_s() - result["environment"]["steal_s"], 2)
+    result: RunResult = {**head("run", found, source.inputs.seed), "scenario": chosen.to_json(), "engine": engine,
+                         "runs": []}
+    with stolen_time(result["environment"]):
+        for target in found:
+            for measurement, result["inputs"] in repeats(chosen, target, source.inputs, engine):
+                result["runs"].append({"target": target.name, **measurement.to_json()})
+                output.save(result)
     output.deliver(result)
     if not all(run["valid"] and run["slo_met"] is not False for run in result["runs"]):
         raise click.exceptions.Exit(1)
@@ -104,10 +104,3 @@ def run_loop(loop: loops.Loop, target: Target, source: Source, output: Output) -
         path = target.version_directory
         conditions = environment({target.name: path} if path else None, source.inputs.seed)
         write_json(output.json, loops.to_json(loop, block, conditions))
-
-
-def document(chosen: Scenario, found: list[Target], seed: int, engine: str) -> dict[str, Any]:
-    """The result without its runs."""
-    versions = {target.name: path for target in found if (path := target.version_directory)}
-    return {"kind": "run", "format": stored.FORMAT, "scenario": chosen.to_json(), "engine": engine, "inputs": "",
-            "model": found[0].model, "runs": [], "environment": {**environment(versions, seed), "steal_s": steal_s()}}

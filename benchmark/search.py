@@ -1,13 +1,11 @@
 """python -m benchmark search: the highest rate at which a latency promise is kept."""
-from typing import Any
-
 import click
 
 from benchmark.issuing.bracketing import MOST_PROBES, bracket
 from benchmark.issuing.interleaved import duration
 from benchmark.options import Output, announce, batch_option, output_options, protocol_option, source_options
-from benchmark.reports import stored
-from benchmark.reports.environment import environment
+from benchmark.reports.head import head
+from benchmark.reports.search import SearchResult
 from benchmark.targets.source import Source, protocol_for
 from benchmark.verdicts import scenario
 from benchmark.verdicts.arrivals import Poisson
@@ -41,10 +39,7 @@ def command(variants: tuple[str, ...], source: Source, slo: str, protocol: str |
     found = source.targets(variants)
     chosen = Scenario("search", protocol=protocol_for(found, protocol, "grpc"), batch=batch, slo=promise,
                       percentile=promise.percentile, arrivals=Poisson(start))
-    versions = {target.name: path for target in found if (path := target.version_directory)}
-    result: dict[str, Any] = {
-        "kind": "search", "format": stored.FORMAT, "model": found[0].model, "scenario": chosen.to_json(), "inputs": "",
-        "environment": environment(versions, source.inputs.seed), "searches": []}
+    result: SearchResult = {**head("search", found, source.inputs.seed), "scenario": chosen.to_json(), "searches": []}
     # A rate is measured twice where the first time does not decide it.
     announce(f"up to {MOST_PROBES} rates per target, usually 5 to 10; each at most {duration(2 * most_s)}, so at most "
              f"{duration(2 * most_s * MOST_PROBES * len(found))} in all (--most-s)")

@@ -13,8 +13,8 @@ import click
 import numpy as np
 
 from benchmark.options import Output, output_options, positive_list, source_options
-from benchmark.reports import stored
-from benchmark.reports.environment import environment
+from benchmark.reports.head import head
+from benchmark.reports.split import Parts, SplitResult
 from benchmark.targets.addresses import Access, connect
 from benchmark.targets.source import Source
 from benchmark.targets.starting import Instance, alive, start_all
@@ -55,9 +55,8 @@ def command(variant: str | None, source: Source, batches: tuple[int, ...], repea
     if target.backend in IN_PROCESS:
         raise UserError("a split is of a server's requests: name a variant, not a target in process")
     version = target.version_directory
-    result: dict[str, Any] = {
-        "kind": "split", "format": stored.FORMAT, "model": target.model, "target": target.name, "requests": repeat,
-        "splits": [], "environment": environment({target.name: version} if version else None, source.inputs.seed)}
+    result: SplitResult = {**head("split", [target], source.inputs.seed), "target": target.name, "requests": repeat,
+                           "splits": []}
     with ExitStack() as stack:
         if not source.running:
             monitoring = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".config"))
@@ -88,7 +87,7 @@ def _asking(instance: Instance, protocol: str) -> Any:
 
 
 def split(instance: Instance, clients: dict[str, Client], signature: str, inputs: Sequence[Arrays],
-          requests: int) -> dict[str, dict[str, Any]]:
+          requests: int) -> dict[str, Parts]:
     """{protocol: {"by", "milliseconds" of each part, "median_ms" of a whole request}}, the protocols in turns."""
     rows: dict[str, list[dict[str, float]]] = {protocol: [] for protocol in clients}
     counts = {protocol: np.zeros(4) for protocol in clients}
@@ -120,14 +119,14 @@ def asked(client: Client, inputs: Arrays, signature: str) -> dict[str, float]:
             "decode": perf_counter() - reading}
 
 
-def typical(rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+def typical(rows: Sequence[dict[str, float]]) -> Parts:
     """The parts of the middle half of requests, by their whole time: means, so that the parts add up to the whole."""
     ranked = sorted(rows, key=lambda row: sum(row.values()))
     middle = ranked[len(ranked) // 4:len(ranked) - len(ranked) // 4]
     return {"by": TOLD, "milliseconds": _means_ms(middle), "median_ms": _median_ms(rows)}
 
 
-def by_metrics(rows: Sequence[dict[str, float]], counts: Any) -> dict[str, Any]:
+def by_metrics(rows: Sequence[dict[str, float]], counts: Any) -> Parts:
     """The same from what the server counted meanwhile: request and runtime microseconds and numbers of them."""
     inside, run = counts[0] / max(counts[1], 1) / 1e3, counts[2] / max(counts[3], 1) / 1e3
     means = _means_ms(rows)

@@ -1,7 +1,4 @@
 """python -m benchmark sweep: how much a server takes, and at what latency."""
-from dataclasses import asdict
-from typing import Any
-
 import click
 
 from benchmark.issuing.growing import grow, load_of
@@ -14,13 +11,12 @@ from benchmark.options import (
     protocol_option,
     source_options,
 )
-from benchmark.reports import stored
-from benchmark.reports.environment import environment
-from benchmark.reports.tables import CURVE_PERCENTILE
+from benchmark.reports.head import head
+from benchmark.reports.sweep import Curve, SweepResult
 from benchmark.targets.source import Source, protocol_for
 from benchmark.verdicts import capacity
 from benchmark.verdicts.arrivals import Arrivals, Closed, Poisson
-from benchmark.verdicts.capacity import Point
+from benchmark.verdicts.capacity import CURVE_PERCENTILE, Point
 from benchmark.verdicts.measurement import Measurement
 from benchmark.verdicts.scenario import Scenario
 from user_error import FailedError, UserError
@@ -50,12 +46,11 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
     loads: list[Arrivals] = [Poisson(rate, source.inputs.seed) for rate in rates] if rates else [
         Closed(count) for count in clients or (1, 2, 4, 8)]
     found = source.targets(variants)
-    chosen = Scenario("sweep", protocol=protocol_for(found, protocol, "grpc"), batch=batch, measure_s=seconds)
-    versions = {target.name: path for target in found if (path := target.version_directory)}
+    chosen = Scenario("sweep", protocol=protocol_for(found, protocol, "grpc"), batch=batch, measure_s=seconds,
+                      percentile=CURVE_PERCENTILE)
     taken: dict[str, list[Measurement]] = {target.name: [] for target in found}
-    result: dict[str, Any] = {
-        "kind": "sweep", "format": stored.FORMAT, "model": found[0].model, "scenario": chosen.to_json(), "inputs": "",
-        "environment": environment(versions, source.inputs.seed), "over": "rate" if rates else "clients", "curves": []}
+    result: SweepResult = {**head("sweep", found, source.inputs.seed), "scenario": chosen.to_json(),
+                           "over": "rate" if rates else "clients", "curves": []}
     for measurements, result["inputs"] in grow(chosen, loads, found, source.inputs):
         for name, measurement in measurements.items():
             taken[name].append(measurement)
@@ -64,10 +59,11 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
     output.deliver(result)
 
 
-def curve(name: str, measurements: list[Measurement]) -> dict[str, Any]:
+def curve(name: str, measurements: list[Measurement]) -> Curve:
     """One target's points, where its knee is, and the runs they are from."""
     points = [_point(measurement) for measurement in measurements]
-    return {"target": name, "knee": asdict(capacity.knee(points)), "points": [asdict(point) for point in points],
+    return {"target": name, "knee": capacity.knee(points).to_json(),
+            "points": [point.to_json() for point in points],
             "runs": [measurement.to_json() for measurement in measurements]}
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from benchmark.issuing.interleaved import duration
 from benchmark.issuing.trials import Memory, Trials, seconds_needed
 from benchmark.options import announce, batch_option, protocol_option, slo_option, source_options
-from benchmark.reports import stored
-from benchmark.reports.environment import cpu_quota, environment
+from benchmark.reports.environment import cpu_quota
+from benchmark.reports.head import head
 from benchmark.targets.configuration import Configuration, candidates
 from benchmark.targets.source import Source, protocol_for
 from benchmark.verdicts import scenario
@@ -53,10 +53,9 @@ def command(variant: str, source: Source, slo: str | None, protocol: str | None,
     chosen = Scenario("tune", protocol=protocol_for([target], protocol, "grpc"), batch=batch, slo=promise,
                       percentile=promise.percentile if promise else 50, arrivals=Closed(clients), warmup_s=1)
     out.mkdir(parents=True, exist_ok=True)
-    version = target.version_directory
-    assert version is not None
     trials = Trials(target, chosen, source.inputs, out)
-    conditions = environment({target.name: version}, source.inputs.seed)
+    began = head("tune", [target], source.inputs.seed)
+    conditions = began["environment"]
     memory = Memory(out / "measured.json", [*trials.question(), conditions["models"], count, seconds])
     announce(f"{count} settings, about {duration(seconds_needed(count, seconds))} (--candidates, --seconds)")
     arms = candidates(cpu_quota(), count, source.inputs.seed)
@@ -67,8 +66,8 @@ def command(variant: str, source: Source, slo: str | None, protocol: str | None,
         memory.put("gain", gain)
     kept = best if gain["verdict"] == "faster" else Configuration()
     written = write_settings(kept, variant, out)
-    result = {"kind": "tune", "format": stored.FORMAT, "model": target.model, "variant": variant, "best": best.name,
-              "kept": kept.name, "gain": gain, "measured": memory.values, "files": written, "environment": conditions}
+    result = {**began, "variant": variant, "best": best.name, "kept": kept.name, "gain": gain,
+              "measured": memory.values, "files": written}
     console = Console(stderr=json_path == "-", highlight=False)
     console.print(f"Best of {len(arms)} within {conditions['cpu_quota']:g} CPUs: {best.name}", soft_wrap=True)
     console.print(gain_line(gain), soft_wrap=True)

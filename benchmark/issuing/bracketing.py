@@ -1,6 +1,5 @@
 """Tries rates on one target until the highest that keeps a promise is known."""
 from dataclasses import replace
-from typing import Any
 
 from benchmark.issuing import runner
 from benchmark.issuing.warm import warm
@@ -10,6 +9,7 @@ from benchmark.targets.target import Target
 from benchmark.verdicts import capacity
 from benchmark.verdicts.arrivals import Poisson
 from benchmark.verdicts.capacity import Bracket, Decision
+from benchmark.verdicts.records import ProbeRecord
 from benchmark.verdicts.scenario import Scenario, Slo
 from commandline import step
 from user_error import FailedError
@@ -18,9 +18,9 @@ MOST_PROBES = 20
 
 
 def bracket(scenario: Scenario, promise: Slo, target: Target, inputs: Inputs, tolerance: float, most_s: float
-            ) -> tuple[Bracket, list[dict[str, Any]], str]:
+            ) -> tuple[Bracket, list[ProbeRecord], str]:
     """(the bracket, every rate tried, in words where the inputs are from); the scenario's own rate is the first."""
-    probes: list[dict[str, Any]] = []
+    probes: list[ProbeRecord] = []
     widest = replace(scenario, arrivals=Poisson(runner.MAX_WORKERS))
     start = scenario.rate_per_s or 1.0
     refuse_too_long(start, promise, most_s)
@@ -47,7 +47,7 @@ def refuse_too_long(rate: float, promise: Slo, most_s: float) -> None:
 
 
 def tried(scenario: Scenario, promise: Slo, connections: list[Measured], rate: float, seed: int, most_s: float
-          ) -> dict[str, Any]:
+          ) -> ProbeRecord:
     """Measures one rate until the promise is decided, at most most_s: the decision and what it was made from."""
     refuse_too_long(rate, promise, most_s)
     enough, beyond, requests = enough_s(rate, promise), 0, 0

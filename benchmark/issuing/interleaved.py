@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,6 +14,7 @@ from benchmark.targets.operations import operations
 from benchmark.targets.starting import Instance, alive, first_request, start_all
 from benchmark.targets.target import Target
 from benchmark.verdicts.comparison import Block, aa_control, block_plan, clear, compare, round_order
+from benchmark.verdicts.records import ConductRecord, OperationsRecord, TargetRecord
 from benchmark.verdicts.scenario import protocol_name
 from commandline import step
 from serving.client import answers
@@ -55,12 +55,12 @@ class Outcome:
     inputs: str = ""
     measured_by: dict[str, str] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, TargetRecord] = field(default_factory=dict)
     first_wrong: str | None = None
     answers: dict[str, str] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> ConductRecord:
         """What a report says of the measurement beside its figures."""
         return {"inputs": self.inputs, "measured_by": self.measured_by, "targets": self.facts,
                 "first_wrong": self.first_wrong, "answers": self.answers, "ended": self.ended}
@@ -201,12 +201,13 @@ def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:  # decision 
     return all(high - low <= 2 * PRECISE * value for value, low, high in ratios)
 
 
-def _facts(target: Target, instances: Sequence[Instance]) -> dict[str, Any]:
+def _facts(target: Target, instances: Sequence[Instance]) -> TargetRecord:
     first = instances[0]
-    return {"backend": target.backend, "path": str(target.version_directory) if target.base_path else None,
-            **(operations(target.version_directory) if target.version_directory else {}),
-            "load_s": first.load_s, "first_request_s": first.first_request_s,
-            "resident_bytes": first.child.resident_bytes() if first.child else None}
+    return {
+        **(operations(target.version_directory) if target.version_directory else OperationsRecord()),
+        "backend": target.backend, "path": str(target.version_directory) if target.base_path else None,
+        "load_s": first.load_s, "first_request_s": first.first_request_s,
+        "resident_bytes": first.child.resident_bytes() if first.child else None}
 
 
 @contextmanager

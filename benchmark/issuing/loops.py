@@ -1,4 +1,5 @@
 """The counted loops that the field publishes: the first article's inference_test, Intel's throughput benchmark."""
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,7 @@ def lines(loop: Loop, block: Block) -> list[str]:
             f"Throughput: {block.batch / mean:.2f} examples/s"]
 
 
-def to_json(loop: Loop, block: Block, environment: dict[str, Any]) -> dict[str, Any]:
+def to_json(loop: Loop, block: Block, environment: Mapping[str, Any]) -> dict[str, Any]:
     total = sum(block.latencies)
     return {"loop": loop.name, "target": block.target, "batch": block.batch, "iterations": len(block.latencies),
             "total_s": total, "mean_ms": total / len(block.latencies) * 1e3,

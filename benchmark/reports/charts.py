@@ -10,55 +10,83 @@ from html import escape
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 10, 40
 SERIES = 6
+DASHES = 4
 
 
 @dataclass(frozen=True)
 class Line:  # decision 62
-    """A series of points (x, y), in the unit of its chart."""
+    """Points (x, y) in the unit of their chart. `series` is the variant's place in the report, which is its colour;
+    lines of one variant are told apart by `dash` (0 is drawn through)."""
 
     name: str
     points: Sequence[tuple[float, float]]
+    series: int
+    dash: int = 0
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A value with its interval; `group` is printed once above the bars that share it."""
+    """A value with its interval, if it has one; `group` is printed once above the bars that share it. `series` is the
+    variant's place in the report, which is its colour; "k" as palette is for what is no variant."""
 
     group: str
     name: str
     value: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
     series: int
+    palette: str = "c"
+
+    @property
+    def end(self) -> float:
+        return self.interval[1] if self.interval else self.value
 
 
 @dataclass(frozen=True)
 class Span:
-    """A ratio with its interval for the forest plot; `tone` is faster, slower or cannot (tell)."""
+    """A ratio with its interval, if it has one, for the forest plot; `tone` is faster, slower or cannot (tell)."""
 
     label: str
     value: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
     floor: float
     tone: str
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.interval or (self.value, self.value)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A horizontal line that values are held against, such as a promise."""
+
+    name: str
+    value: float
+
 
 def lines(series: Sequence[Line], x_title: str, y_title: str, x_ticks: Sequence[tuple[float, str]] = (),
-          step: bool = False, dots: bool = False, from_zero: bool = True) -> str:
-    """Lines over common axes; `step` draws a distribution function as the staircase it is."""
+          step: bool = False, dots: bool = False, limit: Limit | None = None,
+          marks: Sequence[tuple[float, float, str]] = ()) -> str:
+    """Lines over common axes from 0 up; `step` draws a distribution function as the staircase it is, `marks` are
+    points (x, y, word) that have a ring around them."""
     xs = [x for line in series for x, _ in line.points]
-    ys = [y for line in series for _, y in line.points]
+    ys = [y for line in series for _, y in line.points] + ([limit.value] if limit else [])
     ticks = x_ticks or [(tick, number(tick)) for tick in nice_ticks(min(xs), max(xs))]
     x = _scale(min(xs + [t for t, _ in ticks]), max(xs + [t for t, _ in ticks]), LEFT, WIDTH - RIGHT)
-    y_ticks = nice_ticks(0 if from_zero else min(ys), max(ys))
+    y_ticks = nice_ticks(0, max(ys))
     y = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
     body = _axes(x, y, ticks, [(tick, number(tick)) for tick in y_ticks], x_title, y_title)
-    for index, line in enumerate(series):
-        body.append(f'<path class="line c{index % SERIES}" d="{_path([(x(a), y(b)) for a, b in line.points], step)}"/>')
+    if limit:
+        body.append(f'<path class="limit" d="M{LEFT} {y(limit.value):.1f}H{WIDTH - RIGHT}"/><text class="tick" '
+                    f'x="{WIDTH - RIGHT}" y="{y(limit.value) - 4:.1f}" text-anchor="end">{escape(limit.name)}</text>')
+    for line in series:
+        colour, path = f"c{line.series % SERIES}", _path([(x(a), y(b)) for a, b in line.points], step)
+        body.append(f'<path class="line {colour} d{line.dash % DASHES}" d="{path}"/>')
         if dots:
-            body += [f'<circle class="dot c{index % SERIES}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3">'
+            body += [f'<circle class="dot {colour}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3">'
                      f"<title>{escape(line.name)}: {number(a)}, {number(b)}</title></circle>" for a, b in line.points]
+    body += [f'<circle class="mark" cx="{x(a):.1f}" cy="{y(b):.1f}" r="7"/><text class="tick" x="{x(a) + 10:.1f}" '
+             f'y="{y(b) + 14:.1f}">{escape(word)}</text>' for a, b, word in marks]
     return _svg(HEIGHT, body, f"{y_title} over {x_title}: {', '.join(line.name for line in series)}")
 
 
@@ -66,7 +94,7 @@ def bars(values: Sequence[Bar], unit: str) -> str:
     """Horizontal bars from zero with their intervals."""
     longest = max(len(bar.name) for bar in values)
     left = min(150, 14 + 7 * longest)
-    x = _scale(0, max(bar.high for bar in values) * 1.04, left, WIDTH - 62)
+    x = _scale(0, max(bar.end for bar in values) * 1.04, left, WIDTH - 62)
     body, at, group = [], 4.0, None
     for bar in values:
         if bar.group != group:
@@ -75,13 +103,14 @@ def bars(values: Sequence[Bar], unit: str) -> str:
             group = bar.group
         body.append(f'<text class="label" x="{left - 6}" y="{at + 14}" text-anchor="end">{escape(bar.name)}</text>')
         width = max(x(bar.value) - left, 1)
-        body.append(f'<rect class="bar c{bar.series % SERIES}" x="{left}" y="{at}" width="{width:.1f}" '
-                    f'height="20" rx="3"><title>{escape(bar.name)}: {number(bar.value)} {unit} '
-                    f"[{number(bar.low)}, {number(bar.high)}]</title></rect>")
-        if bar.low < bar.high:
-            body.append(f'<path class="whisker" d="M{x(bar.low):.1f} {at + 10}H{x(bar.high):.1f}M{x(bar.low):.1f} '
-                        f'{at + 6}v8M{x(bar.high):.1f} {at + 6}v8"/>')
-        body.append(f'<text class="value" x="{max(x(bar.high), x(bar.value)) + 6:.1f}" y="{at + 14}">'
+        words = f" [{number(bar.interval[0])}, {number(bar.interval[1])}]" if bar.interval else ""
+        body.append(f'<rect class="bar {bar.palette}{bar.series % SERIES}" x="{left}" y="{at}" width="{width:.1f}" '
+                    f'height="20" rx="3"><title>{escape(bar.name)}: {number(bar.value)} {unit}{words}</title></rect>')
+        if bar.interval:
+            low, high = map(x, bar.interval)
+            body.append(f'<path class="whisker" d="M{low:.1f} {at + 10}H{high:.1f}M{low:.1f} {at + 6}v8M{high:.1f} '
+                        f'{at + 6}v8"/>')
+        body.append(f'<text class="value" x="{max(x(bar.end), x(bar.value)) + 6:.1f}" y="{at + 14}">'
                     f"{number(bar.value)} {unit}</text>")
         at += 24
     return _svg(at + 6, body, f"{', '.join(dict.fromkeys(bar.group for bar in values))}, in {unit}")
@@ -90,8 +119,8 @@ def bars(values: Sequence[Bar], unit: str) -> str:
 def forest(spans: Sequence[Span]) -> str:
     """Ratios with their intervals on one logarithmic axis; the band around 1 is the noise floor of each."""
     left = min(170, 14 + 7 * max(len(span.label) for span in spans))
-    low = min(min(span.low, 1 / (1 + span.floor)) for span in spans)
-    high = max(max(span.high, 1 + span.floor) for span in spans)
+    low = min(min(span.ends[0], 1 / (1 + span.floor)) for span in spans)
+    high = max(max(span.ends[1], 1 + span.floor) for span in spans)
     margin = (math.log(high) - math.log(low)) * 0.06
     scale = _scale(math.log(low) - margin, math.log(high) + margin, left, WIDTH - RIGHT)
     def x(ratio: float) -> float:
@@ -108,9 +137,13 @@ def forest(spans: Sequence[Span]) -> str:
         body.append(f'<rect class="floor" x="{x(1 / (1 + span.floor)):.1f}" y="{y - 13}" '
                     f'width="{x(1 + span.floor) - x(1 / (1 + span.floor)):.1f}" height="26"/>')
         body.append(f'<text class="label" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(span.label)}</text>')
-        body.append(f'<path class="span {span.tone}" d="M{x(span.low):.1f} {y}H{x(span.high):.1f}"/>'
-                    f'<circle class="span {span.tone}" cx="{x(span.value):.1f}" cy="{y}" r="5"><title>{span.value:.3f} '
-                    f"[{span.low:.3f}, {span.high:.3f}]</title></circle>")
+        words = "no interval"
+        if span.interval:
+            words = f"[{span.interval[0]:.3f}, {span.interval[1]:.3f}]"
+            body.append(f'<path class="span {span.tone}" d="M{x(span.interval[0]):.1f} {y}'
+                        f'H{x(span.interval[1]):.1f}"/>')
+        body.append(f'<circle class="span {span.tone}" cx="{x(span.value):.1f}" cy="{y}" r="5"><title>{span.value:.3f} '
+                    f"{words}</title></circle>")
     body.append(f'<text class="tick" x="{left}" y="{height - 2}">◂ candidate slower</text>'
                 f'<text class="tick" x="{WIDTH - RIGHT}" y="{height - 2}" text-anchor="end">candidate faster ▸</text>')
     return _svg(height + 4, body, "Ratio baseline over candidate with 95 % intervals")
@@ -127,18 +160,26 @@ def donut(parts: Sequence[tuple[str, float]], centre: str) -> str:
         a, b = _on_ring(angle, radius), _on_ring(angle + sweep, radius)
         arc = f"M{a}A{radius} {radius} 0 {int(sweep > math.pi)} 1 {b}"
         title = f"<title>{escape(name)}: {number(value)}</title>"
-        body.append(f'<path class="ring c{index % SERIES}" d="{arc}">{title}</path>')
+        body.append(f'<path class="ring k{index % SERIES}" d="{arc}">{title}</path>')
         y = 34 + 23 * index
-        body.append(f'<rect class="bar c{index % SERIES}" x="180" y="{y - 10}" width="12" height="12" rx="2"/>'
+        body.append(f'<rect class="bar k{index % SERIES}" x="180" y="{y - 10}" width="12" height="12" rx="2"/>'
                     f'<text class="label" x="200" y="{y}">{escape(name)} {number(value)} ({value / total:.0%})</text>')
         angle += sweep
     body.append(f'<text class="group" x="80" y="95" text-anchor="middle">{escape(centre)}</text>')
     return _svg(180, body, f"{centre}: {', '.join(name for name, _ in shown)}")
 
 
-def legend(names: Sequence[str]) -> str:
+def legend(series: Sequence[Line]) -> str:
+    """The name of each line beside a piece of it."""
     return '<p class="legend">' + "".join(
-        f'<span><i class="c{index % SERIES}"></i>{escape(name)}</span>' for index, name in enumerate(names)) + "</p>"
+        f'<span><svg viewBox="0 0 26 8"><path class="line c{line.series % SERIES} d{line.dash % DASHES}" d="M0 4H26"/>'
+        f"</svg>{escape(line.name)}</span>" for line in series) + "</p>"
+
+
+def proper(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """An interval as charts take it: None where a bound is not known, or where both are one and the same."""
+    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high) and low < high
+    return (low, high) if known and low is not None and high is not None else None
 
 
 def number(value: float) -> str:

@@ -1,135 +1,231 @@
-"""The report of a comparison: verdict first, then plots, tables, environment, and the raw result inside."""
-import math
-from collections.abc import Sequence
-from html import escape
-from typing import Any
+"""A comparison: verdict first, then intervals, plots, figures, targets, conditions."""
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict, cast
 
-import numpy as np
+from rich.markup import escape
+from rich.table import Table
 
-from benchmark.reports import charts
-from benchmark.reports.page import environment_table, figure, megabytes, page, seconds, subtitle, table, tone
-from benchmark.reports.tables import bound, percentile
-from benchmark.verdicts.comparison import Block, latencies
-from benchmark.verdicts.histogram import Histogram
+from benchmark.reports import charts, latencies, terminal
+from benchmark.reports.figures import interval, marked, megabytes, seconds, share, short
+from benchmark.reports.head import Head
+from benchmark.reports.page import card, cards, figure, figures, result_page, table, tone
+from benchmark.verdicts.comparison import METRICS, RULES, Block, Rules, compare
+from benchmark.verdicts.comparison import latencies as latencies_of
+from benchmark.verdicts.records import BlockRecord, ComparisonRecord, ConductRecord
 from benchmark.verdicts.scenario import protocol_name
-from benchmark.verdicts.statistics import bootstrap_value, samples_needed
+from benchmark.verdicts.statistics import METRICS as PERCENTILES
+from benchmark.verdicts.statistics import metric_value, samples_needed
 
-PERCENTILE_TICKS = (50.0, 90.0, 99.0, 99.9, 99.99)
-SHOWN = ("mean", "p50", "p90", "p99")
+COLOURS = {"faster": "green", "slower": "red", "cannot tell": "yellow"}
 
 
-def html(result: dict[str, Any]) -> str:
-    """The report of a comparison (a document of benchmark.results)."""
-    names = list(dict.fromkeys(summary["target"] for summary in result["summaries"]))
-    title = f"{', '.join(names[1:])} against {names[0]}"
+class Summary(TypedDict):
+    """The figures of one target under one protocol and batch size; times in ms, the total in s."""
+
+    target: str
+    protocol: str
+    batch: int
+    requests: int
+    total_s: float
+    examples_per_s: float | None
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    min_ms: float
+    max_ms: float
+
+
+class Compared(TypedDict):
+    """What blocks say: the first target is the baseline."""
+
+    baseline: str
+    comparisons: list[ComparisonRecord]
+    summaries: list[Summary]
+    blocks: list[BlockRecord]
+
+
+class Part(Compared, ConductRecord):
+    """A comparison within a larger result, how it was measured, and by which metric it is judged there."""
+
+    kind: NotRequired[str]
+    format: NotRequired[int]
+    metric: NotRequired[str]
+
+
+class Settings(TypedDict, total=False):
+    """What a comparison was told to do."""
+
+    signature: str
+    repeat: int
+    warmup: int
+    processes: int
+
+
+class CompareResult(Settings, Compared, ConductRecord, Head):
+    """What `compare` finds, and everything that it was found from."""
+
+
+NEEDED = CompareResult.__required_keys__ - {"baseline"}
+
+
+def compared(targets: Sequence[str], blocks: Sequence[Block], rules: Rules = RULES, seed: int = 0) -> Compared:
+    """Everything that blocks say about targets."""
+    comparisons, summaries = [], []
+    for protocol, batch in dict.fromkeys((block.protocol, block.batch) for block in blocks):
+        group = [block for block in blocks if (block.protocol, block.batch) == (protocol, batch)]
+        summaries += [summary([block for block in group if block.target == target]) for target in targets]
+        comparisons += [compare(group, targets[0], candidate, metric, rules, seed).to_json()
+                        for candidate in targets[1:] for metric in METRICS]
+    return {"baseline": targets[0], "comparisons": comparisons, "summaries": summaries,
+            "blocks": [block.to_json() for block in blocks]}
+
+
+def summary(blocks: Sequence[Block]) -> Summary:
+    values, wall = latencies_of(blocks), sum(block.wall_s for block in blocks)
+    first = blocks[0]
+    return cast(Summary, {
+        "target": first.target, "protocol": first.protocol, "batch": first.batch, "requests": len(values),
+        "total_s": wall, "examples_per_s": first.batch * len(values) / wall if wall else None,
+        **{f"{metric}_ms": metric_value(metric, values) * 1e3 for metric in PERCENTILES if len(values)},
+        "min_ms": float(values.min()) * 1e3, "max_ms": float(values.max()) * 1e3})
+
+
+def tables(result: CompareResult) -> list[Table]:
+    return [figures_table(result["model"], result)]
+
+
+def figures_table(model: str, part: Part | CompareResult) -> Table:
+    """All targets under every protocol: the article's figures, percentiles, ratio, verdict. 80 columns wide."""
+    made = terminal.compact(f"{model}: {part['inputs']}")
+    widest = max(len(each["target"]) for each in part["summaries"]) + 1
+    # 80 columns hold names of 18 letters; longer ones are folded, since no figure may be cut.
+    made.add_column("", overflow="fold", min_width=min(widest, 18))
+    for title in ("total s", "ms/batch", "p50", "p90", "p99"):
+        made.add_column(title, justify="right", no_wrap=True)
+    made.add_column("ratio, 95 %", no_wrap=True)
+    made.add_column("verdict", no_wrap=True)
+    group = None
+    for each in part["summaries"]:
+        if group != (group := f"{protocol_name(each['protocol'])} {each['batch']}"):
+            made.add_row(f"[bold]{group}[/]")
+        ratio, verdict = "baseline", ""
+        if comparison := _of_mean(part, each):
+            ratio = f"{comparison['ratio']:.2f} {interval(comparison['ci95'], 2)}"
+            word = comparison["verdict"] if comparison["valid"] else "INVALID"
+            verdict = f"[{COLOURS[comparison['verdict']]}]{word}[/]"
+        made.add_row(f" {escape(each['target'])}", f"{each['total_s']:.2f}", short(each["mean_ms"]),
+                     *_percentiles(each), ratio, verdict)
+    return made
+
+
+def lines(result: CompareResult) -> list[str]:
+    """The table in words: each verdict on the average latency, and who measured."""
+    made = [escape(sentence(each)) for each in result["comparisons"] if each["metric"] == "mean"]
+    made += [f"[dim]Answers of {escape(where)}: {escape(words)}[/]" for where, words in
+             result.get("answers", {}).items()]
+    made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
+    if any(each["requests"] < samples_needed(99) for each in result["summaries"]):
+        made.append(f"[dim]~ too few samples for this percentile to be relied on (p99 needs {samples_needed(99)})[/]")
+    return made
+
+
+def sentence(comparison: ComparisonRecord) -> str:
+    """One line that can be read out: who is faster, by how much, how surely."""
+    c = comparison
+    what = {"mean": "average latency", "throughput": "throughput"}.get(c["metric"], f"{c['metric']} latency")
+    where = f"{protocol_name(c['protocol'])} batch {c['batch']}"
+    words = interval(c["ci95"], between=", ")
+    ratio = f"ratio {c['ratio']:.3f} [{words}]" if None not in c["ci95"] else f"ratio {c['ratio']:.3f}, {words}"
+    if not c["valid"]:
+        return f"{where}: INVALID, cannot tell ({'; '.join(c['reasons'])})"
+    if c["verdict"] == "cannot tell":
+        return (f"{where}: cannot tell {c['candidate']} from {c['baseline']} by {what}: {ratio}, noise floor "
+                f"±{c['floor']:.1%}; a difference of {share(c['least_effect'])} would have been seen")
+    return (f"{where}: {c['candidate']} is {c['verdict']} than {c['baseline']} by {what}: {ratio}, "
+            f"noise floor ±{c['floor']:.1%}")
+
+
+def html(result: CompareResult) -> str:
+    names = list(dict.fromkeys(each["target"] for each in result["summaries"]))
     blocks = [Block.from_json(block) for block in result["blocks"]]
-    groups = list(dict.fromkeys((block.protocol, block.batch) for block in blocks))
-    parts = [_verdicts(result), '<h2>Every ratio, its interval and the noise floor</h2>',
+    parts = [cards(verdict_card(c) for c in result["comparisons"] if c["metric"] == "mean"),
+             '<h2>Every ratio, its interval and the noise floor</h2>',
              '<p class="soft">Baseline over candidate: over 1 the candidate is faster. The shaded band is how far '
              "equals were apart in this run: an interval that touches it decides nothing.</p>", _forests(result)]
-    for protocol, batch in groups:
+    for protocol, batch in dict.fromkeys((block.protocol, block.batch) for block in blocks):
         own = [block for block in blocks if (block.protocol, block.batch) == (protocol, batch)]
-        parts += [f"<h2>{protocol_name(protocol)}, batch {batch}</h2>", _plots(own, names)]
-    parts += ["<h2>Figures</h2>", _summaries(result), "<h2>What was measured</h2>", _targets(result, names),
-              "<h2>Conditions</h2>", environment_table(result)]
-    return page(title, subtitle(result), parts, result)
+        parts += [f"<h2>{protocol_name(protocol)}, batch {batch}</h2>", figures(latencies.charts_of(own, names))]
+    parts += ["<h2>Figures</h2>", _summaries(result), "<h2>What was measured</h2>", _targets(result, names)]
+    return result_page(f"{', '.join(names[1:])} against {names[0]}", parts, result)
 
 
-def _verdicts(result: dict[str, Any]) -> str:
-    cards = []
-    for c in result["comparisons"]:
-        if c["metric"] != "mean":
-            continue
-        where = f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency"
-        factor = c["ratio"] if c["verdict"] == "faster" else 1 / c["ratio"]
-        big = f"{c['candidate']} is {factor:.2f}× {c['verdict']}" if c["verdict"] != "cannot tell" else "cannot tell"
-        before, after = charts.number(c["baseline_value"]), charts.number(c["candidate_value"])
-        interval = f"ratio {c['ratio']:.3f}, 95 % sure between {bound(c['ci95'][0])} and {bound(c['ci95'][1])}"
-        why = f"INVALID: {'; '.join(c['reasons'])}" if not c["valid"] else f"noise floor ±{c['floor']:.1%}"
-        if c["verdict"] == "cannot tell" and c["valid"] and c["least_effect"] is not None:
-            why += f"; a difference of {c['least_effect']:.1%} would have been seen"
-        cards.append(f'<div class="verdict {tone(c["verdict"])}"><div class="where">{escape(where)}</div>'
-                     f'<div class="big">{escape(big)}</div><div class="sure">{before} → {after} {c["unit"]}; '
-                     f"{escape(interval)}; {escape(why)}</div></div>")
-    return f'<section class="verdicts">{"".join(cards)}</section>'
+def verdict_card(c: ComparisonRecord) -> str:
+    factor = c["ratio"] if c["verdict"] == "faster" else 1 / c["ratio"]
+    big = f"{c['candidate']} is {factor:.2f}× {c['verdict']}" if c["verdict"] != "cannot tell" else "cannot tell"
+    known = "no interval" if None in c["ci95"] else f"95 % sure between {interval(c['ci95'], between=' and ')}"
+    why = f"INVALID: {'; '.join(c['reasons'])}" if not c["valid"] else f"noise floor ±{c['floor']:.1%}"
+    if c["verdict"] == "cannot tell" and c["valid"] and c["least_effect"] is not None:
+        why += f"; a difference of {share(c['least_effect'])} would have been seen"
+    values = f"{charts.number(c['baseline_value'])} → {charts.number(c['candidate_value'])} {c['unit']}"
+    return card(f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency", big,
+                f"{values}; ratio {c['ratio']:.3f}, {known}; {why}", tone(c["verdict"]))
 
 
-def _forests(result: dict[str, Any]) -> str:
-    figures = []
+def span(label: str, c: ComparisonRecord) -> charts.Span:
+    return charts.Span(label, c["ratio"], charts.proper(*c["ci95"]), c["floor"], tone(c["verdict"]))
+
+
+def _forests(result: CompareResult) -> str:
+    made = []
     for candidate in dict.fromkeys(c["candidate"] for c in result["comparisons"]):
-        own = [c for c in result["comparisons"] if c["candidate"] == candidate and None not in c["ci95"]]
-        spans = [charts.Span(f"{protocol_name(c['protocol'])} {c['batch']} {c['metric']}{'' if c['valid'] else ' ~'}",
-                             c["ratio"], c["ci95"][0], c["ci95"][1], c["floor"], tone(c["verdict"])) for c in own]
-        if spans:
-            note = "~ not valid: too few samples for this percentile, or as the verdict says" if any(
-                not c["valid"] for c in own) else ""
-            figures.append(figure(f"{candidate} against {result['baseline']}", charts.forest(spans), note))
-    return f'<div class="charts">{"".join(figures)}</div>'
+        own = [c for c in result["comparisons"] if c["candidate"] == candidate]
+        spans = [span(f"{protocol_name(c['protocol'])} {c['batch']} {c['metric']}{'' if c['valid'] else ' ~'}", c)
+                 for c in own]
+        note = "" if all(c["valid"] for c in own) else (
+            "~ not valid: too few samples for this percentile, or as the verdict says")
+        made.append(figure(f"{candidate} against {own[0]['baseline']}", charts.forest(spans), note))
+    return figures(made)
 
 
-def _plots(blocks: Sequence[Block], names: Sequence[str]) -> str:
-    own = {name: [block for block in blocks if block.target == name] for name in names}
-    bars, cdf, tail, time = [], [], [], []
-    for series, name in enumerate(names):
-        values = latencies(own[name]) * 1e3
-        rounds: dict[int, list[float]] = {}
-        for block in own[name]:
-            rounds.setdefault(block.round, []).extend(value * 1e3 for value in block.latencies)
-        for metric in SHOWN:
-            value, low, high = bootstrap_value([np.array(each) for each in rounds.values()], metric)
-            bars.append((SHOWN.index(metric), series, charts.Bar(metric, name, value, low, high, series)))
-        ranked = sorted(values)
-        cdf.append(charts.Line(name, [(value, (i + 1) / len(ranked)) for i, value in _thinned(ranked)]))
-        curve = Histogram.of(values / 1e3).curve()
-        tail.append(charts.Line(name, [(nines(p), s * 1e3) for p, s in curve if p < 100 - 50 / len(values)]))
-        time.append(charts.Line(name, [(i, sum(r) / len(r)) for i, r in sorted(rounds.items())]))
-    most = min(len(latencies(own[name])) for name in names)
-    ticks = [(nines(p), f"p{p:g}") for p in PERCENTILE_TICKS if p < 100 - 50 / most]
-    return '<div class="charts">' + "".join((
-        figure("Before and after", charts.bars([bar for _, _, bar in sorted(bars, key=lambda b: b[:2])], "ms"),
-               "Whiskers: 95 % interval from resampled rounds."),
-        figure("How many requests are done by then",
-               charts.lines(cdf, "latency, ms", "share of requests", step=True), names=names),
-        figure("Latency by percentile", charts.lines(tail, "percentile", "latency, ms", ticks), names=names),
-        figure("Over the run", charts.lines(time, "round", "mean latency, ms", dots=True),
-               "Each point is one round, measured in turns: what slows both is the machine.", names))) + "</div>"
-
-
-def _summaries(result: dict[str, Any]) -> str:
+def _summaries(result: CompareResult) -> str:
     return table(
         ("protocol", "variant", "batch", "requests", "total s", "mean ms", "p50", "p90", "p99", "max", "examples/s"),
         [(protocol_name(s["protocol"]), s["target"], s["batch"], s["requests"], f"{s['total_s']:.2f}",
-          f"{s['mean_ms']:.3f}", *(percentile(s, p) for p in (50, 90, 99)), f"{s['max_ms']:.2f}",
-          f"{s['examples_per_s']:,.0f}")
+          f"{s['mean_ms']:.3f}", *_percentiles(s), f"{s['max_ms']:.2f}",
+          "" if s["examples_per_s"] is None else f"{s['examples_per_s']:,.0f}")
          for s in result["summaries"]], 2) + (
         f'<p class="soft">~ fewer samples than this percentile needs (p99: {samples_needed(99)}).</p>') + table(
         ("comparison", "metric", "ratio", "95 % interval", "noise floor", "least effect", "verdict", "valid"),
         [(f"{protocol_name(c['protocol'])} {c['batch']}: {c['baseline']} / {c['candidate']}", c["metric"],
-          f"{c['ratio']:.3f}", f"{bound(c['ci95'][0])} to {bound(c['ci95'][1])}", f"±{c['floor']:.1%}",
-          "?" if c["least_effect"] is None else f"{c['least_effect']:.1%}", c["verdict"],
+          f"{c['ratio']:.3f}", interval(c["ci95"], between=" to "), f"±{c['floor']:.1%}",
+          "?" if c["least_effect"] is None else share(c["least_effect"]), c["verdict"],
           "VALID" if c["valid"] else f"INVALID: {'; '.join(c['reasons'])}") for c in result["comparisons"]],
         2, {6: "verdict", 7: "wrap"})
 
 
-def _targets(result: dict[str, Any], names: Sequence[str]) -> str:
-    rows = []
+def _targets(result: CompareResult, names: Sequence[str]) -> str:
+    rows, donuts = [], []
+    versions = result["environment"].get("models", {})
     for name in names:
-        facts = result.get("targets", {}).get(name, {})
-        model = result["environment"]["models"].get(name, {})
-        rows.append((name, facts.get("backend", "?"), model.get("version", ""), megabytes(model.get("bytes")),
+        facts: Mapping[str, Any] = result.get("targets", {}).get(name, {})
+        version: Mapping[str, Any] = versions.get(name, {})
+        rows.append((name, facts.get("backend", "?"), version.get("version", ""), megabytes(version.get("bytes")),
                      seconds(facts.get("load_s")), seconds(facts.get("first_request_s")),
-                     megabytes(facts.get("resident_bytes")), facts.get("nodes", ""), model.get("digest", "")))
-    donuts = [figure(f"Operations of {name}", charts.donut(list(ops.items()), f"{sum(ops.values())} ops"))
-              for name in names if (ops := result.get("targets", {}).get(name, {}).get("ops"))]
+                     megabytes(facts.get("resident_bytes")), facts.get("nodes", ""), version.get("digest", "")))
+        if ops := facts.get("ops"):
+            donuts.append(figure(f"Operations of {name}", charts.donut(list(ops.items()), f"{sum(ops.values())} ops")))
     head = ("variant", "backend", "version", "on disk", "load", "cold first request", "resident memory", "nodes",
             "digest")
     return table(head, rows, 2) + (f'<div class="charts below">{"".join(donuts)}</div>' if donuts else "")
 
 
-def _thinned(ranked: Sequence[float], most: int = 400) -> list[tuple[int, float]]:
-    stride = max(1, len(ranked) // most)
-    return [(i, value) for i, value in enumerate(ranked) if i % stride == 0 or i == len(ranked) - 1]
+def _of_mean(part: Part | CompareResult, each: Summary) -> ComparisonRecord | None:
+    """The comparison of means whose candidate is the target of a summary."""
+    return next((c for c in part["comparisons"] if c["metric"] == "mean" and c["candidate"] == each["target"]
+                 and (c["protocol"], c["batch"]) == (each["protocol"], each["batch"])), None)
 
 
-def nines(percentile: float) -> float:
-    return -math.log10(max(1 - percentile / 100, 1e-7))
+def _percentiles(each: Summary) -> list[str]:
+    return [marked(each["p50_ms"], 50, each["requests"]), marked(each["p90_ms"], 90, each["requests"]),
+            marked(each["p99_ms"], 99, each["requests"])]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Required, TypedDict
 
 import psutil
 
@@ -20,7 +20,37 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_
                     "CUDA_VISIBLE_DEVICES", "MALLOC_ARENA_MAX", "LD_PRELOAD")
 
 
-def environment(models: Mapping[str, Path] | None = None, seed: int | None = None) -> dict[str, Any]:
+class Version(TypedDict):
+    """A model version that was measured."""
+
+    digest: str
+    bytes: int
+    version: str
+
+
+class Environment(TypedDict, total=False):
+    """The conditions of a result. Older results may lack some of them."""
+
+    time: Required[str]
+    command: str
+    seed: int | None
+    revision: str | None
+    cpu: Required[str]
+    cpus: int | None
+    cpu_quota: Required[float]
+    cpu_flags: list[str]
+    governor: str | None
+    memory_bytes: int
+    load_average: float
+    kernel: str
+    python: str
+    packages: dict[str, str]
+    variables: dict[str, str]
+    models: dict[str, Version]
+    steal_s: float
+
+
+def environment(models: Mapping[str, Path] | None = None, seed: int | None = None) -> Environment:
     """Machine, versions, command and the digests of the model versions measured ({name: version directory})."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

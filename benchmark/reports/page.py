@@ -7,11 +7,18 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmark.reports import charts
-from benchmark.reports.tables import plain_cells
+from benchmark.reports import charts, terminal
+from benchmark.reports.figures import megabytes, plain
+from benchmark.reports.head import Head
 from benchmark.verdicts.scenario import protocol_name
 
 CSS = Path(__file__).with_name("page.css")
+
+
+def result_page(title: str, parts: Iterable[str], result: Head, shown: Mapping[str, Any] | None = None) -> str:
+    """The page of one result: what it is of, the parts, the conditions. `shown` goes into the page in its place."""
+    conditions = ["<h2>Conditions</h2>", _conditions(result)]
+    return page(title, _subtitle(result), [*parts, *conditions], result if shown is None else shown)
 
 
 def page(title: str, about: str, parts: Iterable[str], result: Mapping[str, Any]) -> str:
@@ -32,12 +39,6 @@ def _without_samples(value: Any) -> Any:
         value, Mapping) else value
 
 
-def subtitle(result: Mapping[str, Any]) -> str:
-    machine = result["environment"]
-    return (f"Model {escape(str(result['model']))}, {escape(str(result['inputs']))}. {escape(str(machine['cpu']))}, "
-            f"{machine['cpu_quota']:g} CPUs, {escape(str(machine['time']))}.")
-
-
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1,
           css: Mapping[int, str] | None = None) -> str:
     """A table whose first columns are text; css: a class for a column, from its cell's own text when "verdict"."""
@@ -52,23 +53,44 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int 
     return f'<div class="scroll"><table>{row("th", head)}{"".join(row("td", values) for values in rows)}</table></div>'
 
 
-def from_rich(made: Table) -> str:
+def from_terminal(made: Table) -> str:
     """A table of the terminal as one of the page."""
-    head, rows = plain_cells(made)
-    caption = f'<p class="soft">{escape(str(made.title))}</p>' if made.title else ""
+    head, rows = terminal.cells(made)
+    caption = f'<p class="soft">{escape(terminal.title(made))}</p>' if made.title else ""
     return caption + table(head, rows, 1)
 
 
-def figure(title: str, svg: str, note: str = "", names: Sequence[str] = ()) -> str:
+def figure(title: str, svg: str, note: str = "", key: Sequence[charts.Line] = ()) -> str:
     caption = f"<figcaption>{escape(note)}</figcaption>" if note else ""
-    return f"<figure><h3>{escape(title)}</h3>{charts.legend(names) if names else ''}{svg}{caption}</figure>"
+    return f"<figure><h3>{escape(title)}</h3>{charts.legend(key) if key else ''}{svg}{caption}</figure>"
+
+
+def figures(made: Iterable[str]) -> str:
+    """Figures side by side where the page is wide enough."""
+    return f'<div class="charts">{"".join(made)}</div>'
+
+
+def card(where: str, big: str, sure: str, tone: str) -> str:
+    """One verdict: what it is of, what it is, how sure. `tone` is faster, slower, cannot (tell), or plain."""
+    return (f'<div class="verdict {tone}"><div class="where">{escape(where)}</div><div class="big">{escape(big)}</div>'
+            f'<div class="sure">{escape(sure)}</div></div>')
+
+
+def cards(made: Iterable[str]) -> str:
+    return f'<section class="verdicts">{"".join(made)}</section>'
 
 
 def tone(verdict: str) -> str:
     return verdict.split()[0] if verdict.split()[:1] else ""
 
 
-def environment_table(result: Mapping[str, Any]) -> str:
+def _subtitle(result: Head) -> str:
+    machine = result["environment"]
+    return (f"Model {escape(str(result['model']))}, {escape(str(result['inputs']))}. {escape(str(machine['cpu']))}, "
+            f"{machine['cpu_quota']:g} CPUs, {escape(str(machine['time']))}.")
+
+
+def _conditions(result: Mapping[str, Any]) -> str:
     machine = dict(result["environment"])
     machine.pop("models", None)
     if "memory_bytes" in machine:
@@ -77,17 +99,3 @@ def environment_table(result: Mapping[str, Any]) -> str:
     rows += [(f"{protocol_name(protocol)} measured by", by) for protocol, by in result.get("measured_by", {}).items()]
     rows += [(f"answers of {where}", summary) for where, summary in result.get("answers", {}).items()]
     return table(("condition", ""), rows, 2, {1: "wrap"})
-
-
-def plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def megabytes(value: float | None) -> str:
-    return "" if value is None else f"{value / 1e6:,.1f} MB"
-
-
-def seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f} s"

@@ -1,27 +1,103 @@
-"""The report of a profile: flame graphs, time by operation before and after, CPU instructions."""
+"""A profile: flame graphs, time by operation before and after, CPU instructions."""
+from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from benchmark.reports import charts
-from benchmark.reports.page import environment_table, figure, page, subtitle, table
-from benchmark.reports.tables import instruction_line, operation_rows
+from rich.markup import escape as escape_markup
+from rich.table import Table
+
+from benchmark.reports import charts, terminal
+from benchmark.reports.head import Head
+from benchmark.reports.page import figure, figures, result_page, table
 
 
-def html(result: dict[str, Any]) -> str:
+class Operation(TypedDict):
+    """All runs of one operation in one Session.run: microseconds over all threads, and how many there are."""
+
+    op: str
+    us: float
+    count: float
+
+
+class Sampled(TypedDict):
+    """Where the server's stacks were written, the functions most samples ended in, and the flame graph (SVG)."""
+
+    target: str
+    stacks: NotRequired[str]
+    hottest: NotRequired[list[tuple[str, int]]]
+    flame: str
+
+
+class Profile(Sampled):
+    """One target."""
+
+    operations: list[Operation]
+
+
+class Instructions(TypedDict):
+    """What the CPU has, what TensorFlow's general code was not built with, what oneDNN's kernels use."""
+
+    cpu: list[str]
+    not_in_tensorflow_build: list[str]
+    onednn: str | None
+
+
+class ProfileResult(Head):
+    """What `profile` finds."""
+
+    batch: int
+    profiles: list[Profile]
+    instructions: Instructions
+
+
+NEEDED = ProfileResult.__required_keys__
+
+
+def tables(result: ProfileResult) -> list[Table]:
+    """Time by operation, slowest first."""
+    columns = ["operation"]
+    for profile in result["profiles"]:
+        columns += [f"{profile['target']} ms", "runs"]
+    made = terminal.ruled(f"time by operation, batch {result['batch']}", columns, ("operation",))
+    for row in operation_rows(result["profiles"]):
+        made.add_row(*map(escape_markup, row))
+    return [made]
+
+
+def lines(result: ProfileResult) -> list[str]:
+    return [escape_markup(instruction_line(result["instructions"]))]
+
+
+def operation_rows(profiles: Sequence[Profile], most: int = 12) -> list[tuple[str, ...]]:
+    """(op, ms and runs of each profile), slowest in any of them first."""
+    found = [{op["op"]: op for op in profile["operations"]} for profile in profiles]
+    slowest = sorted({name for ops in found for name in ops},
+                     key=lambda name: -max(ops[name]["us"] for ops in found if name in ops))
+    return [(name, *(cell for ops in found for cell in (
+        (f"{ops[name]['us'] / 1e3:.3f}", f"{ops[name]['count']:g}") if name in ops else ("", ""))))
+        for name in slowest[:most]]
+
+
+def instruction_line(found: Instructions) -> str:
+    unused = ", ".join(found["not_in_tensorflow_build"]) or "none of them"
+    return (f"The CPU has {', '.join(found['cpu'])}; TensorFlow's general code was built without "
+            f"{unused}; oneDNN's kernels use {found['onednn'] or 'nothing (it is off)'}")
+
+
+def html(result: ProfileResult) -> str:
     profiles = result["profiles"]
     names = [profile["target"] for profile in profiles]
     parts = ["<h2>Time by operation</h2>", '<p class="soft">As Session.run executed them, after TensorFlow\'s own '
              f"rewriting, in turns: the median of the traced runs at batch {result['batch']}, summed over threads.</p>",
-             '<div class="charts">']
-    parts += [figure(f"Operations of {profile['target']}", charts.donut(
-        [(op["op"], op["us"] / 1e3) for op in profile["operations"]], "ms")) for profile in profiles]
-    parts += ["</div>", table(("operation", *(f"{name}: {what}" for name in names for what in ("ms", "runs"))),
-                              operation_rows(profiles)), "<h2>CPU instructions</h2>"]
-    parts += [f"<p>{escape(instruction_line(result['instructions']))}</p>"]
+             figures(figure(f"Operations of {profile['target']}", charts.donut(
+                 [(op["op"], op["us"] / 1e3) for op in profile["operations"]], "ms")) for profile in profiles),
+             table(("operation", *(f"{name}: {what}" for name in names for what in ("ms", "runs"))),
+                   operation_rows(profiles)),
+             "<h2>CPU instructions</h2>", f"<p>{escape(instruction_line(result['instructions']))}</p>"]
     for profile in profiles:
-        parts += [f"<h2>Flame graph of {profile['target']}</h2>", '<p class="soft">Threads that Python knows, sampled '
-                  "under load, callers above what they call; waiting for work, the start and imports are left out. "
-                  "Blue is Python, orange is TensorFlow.</p>", f'<figure class="scroll">{profile["flame"]}</figure>']
-    title = f"Where the time goes: {', '.join(names)}"
-    return page(title, subtitle(result), [*parts, "<h2>Conditions</h2>", environment_table(result)],
-                {**result, "profiles": [{**profile, "flame": "drawn above"} for profile in profiles]})
+        parts += [f"<h2>Flame graph of {escape(profile['target'])}</h2>",
+                  '<p class="soft">Threads that Python knows, sampled under load, callers above what they call; '
+                  "waiting for work, the start and imports are left out. Blue is Python, orange is TensorFlow.</p>",
+                  f'<figure class="scroll">{profile["flame"]}</figure>']
+    shown: dict[str, Any] = {**result, "profiles": [{**each, "flame": "drawn above"} for each in profiles]}
+    return result_page(f"Where the time goes: {', '.join(names)}", parts, result, shown)

@@ -1,77 +1,141 @@
-"""The report of a scenario's runs: whether it counts, the latency from the intended start, what the generator did."""
+"""Runs of a scenario: whether each counts, the latency from the intended start, what the generator did."""
 from html import escape
-from typing import Any
+from typing import NotRequired
 
-from benchmark.reports import charts
-from benchmark.reports.compare import PERCENTILE_TICKS, nines
-from benchmark.reports.page import environment_table, figure, page, subtitle, table
-from benchmark.reports.tables import scheduling, short
+from rich.markup import escape as escape_markup
+from rich.table import Table
+
+from benchmark.reports import charts, latencies, terminal
+from benchmark.reports.figures import short
+from benchmark.reports.head import Head
+from benchmark.reports.page import card, cards, figure, figures, result_page, table
 from benchmark.verdicts.histogram import Histogram
+from benchmark.verdicts.records import LatencyRecord, MeasurementRecord, Percentile, ScenarioRecord
 from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import samples_needed
 
-
-def html(result: dict[str, Any]) -> str:
-    """One page for all runs of one scenario."""
-    scenario, runs = result["scenario"], result["runs"]
-    parts = [_verdicts(result)]
-    if any(run["requests"] for run in runs):
-        parts += ["<h2>Latency</h2>", _plots(runs)]
-    parts += ["<h2>Figures</h2>", _figures(runs), "<h2>Conditions</h2>", environment_table(result)]
-    return page(f"{scenario['name']} on {', '.join(dict.fromkeys(run['target'] for run in runs))}",
-                subtitle(result), parts, result)
+SHOWN: tuple[Percentile, ...] = ("p50", "p90", "p99")
+PROMISE = {True: "SLO met", False: "SLO missed", None: ""}
 
 
-def _verdicts(result: dict[str, Any]) -> str:
-    cards = []
+class Run(MeasurementRecord):
+    """One measurement of one target."""
+
+    target: str
+
+
+class RunResult(Head):
+    """What `run` finds."""
+
+    scenario: ScenarioRecord
+    engine: NotRequired[str]
+    runs: list[Run]
+
+
+NEEDED = RunResult.__required_keys__
+
+
+def tables(result: RunResult) -> list[Table]:
+    """A row per run: its figure, rates, latency from the intended start, and whether it counts."""
     scenario = result["scenario"]
+    made = terminal.compact(f"{scenario['name']}: {protocol_name(scenario['protocol'])}, batch {scenario['batch']}; "
+                            f"{result['inputs']}")
+    made.add_column("target", overflow="fold")
+    for column in ("result", "answered", "req/s", "p50 ms", "p90", "p99", "late p99", "room"):
+        made.add_column(column, justify="right", no_wrap=True)
+    made.add_column("", overflow="fold")
     for run in result["runs"]:
-        met = {True: "SLO met", False: "SLO missed", None: ""}[run["slo_met"]]
-        tone = "cannot" if not run["valid"] else "slower" if run["slo_met"] is False else "faster"
         name, value = run["result"]["name"], run["result"]["value"]
-        unit = " ms" if name.endswith(" ms") else ""
-        big = f"{name.removesuffix(unit)} {short(value)}{unit}" if value else "no answers"
-        state = "VALID" if run["valid"] else f"INVALID: {'; '.join(run['reasons'])}"
-        where = f"{run['target']}, {protocol_name(scenario['protocol'])}, batch {scenario['batch']}"
-        room = f"; the generator could have sent {run['headroom']:.1f} times that" if run["headroom"] else ""
-        sure = f"{state}; {run['requests']:,} requests at {run['rate_per_s']:.1f}/s{room}"
-        cards.append(f'<div class="verdict {tone}"><div class="where">{escape(where)}</div>'
-                     f'<div class="big">{escape(big)} {met}</div><div class="sure">{escape(sure)}</div></div>')
-    return f'<p class="soft">{escape(scenario["question"])}</p><section class="verdicts">{"".join(cards)}</section>'
+        figure = "" if value is None else f"{name.removesuffix(' ms')} {short(value)}"
+        room = "" if run["headroom"] is None else f"{run['headroom']:.0f}x"
+        state = "[green]VALID[/]" if run["valid"] else "[yellow]INVALID[/]"
+        made.add_row(escape_markup(run["target"]), figure, f"{run['requests']:,}", f"{run['rate_per_s']:.1f}",
+                     *(_at(run["latency_ms"], p) for p in SHOWN), _at(run["late_ms"], "p99"), room,
+                     f"{state} {PROMISE[run['slo_met']]}".rstrip())
+    return [made]
 
 
-def _plots(runs: list[dict[str, Any]]) -> str:
-    tails, names = [], []
-    for index, run in enumerate(run for run in runs if run["requests"]):
-        for kind, words in (("latency_ms", "intended start"), ("latency_from_send_ms", "actual send")):
-            curve = Histogram.decode(run[kind]["hdr"]).curve()
-            names.append(f"{run['target']} {index + 1}, from the {words}")
-            points = [(nines(p), s * 1e3) for p, s in curve if p < 100 - 50 / run["requests"]]
-            tails.append(charts.Line(names[-1], points))
+def lines(result: RunResult) -> list[str]:
+    """How the generator ran, and why runs do not count."""
+    how = " and ".join(dict.fromkeys(scheduling(run) for run in result["runs"]))
+    return [f"[dim]The generator's threads were {how}[/]",
+            *(escape_markup(f"INVALID {run['target']}: {reason}") for run in result["runs"]
+              for reason in run["reasons"])]
+
+
+def scheduling(run: MeasurementRecord) -> str:
+    return "real-time" if run.get("real_time") else "scheduled as all others"
+
+
+def html(result: RunResult) -> str:
+    scenario, runs = result["scenario"], result["runs"]
+    parts = [f'<p class="soft">{escape(scenario["question"])}</p>', cards(_card(scenario, run) for run in runs)]
+    if any(run["requests"] for run in runs):
+        parts += ["<h2>Latency</h2>", figures(_charts(runs))]
+    parts += ["<h2>Figures</h2>", _figures(runs)]
+    return result_page(f"{scenario['name']} on {', '.join(dict.fromkeys(run['target'] for run in runs))}", parts,
+                       result)
+
+
+def _card(scenario: ScenarioRecord, run: Run) -> str:
+    name, value = run["result"]["name"], run["result"]["value"]
+    unit = " ms" if name.endswith(" ms") else ""
+    big = f"{name.removesuffix(unit)} {short(value)}{unit}" if value else "no answers"
+    state = "VALID" if run["valid"] else f"INVALID: {'; '.join(run['reasons'])}"
+    room = f"; the generator could have sent {run['headroom']:.1f} times that" if run["headroom"] else ""
+    tone = "cannot" if not run["valid"] else "slower" if run["slo_met"] is False else "faster"
+    return card(f"{run['target']}, {protocol_name(scenario['protocol'])}, batch {scenario['batch']}",
+                f"{big} {PROMISE[run['slo_met']]}".rstrip(),
+                f"{state}; {run['requests']:,} requests at {run['rate_per_s']:.1f}/s{room}", tone)
+
+
+def _charts(runs: list[Run]) -> list[str]:
+    """A colour per target; its repeats and the two starts that latency is counted from are told apart by dashes."""
+    names = list(dict.fromkeys(run["target"] for run in runs))
+    tails: list[charts.Line] = []
+    repeats: dict[str, int] = {}
+    for run in runs:
+        if not run["requests"]:
+            continue
+        repeats[run["target"]] = repeat = repeats.get(run["target"], 0) + 1
+        several = f" {repeat}" if sum(each["target"] == run["target"] for each in runs) > 1 else ""
+        kinds = [("intended start", run["latency_ms"])]
+        if apart(run):
+            kinds.append(("actual send", run["latency_from_send_ms"]))
+        for sent, (words, values) in enumerate(kinds):
+            tails.append(latencies.tail(f"{run['target']}{several}, from the {words}", Histogram.decode(values["hdr"]),
+                                        names.index(run["target"]), 2 * (repeat - 1) + sent))
     most = max(run["requests"] for run in runs)
-    ticks = [(nines(p), f"p{p:g}") for p in PERCENTILE_TICKS if p < 100 - 50 / most]
-    cdf = [charts.Line(line.name, [(ms, 1 - 10**-x) for x, ms in line.points]) for line in tails]
-    return ('<div class="charts">'
-            + figure("Latency by percentile", charts.lines(tails, "percentile", "latency, ms", ticks), names=names)
-            + figure("How many requests are done by then",
-                     charts.lines(cdf, "latency, ms", "share of requests", step=True), names=names) + "</div>")
+    shares = [charts.Line(line.name, [(ms, 1 - 10**-x) for x, ms in line.points], line.series, line.dash)
+              for line in tails]
+    note = "" if all(map(apart, runs)) else (
+        "Where the latency from the actual send is the same as from the intended start, it is not drawn again.")
+    return [figure("Latency by percentile", charts.lines(tails, "percentile", "latency, ms", latencies.ticks(most)),
+                   note, tails),
+            figure("How many requests are done by then",
+                   charts.lines(shares, "latency, ms", "share of requests", step=True), note, shares)]
 
 
-def _figures(runs: list[dict[str, Any]]) -> str:
+def apart(run: MeasurementRecord) -> bool:
+    """Whether the latencies from the intended start and from the actual send differ by what a chart can show, 1 %."""
+    intended, sent = run["latency_ms"], run["latency_from_send_ms"]
+    return any(abs(intended[p] - sent[p]) > 0.01 * intended[p] for p in SHOWN if p in intended and p in sent)
+
+
+def _figures(runs: list[Run]) -> str:
     rows = []
     for run in runs:
         latency, sent, late = run["latency_ms"], run["latency_from_send_ms"], run["late_ms"]
         rows.append((run["target"], "VALID" if run["valid"] else "INVALID", f"{run['requests']:,}",
-                     f"{run['rate_per_s']:.2f}", f"{run['examples_per_s']:,.0f}",
-                     *(_at(latency, p) for p in ("p50", "p90", "p99")),
+                     f"{run['rate_per_s']:.2f}", f"{run['examples_per_s']:,.0f}", *(_at(latency, p) for p in SHOWN),
                      _at(latency, "p99.9") + ("" if run["requests"] >= samples_needed(99.9) else "~"),
                      _at(sent, "p99"), _at(late, "p99"), sum(run["errors"].values()), run["dropped"], run["wrong"],
                      f"{run['generator_cpu_s'] / run['wall_s']:.0%}", scheduling(run)))
     head = ("target", "", "answered", "requests/s", "examples/s", "p50 ms", "p90", "p99", "p99.9", "p99 from send",
             "late p99", "errors", "dropped", "wrong", "generator CPU", "its threads")
-    return table(head, rows, 2) + (
+    return table(head, rows, 2, {15: "words"}) + (
         f'<p class="soft">~ fewer than the {samples_needed(99.9):,} samples that p99.9 needs.</p>')
 
 
-def _at(values: dict[str, Any], percentile: str) -> str:
+def _at(values: LatencyRecord, percentile: Percentile) -> str:
     return short(values[percentile]) if percentile in values else ""

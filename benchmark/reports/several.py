@@ -1,37 +1,55 @@
-"""The report over several stored runs: their ratios on one axis."""
-from collections.abc import Sequence
+"""Several stored results on one page: their ratios on one axis, and what was not the same between them."""
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, cast
 
-from benchmark.reports import charts
-from benchmark.reports.page import figure, from_rich, page, table, tone
-from benchmark.reports.tables import bound, tables
+from benchmark.reports import charts, compare, kinds
+from benchmark.reports.compare import CompareResult
+from benchmark.reports.figures import interval
+from benchmark.reports.head import Head
+from benchmark.reports.page import figure, figures, from_terminal, page, table
 from benchmark.verdicts.scenario import protocol_name
 
+CONDITIONS = ("cpu", "cpus", "cpu_quota", "governor", "kernel", "python", "packages", "variables", "revision")
 
-def html(names: Sequence[str], runs: Sequence[dict[str, Any]], differences: Sequence[str]) -> str:
+
+def differences(names: Sequence[str], results: Sequence[Head]) -> list[str]:
+    """What was not the same between the first run and each other: conditions, then digests of models of one name."""
+    found = []
+    first: Mapping[str, Any] = results[0]["environment"]
+    for name, result in zip(names[1:], results[1:], strict=True):
+        other: Mapping[str, Any] = result["environment"]
+        found += [f"{name} differs from {names[0]} in {key}: {other.get(key)} instead of {first.get(key)}"
+                  for key in CONDITIONS if other.get(key) != first.get(key)]
+        ours, theirs = first.get("models", {}), other.get("models", {})
+        found += [f"{name} measured another model as '{model}' than {names[0]} did"
+                  for model in sorted(ours.keys() & theirs.keys()) if ours[model]["digest"] != theirs[model]["digest"]]
+    return found
+
+
+def html(names: Sequence[str], results: Sequence[Head], different: Sequence[str]) -> str:
     """One forest of the mean's ratios, a table of figures, and what was not the same between the runs."""
     spans: list[charts.Span] = []
     rows: list[tuple[str, ...]] = []
-    for name, run in zip(names, runs, strict=True):
-        for c in run.get("comparisons", ()):
-            if c["metric"] == "mean" and None not in c["ci95"]:
-                label = f"{name[:14]} {protocol_name(c['protocol'])} {c['batch']}"
-                low, high = c["ci95"]
-                spans.append(charts.Span(label, c["ratio"], low, high, c["floor"], tone(c["verdict"])))
-        rows += [(name, f"{protocol_name(c['protocol'])} {c['batch']}: {c['baseline']} / {c['candidate']}", c["metric"],
-                  f"{c['baseline_value']:.3f}", f"{c['candidate_value']:.3f}", f"{c['ratio']:.3f}",
-                  f"{bound(c['ci95'][0])} to {bound(c['ci95'][1])}", c["verdict"]) for c in run.get("comparisons", ())]
+    own: list[str] = []
+    for name, result in zip(names, results, strict=True):
+        if result["kind"] != "compare":
+            own += [f"<h2>{escape(name)}</h2>{from_terminal(each)}" for each in kinds.of(result).tables(result)]
+            continue
+        for c in cast(CompareResult, result)["comparisons"]:
+            where = f"{protocol_name(c['protocol'])} {c['batch']}"
+            if c["metric"] == "mean":
+                spans.append(compare.span(f"{name[:14]} {where}", c))
+            rows.append((name, f"{where}: {c['baseline']} / {c['candidate']}", c["metric"],
+                         f"{c['baseline_value']:.3f}", f"{c['candidate_value']:.3f}", f"{c['ratio']:.3f}",
+                         interval(c["ci95"], between=" to "), c["verdict"]))
+    warnings = "".join(f"<li>{escape(line)}</li>" for line in different) or "<li>none</li>"
+    parts = [f"<h2>Differences between the runs</h2><ul>{warnings}</ul>"]
+    if rows:
+        parts = ["<h2>Ratio of means, each measured within its own run</h2>",
+                 figures([figure("Baseline over candidate", charts.forest(spans))]), *parts, "<h2>Figures</h2>",
+                 table(("run", "comparison", "metric", "baseline", "candidate", "ratio", "95 % interval", "verdict"),
+                       rows, 3, {7: "verdict"})]
     about = "Runs at different times: compare their ratios, not their milliseconds."
-    warnings = "".join(f"<li>{escape(line)}</li>" for line in differences) or "<li>none</li>"
-    changed = [f"<h2>Differences between the runs</h2><ul>{warnings}</ul>"]
-    own = [f"<h2>{escape(name)}</h2>{from_rich(each)}" for name, run in zip(names, runs, strict=True)
-           if "comparisons" not in run for each in tables(run)]
-    if not rows:
-        return page(f"{len(runs)} runs: {', '.join(names)}", about, [*own, *changed], {"runs": list(runs)})
-    parts = ['<h2>Ratio of means, each measured within its own run</h2><div class="charts">',
-             figure("Baseline over candidate", charts.forest(spans)) if spans else "", "</div>",
-             *changed, "<h2>Figures</h2>",
-             table(("run", "comparison", "metric", "baseline", "candidate", "ratio", "95 % interval", "verdict"),
-                   rows, 3, {7: "verdict"}), *own]
-    return page(f"{len(runs)} runs: {', '.join(names)}", about, parts, {"runs": list(runs)})
+    return page(f"{len(results)} runs: {', '.join(names)}", about, [*parts, *own] if rows else [*own, *parts],
+                {"runs": list(results)})

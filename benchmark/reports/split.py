@@ -1,10 +1,14 @@
-"""The report of a split: each part of a request, REST beside gRPC."""
+"""A split: each part of a request's time, REST beside gRPC."""
 from html import escape
-from typing import Any
+from typing import NotRequired, TypedDict
 
-from benchmark.reports import charts
-from benchmark.reports.page import environment_table, figure, page, subtitle, table
-from benchmark.reports.tables import short, split_rows, split_words
+from rich.markup import escape as escape_markup
+from rich.table import Table
+
+from benchmark.reports import charts, terminal
+from benchmark.reports.figures import short
+from benchmark.reports.head import Head
+from benchmark.reports.page import figure, figures, result_page, table
 from benchmark.verdicts.scenario import protocol_name
 
 PARTS = {
@@ -19,20 +23,76 @@ PARTS = {
 }
 
 
-def html(result: dict[str, Any]) -> str:
+class Parts(TypedDict):
+    """The milliseconds of each part of a request, and the median of whole requests; "by" is who told them."""
+
+    by: str
+    milliseconds: dict[str, float]
+    median_ms: float
+
+
+class Split(Parts):
+    """The parts of requests over one protocol at one batch size."""
+
+    protocol: str
+    batch: int
+
+
+class SplitResult(Head):
+    """What `split` finds."""
+
+    target: str
+    requests: NotRequired[int]
+    splits: list[Split]
+
+
+NEEDED = SplitResult.__required_keys__
+
+
+def tables(result: SplitResult) -> list[Table]:
+    """Where the time of a request goes."""
+    made = terminal.compact(f"{result['target']}: milliseconds of a request")
+    head, rows = parts_of(result)
+    for title in head:
+        made.add_column(title, justify="right" if title else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return [made]
+
+
+def lines(result: SplitResult) -> list[str]:
+    return [escape_markup(words(result))]
+
+
+def parts_of(result: SplitResult) -> tuple[list[str], list[list[str]]]:
+    """(head, rows): the parts of each protocol and batch, and the whole they add up to."""
+    names = list(result["splits"][0]["milliseconds"])
+    return ["", *names, "total"], [
+        [f"{protocol_name(each['protocol'])} {each['batch']}", *(short(each["milliseconds"][name]) for name in names),
+         short(sum(each["milliseconds"].values()))] for each in result["splits"]]
+
+
+def words(result: SplitResult) -> str:
+    """What the parts are of, and who reported them."""
+    if result["splits"][0]["by"] == "metrics":
+        return (f"{result['target']} does not tell the timing of a request: means over all requests, the server's from "
+                "its metrics, which do not separate parsing, waiting and rendering.")
+    return ("As the server tells of each request (server-timing), protocols in turns: means of the middle half of the "
+            "requests by their whole time, so that the parts add up.")
+
+
+def html(result: SplitResult) -> str:
     """A chart per batch size: for every part a bar per protocol."""
-    splits = result["splits"]
-    charts_made = []
-    for batch in dict.fromkeys(each["batch"] for each in splits):
-        own = [each for each in splits if each["batch"] == batch]
-        bars = [charts.Bar(part, protocol_name(each["protocol"]), value, value, value, index)
-                for part in own[0]["milliseconds"] for index, each in enumerate(own)
-                for value in [each["milliseconds"][part]]]
+    made = []
+    for batch in dict.fromkeys(each["batch"] for each in result["splits"]):
+        own = [each for each in result["splits"] if each["batch"] == batch]
+        bars = [charts.Bar(part, protocol_name(each["protocol"]), each["milliseconds"][part], None, index, "k")
+                for part in own[0]["milliseconds"] for index, each in enumerate(own)]
         totals = ", ".join(f"{protocol_name(each['protocol'])} {short(sum(each['milliseconds'].values()))} ms"
                            for each in own)
-        charts_made.append(figure(f"Batch {batch}: {totals}", charts.bars(bars, "ms")))
-    head, rows = split_rows(result)
-    words = "".join(f"<li><b>{name}</b>: {text}</li>" for name, text in PARTS.items() if name in head)
-    parts = [f'<p>{escape(split_words(result))}</p><div class="charts">{"".join(charts_made)}</div><ul>{words}</ul>',
-             "<h2>Figures, in ms</h2>", table(head, rows, 1), "<h2>Conditions</h2>", environment_table(result)]
-    return page(f"Where the time of a request to {result['target']} goes", subtitle(result), parts, result)
+        made.append(figure(f"Batch {batch}: {totals}", charts.bars(bars, "ms")))
+    head, rows = parts_of(result)
+    meanings = "".join(f"<li><b>{name}</b>: {text}</li>" for name, text in PARTS.items() if name in head)
+    parts = [f'<p>{escape(words(result))}</p>', figures(made), f"<ul>{meanings}</ul>",
+             "<h2>Figures, in ms</h2>", table(head, rows, 1)]
+    return result_page(f"Where the time of a request to {result['target']} goes", parts, result)

@@ -1,43 +1,15 @@
-"""The result of a comparison as one JSON document: made from blocks, stored after every round, read by `report`."""
+"""Results in files: the rounds of a comparison as they end, and what `report` reads again."""
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from benchmark.verdicts.comparison import METRICS, RULES, Block, Rules, compare, latencies
-from benchmark.verdicts.statistics import METRICS as PERCENTILES
-from benchmark.verdicts.statistics import metric_value
+from benchmark.reports import kinds
+from benchmark.reports.compare import compared
+from benchmark.reports.head import FORMAT, Head
+from benchmark.verdicts.comparison import Block, Rules
 from user_error import UserError
-
-FORMAT = 1
-NEEDED = {"compare": {"comparisons", "summaries", "blocks", "inputs", "measured_by"}, "run": {"runs", "scenario"},
-          "sweep": {"curves", "over"}, "search": {"searches", "scenario"}, "split": {"splits", "target"},
-          "profile": {"profiles", "batch", "instructions"}, "overhead": {"findings", "parts"}}
-
-
-def document(kind: str, targets: Sequence[str], blocks: Sequence[Block], about: Mapping[str, Any],
-             rules: Rules = RULES, seed: int = 0) -> dict[str, Any]:
-    """Everything that was found and everything it was found from. The first target is the baseline."""
-    groups = list(dict.fromkeys((block.protocol, block.batch) for block in blocks))
-    comparisons, summaries = [], []
-    for protocol, batch in groups:
-        group = [block for block in blocks if (block.protocol, block.batch) == (protocol, batch)]
-        summaries += [summary([block for block in group if block.target == target]) for target in targets]
-        comparisons += [compare(group, targets[0], candidate, metric, rules, seed).to_json()
-                        for candidate in targets[1:] for metric in METRICS]
-    return {"kind": kind, "format": FORMAT, "baseline": targets[0], "comparisons": comparisons, "summaries": summaries,
-            **about, "blocks": [block.to_json() for block in blocks]}
-
-
-def summary(blocks: Sequence[Block]) -> dict[str, Any]:
-    """The figures of one target under one protocol and batch size; times in ms, the total in s."""
-    values, wall = latencies(blocks), sum(block.wall_s for block in blocks)
-    first = blocks[0]
-    return {"target": first.target, "protocol": first.protocol, "batch": first.batch, "requests": len(values),
-            "total_s": wall, "examples_per_s": first.batch * len(values) / wall if wall else None,
-            **{f"{metric}_ms": metric_value(metric, values) * 1e3 for metric in PERCENTILES if len(values)},
-            "min_ms": float(values.min()) * 1e3, "max_ms": float(values.max()) * 1e3}
 
 
 class Journal:
@@ -75,22 +47,36 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(path: str | Path) -> Head:
     """A result file, or the journal of a run that was interrupted. UserError when it is neither."""
     text = Path(path).read_text(encoding="utf-8")
     try:
         lines = text.splitlines() if str(path).endswith(".rounds") else [text]
         head, *rest = map(json.loads, lines)
-        if rest:
-            return _from_journal(head, rest)
-        if head["format"] == FORMAT and NEEDED[head["kind"]] | {"environment", "model"} <= head.keys():
-            return dict(head)
-    except (ValueError, KeyError, TypeError):
+        result = _from_journal(head, rest) if rest else _as_written_today(head)
+        if result["format"] == FORMAT and not kinds.KINDS[result["kind"]].NEEDED - result.keys():
+            return cast(Head, result)
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise UserError(f"{path} is not a result of 'python -m benchmark' (format {FORMAT}): write one with --json")
 
 
 def _from_journal(head: dict[str, Any], lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    blocks = [Block.from_json(block) for line in lines for block in line["blocks"]]
+    blocks = [Block.from_json(_block(block)) for line in lines for block in line["blocks"]]
     about = head["about"] | lines[-1]["about"] | {"interrupted": True}
-    return document(head["kind"], head["targets"], blocks, about, Rules(**head["rules"]), head["seed"])
+    return {"kind": head["kind"], "format": FORMAT, **about,
+            **compared(head["targets"], blocks, Rules(**head["rules"]), head["seed"])}
+
+
+def _as_written_today(result: dict[str, Any]) -> dict[str, Any]:
+    """A result in the words of today, whenever it was stored: the one place that knows older ones."""
+    parts = result["parts"].values() if result["kind"] == "overhead" else [result]
+    for part in parts:
+        if "blocks" in part:
+            part["blocks"] = [_block(block) for block in part["blocks"]]
+    return {"inputs": "", **result}
+
+
+def _block(value: dict[str, Any]) -> Any:
+    # Until 2026-11 a replica was called "half".
+    return {"replica" if key == "half" else key: item for key, item in value.items()}

@@ -1,64 +1,109 @@
-"""The report of a sweep or a search: the throughput-latency curve with its knee, or the rates that were tried."""
-from html import escape
-from typing import Any
+"""A sweep: the throughput-latency curve of each target, and its knee."""
+from collections.abc import Sequence
+from typing import TypedDict
 
-from benchmark.reports import charts
-from benchmark.reports.page import environment_table, figure, page, subtitle, table
-from benchmark.reports.tables import short
+from rich.markup import escape
+from rich.table import Table
+
+from benchmark.reports import charts, terminal
+from benchmark.reports.figures import marked, short
+from benchmark.reports.head import Head
+from benchmark.reports.page import card, cards, figure, figures, result_page, table
+from benchmark.verdicts.capacity import CURVE_PERCENTILE
+from benchmark.verdicts.records import MeasurementRecord, PointRecord, ScenarioRecord
 from benchmark.verdicts.scenario import protocol_name
+from benchmark.verdicts.statistics import samples_needed
+
+SHOWN = f"p{CURVE_PERCENTILE}"
 
 
-def html(result: dict[str, Any]) -> str:
-    scenario = result["scenario"]
-    where = f"{protocol_name(scenario['protocol'])}, batch {scenario['batch']}"
-    parts = _curves(result) if result["kind"] == "sweep" else _searches(result)
-    title = f"{'Throughput and latency' if result['kind'] == 'sweep' else 'Capacity'}: {where}"
-    return page(title, subtitle(result), [*parts, "<h2>Conditions</h2>", environment_table(result)], result)
+class Curve(TypedDict):
+    """One target under each load: the points of the curve, and the measurements they are from."""
+
+    target: str
+    knee: PointRecord
+    points: list[PointRecord]
+    runs: list[MeasurementRecord]
 
 
-def card(where: str, big: str, sure: str, tone: str = "faster") -> str:
-    """One verdict at the top of a page."""
-    return (f'<div class="verdict {tone}"><div class="where">{escape(where)}</div><div class="big">{escape(big)}</div>'
-            f'<div class="sure">{escape(sure)}</div></div>')
+class SweepResult(Head):
+    """What `sweep` finds; the load is over "clients" or over "rate"."""
+
+    scenario: ScenarioRecord
+    over: str
+    curves: list[Curve]
 
 
-def _curves(result: dict[str, Any]) -> list[str]:
-    curves = result["curves"]
-    cards = []
-    for curve in curves:
-        at, most = curve["knee"], max(point["rate_per_s"] for point in curve["points"])
-        cards.append(card(curve["target"], f"knee at {at['rate_per_s']:.0f} requests/s", f"{at['offered']:g} "
-                          f"{result['over']}, p90 {short(at['latency_ms'])} ms; at most {most:.0f}/s were answered"))
-    names = [curve["target"] for curve in curves]
-    latency = charts.lines(_series(curves, "rate_per_s", "latency_ms"), "requests/s answered", "p90, ms", dots=True)
-    answered = charts.lines(_series(curves, "offered", "rate_per_s"), result["over"], "requests/s answered", dots=True)
-    rows = [(curve["target"], f"{point['offered']:g}", f"{point['rate_per_s']:.1f}", short(point["latency_ms"]),
+NEEDED = SweepResult.__required_keys__ - {"scenario"}
+
+
+def tables(result: SweepResult) -> list[Table]:
+    """A row per load."""
+    made = terminal.ruled(f"{SHOWN} from the intended start",
+                          ("target", result["over"], "requests/s", f"{SHOWN} ms", ""), ("target", ""))
+    for curve in result["curves"]:
+        for point in curve["points"]:
+            made.add_row(escape(curve["target"]), f"{point['offered']:g}", f"{point['rate_per_s']:.1f}",
+                         short(point["latency_ms"]), "knee" if point == curve["knee"] else "")
+    return [made]
+
+
+def lines(result: SweepResult) -> list[str]:
+    return []
+
+
+def html(result: SweepResult) -> str:
+    curves, scenario = result["curves"], result["scenario"]
+    p90 = [_line(curve, series, [(point["rate_per_s"], point["latency_ms"]) for point in curve["points"]])
+           for series, curve in enumerate(curves)]
+    # p99 only where there are requests enough for it: a sweep is short, and mostly has p90 alone.
+    p99 = [charts.Line(f"{curve['target']}, p99", points, series, 1) for series, curve in enumerate(curves)
+           if (points := _valid_p99(curve))]
+    answered = [charts.Line(curve["target"], [(point["offered"], point["rate_per_s"]) for point in curve["points"]],
+                            series) for series, curve in enumerate(curves)]
+    knees = [(curve["knee"], "knee") for curve in curves]
+    note = "" if any(p99) else f"p99 needs {samples_needed(99):,} requests a load: there were fewer."
+    parts = [cards(_card(result, curve) for curve in curves), figures((
+        figure("Latency over throughput",
+               charts.lines([*p90, *p99], "requests/s answered", "latency, ms", dots=True,
+                            marks=[(at["rate_per_s"], at["latency_ms"], word) for at, word in knees]),
+               note, [*p90, *p99]),
+        figure("Throughput over load",
+               charts.lines(answered, result["over"], "requests/s answered", dots=True,
+                            marks=[(at["offered"], at["rate_per_s"], word) for at, word in knees]), key=answered))),
+             "<h2>Figures</h2>", _figures(result)]
+    return result_page(f"Throughput and latency: {protocol_name(scenario['protocol'])}, batch {scenario['batch']}",
+                       parts, result)
+
+
+def _line(curve: Curve, series: int, points: Sequence[tuple[float, float]]) -> charts.Line:
+    return charts.Line(f"{curve['target']}, {SHOWN}", points, series)
+
+
+def _valid_p99(curve: Curve) -> list[tuple[float, float]]:
+    return [(run["rate_per_s"], run["latency_ms"]["p99"]) for run in curve["runs"]
+            if run["requests"] >= samples_needed(99) and "p99" in run["latency_ms"]]
+
+
+def _card(result: SweepResult, curve: Curve) -> str:
+    """The knee is a place on the curve, neither good nor bad; at an end of what was measured it may lie beyond."""
+    at, loads = curve["knee"], [point["offered"] for point in curve["points"]]
+    most = max(point["rate_per_s"] for point in curve["points"])
+    where = ""
+    if len(loads) > 1 and at["offered"] == min(loads):
+        where = ", the least load measured: more load brought less throughput per latency"
+    elif len(loads) > 1 and at["offered"] == max(loads):
+        where = ", the greatest load measured: the knee may lie beyond"
+    return card(curve["target"], f"knee at {at['rate_per_s']:.0f} requests/s",
+                f"{at['offered']:g} {result['over']}{where}; {SHOWN} {short(at['latency_ms'])} ms; "
+                f"at most {most:.0f}/s were answered", f"plain c{result['curves'].index(curve) % charts.SERIES}")
+
+
+def _figures(result: SweepResult) -> str:
+    rows = [(curve["target"], f"{point['offered']:g}", f"{point['rate_per_s']:.1f}",
+             marked(point["latency_ms"], CURVE_PERCENTILE, run["requests"]),
+             marked(run["latency_ms"]["p99"], 99, run["requests"]) if "p99" in run["latency_ms"] else "",
              "VALID" if run["valid"] else "; ".join(run["reasons"]))
-            for curve in curves for point, run in zip(curve["points"], curve["runs"], strict=True)]
-    head = ("target", result["over"], "requests/s", "p90 ms", "")
-    return [f'<section class="verdicts">{"".join(cards)}</section><div class="charts">',
-            figure("Latency over throughput", latency, names=names),
-            figure("Throughput over load", answered, names=names), "</div><h2>Figures</h2>",
-            table(head, rows, 1, {4: "wrap"})]
-
-
-def _series(curves: list[dict[str, Any]], x: str, y: str) -> list[charts.Line]:
-    return [charts.Line(curve["target"], [(point[x], point[y]) for point in curve["points"]]) for curve in curves]
-
-
-def _searches(result: dict[str, Any]) -> list[str]:
-    slo = result["scenario"]["slo"]
-    promise = f"p{slo['percentile']:g} within {slo['latency_ms']:g} ms"
-    cards = [card(f"{each['target']}: {promise}", f"{each['met']:.1f} requests/s" if each["met"] else "no rate",
-                  f"not shown at {each['missed']:.1f}/s" if each["missed"] else "never broken",
-                  "faster" if each["met"] else "slower") for each in result["searches"]]
-    rows = [(each["target"], f"{probe['rate_per_s']:.1f}", probe["decision"], probe["requests"], probe["beyond"],
-             short(probe["latency_ms"])) for each in result["searches"] for probe in each["probes"]]
-    series = [charts.Line(each["target"], sorted((p["rate_per_s"], p["latency_ms"]) for p in each["probes"]))
-              for each in result["searches"]]
-    names = [each["target"] for each in result["searches"]]
-    head = ("target", "requests/s", "promise", "requests", "beyond", f"p{slo['percentile']:g} ms")
-    return [f'<section class="verdicts">{"".join(cards)}</section><div class="charts">',
-            figure(f"p{slo['percentile']:g} at the rates tried",
-                   charts.lines(series, "requests/s offered", "ms", dots=True), names=names),
-            "</div><h2>Rates tried</h2>", table(head, rows, 1)]
+            for curve in result["curves"] for point, run in zip(curve["points"], curve["runs"], strict=True)]
+    return table(("target", result["over"], "requests/s", f"{SHOWN} ms", "p99 ms", ""), rows, 1, {5: "wrap"}) + (
+        '<p class="soft">~ fewer requests than this percentile needs.</p>')

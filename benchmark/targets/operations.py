@@ -1,16 +1,16 @@
 """What a model version consists of, read from its SavedModel without TensorFlow."""
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
+from benchmark.verdicts.records import OperationsRecord
 from serving.protos import saved_model_pb2
 from user_error import UserError
 
 
-def operations(version: Path) -> dict[str, Any]:
+def operations(version: Path) -> OperationsRecord:
     """{"nodes": how many, "ops": {type: count}} of the serving graph, the bodies of its functions included.
 
     A body counts once however often it is called, as it does in the file.

@@ -1,13 +1,15 @@
 """Pure decisions about capacity: where the knee of a curve is, whether a promise was kept, which rate to try next."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from scipy.special import betaincinv
 
+from benchmark.verdicts.records import Decision as Decision
+from benchmark.verdicts.records import PointRecord
 from benchmark.verdicts.statistics import CONFIDENCE
 
-Decision = Literal["met", "missed", "undecided"]
+# The percentile of a curve's latency: 64 requests show it, and the knee is looked for at it.
+CURVE_PERCENTILE = 90
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,9 @@ class Point:
     offered: float
     rate_per_s: float
     latency_ms: float
+
+    def to_json(self) -> PointRecord:
+        return {"offered": self.offered, "rate_per_s": self.rate_per_s, "latency_ms": self.latency_ms}
 
 
 @dataclass(frozen=True)

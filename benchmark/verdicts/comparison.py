@@ -6,11 +6,12 @@ which no difference is called.
 """
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmark.verdicts.records import BlockRecord, ComparisonRecord
 from benchmark.verdicts.statistics import (
     Array,
     Ratio,
@@ -45,14 +46,13 @@ class Block:
     errors: int = 0
     wrong: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"latencies": [round(value, 9) for value in self.latencies]}
+    def to_json(self) -> BlockRecord:
+        return cast(BlockRecord, asdict(self) | {"latencies": [round(value, 9) for value in self.latencies]})
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Block":
-        fields = {**value, "latencies": tuple(value["latencies"])}
-        # Results stored before 2026-12 call it "half".
-        return cls(**{"replica" if key == "half" else key: item for key, item in fields.items()})
+    def from_json(cls, value: BlockRecord) -> "Block":
+        return cls(value["target"], value["replica"], value["protocol"], value["batch"], value["round"],
+                   tuple(value["latencies"]), value["wall_s"], value["cpu_s"], value["errors"], value["wrong"])
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Comparison:
     samples: int
     rounds: int
 
-    def to_json(self) -> dict[str, Any]:
-        return {key: _finite(value) for key, value in asdict(self).items()}
+    def to_json(self) -> ComparisonRecord:
+        return cast(ComparisonRecord, {key: _finite(value) for key, value in asdict(self).items()})
 
 
 def block_plan(repeat: int) -> list[tuple[int, int]]:

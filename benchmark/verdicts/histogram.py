@@ -1,8 +1,10 @@
 """Latencies in constant memory: HDR histograms, in microseconds from 1 us to 1 hour, to 3 significant digits."""
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self, cast
 
 from hdrh.histogram import HdrHistogram
+
+from benchmark.verdicts.records import LatencyRecord
 
 HIGHEST_US = 3_600_000_000
 DIGITS = 3
@@ -70,7 +72,8 @@ class Histogram:
         return [(item.percentile_level_iterated_to, item.value_iterated_to / 1e6)
                 for item in self._hdr.get_percentile_iterator(ticks)]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> LatencyRecord:
         """Milliseconds at the usual percentiles, and the whole histogram as `hdr`."""
         shown = {f"p{p:g}" if p < 100 else "max": self.percentile(p) * 1e3 for p in SHOWN} if self.count else {}
-        return {"count": self.count, "mean": self.mean * 1e3 if self.count else None, **shown, "hdr": self.encode()}
+        return cast(LatencyRecord, {"count": self.count, "mean": self.mean * 1e3 if self.count else None, **shown,
+                                    "hdr": self.encode()})

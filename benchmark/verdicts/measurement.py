@@ -2,9 +2,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from benchmark.verdicts.histogram import Histogram
+from benchmark.verdicts.records import MeasurementRecord
 from benchmark.verdicts.scenario import Scenario
 from benchmark.verdicts.statistics import samples_needed
 
@@ -110,7 +110,7 @@ class Measurement:
         percentile = self.scenario.percentile
         return f"p{percentile:g} ms", self.recorder.intended.percentile(percentile) * 1e3
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> MeasurementRecord:
         name, value = self.result() if self.answered else ("", None)
         reasons = self.reasons()
         return {

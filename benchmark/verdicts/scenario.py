@@ -17,9 +17,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from benchmark.verdicts.arrivals import Arrivals, Closed, Constant, Offline, Poisson
+from benchmark.verdicts.records import ScenarioRecord
 from user_error import UserError
 
 KINDS: dict[str, type[Arrivals]] = {
@@ -70,9 +71,9 @@ class Scenario:
         """Requests per second that the arrivals ask for; None when the answers set the pace."""
         return self.arrivals.rate_per_s if isinstance(self.arrivals, Poisson | Constant) else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ScenarioRecord:
         kind = next(kind for kind, made in KINDS.items() if isinstance(self.arrivals, made))
-        return asdict(self) | {"arrivals": {"kind": kind, **asdict(self.arrivals)}}
+        return cast(ScenarioRecord, asdict(self) | {"arrivals": {"kind": kind, **asdict(self.arrivals)}})
 
 
 CATALOGUE = {scenario.name: scenario for scenario in (

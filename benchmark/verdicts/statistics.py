@@ -7,14 +7,14 @@ Resampling whole rounds keeps what neighbours share (a busy machine slows both),
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from benchmark.verdicts.records import Verdict as Verdict
+
 Array = npt.NDArray[np.float64]
-Verdict = Literal["faster", "slower", "cannot tell"]
 
 CONFIDENCE = 0.95
 POWER = 0.8

@@ -14,7 +14,7 @@ from benchmark import overhead
 from benchmark.issuing.interleaved import Outcome, Plan
 from benchmark.overhead import Goal, findings, verdict
 from benchmark.reports import overhead as overhead_report
-from benchmark.reports import stored, tables
+from benchmark.reports.compare import compared
 from benchmark.targets import baselines
 from benchmark.verdicts.comparison import Block
 from serving.client.saved_model import metadata_of
@@ -35,8 +35,7 @@ def _made(baseline_s: float, candidate_s: float) -> dict[str, Any]:
     blocks = [Block(target, replica, "grpc", 1, round_, (seconds * (1 + 0.01 * round_),) * 4, seconds * 4.4)
               for round_ in range(8) for replica in (0, 1)
               for target, seconds in (("a", baseline_s), ("b", candidate_s))]
-    return stored.document("compare", ["a", "b"], blocks, {"metric": "mean", "inputs": "", "answers": {},
-                                                            "measured_by": {}})
+    return {**compared(["a", "b"], blocks), "metric": "mean", "inputs": "", "answers": {}, "measured_by": {}}
 
 
 def test_findings_are_candidate_over_baseline_with_rates() -> None:
@@ -56,8 +55,8 @@ def test_tables_and_page_say_what_was_found() -> None:
               "notes": ["no x"],
               "environment": {"cpu": "c", "cpu_quota": 2, "time": "now"},
               "findings": [row for name, made in parts.items() for row in findings(name, made, goals)]}
-    assert [table.row_count for table in tables.tables(result)] == [1, 1]
-    lines = tables.lines(result)
+    assert [table.row_count for table in overhead_report.tables(result)] == [1, 1]
+    lines = overhead_report.lines(result)
     assert lines[0] == "gRPC batch 1: 0.310 ms outside Session.run"
     assert lines[1].startswith("gRPC batch 1: 455 requests/s (aimed at: 400)")
     assert lines[-1] == "no x"

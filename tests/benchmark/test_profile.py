@@ -9,8 +9,7 @@ from tiny_saved_model import write_tiny_saved_model
 
 from benchmark import profile
 from benchmark.reports import flame
-from benchmark.reports.profile import html
-from benchmark.reports.tables import operation_rows
+from benchmark.reports.profile import html, operation_rows
 from benchmark.targets.target import Target
 
 STACKS = ["main (a.py:1);run (a.py:2);tensorflow::Session (lib.so) 30", "main (a.py:1);parse (a.py:9) 10",

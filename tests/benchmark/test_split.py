@@ -6,8 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark import split
-from benchmark.reports.split import html
-from benchmark.reports.tables import split_rows
+from benchmark.reports.split import html, parts_of
 from benchmark.targets.starting import Instance
 from benchmark.targets.target import Target
 from user_error import UserError
@@ -91,7 +90,7 @@ def test_a_server_that_only_counts_is_split_by_its_counts(monkeypatch: pytest.Mo
               "kind": "split", "model": "m", "inputs": "none",
               "environment": {"cpu": "x", "cpu_quota": 1.0, "time": "now"}}
     assert "does not tell the timing" in html(result)
-    head, rows = split_rows(result)
+    head, rows = parts_of(result)
     assert head[-1] == "total"
     assert float(rows[0][-1]) == pytest.approx(sum(map(float, rows[0][1:-1])), abs=0.06)
 

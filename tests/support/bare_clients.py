@@ -1,4 +1,4 @@
-"""What a request costs at the least (decision 100): the yardstick of the measuring clients, taken in the same process and run.
+"""What a request costs at the least (decision 100): the measuring clients' yardstick, taken in the same run.
 
 CPU time of this process only, so that neither the server nor a busy machine counts; the best of several tries.
 """

@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 from simulated_latency import simulated_blocks
 
-from benchmark.reports.stored import document
-from benchmark.reports.tables import comparison_table
+from benchmark.reports.compare import compared, figures_table
 from benchmark.verdicts.comparison import Block, Rules, block_plan, clear, compare, round_order
 
 
@@ -127,8 +126,8 @@ def test_a_block_survives_json() -> None:
 @pytest.mark.parametrize("names", [("original", "optimized"), ("session:original", "session:optimized")])
 def test_no_figure_and_no_usual_name_is_cut_at_80_columns(names: tuple[str, str]) -> None:
     blocks = simulated_blocks({names[0]: 0.1894, names[1]: 0.1624}, repeat=40)
-    about = {"model": "mnist", "inputs": "397 samples of samples.npz, 4 different batches in turn", "measured_by": {}}
-    (table,) = comparison_table(document("compare", names, blocks, about))
+    inputs = "397 samples of samples.npz, 4 different batches in turn"
+    table = figures_table("mnist", {**compared(names, blocks), "inputs": inputs, "measured_by": {}})
     console = Console(width=80, file=StringIO())
     console.print(table)
     text = console.file.getvalue()  # type: ignore[attr-defined]

@@ -1,0 +1,45 @@
+"""Figures in words and short forms, the same on the terminal and on a page."""
+from collections.abc import Sequence
+from typing import Any
+
+from benchmark.verdicts.records import SloRecord
+from benchmark.verdicts.statistics import samples_needed
+
+
+def short(milliseconds: float) -> str:
+    """As many digits as mean something: 0.412, 5.32, 76.5, 189.8."""
+    return f"{milliseconds:.{3 if milliseconds < 1 else 2 if milliseconds < 10 else 1}f}"
+
+
+def interval(ci95: Sequence[float | None], digits: int = 3, between: str = "-") -> str:
+    """The two bounds of an interval; "no interval" where a bound is not known."""
+    low, high = ci95
+    return "no interval" if low is None or high is None else f"{low:.{digits}f}{between}{high:.{digits}f}"
+
+
+def marked(milliseconds: float, percentile: float, requests: int) -> str:
+    """A percentile, with ~ before it where there are too few requests for it to be relied on."""
+    return f"{'' if requests >= samples_needed(percentile) else '~'}{short(milliseconds)}"
+
+
+def share(value: float | None) -> str:
+    return "no" if value is None else f"{value:.1%}"
+
+
+def promise(slo: SloRecord) -> str:
+    return f"p{slo['percentile']:g} within {slo['latency_ms']:g} ms"
+
+
+def megabytes(value: float | None) -> str:
+    return "" if value is None else f"{value / 1e6:,.1f} MB"
+
+
+def seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} s"
+
+
+def plain(value: Any) -> str:
+    """A value of the conditions, lists and tables written out."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,48 @@
+"""What every result begins with: its kind and format, the model, the inputs in words, and the conditions."""
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NotRequired, Protocol, TypedDict
+
+from benchmark.reports.environment import Environment, environment, steal_s
+
+FORMAT = 1
+
+
+class Head(TypedDict):
+    """The keys that results of all kinds have."""
+
+    kind: str
+    format: int
+    model: str
+    inputs: str
+    environment: Environment
+    interrupted: NotRequired[bool]  # only the rounds that were finished until then
+
+
+class Named(Protocol):
+    """What a head says of a target. The digest of its version is taken where the version's files are known."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def version_directory(self) -> Path | None: ...
+
+
+def head(kind: str, targets: Sequence[Named], seed: int, inputs: str = "") -> Head:
+    """The head of a result about `targets`, with the conditions as they are now."""
+    versions = {target.name: path for target in targets if (path := target.version_directory)}
+    return {"kind": kind, "format": FORMAT, "model": targets[0].model, "inputs": inputs,
+            "environment": environment(versions, seed)}
+
+
+@contextmanager
+def stolen_time(conditions: Environment) -> Iterator[None]:
+    """Adds to the conditions how many seconds other machines of the host took while the block ran."""
+    began = steal_s()
+    try:
+        yield
+    finally:
+        conditions["steal_s"] = round(steal_s() - began, 2)

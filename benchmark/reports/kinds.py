@@ -1,0 +1,26 @@
+"""The kinds of results: the only list of them. A new kind is a module with these four things, and a line here."""
+from typing import Any, Protocol
+
+from rich.table import Table
+
+from benchmark.reports import compare, overhead, profile, run, search, split, sweep
+from benchmark.reports.head import Head
+
+
+class Kind(Protocol):
+    """What a module of reports/ gives for its kind of result."""
+
+    NEEDED: frozenset[str]  # the keys without which a file is no result of this kind
+
+    def tables(self, result: Any) -> list[Table]: ...  # for a terminal of 80 columns, and for Markdown
+    def lines(self, result: Any) -> list[str]: ...  # what the tables do not say, with rich's markup
+    def html(self, result: Any) -> str: ...  # one page that works offline
+
+
+KINDS: dict[str, Kind] = {"compare": compare, "run": run, "sweep": sweep, "search": search, "split": split,
+                          "profile": profile, "overhead": overhead}
+
+
+def of(result: Head) -> Kind:
+    """The module for a result."""
+    return KINDS[result["kind"]]

@@ -1,0 +1,153 @@
+"""The JSON forms of what was measured: what result files hold and reports read. Times are in ms where named so."""
+from typing import Any, Literal, NotRequired, TypedDict
+
+Verdict = Literal["faster", "slower", "cannot tell"]
+Decision = Literal["met", "missed", "undecided"]
+Percentile = Literal["p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max"]
+
+# A histogram: milliseconds at percentiles (absent where nothing was recorded), and all of it as HDR base64.
+LatencyRecord = TypedDict("LatencyRecord", {
+    "count": int, "mean": float | None, "p50": NotRequired[float], "p75": NotRequired[float],
+    "p90": NotRequired[float], "p95": NotRequired[float], "p99": NotRequired[float], "p99.9": NotRequired[float],
+    "p99.99": NotRequired[float], "max": NotRequired[float], "hdr": str})
+
+
+class BlockRecord(TypedDict):
+    """A comparison.Block; seconds."""
+
+    target: str
+    replica: int
+    protocol: str
+    batch: int
+    round: int
+    latencies: list[float]
+    wall_s: float
+    cpu_s: float
+    errors: int
+    wrong: int
+
+
+class ComparisonRecord(TypedDict):
+    """A comparison.Comparison; a bound of an interval that is not known is None."""
+
+    baseline: str
+    candidate: str
+    protocol: str
+    batch: int
+    metric: str
+    ratio: float
+    ci95: list[float | None]
+    verdict: Verdict
+    valid: bool
+    reasons: list[str]
+    baseline_value: float
+    candidate_value: float
+    unit: str
+    floor: float
+    aa_ratio: float
+    aa_ci95: list[float | None]
+    least_effect: float | None
+    samples: int
+    rounds: int
+
+
+class SloRecord(TypedDict):
+    """A scenario.Slo."""
+
+    percentile: float
+    latency_ms: float
+
+
+class ScenarioRecord(TypedDict):
+    """A scenario.Scenario; `arrivals` holds its kind and the settings of that kind."""
+
+    name: str
+    question: str
+    protocol: str
+    batch: int
+    arrivals: dict[str, Any]
+    warmup_s: float
+    measure_s: float
+    repeats: int
+    percentile: float
+    slo: SloRecord | None
+    validity: dict[str, float]
+
+
+class FigureRecord(TypedDict):
+    """The one figure of a scenario, such as "p99 ms"; no value where no request was answered."""
+
+    name: str
+    value: float | None
+
+
+class MeasurementRecord(TypedDict):
+    """A measurement.Measurement."""
+
+    scenario: ScenarioRecord
+    result: FigureRecord
+    valid: bool
+    reasons: list[str]
+    slo_met: bool | None
+    requests: int
+    scheduled: int | None
+    errors: dict[str, int]
+    dropped: int
+    wrong: int
+    rate_per_s: float
+    examples_per_s: float
+    wall_s: float
+    generator_cpu_s: float
+    generator_ceiling_per_s: float | None
+    headroom: float | None
+    real_time: NotRequired[bool]  # results of before 2026-11 do not have it
+    latency_ms: LatencyRecord
+    latency_from_send_ms: LatencyRecord
+    late_ms: LatencyRecord
+    engine_figures_ms: dict[str, float] | None
+
+
+class ProbeRecord(TypedDict):
+    """One rate that a search tried; the latency is at the promise's percentile."""
+
+    rate_per_s: float
+    decision: Decision
+    requests: int
+    beyond: int
+    latency_ms: float
+
+
+class PointRecord(TypedDict):
+    """A capacity.Point."""
+
+    offered: float
+    rate_per_s: float
+    latency_ms: float
+
+
+class OperationsRecord(TypedDict):
+    """The nodes of a version's graph, and how many there are of each operation."""
+
+    nodes: NotRequired[int]
+    ops: NotRequired[dict[str, int]]
+
+
+class TargetRecord(OperationsRecord):
+    """What one target of a comparison is, and what its start cost; no operations where its files are not known."""
+
+    backend: str
+    path: str | None
+    load_s: float | None
+    first_request_s: float | None
+    resident_bytes: int | None
+
+
+class ConductRecord(TypedDict):
+    """How a comparison was measured, beside its blocks: inputs in words, clients by protocol, targets by name."""
+
+    inputs: str
+    measured_by: dict[str, str]
+    targets: NotRequired[dict[str, TargetRecord]]
+    first_wrong: NotRequired[str | None]
+    answers: NotRequired[dict[str, str]]
+    ended: NotRequired[dict[str, str]]
