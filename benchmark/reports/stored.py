@@ -74,7 +74,8 @@ def _as_written_today(result: dict[str, Any]) -> dict[str, Any]:
     for part in parts:
         if "blocks" in part:
             part["blocks"] = [_block(block) for block in part["blocks"]]
-    return {"inputs": "", **result}
+    result.setdefault("inputs", "")
+    return result
 
 
 def _block(value: dict[str, Any]) -> Any:

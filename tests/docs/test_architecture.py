@@ -18,8 +18,16 @@ MAY_IMPORT = {  # decision 63
                        "serving.timing"),
     "serving": ("serving",),
     "benchmark": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
-    "loadtest": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
+    "loadtest": ("benchmark.verdicts.histogram", "serving.client", "serving.protos", "serving.tensor_proto",
+                 "serving.recording"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
+}
+# The folders of benchmark/ are the way of the data, targets -> issuing -> verdicts -> reports, and each may import these.
+WITHIN_BENCHMARK = {
+    "targets": ("benchmark.targets", "benchmark.verdicts"),
+    "issuing": ("benchmark.issuing", "benchmark.targets", "benchmark.verdicts"),
+    "verdicts": ("benchmark.verdicts",),
+    "reports": ("benchmark.reports", "benchmark.verdicts"),
 }
 # Test files that run many transforms, beside the one file that each transform has.
 ACROSS_TRANSFORMS = {"test_odd_graphs"}
@@ -52,6 +60,13 @@ def test_imports_point_one_way(path: Path) -> None:
             assert any(name == prefix or name.startswith(prefix + ".") for prefix in allowed), name
         if name.split(".")[0] in ("tensorflow", "keras"):
             assert path.relative_to(ROOT).as_posix().startswith(MAY_IMPORT_TENSORFLOW), name
+
+
+@pytest.mark.parametrize("folder", WITHIN_BENCHMARK)
+def test_the_folders_of_benchmark_import_the_way_of_the_data(folder: str) -> None:
+    for path in (ROOT / "benchmark" / folder).rglob("*.py"):
+        for name in imported(path):
+            assert not name.startswith("benchmark.") or name.startswith(WITHIN_BENCHMARK[folder]), f"{path}: {name}"
 
 
 def test_no_module_imports_itself_through_others() -> None:
