@@ -187,7 +187,7 @@ class ModelStore:
                     self._serving.get(name) or self._settled(name) for name in new), timeout_s)
                 return {name: self._reasons(name) for name in new if not self._serving.get(name)}
 
-    def await_any(self) -> dict[str, Failure]:
+    def await_any(self) -> dict[str, Failure]:  # decision 80
         """Waits until one model can answer, or none has another try left; returns as `configure` does."""
         with self._changed:
             def over() -> bool:
