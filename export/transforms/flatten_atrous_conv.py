@@ -13,7 +13,7 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 
 @transform("flatten_atrous_conv")
 class FlattenAtrousConv(Rewrite):  # decision 16
-    """BatchToSpaceND(conv(SpaceToBatchND(x, rate, paddings), W), rate, crops) -> conv of x with dilations.
+    """BatchToSpaceND(conv(SpaceToBatchND(x, ...), W), ...) -> conv of x with dilations.
 
     conv is Conv2D or DepthwiseConv2dNative. Conv2D gets the rate as its dilations and W stays as it is, constant or
     not. The CPU kernel of DepthwiseConv2dNative has no dilations, so there W must be constant and is spread out with

@@ -7,7 +7,7 @@ from export.transform import Arguments, Record, transform
 
 @transform("fold_affine_through")
 def fold_affine_through(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Any constant affine op -> into a contraction that relu, pooling, reshape or the like separate it from.
+    """A constant affine op -> into a contraction beyond relu, pooling, reshape or the like.
 
     Moves scale and offset back or forth through MaxPool, AvgPool, Relu, LeakyRelu, Reshape, Squeeze, Transpose,
     ConcatV2, Pad, MirrorPad, Mean and Max, into every contraction that reads the result, or into the one that made

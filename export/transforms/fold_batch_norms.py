@@ -6,7 +6,7 @@ from export.transform import Arguments, Record, transform
 
 @transform("fold_batch_norms")
 def fold_batch_norms(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Mul, Add, Sub, Div by constants beside a contraction -> the contraction with other weights and one bias.
+    """Mul, Add, Sub, Div by constants beside a contraction -> other weights and one bias.
 
     contraction(x, W) * scale + offset -> BiasAdd(contraction(x, W * scale), offset), and
     contraction(x * scale + offset, W) -> BiasAdd(contraction(x, scale * W), offset through W). The result has the

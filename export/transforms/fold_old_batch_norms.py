@@ -6,7 +6,7 @@ from export.transform import Arguments, Record, transform
 
 @transform("fold_old_batch_norms")
 def fold_old_batch_norms(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """FusedBatchNorm, V2, V3 or BatchNormWithGlobalNormalization beside a contraction -> other weights and one bias.
+    """A batch norm op beside a contraction -> the contraction with other weights and one bias.
 
     As fold_batch_norms, for the norms that are one op; arithmetic by constants next to the norm goes with it.
     Between the contraction and the norm there may be a ConcatV2 of several contractions, or the BatchToSpaceND of an

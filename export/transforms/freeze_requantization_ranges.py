@@ -22,7 +22,7 @@ Ranges = dict[str, tuple[float, float]]
     Arg("max_percentile", "float", 5.0, help="how many percent of the highest maxima to leave out"),
     bodies=False)
 def freeze_requantization_ranges(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """RequantizationRange -> the constants NAME/frozen_min and NAME/frozen_max, as a log of its outputs gives them.
+    """RequantizationRange -> two constants: the range that a log of its outputs gives.
 
     Lines of other origin are passed over. Of all minima and maxima that a node logged, the given percentiles are
     left out. It is an error if the log names a node that the graph does not have, or has no range at all.

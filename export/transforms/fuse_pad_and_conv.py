@@ -10,7 +10,7 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 
 @transform("fuse_pad_and_conv")
 class FusePadAndConv(Rewrite):  # decision 15
-    """Conv2D(MirrorPad(x, p), W) -> FusedPadConv2D(x, p, W); Conv2D(Pad(x, p), W) -> Conv2D with explicit paddings.
+    """Conv2D(MirrorPad(x)) -> FusedPadConv2D(x); Conv2D(Pad(x)) -> Conv2D with explicit paddings.
 
     Safe when: p is constant, leaves batch and channels alone, and only this convolution reads the padded images. For
       Pad: the convolution is VALID or EXPLICIT. For MirrorPad, since the CPU kernel of FusedPadConv2D goes wrong

@@ -9,7 +9,7 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 
 @transform("fuse_resize_pad_and_conv")
 class FuseResizePadAndConv(Rewrite):  # decision 15
-    """Conv2D(MirrorPad(ResizeBilinear(x, size), p), W) -> FusedResizeAndPadConv2D(x, size, p, W).
+    """Conv2D(MirrorPad(ResizeBilinear(x, size), p)) -> FusedResizeAndPadConv2D.
 
     Safe when: p is constant and leaves batch and channels alone; resized and padded images have this one reader; the
       images are float and resized without half_pixel_centers; and, since the CPU kernel goes wrong otherwise, the

@@ -10,7 +10,7 @@ _NOTES = ("_output_shapes", "_has_manual_control_dependencies")
 
 @transform("merge_duplicate_nodes")
 def merge_duplicate_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Nodes with the same op, device, attributes and inputs become one; so do constants with the same bytes.
+    """Nodes with the same op, device, attributes and inputs become one; equal constants too.
 
     One pass in execution order, so that nodes which become equal because their inputs did are merged too.
 

@@ -26,7 +26,7 @@ Range = tuple[float, float] | None
     Arg("fallback_max", "float", None, help="highest value of any 32-bit result, instead of looking at it"),
     Arg("ignore_op", repeated=True, help="an op that stays float"))
 def quantize_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """op(x, ...) -> Dequantize(QuantizedOp(QuantizeV2(x), ...)), and no way through float between two such ops.
+    """op(x, ...) -> Dequantize(QuantizedOp(QuantizeV2(x), ...)); neighbours stay in eight bits.
 
     For Add, AddV2, AvgPool, BiasAdd, Concat, ConcatV2, Conv2D, MatMul, MaxPool, Mul, Relu, Relu6, Reshape and
     ResizeBilinear. A result of 32 bits is brought down to 8 by its range: that of a FakeQuantWithMinMaxVars that

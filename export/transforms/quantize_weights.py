@@ -8,7 +8,7 @@ from export.weights import approximable, eight_bit
     "quantize_weights",
     Arg("minimum_size", "int", 1024, help="leave constants with fewer elements as they are"))
 def quantize_weights(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Const(float) -> Dequantize(Const(quint8), min, max): a quarter of the bytes, the same node name.
+    """Const(float) -> Dequantize(Const(quint8), min, max): a quarter of the bytes.
 
     A weight moves by at most (max - min) / 255, where min and max are those of its constant, zero included; zero
     stays exact. The new constants are called NAME_quantized_const, NAME_quantized_min and NAME_quantized_max.

@@ -13,7 +13,7 @@ _MINIMUM_SIZE = 16
     "round_weights",
     Arg("num_steps", "int", 256, help="how many different values a constant may hold"))
 def round_weights(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Const(float) -> the same Const with at most num_steps different values, so that the file compresses well.
+    """Const(float) -> a Const with at most num_steps different values, which compresses well.
 
     The range of a constant is cut into num_steps equal steps; a weight becomes the middle of its step and so moves by
     at most (max - min) / num_steps / 2.

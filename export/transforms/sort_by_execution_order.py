@@ -4,7 +4,7 @@ from export.transform import Arguments, Record, transform
 
 @transform("sort_by_execution_order")
 def sort_by_execution_order(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Puts every node after the nodes it reads, otherwise in file order; in a v1 while loop NextIteration comes last.
+    """Puts every node after the nodes it reads; in a v1 while loop NextIteration comes last.
 
     Safe when: always; a GraphDef's order means nothing to TensorFlow.
     Source: Graph Transform Tool, sort_by_execution_order.
