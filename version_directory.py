@@ -28,7 +28,7 @@ REQUEST = Path(EXTRA, "request.json")
 _MAX_VERSION = 2**63 - 1
 
 
-def number(name: str) -> int | None:
+def number(name: str) -> int | None:  # decision 110
     """The version that a directory name stands for: decimal digits, perhaps with a plus; None for other names."""
     match = re.fullmatch(r"\s*\+?([0-9]+)\s*", name, re.ASCII)
     if match is None or int(match[1]) > _MAX_VERSION:

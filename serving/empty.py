@@ -27,7 +27,7 @@ class Empty:
             return Response(200, request.body.replace(b'"instances"', b'"predictions"', 1), "application/json")
         return Response(200, answer.status([VersionStatus(1, "AVAILABLE")]), "application/json")
 
-    at_once = handle
+    on_event_loop = handle
 
 
 def echo(request: bytes, context: Any) -> bytes:

@@ -44,7 +44,7 @@ class Handler(Protocol):
     def handle(self, request: Request) -> Response:
         """In a worker thread: the answer, however long it takes."""
 
-    def at_once(self, request: Request) -> Response | None:
+    def on_event_loop(self, request: Request) -> Response | None:
         """On the event loop, where all others wait: the answer if it is known to come quickly, else None."""
 
 
@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):  # decision 43
         if asked(request.headers.items()):
             request.came = perf_counter()
         # Requests that come in one piece are not all answered before the event loop turns to other connections.
-        response = None if self.buffer else self.service.handler.at_once(request)
+        response = None if self.buffer else self.service.handler.on_event_loop(request)
         if response is not None:
             self.answer(response)
             return

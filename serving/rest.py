@@ -61,7 +61,7 @@ class RestApi:
 
     def __init__(self, predictor: Predictor, *, timeout_ms: int, cors: bool, max_body_bytes: int,
                  observe: Observer, monitoring: tuple[str, Callable[[], str]] | None,
-                 ready: Callable[[], bool] | None, at_once: bool = True) -> None:
+                 ready: Callable[[], bool] | None, on_event_loop: bool = True) -> None:
         self._predictor = predictor
         self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
         self._headers = _CORS if cors else ()
@@ -69,7 +69,7 @@ class RestApi:
         self._observe = observe
         self._monitoring = monitoring
         self._ready = ready
-        self._at_once = at_once
+        self._on_event_loop = on_event_loop
         self._known: dict[str, tuple[Pace, ModelSpec]] = {}
         self._not_before = 0.0
 
@@ -78,7 +78,8 @@ class RestApi:
         call = Call("REST", "", perf_counter())
         response = self._handle(request, call, self._timeout_s)
         assert response is not None
-        if self._at_once and call.api == "predict" and response.status == HTTPStatus.OK and _may_be_quick(request):
+        answered = call.api == "predict" and response.status == HTTPStatus.OK
+        if self._on_event_loop and answered and _may_be_quick(request):
             known = self._known.get(request.target)
             if known is None:
                 if len(self._known) >= _MOST_KNOWN:  # clients choose how they write a name
@@ -89,7 +90,7 @@ class RestApi:
             known[0].note(len(request.body), call.began, perf_counter(), False)
         return response
 
-    def at_once(self, request: Request) -> Response | None:  # decision 70
+    def on_event_loop(self, request: Request) -> Response | None:  # decision 70
         """The answer to a predict request that is known to be quick, as others like it were; else None.
 
         Its time limit is zero, which a servable keeps by running only what it knows to be quick itself.
@@ -220,10 +221,10 @@ class RestServer(HttpServer):
                  cors: bool = False, max_body_bytes: int = 1 << 30, tls: ssl.SSLContext | None = None,
                  observe: Observer = lambda call, code: None,
                  monitoring: tuple[str, Callable[[], str]] | None = None,
-                 ready: Callable[[], bool] | None = None, at_once: bool = True) -> None:
-        """`at_once`: quick requests may be answered on the event loop; `observe` must then not block."""
+                 ready: Callable[[], bool] | None = None, on_event_loop: bool = True) -> None:
+        """`on_event_loop`: quick requests may be answered on the event loop; `observe` must then not block."""
         api = RestApi(predictor, timeout_ms=timeout_ms, cors=cors, max_body_bytes=max_body_bytes, observe=observe,
-                      monitoring=monitoring, ready=ready, at_once=at_once)
+                      monitoring=monitoring, ready=ready, on_event_loop=on_event_loop)
         super().__init__(api, host, port, threads=threads, max_body_bytes=max_body_bytes, tls=tls)
 
 

@@ -147,7 +147,7 @@ class Server:
             tls=tls.rest_context(flags.rest_api_ssl_config_file),
             monitoring=(self._metrics_path, self._metrics.text) if self._metrics_path else None,
             ready=self._store.ready,
-            at_once=self._access_log is None)  # writing a log may block: a full pipe, a slow disk
+            on_event_loop=self._access_log is None)  # writing a log may block: a full pipe, a slow disk
 
     def _observe(self, call: Call, code: Code) -> None:
         if self._metrics_path:

@@ -242,7 +242,7 @@ class Gate:
         assert self.open.wait(60)
         return Response(200, b"done", "text/plain")
 
-    def at_once(self, request: Request) -> None:
+    def on_event_loop(self, request: Request) -> None:
         return None
 
 

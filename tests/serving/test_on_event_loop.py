@@ -43,9 +43,9 @@ class Api:
             response = self.api.handle(Request("POST", target, body=body))
         return response
 
-    def at_once(self, body: bytes = ONE, target: str = ECHO, **headers: str) -> Response | None:
+    def on_event_loop(self, body: bytes = ONE, target: str = ECHO, **headers: str) -> Response | None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.api.at_once(Request("POST", target, headers=named, body=body))
+        return self.api.on_event_loop(Request("POST", target, headers=named, body=body))
 
 
 def controlled(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -65,32 +65,32 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
 
 def test_requests_are_answered_at_once_when_some_like_them_were_quick(api: Api) -> None:
     for _ in range(4):
-        assert api.at_once() is None
+        assert api.on_event_loop() is None
         api.handle()
-    assert api.at_once() == api.handle()
+    assert api.on_event_loop() == api.handle()
     assert api.store.servable.timeouts[-2:] == [0.0, 2.0]
     assert [code for _, code in api.calls] == [Code.OK] * 6
 
 
 def test_a_larger_body_a_packed_one_and_another_target_are_not(api: Api) -> None:
     api.handle(times=5)
-    assert api.at_once(ONE + b" ") is None
-    assert api.at_once(gzip.compress(ONE), content_encoding="gzip") is None
-    assert api.at_once(target="/v1/models/echo/versions/7:predict") is None
+    assert api.on_event_loop(ONE + b" ") is None
+    assert api.on_event_loop(gzip.compress(ONE), content_encoding="gzip") is None
+    assert api.on_event_loop(target="/v1/models/echo/versions/7:predict") is None
 
 
 def test_a_large_body_is_never_looked_at_on_the_event_loop(api: Api) -> None:
     body = b'{"instances": [' + b"1.0, " * 4000 + b"1.0]}"
     api.handle(body, times=9)
-    assert api.at_once(body) is None
-    assert api.at_once() is None
+    assert api.on_event_loop(body) is None
+    assert api.on_event_loop() is None
 
 
 def test_errors_teach_nothing_but_are_answered_at_once_like_others(api: Api) -> None:
     api.handle(b'{"instances": [}', times=9)
-    assert api.at_once(b'{"instances": [}') is None
+    assert api.on_event_loop(b'{"instances": [}') is None
     api.handle(times=5)
-    response = api.at_once(b'{"instances": [}')
+    response = api.on_event_loop(b'{"instances": [}')
     assert response is not None
     assert response.status == 400
 
@@ -105,9 +105,9 @@ def test_a_run_that_has_no_time_is_left_to_a_worker(api: Api) -> None:
     api.store.servable._compute = compute
     response = api.handle(times=5)
     reported = len(api.calls)
-    assert api.at_once() is None
+    assert api.on_event_loop() is None
     assert len(api.calls) == reported
-    assert api.at_once() is None  # it is not tried again with every request
+    assert api.on_event_loop() is None  # it is not tried again with every request
     assert api.store.servable.timeouts[-1] == 0.0
     assert api.handle() == response
 
@@ -119,7 +119,7 @@ def test_one_that_was_slow_on_the_event_loop_sends_its_like_to_the_workers(
     api.store.servable._compute = lambda feeds, values, fetches: clock.append(clock[-1] + 30) or [values[0]]
     assert api.at_once() is not None
     api.handle(times=9)
-    assert api.at_once() is None
+    assert api.on_event_loop() is None
 
 
 def test_a_slow_one_keeps_all_targets_off_the_event_loop(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +134,9 @@ def test_a_slow_one_keeps_all_targets_off_the_event_loop(api: Api, monkeypatch: 
 
 
 def test_what_may_block_keeps_requests_off_the_event_loop(api: Api) -> None:
-    api.api._at_once = False  # as the server says with an access log
+    api.api._on_event_loop = False  # as the server says with an access log
     api.handle(times=9)
-    assert api.at_once() is None
+    assert api.on_event_loop() is None
 
 
 def test_targets_that_clients_make_up_are_not_kept_for_ever(api: Api) -> None:
@@ -151,7 +151,7 @@ class Told:
     def handle(self, request: Request) -> Response:
         return Response(200, threading.current_thread().name.encode(), "text/plain")
 
-    at_once = handle
+    on_event_loop = handle
 
 
 def test_what_comes_in_one_piece_with_more_is_left_to_the_workers() -> None:
@@ -169,7 +169,7 @@ def test_what_comes_in_one_piece_with_more_is_left_to_the_workers() -> None:
     server.stop(1)
 
 
-def test_with_batching_nothing_is_run_at_once() -> None:
+def test_with_batching_nothing_is_run_on_event_loop() -> None:
     scheduler = Scheduler(Parameters())
     servable = BatchingServable(EchoStore().servable, scheduler)  # type: ignore[arg-type]
     with pytest.raises(ServingError) as error:
