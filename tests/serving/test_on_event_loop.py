@@ -117,7 +117,7 @@ def test_one_that_was_slow_on_the_event_loop_sends_its_like_to_the_workers(
     clock = controlled(monkeypatch)
     api.handle(times=5)
     api.store.servable._compute = lambda feeds, values, fetches: clock.append(clock[-1] + 30) or [values[0]]
-    assert api.at_once() is not None
+    assert api.on_event_loop() is not None
     api.handle(times=9)
     assert api.on_event_loop() is None
 
@@ -127,10 +127,10 @@ def test_a_slow_one_keeps_all_targets_off_the_event_loop(api: Api, monkeypatch: 
     other = "/v1/models/echo/versions/7:predict"
     api.handle(times=5)
     api.handle(times=5, target=other)
-    assert api.at_once(target=other) is not None
+    assert api.on_event_loop(target=other) is not None
     api.store.servable._compute = lambda feeds, values, fetches: clock.append(clock[-1] + 30) or [values[0]]
-    assert api.at_once() is not None
-    assert api.at_once(target=other) is None
+    assert api.on_event_loop() is not None
+    assert api.on_event_loop(target=other) is None
 
 
 def test_what_may_block_keeps_requests_off_the_event_loop(api: Api) -> None:

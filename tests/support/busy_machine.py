@@ -24,7 +24,7 @@ _LOAD = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    su
 
 
 @contextmanager
-def load(processes: int) -> Iterator[list[int]]:
+def load(processes: int) -> Iterator[list[int]]:  # decision 100
     """So many processes that compute and never wait, on the CPUs of this one; yields their ids."""
     running = [subprocess.Popen([sys.executable, "-c", _LOAD]) for _ in range(processes)]
     try:
