@@ -163,8 +163,8 @@ class BatchingServable:
         if len({column.shape[1:] for column in columns}) > 1:
             if not self._scheduler.parameters.pad_variable_length_inputs:
                 raise ServingError(Code.FAILED_PRECONDITION, (
-                    f"Tensors with name '{feed}' from different tasks have different shapes and padding is turned off."
-                    "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name"
+                    f"Tensors with name '{feed}' from different tasks have different shapes and padding is turned off. "
+                    "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name "
                     "have equal dimensions starting with the first dim."))
             columns = _same_shape(columns)
         # The first row of the last request is a valid row.
@@ -174,7 +174,7 @@ class BatchingServable:
 
 def _batch_size(values: Sequence[Array]) -> int:
     if not values:
-        raise invalid("Batching session Run() must have at least one input tensor")
+        raise invalid("Batching Run() must have at least one input tensor")
     if any(value.ndim == 0 for value in values):
         raise invalid("Batching Run() input tensors must have at least one dimension")
     if len({len(value) for value in values}) > 1:

@@ -190,8 +190,8 @@ class Connection(asyncio.Protocol):  # decision 43
                 self.head_done()
             case _State.TRAILER:
                 self.dispatch()
-            case _State.CHUNK_SIZE if line:
-                self.chunk(line)
+            case _State.CHUNK_SIZE if size := line.partition("\0")[0]:
+                self.chunk(size)
         return True
 
     def take_line(self) -> str | None:

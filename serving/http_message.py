@@ -11,7 +11,8 @@ _SHORTEST_REQUEST_LINE = len("GET / HTTP/1.0")
 _VERSION = re.compile(r"HTTP/(\d{1,9})\.(\d{1,9})")
 _STRAY_RETURN = re.compile(r"\r(?![ \t\r])")
 _LENGTH = re.compile(r"\s*[+-]?\d+")
-_CHUNK_SIZE = re.compile(r"([0-9A-Fa-f]+)(?:[ ;].*)?", re.S)
+# What strtoll takes for base 16, then the end or a space; a line of white space is a zero whose space ends it.
+_CHUNK_SIZE = re.compile(r"[ \t\v\f\r]*([+-]?)(?:0[xX](?=[0-9A-Fa-f]))?([0-9A-Fa-f]+)(?: .*)?| .*", re.S)
 _CHARACTER = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})"
 _URI = re.compile(rf"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):)?(?://(?P<host>[^/?#]*))?"
                   rf"(?P<path>{_CHARACTER}*)(?:\?(?:{_CHARACTER}|\?)*)?(?:#(?:{_CHARACTER}|\?)*)?")
@@ -125,9 +126,12 @@ def content_length(text: str | None) -> int:
 
 
 def chunk_size(line: str) -> int | None:
-    """The size that opens a chunk; None for what is no size."""
-    found = _CHUNK_SIZE.fullmatch(line.partition("\0")[0])
-    return int(found[1], 16) if found else None
+    """The size that opens a chunk; None for what is no size. An extension has to stand behind a space."""
+    found = _CHUNK_SIZE.fullmatch(line)
+    if not found:
+        return None
+    size = int(found[2] or "0", 16)
+    return None if size and found[1] == "-" else size
 
 
 def head_and_body(request: Request, response: Response, keeps: bool) -> tuple[bytes, bytes]:

@@ -124,7 +124,7 @@ class Predictor:
             A ClassificationResult or a RegressionResult for each task.
         """
         plans: list[tuple[inference.Method, inference.Fetches]] = []
-        feed, seen = "", set[str]()
+        feeds, seen = set[str](), set[str]()
         for spec, method_name in tasks:
             if not spec.name:
                 raise invalid("Found ModelSpec with an empty model name.")
@@ -140,13 +140,13 @@ class Predictor:
             if method is None:
                 raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {method_name}")
             tensor, fetches = method.plan(signature, self._check_method_names)
-            if feed and feed != tensor:
-                raise invalid("Input tensor must be the same for all Signatures.")
-            feed = tensor
+            feeds.add(tensor)
             plans.append((method, fetches))
         serialized = inference.serialized_examples(examples)
         tensors = sorted({tensor for _, fetches in plans for tensor in fetches.values()})
-        found = dict(zip(tensors, servable.run([feed], [serialized], tensors, timeout_s), strict=True))
+        # The same examples for every input tensor of the signatures, as many as there are.
+        results = servable.run(sorted(feeds), [serialized] * len(feeds), tensors, timeout_s)
+        found = dict(zip(tensors, results, strict=True))
         return [method.result({part: found[tensor] for part, tensor in fetches.items()}, len(serialized))
                 for method, fetches in plans]
 

@@ -45,6 +45,8 @@ _API = re.compile(r"/v1/.*", re.I)
 _VERSION = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _INFER = re.compile(rf"(?i:/v1/models/(?P<name>[^/:]+){_VERSION}):(?P<verb>classify|regress|predict)")
 _MODEL = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<part>metadata))?", re.I)
+# Only a preflight's Origin is looked at, and in lower case only, as browsers send it.
+_ORIGIN = re.compile("https?://")
 _MAX_VERSION = 2**63 - 1
 _JSON = "application/json"
 # Handing a request to a thread and its answer back costs some 0.1 ms: what takes not much longer need not go.
@@ -147,8 +149,7 @@ class RestApi:
         if not _API.fullmatch(request.target):
             return page(404)
         if request.method == "OPTIONS":
-            origin = request.headers.get("origin", "null")
-            return Response(400 if origin in ("", "null") else 200, headers=self._headers)
+            return Response(200 if _ORIGIN.search(request.headers.get("origin", "")) else 400, headers=self._headers)
         resolve = _resolved if len(request.target) < _LONGEST_KEPT else _resolved.__wrapped__
         call.api = "malformed"
         call.api, spec = resolve(request.method, request.target)

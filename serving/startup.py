@@ -15,7 +15,7 @@ _FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform
 def check(flags: Flags) -> list[Model]:  # decision 33
     """The models to serve, if flags and files leave hope for it. Raises ServingError."""
     if not flags.port and not flags.grpc_socket_path:
-        raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path should be set.")
+        raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
     if not 0 <= flags.port < 65536 or not 0 <= flags.rest_api_port < 65536:
         raise invalid("Failed to BuildAndStart gRPC server: --port and --rest_api_port take 0 to 65535")
     if flags.use_alts_credentials:

@@ -13,7 +13,10 @@ _QUOTE_LIMIT = 256
 
 
 def quote(value: Value) -> str:
-    """The text of a value as error messages quote it: pretty, arrays on one line, cut after 256 characters."""
+    """The text of a value as error messages quote it: pretty, arrays on one line, cut after 256 characters.
+
+    It also ends where a number is not finite: RapidJSON's writer refuses to write NaN and infinities.
+    """
     text = ""
     for token in _tokens(value):
         text += token
@@ -33,6 +36,9 @@ def _tokens(value: Value) -> Iterator[str]:
         elif isinstance(value, list):
             yield prefix + "["
             stack.append((iter(value), "]", 0))
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield prefix
+            return
         else:
             yield prefix + _scalar(value)
         while stack:
@@ -67,9 +73,7 @@ def _scalar(value: Value) -> str:
 
 
 def _double(value: float) -> str:
-    """Digits that give the value back, laid out as RapidJSON does: 1.0, 0.001, 1e30."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    """Digits that give the finite value back, laid out as RapidJSON does: 1.0, 0.001, 1e30."""
     sign = "-" if math.copysign(1, value) < 0 else ""
     if value == 0:
         return sign + "0.0"
