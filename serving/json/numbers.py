@@ -26,6 +26,8 @@ _TAIL = re.compile(_SPACE + b"(?:" + _COMMA + _SIGNATURE + _SPACE + rb")?\}" + _
 _NOT_STRUCTURE = bytes(sorted(set(range(256)) - set(b"[],")))
 # A number that RapidJSON may round otherwise than the nearest double: many digits, or an exponent.
 _ROUNDED = re.compile(rb"[0-9.]{17}|[0-9][eE]")
+# Zero times a large power of ten: zero for simdjson, and for RapidJSON a number that is too big.
+_ZERO_POWER = re.compile(rb"0[eE]\+?[0-9]{3}")
 _MAX_RANK = 32
 _MANTISSA_TAIL, _HALF_WAY, _NEAR = (1 << 29) - 1, 1 << 28, 8
 
@@ -34,6 +36,8 @@ _parsers = threading.local()
 
 def _parse(body: bytes, recursive: bool = False) -> Any:
     """What simdjson makes of a body, None if it refuses: Python objects, or a document that is still simdjson's."""
+    if (b"0e" in body or b"0E" in body) and _ZERO_POWER.search(body):
+        return None
     # A parser owns the memory of its document: one for each thread.
     if not hasattr(_parsers, "parser"):
         _parsers.parser = simdjson.Parser()
