@@ -16,9 +16,15 @@ from serving.errors import Code, ServingError, invalid
 from serving.servable import Array
 
 
+_UNSIGNED = 1 << 64
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """BatchingParameters as values; the defaults are TensorFlow Serving's."""
+    """BatchingParameters as values; the defaults are TensorFlow Serving's.
+
+    `given_size` is max_batch_size as it was given, where that was negative: no limit.
+    """
 
     max_batch_size: int = 1000
     batch_timeout_s: float = 0.0
@@ -28,37 +34,53 @@ class Parameters:
     pad_variable_length_inputs: bool = False
     split: bool = False
     max_execution_batch_size: int = 1000
+    given_size: int = 0
 
     def check_allowed_sizes(self) -> None:
-        """Raises INVALID_ARGUMENT, as each model's load does."""
-        sizes = self.allowed_batch_sizes
-        if sizes and sizes[-1] != self.max_batch_size:
+        """Raises INVALID_ARGUMENT, as each model's load does. Only the last entry is looked at, as by the original."""
+        sizes, size = self.allowed_batch_sizes, self.given_size or self.max_batch_size
+        if sizes and sizes[-1] != size:
             raise invalid("Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
-                          f"{sizes[-1]}; expected {self.max_batch_size}")
-        if any(a >= b for a, b in pairwise(sizes)):
-            raise invalid("allowed_batch_sizes entries must be monotonically increasing")
+                          f"{sizes[-1]}; expected {size}")
 
 
-def read_parameters(path: str) -> Parameters:
-    """Parameters from a file in text form. Raises ServingError; values that crash the original are refused."""
+def read_parameters(path: str, of_server: bool = True) -> Parameters:
+    """Parameters from a file in text form. Raises ServingError; values that crash the original are refused.
+
+    Sizes are unsigned in the original: a negative one is no limit.
+
+    Args:
+        of_server: the threads are the server's, and have to be some; a model's own file has no say in them there.
+    """
     message = text_proto.read(path, text_proto.message("BatchingParameters"))
 
-    def value(name: str, default: int, least: int) -> int:
+    def value(name: str, default: int) -> int:
         given: int = getattr(message, name).value if message.HasField(name) else default
-        if given < least:
-            wanted = "positive" if least else "non-negative"
-            raise invalid(f"{name} must be {wanted}; was {given}")
         return given
 
-    size = value("max_batch_size", 1000, 1)
-    split = message.enable_large_batch_splitting.value
-    execution = value("max_execution_batch_size", size, 1) if split else size
+    def refuse(name: str, wanted: str) -> None:
+        raise invalid(f"{name} must be {wanted}; was {value(name, 0)}")
+
+    given, split = value("max_batch_size", 1000), message.enable_large_batch_splitting.value
+    size, enqueued = given % _UNSIGNED, value("max_enqueued_batches", 10) % _UNSIGNED
+    execution = value("max_execution_batch_size", given) % _UNSIGNED if split else size
+    threads = value("num_batch_threads", os.cpu_count() or 1)
+    if threads < 1:
+        if of_server:
+            refuse("num_batch_threads", "positive")
+        threads = os.cpu_count() or 1
+    if size == 0:
+        refuse("max_batch_size", "positive")
+    if value("batch_timeout_micros", 0) < 0:
+        refuse("batch_timeout_micros", "non-negative")
+    if enqueued == 0 and split:
+        refuse("max_enqueued_batches", "positive")
     if execution > size:
-        raise invalid(f"max_execution_batch_size must not be more than max_batch_size; was {execution}, not {size}")
-    return Parameters(
-        size, value("batch_timeout_micros", 0, 0) / 1e6, value("max_enqueued_batches", 10, 1),
-        value("num_batch_threads", os.cpu_count() or 1, 1), tuple(message.allowed_batch_sizes),
-        message.pad_variable_length_inputs, split, execution)
+        raise invalid("max_execution_batch_size must not be more than max_batch_size; was "
+                      f"{value('max_execution_batch_size', 0)}, not {given}")
+    return Parameters(size, value("batch_timeout_micros", 0) / 1e6, enqueued or 1, threads,
+                      tuple(message.allowed_batch_sizes), message.pad_variable_length_inputs, split, execution,
+                      min(given, 0))
 
 
 @dataclass(slots=True)

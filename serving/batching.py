@@ -14,6 +14,7 @@ import numpy as np
 
 from serving.batch_scheduler import Parameters, Queue, Scheduler, Task, read_parameters
 from serving.errors import Code, ServingError, invalid
+from serving.metrics import BatchingMetrics
 from serving.servable import Array, Loaded, Signature
 from serving.tensor_proto import numpy_dtype
 
@@ -25,20 +26,22 @@ PER_MODEL_FILE = "batching_params.pbtxt"
 class Batching:
     """Wraps servables: one scheduler for all, or one for each version that brings its own parameters."""
 
-    def __init__(self, parameters_file: str, per_model: bool) -> None:
-        self._shared = None if per_model else Scheduler(
-            read_parameters(parameters_file) if parameters_file else Parameters())
+    def __init__(self, parameters_file: str, per_model: bool, metrics: BatchingMetrics | None = None) -> None:
+        # Read even where every model has its own: a wrong file is told of.
+        parameters = read_parameters(parameters_file) if parameters_file else Parameters()
+        self._shared = None if per_model else Scheduler(parameters)
+        self._metrics = metrics
 
     def wrap(self, servable: Loaded, path: Path) -> Loaded:
         """The servable with batching, if it is to have it. Raises ServingError for unfit parameters."""
         if self._shared is not None:
-            return BatchingServable(servable, self._shared)
+            return BatchingServable(servable, self._shared, metrics=self._metrics)
         own = path / PER_MODEL_FILE
         if not own.is_file():
             return servable
-        parameters = read_parameters(str(own))
+        parameters = read_parameters(str(own), of_server=False)
         parameters.check_allowed_sizes()
-        return BatchingServable(servable, Scheduler(parameters), owns_scheduler=True)
+        return BatchingServable(servable, Scheduler(parameters), owns_scheduler=True, metrics=self._metrics)
 
     def stop(self) -> None:
         """Ends the shared threads. No request is running."""
@@ -49,11 +52,13 @@ class Batching:
 class BatchingServable:
     """A servable whose runs are put together into batches."""
 
-    def __init__(self, servable: Loaded, scheduler: Scheduler, owns_scheduler: bool = False) -> None:
+    def __init__(self, servable: Loaded, scheduler: Scheduler, owns_scheduler: bool = False,
+                 metrics: BatchingMetrics | None = None) -> None:
         scheduler.parameters.check_allowed_sizes()
         self._servable = servable
         self._scheduler = scheduler
         self._owns_scheduler = owns_scheduler
+        self._metrics = metrics or BatchingMetrics()
         self._lock = threading.Lock()
         self._queues: dict[tuple[tuple[str, ...], tuple[str, ...]], Queue] = {}
         self._dtypes = {spec.name: numpy_dtype(spec.dtype) for signature in servable.signatures.values()
@@ -97,6 +102,7 @@ class BatchingServable:
         # decision 34
         if size == 0 or any(value.dtype != self._dtypes.get(feed) for feed, value in zip(feeds, values, strict=True)):
             return self._servable.run(feeds, values, fetches, timeout_s, started)
+        self._metrics.asked(size, len(feeds))
         now = monotonic()
         task = Task(values, size, None if timeout_s is None else now + timeout_s, now, started)
         parts = self._scheduler.submit(self._queue(tuple(feeds), tuple(fetches)), task)
@@ -131,11 +137,13 @@ class BatchingServable:
 
     def _run_batch(self, feeds: tuple[str, ...], fetches: tuple[str, ...], tasks: list[Task]) -> None:
         now = monotonic()
+        self._metrics.waited([now - task.enqueued for task in tasks])
         deadline = None if any(t.deadline is None for t in tasks) else max(t.deadline or 0.0 for t in tasks)
         if deadline is not None and deadline <= now:
             raise ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
         size = sum(task.size for task in tasks)
         padding = next((s for s in self._scheduler.parameters.allowed_batch_sizes if s >= size), size) - size
+        self._metrics.formed(size + padding, padding)
         merged: dict[str, Array] = {}
         for feed in dict.fromkeys(feeds):
             columns = [task.values[k] for task in tasks for k, name in enumerate(feeds) if name == feed]
@@ -143,8 +151,11 @@ class BatchingServable:
         for task in tasks:
             if task.started is not None:
                 task.started()
-        results = self._servable.run(list(merged), list(merged.values()), fetches,
-                                     None if deadline is None else deadline - now)
+        try:
+            results = self._servable.run(list(merged), list(merged.values()), fetches,
+                                         None if deadline is None else deadline - now)
+        finally:
+            self._metrics.ran()
         for result in results:
             if result.ndim == 0:
                 raise ServingError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")

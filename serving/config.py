@@ -8,7 +8,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,6 +106,11 @@ class Flags:
     use_alts_credentials: bool = flag(False, "Refused: use --ssl_config_file.")
 
 
+def tags_of(flags: Flags) -> list[str]:
+    """The tags of --saved_model_tags; without any, the one that every exported model has."""
+    return flags.saved_model_tags.split(",") if flags.saved_model_tags else ["serve"]
+
+
 FLAGS: Mapping[str, dataclasses.Field[Any]] = {row.name: row for row in dataclasses.fields(Flags)}
 
 
@@ -178,6 +183,10 @@ def help_text() -> str:
     return "\n".join([*lines, "", "Accepted without effect:", "  " + ", ".join(ignored)])
 
 
+PLATFORM = "tensorflow"
+_TENSORFLOW = 1  # the only model_type that there is
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One entry of a ModelServerConfig."""
@@ -186,6 +195,9 @@ class Model:
     base_path: str
     policy: Policy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
+    # What the entry says of it: model_platform, and the number of its deprecated model_type.
+    platform: str = PLATFORM
+    model_type: int = 0
 
 
 def read_models(flags: Flags) -> list[Model]:
@@ -199,27 +211,50 @@ def read_models(flags: Flags) -> list[Model]:
 
 
 def models_of(config: Any) -> list[Model]:
-    """The models of a ModelServerConfig message, checked. Raises ServingError."""
+    """The models of a ModelServerConfig message, checked but for their platforms. Raises ServingError."""
     if config.WhichOneof("config") == "custom_model_config":
         raise ServingError(Code.UNIMPLEMENTED, "custom_model_config is not supported; use model_config_list")
-    entries = config.model_config_list.config
-    models = checked([Model(entry.name, entry.base_path, _policy(entry), dict(entry.version_labels))
-                      for entry in entries])
-    for entry in entries:
-        _check_platform(entry)
-    return models
+    return checked([Model(entry.name, entry.base_path, _policy(entry), dict(entry.version_labels),
+                          entry.model_platform, entry.model_type) for entry in config.model_config_list.config])
 
 
-def _check_platform(entry: Any) -> None:
-    if entry.model_type and entry.model_platform:
-        raise invalid("Illegal setting both ModelServerConfig::model_type (deprecated) and "
-                      f"ModelServerConfig::model_platform, model name is {entry.name}")
-    if not entry.model_type and not entry.model_platform:
+def reread_models(flags: Flags) -> list[Model]:
+    """The models of --model_config_file, which was read before. Raises ServingError in the original's words."""
+    config = text_proto.read(flags.model_config_file, model_server_config_pb2.ModelServerConfig())
+    if config.WhichOneof("config") != "model_config_list":
+        raise ServingError(Code.FAILED_PRECONDITION, "Cannot transition to requested config. It is only legal to "
+                           "transition from one ModelConfigList to another.")
+    return models_of(config)
+
+
+def check_no_platform_changes(known: Collection[str], models: Iterable[Model]) -> None:
+    """Raises INVALID_ARGUMENT if one of the models that are known (all are TensorFlow's) asks for another platform."""
+    for model in models:
+        if model.name in known and (platform := _platform(model)) != PLATFORM:
+            raise invalid(f"Illegal to change a model's platform. For model {model.name} platform was {PLATFORM} "
+                          f"and new platform requested is {platform}")
+
+
+def check_platforms(models: Iterable[Model]) -> None:
+    """Raises INVALID_ARGUMENT for a platform that there is not."""
+    for model in models:
+        platform = _platform(model)
+        if platform != PLATFORM:
+            raise invalid(f"Model {model.name} requests unsupported platform {platform}")
+
+
+def _platform(model: Model) -> str:
+    if model.model_type:
+        if model.platform:
+            raise invalid("Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                          f"ModelServerConfig::model_platform, model name is {model.name}")
+        if model.model_type != _TENSORFLOW:
+            raise invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
+        return PLATFORM
+    if not model.platform:
         raise invalid("Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-                      f"ModelServerConfig::model_platform, model name is {entry.name}")
-    platform = entry.model_platform or ("tensorflow" if entry.model_type == 1 else "other")
-    if platform != "tensorflow":
-        raise invalid(f"Model {entry.name} requests unsupported platform {platform}")
+                      f"ModelServerConfig::model_platform, model name is {model.name}")
+    return model.platform
 
 
 def checked(models: list[Model]) -> list[Model]:

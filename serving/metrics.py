@@ -19,6 +19,8 @@ from serving.timing import Stopwatch, Watched
 # Microseconds, and numbers of examples: the original's buckets.
 _LATENCY = [10.0 * 1.8 ** k for k in range(33)]
 _EXAMPLES = [2.0 ** k for k in range(15)]
+_QUEUING = [100.0 * 1.2 ** k for k in range(52)]
+_BATCH_SIZES = [2.0 ** k for k in range(14)]
 # What the original counts as requests of its gRPC API; of its REST API it counts all, and names those with a verb.
 _COUNTED = {"Predict", "Classify", "Regress"}
 _VERBS = {"predict", "classify", "regress"}
@@ -118,11 +120,55 @@ class Histogram:
             yield f"{self.name}_count{_braces(self.labels, labels)} {total}"
 
 
+class BatchingMetrics:
+    """The original's series about batches; those of one server share its lock."""
+
+    def __init__(self, lock: threading.Lock | None = None) -> None:
+        self._lock = lock or threading.Lock()
+        prefix = ":tensorflow:serving:batching_session:"
+        # The original leaves the name of the thread pool empty.
+        self._queuing = Histogram(f"{prefix}queuing_latency",
+                                  "Distribution of wall time spent (in microseconds) in queuing",
+                                  ("thread_pool_name",), _QUEUING)
+        self._runs = Counter(f"{prefix}wrapped_run_count", "Total count of run calls on the wrapped session", ())
+        self._padding = Histogram(f"{prefix}padding_size", "Tracks the padding size distribution on batches.",
+                                  ("execution_batch_size",), _BATCH_SIZES)
+        self._input = Histogram(f"{prefix}input_batch_size", "Tracks the batch size distribution on the inputs.", (),
+                                _BATCH_SIZES)
+        self._processed = Histogram(f"{prefix}processed_batch_size",
+                                    "Tracks the batch size distribution on processing.", (), _BATCH_SIZES)
+        self.all = (self._queuing, self._runs, self._padding, self._input, self._processed)
+
+    def asked(self, size: int, inputs: int) -> None:
+        """A request of so many rows in each of its inputs is to be put into a batch."""
+        with self._lock:
+            for _ in range(inputs):
+                self._input.observe((), size)
+
+    def waited(self, seconds: Iterable[float]) -> None:
+        """So long each request of a batch has waited for it."""
+        with self._lock:
+            for each in seconds:
+                self._queuing.observe(("",), int(each * 1e6))
+
+    def formed(self, size: int, padding: int) -> None:
+        """A batch of `size` rows, `padding` of them to fill it up, is going to be run."""
+        with self._lock:
+            self._padding.observe((str(size),), padding)
+            self._processed.observe((), size)
+
+    def ran(self) -> None:
+        """A batch was run."""
+        with self._lock:
+            self._runs.add(())
+
+
 class Metrics:
     """Every series of one server."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.batching = BatchingMetrics(self._lock)
         self._loads = Counter(":tensorflow:cc:saved_model:load_attempt_count",
                               "The number of times a SavedModel was requested to be loaded.", ("model_path", "status"))
         self._load_time = Counter(":tensorflow:cc:saved_model:load_latency",
@@ -140,6 +186,12 @@ class Metrics:
                                  "The total number of tensorflow.Examples.", ("model",))
         self._example_counts = Histogram(":tensorflow:serving:request_example_counts",
                                          "The number of tensorflow.Examples per request.", ("model",), _EXAMPLES)
+        self._warm_ups = Histogram(":tensorflow:serving:model_warmup_latency",
+                                   "Distribution of wall time (in microseconds) for warming up the model.",
+                                   ("model_path", "status"), _LATENCY)
+        self._warm_up_records = Counter(":tensorflow:serving:model_warmup_records_read",
+                                        "Total number of warmup records read during model warmup.",
+                                        ("model_path", "status"))
         self._calls = Counter("embedded_serving_requests",
                               "Requests by model version and signature.",
                               ("entrypoint", "api", "model_name", "version", "signature_name", "status"))
@@ -147,14 +199,20 @@ class Metrics:
                                     "Wall time of requests that were answered, by model version and signature.",
                                     ("entrypoint", "api", "model_name", "version", "signature_name"), _LATENCY)
         self._all = (self._loads, self._load_time, self._requests, self._latency, self._runtime, self._examples,
-                     self._example_counts, self._calls, self._call_time)
+                     self._example_counts, self._warm_ups, self._warm_up_records, *self.batching.all,
+                     self._calls, self._call_time)
 
-    def loaded(self, path: str, seconds: float | None) -> None:
-        """A version was loaded in so many seconds, or (None) could not be."""
+    def loaded(self, path: str, seconds: float, success: bool) -> None:
+        """A version was loaded in so many seconds, or could not be: both take time, as the original counts it."""
         with self._lock:
-            self._loads.add((path, "fail" if seconds is None else "success"))
-            if seconds is not None:
-                self._load_time.add((path,), int(seconds * 1e6))
+            self._loads.add((path, "success" if success else "fail"))
+            self._load_time.add((path,), int(seconds * 1e6))
+
+    def warmed_up(self, path: str, seconds: float, records: int) -> None:
+        """The warm-up records of a version were run."""
+        with self._lock:
+            self._warm_ups.observe((path, "OK"), int(seconds * 1e6))
+            self._warm_up_records.add((path, "OK"), records)
 
     def ran(self, api: str, model: str, seconds: float) -> None:
         """The graph was run for a request."""

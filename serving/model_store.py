@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from serving.config import Model
+from serving.config import Model, check_no_platform_changes, check_platforms
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.servable import Loaded, ModelSpec, Servable, VersionStatus
 from serving.version_files import Failure, failure, no_versions, on_disk
@@ -161,12 +161,15 @@ class ModelStore:
             holds even so, and later versions will be found.
 
         Raises:
-            ServingError: FAILED_PRECONDITION for a label.
+            ServingError: FAILED_PRECONDITION for a label, INVALID_ARGUMENT for a platform.
         """
         with self._reload:
             configured = {model.name: model for model in models}
             with self._lock:
+                check_no_platform_changes(
+                    [name for name, known in self._models.items() if not known.removed], configured.values())
                 labels = {name: self._checked_labels(model) for name, model in configured.items()}
+                check_platforms(configured.values())
                 self._labels = labels
                 new = [name for name in configured if name not in self._models or self._models[name].removed]
                 for name, model in configured.items():
@@ -181,7 +184,8 @@ class ModelStore:
                     if name not in configured:
                         known.removed = True
                         self._want(known, ())
-            self.look()
+            # Where the files are looked at once only, a new configuration is no reason to look at known models again.
+            self.look(None if self._poll_s > 0 else new)
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping.is_set() or all(
                     self._serving.get(name) or self._settled(name) for name in new), timeout_s)
@@ -225,10 +229,11 @@ class ModelStore:
 
     # -- versions
 
-    def look(self) -> None:
-        """Looks at every model's directory once, and starts what follows from it."""
+    def look(self, only: Collection[str] | None = None) -> None:
+        """Looks at every model's directory once, or only at theirs, and starts what follows from it."""
         with self._lock:
-            configs = {name: model.config for name, model in self._models.items() if not model.removed}
+            configs = {name: model.config for name, model in self._models.items()
+                       if not model.removed and (only is None or name in only)}
         for name, config in configs.items():
             seen = on_disk(config)
             with self._lock:

@@ -18,7 +18,8 @@ from serving.config import (
     NotStartedError,
     help_text,
     parse_flags,
-    read_models,
+    reread_models,
+    tags_of,
 )
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import AccessLog, Call, Metrics
@@ -36,7 +37,7 @@ class Server:
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
         self._models = check(flags)
-        tags = flags.saved_model_tags.split(",")
+        tags = tags_of(flags)
         monitoring = text_proto.message("MonitoringConfig")
         if flags.monitoring_config_file:
             text_proto.read(flags.monitoring_config_file, monitoring)
@@ -56,7 +57,7 @@ class Server:
                                   flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
         self._batching = Batching(
             flags.batching_parameters_file,
-            flags.enable_per_model_batching_parameters) if flags.enable_batching else None
+            flags.enable_per_model_batching_parameters, self._metrics.batching) if flags.enable_batching else None
         loader = VersionLoader(
             tags, options, self._metrics, self._batching,
             max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0)
@@ -159,7 +160,7 @@ class Server:
         told = ""
         while not self._stopping.wait(self._flags.model_config_file_poll_wait_seconds):
             try:
-                self.reload(read_models(self._flags))
+                self.reload(reread_models(self._flags))
                 told = ""
             except ServingError as error:
                 # What is served stays as it is; said once, not every second.

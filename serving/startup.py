@@ -3,7 +3,7 @@ import socket
 from collections.abc import Mapping
 
 from serving import text_proto
-from serving.config import Flags, Model, read_models
+from serving.config import Flags, Model, check_platforms, read_models, tags_of
 from serving.errors import Code, ServingError, invalid
 from serving.saved_model_file import read_meta_graph
 from serving.version_files import Failure, unservable
@@ -38,7 +38,8 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     for name in _FILES:
         if getattr(flags, name):
             text_proto.read_text(getattr(flags, name))
-    models, tags = read_models(flags), flags.saved_model_tags.split(",")
+    models, tags = read_models(flags), tags_of(flags)
+    check_platforms(models)
     # With tries left, a version that is broken now may be whole for the next one.
     final = flags.max_num_load_retries <= 0
     failures = unservable(models, lambda path: read_meta_graph(path, tags) if final else None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from serving.batching import Batching
 from serving.errors import ServingError
-from serving.loader import load
+from serving.loader import LoadedModel, load
 from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.servable import Loaded
@@ -30,17 +30,7 @@ class VersionLoader:
 
     def load(self, name: str, number: int, path: Path) -> Loaded:
         """A version that can answer. Raises ServingError with TensorFlow Serving's code and words."""
-        began = perf_counter()
-        try:
-            made = self._made_ready(name, number, path)
-        except ServingError:
-            self.metrics.loaded(str(path), None)
-            raise
-        self.metrics.loaded(str(path), perf_counter() - began)
-        return made
-
-    def _made_ready(self, name: str, number: int, path: Path) -> Loaded:
-        loaded = load(name, number, path, self.tags, self.options)
+        loaded = self._loaded(name, number, path)
         try:
             made: Loaded = self.batching.wrap(loaded, path) if self.batching else loaded
             if not self._warmed_up(made, path):
@@ -50,8 +40,22 @@ class VersionLoader:
             raise
         return made
 
+    def _loaded(self, name: str, number: int, path: Path) -> LoadedModel:
+        began, success = perf_counter(), False
+        try:
+            loaded = load(name, number, path, self.tags, self.options)
+            success = True
+        finally:
+            # As in the original, what comes after, batching and warm-up, does not make a load one that failed.
+            self.metrics.loaded(str(path), perf_counter() - began, success)
+        return loaded
+
     def _warmed_up(self, made: Loaded, path: Path) -> bool:
         """Whether the version's own requests have been run: it has some, and they are wanted."""
         if not self.warm_up_runs or self.predictor is None:
             return False
-        return warm_up(self.predictor, made, path, self.warm_up_runs) > 0
+        began = perf_counter()
+        records = warm_up(self.predictor, made, path, self.warm_up_runs)
+        if records:
+            self.metrics.warmed_up(str(path), perf_counter() - began, records)
+        return records > 0
