@@ -15,7 +15,6 @@ from serving import text_proto
 from serving.errors import Code, ServingError, invalid
 from serving.servable import Array
 
-
 _UNSIGNED = 1 << 64
 
 

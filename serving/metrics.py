@@ -121,10 +121,10 @@ class Histogram:
 
 
 class BatchingMetrics:
-    """The original's series about batches; those of one server share its lock."""
+    """The original's series about batches."""
 
-    def __init__(self, lock: threading.Lock | None = None) -> None:
-        self._lock = lock or threading.Lock()
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
         prefix = ":tensorflow:serving:batching_session:"
         # The original leaves the name of the thread pool empty.
         self._queuing = Histogram(f"{prefix}queuing_latency",
@@ -141,25 +141,25 @@ class BatchingMetrics:
 
     def asked(self, size: int, inputs: int) -> None:
         """A request of so many rows in each of its inputs is to be put into a batch."""
-        with self._lock:
+        with self.lock:
             for _ in range(inputs):
                 self._input.observe((), size)
 
     def waited(self, seconds: Iterable[float]) -> None:
         """So long each request of a batch has waited for it."""
-        with self._lock:
+        with self.lock:
             for each in seconds:
                 self._queuing.observe(("",), int(each * 1e6))
 
     def formed(self, size: int, padding: int) -> None:
         """A batch of `size` rows, `padding` of them to fill it up, is going to be run."""
-        with self._lock:
+        with self.lock:
             self._padding.observe((str(size),), padding)
             self._processed.observe((), size)
 
     def ran(self) -> None:
         """A batch was run."""
-        with self._lock:
+        with self.lock:
             self._runs.add(())
 
 
@@ -168,7 +168,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.batching = BatchingMetrics(self._lock)
+        self.batching = BatchingMetrics()
         self._loads = Counter(":tensorflow:cc:saved_model:load_attempt_count",
                               "The number of times a SavedModel was requested to be loaded.", ("model_path", "status"))
         self._load_time = Counter(":tensorflow:cc:saved_model:load_latency",
@@ -239,7 +239,7 @@ class Metrics:
 
     def text(self) -> str:
         """All series in Prometheus' text format."""
-        with self._lock:  # briefly: requests wait for it
+        with self._lock, self.batching.lock:  # briefly: requests wait for them
             copies = [metric.copy() for metric in self._all]
         lines: list[str] = []
         for metric in copies:

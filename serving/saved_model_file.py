@@ -37,7 +37,8 @@ def _read(path: Path, tags: Sequence[str]) -> Any:
     for meta_graph in model.meta_graphs:
         if set(meta_graph.meta_info_def.tags) == set(tags):
             return meta_graph
-    raise not_found("Could not find meta graph def matching supplied tags: { " + " ".join(reversed(dict.fromkeys(tags))) + " }. To "
+    named = " ".join(reversed(dict.fromkeys(tags)))  # the order of the original's set, for one or two of them
+    raise not_found(f"Could not find meta graph def matching supplied tags: {{ {named} }}. To "
                     "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`")
 
 
