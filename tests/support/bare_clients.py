@@ -1,4 +1,4 @@
-"""What a request costs at the least (decision 100): the measuring clients' yardstick, taken in the same run.
+"""What a request costs at the least: the yardstick of the measuring clients, taken in the same process and run.
 
 CPU time of this process only, so that neither the server nor a busy machine counts; the best of several tries.
 """
@@ -11,6 +11,7 @@ import grpc
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
+# decision 100
 def cpu_s(ask: Callable[[], object], count: int = 250, tries: int = 4) -> float:
     """CPU seconds of one call of `ask`."""
     best = float("inf")
