@@ -22,7 +22,7 @@ MAY_IMPORT = {  # decision 63
                  "serving.recording"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
 }
-# The folders of benchmark/ are the way of the data, targets -> issuing -> verdicts -> reports, and each may import these.
+# benchmark's folders are the way of the data, targets -> issuing -> verdicts -> reports; each may import these.
 WITHIN_BENCHMARK = {
     "targets": ("benchmark.targets", "benchmark.verdicts"),
     "issuing": ("benchmark.issuing", "benchmark.targets", "benchmark.verdicts"),
