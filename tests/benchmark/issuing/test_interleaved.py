@@ -61,13 +61,6 @@ def test_a_long_run_ends_when_its_verdict_is_clear(null_server: Callable[..., An
     assert outcome.about()["ended"] == outcome.ended
 
 
-def test_equals_are_measured_in_full(null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interleaved, "LONG_S", 0.0)
-    monkeypatch.setattr(interleaved, "LEAST_CLEAR", 4)
-    outcome = measure(_plan(null_server, 2, 2, repeat=60, most=60, until_clear=True))
-    assert outcome.ended == {"gRPC batch 1": "all 60 requests per target"}
-
-
 def test_the_time_limit_ends_a_run_with_what_it_has(null_server: Callable[..., Any]) -> None:
     plan = _plan(null_server, 2, 2, repeat=1_000_000, max_s=0.5)
     outcome = measure(replace(plan, batches=(1, 2)))
