@@ -63,6 +63,16 @@ def test_json_to_standard_output_is_nothing_but_json(null_server: Callable[..., 
     assert json.loads(done.stdout)["comparisons"][0]["protocol"] == "grpc"
 
 
+def test_the_time_limit_is_in_the_plan_and_in_the_result(null_server: Callable[..., Any]) -> None:
+    server = null_server()
+    done = _compare("--grpc", server.grpc, "--grpc", server.grpc, "--model", "null", "--batch", "1", "--repeat",
+                    "1000000", "--max-time", "1", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    plan = done.stderr.index("Plan: 1,000,000 requests per target, protocol and batch size; measuring ends after 1 s")
+    assert plan < done.stderr.index("Start")
+    assert json.loads(done.stdout)["ended"]["gRPC batch 1"].startswith("the time limit (--max-time), after")
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (["original", "optimized", "--models", "nowhere"], "no model 'mnist' in nowhere/"),
     (["original", "absent"], "no variant 'absent'"),
