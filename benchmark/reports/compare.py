@@ -125,6 +125,7 @@ def lines(result: CompareResult) -> list[str]:
     made += [f"[dim]Answers of {escape(where)}: {escape(words)}[/]" for where, words in
              result.get("answers", {}).items()]
     made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
+    made += [f"[dim]{escape(where)} ended: {why}[/]" for where, why in result.get("ended", {}).items()]
     if any(each["requests"] < samples_needed(99) for each in result["summaries"]):
         made.append(f"[dim]~ too few samples for this percentile to be relied on (p99 needs {samples_needed(99)})[/]")
     return made

@@ -71,6 +71,7 @@ def test_the_time_limit_is_in_the_plan_and_in_the_result(null_server: Callable[.
     plan = done.stderr.index("Plan: 1,000,000 requests per target, protocol and batch size; measuring ends after 1 s")
     assert plan < done.stderr.index("Start")
     assert json.loads(done.stdout)["ended"]["gRPC batch 1"].startswith("the time limit (--max-time), after")
+    assert "gRPC batch 1 ended: the time limit (--max-time), after" in done.stderr
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
