@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 10, 40
-SERIES = 6
+SERIES = 6  # colours, each a variant (decision 106)
 DASHES = 4
 
 
@@ -211,11 +211,16 @@ def _axes(x: Callable[[float], float], y: Callable[[float], float], x_ticks: Seq
     body = [f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/><text class="tick" x="{LEFT - 6}" '
             f'y="{y(tick) + 4:.1f}" text-anchor="end">{text}</text>' for tick, text in y_ticks]
     body += [f'<path class="grid" d="M{x(tick):.1f} {TOP}V{floor}"/><text class="tick" x="{x(tick):.1f}" '
-             f'y="{floor + 15}" text-anchor="middle">{text}</text>' for tick, text in x_ticks]
+             f'y="{floor + 15}" text-anchor="{_anchor(x(tick), text)}">{text}</text>' for tick, text in x_ticks]
     for where, title in ((f'x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}"', x_title),
                          (f'transform="translate(11 {(TOP + floor) / 2}) rotate(-90)"', y_title)):
         body.append(f'<text class="tick" {where} text-anchor="middle">{escape(title)}</text>')
     return body
+
+
+def _anchor(x: float, text: str) -> str:
+    """A word at the right edge ends there: centred, it would be cut off."""
+    return "end" if x + 3.5 * len(text) > WIDTH else "middle"
 
 
 def _on_ring(angle: float, radius: float) -> str:

@@ -7,7 +7,7 @@ from benchmark.reports import compare, overhead, profile, run, search, split, sw
 from benchmark.reports.head import Head
 
 
-class Kind(Protocol):
+class Kind(Protocol):  # decision 105
     """What a module of reports/ gives for its kind of result."""
 
     NEEDED: frozenset[str]  # the keys without which a file is no result of this kind

@@ -123,18 +123,19 @@ def apart(run: MeasurementRecord) -> bool:
 
 
 def _figures(runs: list[Run]) -> str:
-    rows = []
+    """What the server did, and what the generator did: in one table they would be wider than a page."""
+    served, sent = [], []
     for run in runs:
-        latency, sent, late = run["latency_ms"], run["latency_from_send_ms"], run["late_ms"]
-        rows.append((run["target"], "VALID" if run["valid"] else "INVALID", f"{run['requests']:,}",
-                     f"{run['rate_per_s']:.2f}", f"{run['examples_per_s']:,.0f}", *(_at(latency, p) for p in SHOWN),
-                     _at(latency, "p99.9") + ("" if run["requests"] >= samples_needed(99.9) else "~"),
-                     _at(sent, "p99"), _at(late, "p99"), sum(run["errors"].values()), run["dropped"], run["wrong"],
-                     f"{run['generator_cpu_s'] / run['wall_s']:.0%}", scheduling(run)))
-    head = ("target", "", "answered", "requests/s", "examples/s", "p50 ms", "p90", "p99", "p99.9", "p99 from send",
-            "late p99", "errors", "dropped", "wrong", "generator CPU", "its threads")
-    return table(head, rows, 2, {15: "words"}) + (
-        f'<p class="soft">~ fewer than the {samples_needed(99.9):,} samples that p99.9 needs.</p>')
+        latency, beyond = run["latency_ms"], "" if run["requests"] >= samples_needed(99.9) else "~"
+        served.append((run["target"], "VALID" if run["valid"] else "INVALID", f"{run['requests']:,}",
+                       f"{run['rate_per_s']:.2f}", f"{run['examples_per_s']:,.0f}", *(_at(latency, p) for p in SHOWN),
+                       _at(latency, "p99.9") + beyond, sum(run["errors"].values()), run["wrong"]))
+        sent.append((run["target"], scheduling(run), f"{run['generator_cpu_s'] / run['wall_s']:.0%}",
+                     _at(run["latency_from_send_ms"], "p99"), _at(run["late_ms"], "p99"), run["dropped"]))
+    note = f'<p class="soft">~ fewer than the {samples_needed(99.9):,} samples that p99.9 needs.</p>'
+    return (table(("target", "", "answered", "requests/s", "examples/s", "p50 ms", "p90", "p99", "p99.9", "errors",
+                   "wrong"), served, 2) + note + "<h2>The load generator</h2>"
+            + table(("target", "its threads", "of a CPU", "p99 ms from send", "late p99 ms", "dropped"), sent, 2))
 
 
 def _at(values: LatencyRecord, percentile: Percentile) -> str:
