@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 50, 14, 10, 40
-SERIES = 6  # colours, each a variant (decision 106)
+SERIES = 6  # decision 106
 DASHES = 4
 
 
