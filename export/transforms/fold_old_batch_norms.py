@@ -8,7 +8,8 @@ from export.transform import Arguments, Record, transform
 def fold_old_batch_norms(graph: Graph, args: Arguments, record: Record) -> Graph:
     """A batch norm op beside a contraction -> the contraction with other weights and one bias.
 
-    As fold_batch_norms, for the norms that are one op; arithmetic by constants next to the norm goes with it.
+    As fold_batch_norms, for the norms that are one op: FusedBatchNorm, V2, V3, BatchNormWithGlobalNormalization.
+    Arithmetic by constants next to the norm is folded with it.
     Between the contraction and the norm there may be a ConcatV2 of several contractions, or the BatchToSpaceND of an
     atrous one.
 

@@ -24,8 +24,9 @@ Ranges = dict[str, tuple[float, float]]
 def freeze_requantization_ranges(graph: Graph, args: Arguments, record: Record) -> Graph:
     """RequantizationRange -> two constants: the range that a log of its outputs gives.
 
-    Lines of other origin are passed over. Of all minima and maxima that a node logged, the given percentiles are
-    left out. It is an error if the log names a node that the graph does not have, or has no range at all.
+    The constants are NAME/frozen_min and NAME/frozen_max. Lines of the log from elsewhere are ignored. Of all minima
+    and maxima that a node logged, the given percentiles are left out.
+    It is an error if the log names a node that the graph does not have, or has no range at all.
 
     Safe when: the logged node is a RequantizationRange and no requested input or output. Values beyond the frozen
       range are cut off to it.

@@ -11,7 +11,8 @@ def quantize_weights(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Const(float) -> Dequantize(Const(quint8), min, max): a quarter of the bytes.
 
     A weight moves by at most (max - min) / 255, where min and max are those of its constant, zero included; zero
-    stays exact. The new constants are called NAME_quantized_const, NAME_quantized_min and NAME_quantized_max.
+    stays exact. The Dequantize has the constant's name; its inputs are called
+    NAME_quantized_const, NAME_quantized_min and NAME_quantized_max.
 
     Safe when: the constant is float32, all of it is finite and so is its range; it is not itself a requested input or
       output; and it takes more than a byte per value, as one repeated value does not.

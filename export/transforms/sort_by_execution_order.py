@@ -6,6 +6,8 @@ from export.transform import Arguments, Record, transform
 def sort_by_execution_order(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Puts every node after the nodes it reads; in a v1 while loop NextIteration comes last.
 
+    Otherwise nodes keep the order that they had.
+
     Safe when: always; a GraphDef's order means nothing to TensorFlow.
     Source: Graph Transform Tool, sort_by_execution_order.
     """
