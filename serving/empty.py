@@ -19,7 +19,7 @@ from serving.json import answer
 from serving.servable import VersionStatus
 
 
-class Empty:
+class Empty:  # decision 155
     """The HTTP handler: it gives the request's numbers back, and says that the model is there."""
 
     def handle(self, request: Request) -> Response:

@@ -1,6 +1,6 @@
 """Measures targets side by side: starts them, proves their answers equal, then rounds of A B B A until done."""
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
@@ -8,19 +8,18 @@ from time import monotonic, perf_counter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmark.targets.connections import Connection, Measured, Workload
+from benchmark.targets.connections import Checker, Connection, Measured, Workload
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.operations import operations
 from benchmark.targets.starting import Instance, alive, first_request, start_all
 from benchmark.targets.target import Target
-from benchmark.verdicts.comparison import Block, aa_control, block_plan, clear, compare, round_order
+from benchmark.verdicts.comparison import PRECISE, Block, block_plan, clear, precise, round_order
 from benchmark.verdicts.records import ConductRecord, OperationsRecord, TargetRecord
 from benchmark.verdicts.scenario import protocol_name
 from commandline import step
 from serving.client import answers
 from user_error import FailedError
 
-PRECISE = 0.02
 # A verdict that is clear ends a run that has measured so long; a shorter one goes on to its full number of requests.
 LONG_S = 60.0
 LEAST_CLEAR = 50
@@ -65,6 +64,18 @@ class Outcome:
         return {"inputs": self.inputs, "measured_by": self.measured_by, "targets": self.facts,
                 "first_wrong": self.first_wrong, "answers": self.answers, "ended": self.ended}
 
+    def add(self, group: "Group", blocks: Sequence[Block]) -> None:
+        """Takes in a round of a group, and what is known of the group since."""
+        self.blocks += blocks
+        self.inputs = group.inputs
+        by = self.measured_by.get(group.protocol, "")
+        self.measured_by[group.protocol] = by if group.measured_by in by else (
+            f"{by}; {group.measured_by}" if by else group.measured_by)
+        for name, checker in group.checked().items():
+            if checker.seen and name != self.plan.targets[0].name:
+                self.answers[f"{protocol_name(group.protocol)} {group.batch} {name}"] = checker.seen.summary()
+            self.first_wrong = self.first_wrong or checker.first_wrong
+
 
 def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
     """Runs the whole plan, showing its progress; calls round_done(outcome so far) after every round."""
@@ -75,130 +86,122 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
             started = stack.enter_context(start_all(plan.targets, plan.processes))
             # With one process each, its blocks take turns as replicas: drift is still seen, luck of a process is not.
             instances = {name: (own * 2)[:2] for name, own in started.items()}
-        groups = [(protocol, batch) for protocol in plan.protocols for batch in plan.batches]
+        groups = [Group(plan, instances, protocol, batch) for protocol in plan.protocols for batch in plan.batches]
         end = None if plan.max_s is None else monotonic() + plan.max_s
-        for index, (protocol, batch) in enumerate(groups):
-            with ExitStack() as connections:
-                measured = _prepare(plan, protocol, batch, instances, outcome, connections)
+        for index, group in enumerate(groups):
+            with group.connected():
                 # Each group has its share of the time that is left: what one does not need, the others get.
                 began = monotonic()
                 until = None if end is None else began + max(0.0, end - began) / (len(groups) - index)
                 shown = "" if until is None else f", at most {duration(until - began)}"
-                words = f"{title(protocol, batch)}: measure {names} in turns{shown}"
-                done = connections.enter_context(counted(words, plan.repeat * len(plan.targets), until))
-                outcome.ended[title(protocol, batch)] = _rounds(plan, protocol, batch, instances, measured, outcome,
-                                                                round_done, done, until)
+                title = f"{group.title}: measure {names} in turns{shown}"
+                with counted(title, plan.repeat * len(plan.targets), until) as done:
+                    for blocks in group.rounds(until):
+                        outcome.add(group, blocks)
+                        round_done(outcome)
+                        done(sum(len(block.latencies) for block in blocks))
+            outcome.ended[group.title] = group.ended
         outcome.facts = {target.name: _facts(target, instances[target.name]) for target in plan.targets}
     return outcome
 
 
-def title(protocol: str, batch: int) -> str:
-    return f"{protocol_name(protocol)} batch {batch}"
+class Group:
+    """The targets of a plan under one protocol and batch size."""
 
+    def __init__(self, plan: Plan, instances: Mapping[str, Sequence[Instance]], protocol: str, batch: int) -> None:
+        self.protocol = protocol
+        self.batch = batch
+        self.title = f"{protocol_name(protocol)} batch {batch}"
+        self.inputs = ""
+        self.measured_by = ""
+        self.ended = ""
+        self._plan = plan
+        self._instances = {(name, replica): instance for name, own in instances.items()
+                           for replica, instance in enumerate(own)}
+        self._names = list(instances)
+        self._measured: dict[tuple[str, int], Measured] = {}
 
-Connections = dict[tuple[str, int], Measured]
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Connects to every process, checks that each answers as the first one does, and warms all of them up."""
+        warmup = self._plan.warmup
+        with ExitStack() as stack:
+            with step(f"{self.title}: check that the answers are equal, warm up ({warmup} requests each)"):
+                workload: Workload | None = None
+                for (name, replica), instance in self._instances.items():
+                    with alive(instance, "while it was warmed up"):
+                        connection = instance.connect(self.protocol, self._plan.inputs.signature)
+                        stack.callback(connection.close)
+                        if workload is None:
+                            workload = self._first_answers(instance, connection)
+                        else:
+                            first_request(instance, connection, workload.inputs[0])
+                        measured = Measured(connection, workload)
+                        self._refuse_another_answer(name, measured)
+                        if connection.measured_by not in self.measured_by:
+                            self.measured_by += f"{'; ' if self.measured_by else ''}{connection.measured_by}"
+                        measured.block(warmup, target=name, replica=replica, protocol=self.protocol, round=-1)
+                        self._measured[name, replica] = measured
+            yield
 
+    def _first_answers(self, instance: Instance, connection: Connection) -> Workload:
+        """The requests, and what the first process answers to them: what all others must answer."""
+        batches, self.inputs = self._plan.inputs.batches(connection.signature(), self.batch,
+                                                         instance.target.version_directory)
+        expected = [connection.decode(first_request(instance, connection, each)) for each in batches]
+        # Equality with a model that answers the same to everything proves nothing.
+        proof = answers.prove((each, each) for each in expected)
+        if not proof.equal and self.batch * len(batches) > 1:
+            raise FailedError(f"{instance.target.name}: {proof.reasons[0]}; real ones can be given with "
+                              "--samples FILE.npz")
+        return Workload(self.batch, batches, expected, self._plan.budget)
 
-def _prepare(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Instance]], outcome: Outcome,
-             stack: ExitStack) -> Connections:
-    """Opens the connections, checks that every process answers as the first one does, and warms all of them up."""
-    measured: Connections = {}
-    workload: Workload | None = None
-    with step(f"{title(protocol, batch)}: check that the answers are equal, warm up ({plan.warmup} requests each)"):
-        for target in plan.targets:
-            for replica, instance in enumerate(instances[target.name]):
-                with alive(instance, "while it was warmed up"):
-                    connection = instance.connect(protocol, plan.inputs.signature)
-                    stack.callback(connection.close)
-                    if workload is None:
-                        batches, outcome.inputs = plan.inputs.batches(connection.signature(), batch,
-                                                                      target.version_directory)
-                        workload = Workload(batch, batches, budget=plan.budget)
-                        workload.expected = [connection.decode(first_request(instance, connection, each))
-                                             for each in batches]
-                        _refuse_constant(workload, target)
-                    else:
-                        first_request(instance, connection, workload.inputs[0])
-                    measured[target.name, replica] = _checked(connection, workload, target, plan.targets[0])
-                    known = outcome.measured_by.get(protocol, connection.measured_by)
-                    by = known if connection.measured_by in known else f"{known}; {connection.measured_by}"
-                    outcome.measured_by[protocol] = by
-                    measured[target.name, replica].block(plan.warmup, target=target.name, replica=replica,
-                                                         protocol=protocol, round=-1)
-    return measured
+    def _refuse_another_answer(self, name: str, measured: Measured) -> None:
+        for index in range(len(measured.workload.inputs)):
+            if not measured.right(index, measured.ask(index)[1]):
+                raise FailedError(f"{name} answers otherwise than {self._names[0]}, so their speed is not comparable: "
+                                  f"{measured.checker.first_wrong}")
 
+    def rounds(self, until: float | None) -> Iterator[list[Block]]:
+        """Measures round after round, and yields the blocks of each, until it is enough; `ended` then says why."""
+        counts, began = block_plan(self._plan.repeat), monotonic()
+        found: list[Block] = []
+        for round_ in itertools.count():
+            if round_ == len(counts):
+                counts += block_plan(max(2, self._plan.repeat // 4))
+            there, back = counts[round_]
+            blocks = []
+            for position, (name, replica) in enumerate(round_order(self._names, round_)):
+                count = there if position < len(self._names) else back
+                with alive(self._instances[name, replica], "while it was measured"):
+                    blocks.append(self._measured[name, replica].block(
+                        count, target=name, replica=replica, protocol=self.protocol, round=round_))
+            found += blocks
+            yield blocks
+            if self._enough(found, round_ + 1 == len(counts), began, until):
+                return
 
-def _checked(connection: Connection, workload: Workload, target: Target, first: Target) -> Measured:
-    measured = Measured(connection, workload)
-    for index in range(len(workload.inputs)):
-        if not measured.right(index, measured.ask(index)[1]):
-            raise FailedError(f"{target.name} answers otherwise than {first.name}, so their speed is not comparable: "
-                            f"{measured.checker.first_wrong}")
-    return measured
+    def _enough(self, blocks: Sequence[Block], planned: bool, began: float, until: float | None) -> bool:
+        """Whether it may end after these rounds; `planned`: all rounds planned so far are done."""
+        plan, names, now = self._plan, self._names, monotonic()
+        requests = sum(len(block.latencies) for block in blocks if block.target == names[0])
+        if planned and requests >= plan.most:
+            self.ended = f"all {requests:,} requests per target"
+        elif planned and precise(blocks, names):
+            self.ended = f"the interval was within {PRECISE:.0%} after {requests:,} requests per target"
+        elif plan.until_clear and now - began >= LONG_S and requests >= LEAST_CLEAR and clear(blocks, names):
+            self.ended = f"the verdict was clear after {requests:,} requests per target"
+        elif until is not None and now >= until and blocks[-1].round:  # one round has no spread, and so no interval
+            self.ended = f"the time limit (--max-time), after {requests:,} requests per target"
+        return bool(self.ended)
 
-
-def _refuse_constant(workload: Workload, target: Target) -> None:
-    """Equality with a model that answers the same to everything proves nothing."""
-    proof = answers.prove((expected, expected) for expected in workload.expected)
-    if not proof.equal and workload.batch * len(workload.inputs) > 1:
-        raise FailedError(f"{target.name}: {proof.reasons[0]}; real ones can be given with --samples FILE.npz")
-
-
-def _rounds(plan: Plan, protocol: str, batch: int, instances: dict[str, list[Instance]], measured: Connections,
-            outcome: Outcome, round_done: Callable[[Outcome], None], done: Callable[[int], None],
-            until: float | None) -> str:
-    """Rounds until it is enough; returns why it ended."""
-    names = [target.name for target in plan.targets]
-    counts, began = block_plan(plan.repeat), monotonic()
-    for round_ in itertools.count():
-        own = [block for block in outcome.blocks if (block.protocol, block.batch) == (protocol, batch)]
-        if round_ and (why := _enough(plan, own, names, round_ == len(counts), began, until)):
-            return why
-        if round_ == len(counts):
-            counts += block_plan(max(2, plan.repeat // 4))
-        there, back = counts[round_]
-        blocks = []
-        for position, (name, replica) in enumerate(round_order(names, round_)):
-            count = there if position < len(names) else back
-            with alive(instances[name][replica], "while it was measured"):
-                blocks.append(measured[name, replica].block(count, target=name, replica=replica, protocol=protocol,
-                                                         round=round_))
-        outcome.blocks += blocks
-        for (name, _), each in measured.items():
-            if each.checker.seen and name != names[0]:
-                outcome.answers[f"{protocol_name(protocol)} {batch} {name}"] = each.checker.seen.summary()
-        outcome.first_wrong = outcome.first_wrong or next(
-            (each.checker.first_wrong for each in measured.values() if each.checker.first_wrong), None)
-        round_done(outcome)
-        done(sum(len(block.latencies) for block in blocks))
-    raise AssertionError("rounds have no end")
-
-
-def _enough(plan: Plan, blocks: Sequence[Block], names: Sequence[str], planned: bool, began: float,
-            until: float | None) -> str:
-    """Why it may end after these rounds, "" where it may not; `planned`: all rounds planned so far are done."""
-    requests = sum(len(block.latencies) for block in blocks if block.target == names[0])
-    if planned and requests >= plan.most:
-        return f"all {requests:,} requests per target"
-    if planned and precise(blocks, names):
-        return f"the interval was within {PRECISE:.0%} after {requests:,} requests per target"
-    if plan.until_clear and monotonic() - began >= LONG_S and requests >= LEAST_CLEAR and clear(blocks, names):
-        return f"the verdict was clear after {requests:,} requests per target"
-    # One round has no spread, and so no interval.
-    if until is not None and monotonic() >= until and blocks[-1].round:
-        return f"the time limit (--max-time), after {requests:,} requests per target"
-    return ""
-
-
-def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:  # decision 64
-    """Whether the ratios of means and those of equals (the floor is made of them) are all known within 2 %.
-
-    Width ends a run whatever its verdict; a verdict ends one only if it is far from any doubt (see `clear`).
-    """
-    ratios = [(c.ratio, *c.ci95) for c in (compare(blocks, names[0], other, "mean") for other in names[1:])]
-    controls = [aa_control([block for block in blocks if block.target == name], "mean") for name in names]
-    ratios += [(control.value, control.low, control.high) for control in controls if control]
-    return all(high - low <= 2 * PRECISE * value for value, low, high in ratios)
+    def checked(self) -> dict[str, Checker]:
+        """By target, a checker of its answers: of the replica with a wrong one, where there is one."""
+        found: dict[str, Checker] = {}
+        for (name, _), measured in self._measured.items():
+            if name not in found or measured.checker.first_wrong:
+                found[name] = measured.checker
+        return found
 
 
 def _facts(target: Target, instances: Sequence[Instance]) -> TargetRecord:

@@ -17,7 +17,7 @@ import grpc
 from benchmark.targets.child import free_ports
 from user_error import UserError
 
-MODEL = "null"
+MODEL = "null"  # decision 155
 STATUS = (b'{"model_version_status": [{"version": "1", "state": "AVAILABLE", '
           b'"status": {"error_code": "OK", "error_message": ""}}]}')
 _TENSOR = (b'{"x": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1", "name": ""}, {"size": "4", '

@@ -30,6 +30,7 @@ METRICS = ("mean", "p50", "p90", "p99", "throughput")
 MAX_BLOCK = 50
 CLEAR = 0.1
 ROUNDS = 50
+PRECISE = 0.02
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,17 @@ def clear(blocks: Sequence[Block], names: Sequence[str], margin: float = 3.0) ->
         if found.verdict == "cannot tell" or near < max(margin * np.log1p(found.floor), np.log1p(CLEAR)):
             return False
     return True
+
+
+def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:  # decision 64
+    """Whether the ratios of means and those of equals (the floor is made of them) are all known within 2 %.
+
+    Width ends a run whatever its verdict; a verdict ends one only if it is far from any doubt (see `clear`).
+    """
+    ratios = [(c.ratio, *c.ci95) for c in (compare(blocks, names[0], other, "mean") for other in names[1:])]
+    controls = [aa_control([block for block in blocks if block.target == name], "mean") for name in names]
+    ratios += [(control.value, control.low, control.high) for control in controls if control]
+    return all(high - low <= 2 * PRECISE * value for value, low, high in ratios)
 
 
 def latencies(blocks: Iterable[Block]) -> Array:

@@ -127,7 +127,8 @@ def test_the_web_page_shows_a_server_that_is_not_there_and_then_is() -> None:
     web, rest, grpc = free_ports(3)
     page = f"http://127.0.0.1:{web}"
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest"), "--web-host", "127.0.0.1", "--web-port",
-               str(web), "--loglevel", "ERROR", *options_for(NullServer(f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}"))]
+               str(web), "--loglevel", "ERROR", "-H", f"http://127.0.0.1:{rest}",
+               "--grpc-address", f"127.0.0.1:{grpc}", "--model", "null"]
 
     def until(found: Callable[[dict[str, Any]], bool]) -> None:
         deadline = time.monotonic() + 90
@@ -147,7 +148,7 @@ def test_the_web_page_shows_a_server_that_is_not_there_and_then_is() -> None:
                                                    "batch": 5}, timeout=60).json()["success"]
             until(lambda stats: {entry["name"] for entry in stats["stats"]} >= {"null batch 5"}
                   and all("cannot connect" in error["error"] for error in stats["errors"]))
-            with running_null_server("--rest-port", str(rest), "--grpc-port", str(grpc)):
+            with running_null_server(rest, grpc):
                 until(lambda stats: {(entry["method"], entry["name"]) for entry in stats["stats"]
                                      if entry["num_requests"] > entry["num_failures"]}
                       >= {("REST", "null/1 batch 5"), ("gRPC", "null/1 batch 5")})

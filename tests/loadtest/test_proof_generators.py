@@ -43,13 +43,13 @@ def ours(module: str, kind: str, protocol: str) -> Command:
 def locust(files: Path, user: str) -> Command:
     return lambda server, seconds, folder: [
         sys.executable, "-m", "locust", "-f", str(files), "--headless", "--only-summary", "-u", "1", "-t",
-        f"{seconds}s", *(options_for(server) if files == LOADTEST else ("-H", f"http://{server.rest}")), user]
+        f"{seconds}s", *(options_for(server) if files == LOADTEST else ("-H", server.rest)), user]
 
 
 def wrk(server: NullServer, seconds: int, folder: Path) -> list[str]:
     (folder / "post.lua").write_text(WRK)
     return ["wrk", "-t1", "-c1", f"-d{seconds}s", "-s", str(folder / "post.lua"),
-            f"http://{server.rest}/v1/models/null:predict"]
+            f"{server.rest}/v1/models/null:predict"]
 
 
 GENERATORS: dict[str, Command] = {

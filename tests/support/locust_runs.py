@@ -24,7 +24,7 @@ class Run(NamedTuple):
 
 
 def options_for(server: NullServer) -> tuple[str, ...]:
-    return "-H", f"http://{server.rest}", "--grpc-address", server.grpc, "--model", "null"
+    return "-H", server.rest, "--grpc-address", server.grpc, "--model", "null"
 
 
 def run_locust(*options: str, files: Path = LOADTEST, timeout_s: float = 150) -> Run:

@@ -1,36 +1,30 @@
 """`python -m benchmark null-server` as a child process, on free ports."""
-import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass
 
-ROOT = Path(__file__).resolve().parents[2]
+from benchmark.targets.child import Child, free_ports, python_module
+from benchmark.targets.starting import Instance
+from benchmark.targets.target import Target
 
 
-class NullServer(NamedTuple):
-    """Its addresses, host:port."""
+@dataclass(frozen=True)
+class NullServer:
+    """Its addresses, http://host:port and host:port, and its process."""
+
     rest: str
     grpc: str
+    child: Child
 
 
 @contextmanager
-def running_null_server(*options: str) -> Iterator[NullServer]:
-    with subprocess.Popen([sys.executable, "-m", "benchmark", "null-server", *options], cwd=ROOT,
-                          stdout=subprocess.PIPE, text=True) as process:
-        # A process that never speaks is killed, and the line read below is empty.
-        watchdog = threading.Timer(120, process.kill)
-        watchdog.start()
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            watchdog.cancel()
-            found = re.search(r"REST http://(\S+), gRPC (\S+)", line)
-            assert found, line
-            yield NullServer(found[1], found[2])
-        finally:
-            process.send_signal(signal.SIGTERM)
+def running_null_server(rest: int = 0, grpc: int = 0, work_ms: float = 0.0) -> Iterator[NullServer]:
+    """A server that answers with its own input, on these ports (0: any free one), once it answers."""
+    free = free_ports(2)
+    rest, grpc = rest or free[0], grpc or free[1]
+    argv = python_module("benchmark", "null-server", "--rest-port", str(rest), "--grpc-port", str(grpc), "--work-ms",
+                         str(work_ms))
+    with Child("null server", argv) as child:
+        server = NullServer(f"http://127.0.0.1:{rest}", f"127.0.0.1:{grpc}", child)
+        Instance(Target("null", "null", "address"), child, server.rest, server.grpc).wait()
+        yield server

@@ -8,9 +8,10 @@ import pytest
 from simulated_latency import simulated_blocks
 
 from benchmark.issuing import interleaved
-from benchmark.issuing.interleaved import Outcome, Plan, measure, precise
+from benchmark.issuing.interleaved import Outcome, Plan, measure
 from benchmark.targets.target import Target
-from benchmark.verdicts.comparison import Block, compare
+from benchmark.verdicts import comparison
+from benchmark.verdicts.comparison import Block, compare, precise
 
 
 @pytest.mark.parametrize(("repeat", "enough"), [(20, False), (2000, True)])
@@ -37,7 +38,7 @@ def _requests(outcome: Outcome, name: str) -> int:
 def test_a_run_goes_on_until_it_is_precise_or_long_enough(
         most: int, precision: float, requests: int, null_server: Callable[..., Any],
         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interleaved, "PRECISE", precision)
+    monkeypatch.setattr(comparison, "PRECISE", precision)
     server = null_server()
     targets = tuple(Target(name, "null", "address", rest=server.rest, grpc=server.grpc) for name in "ab")
     outcome = measure(Plan(targets, ("rest",), (1,), repeat=8, most=most, warmup=1))
