@@ -15,11 +15,12 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving import messages
+from serving import messages, profiler
 from serving.config import Model, models_of
 from serving.errors import Code, ServingError, invalid
 from serving.metrics import Call, Observer
 from serving.predictor import Predictor
+from serving.profiler import Profiler
 from serving.protos import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -52,7 +53,7 @@ class GrpcServer:
 
     def __init__(self, predictor: Predictor, addresses: Sequence[str], threads: int, *, reload: Reload,
                  observe: Observer, tensor_content: bool = False, with_health: bool = False,
-                 with_reflection: bool = False,
+                 with_reflection: bool = False, with_profiler: bool = False,
                  credentials: grpc.ServerCredentials | None = None,
                  options: Sequence[tuple[str, str | int]] = ()) -> None:
         self._addresses = addresses
@@ -65,6 +66,8 @@ class GrpcServer:
         if self._health is not None:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
             services.append(health.SERVICE_NAME)
+        if with_profiler:
+            self._server.add_registered_method_handlers(profiler.SERVICE, Profiler(self._draining).handlers())
         if with_reflection:
             reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], self._server)
         for name, methods in _methods(

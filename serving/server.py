@@ -77,6 +77,7 @@ class Server:
             self._predictor, addresses, flags.grpc_max_threads, reload=self.reload, observe=self._observe,
             tensor_content=flags.enable_serialization_as_tensor_content,
             with_health=flags.enable_grpc_healthcheck_service, with_reflection=flags.enable_grpc_reflection,
+            with_profiler=flags.enable_profiler,
             credentials=tls.grpc_credentials(flags.ssl_config_file), options=channel_arguments(flags))
         shared = flags.rest_api_port == flags.port
         self._rest = self._rest_server(host, flags.rest_api_port) if flags.rest_api_port and not shared else None

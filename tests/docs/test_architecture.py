@@ -32,7 +32,8 @@ WITHIN_BENCHMARK = {
 # Test files that run many transforms, beside the one file that each transform has.
 ACROSS_TRANSFORMS = {"test_odd_graphs"}
 # protos.py names tensorflow's message modules and loads them without tensorflow itself (tests/serving/test_protos.py).
-MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "benchmark/targets/in_process/")
+MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "serving/profiler.py",
+                         "benchmark/targets/in_process/")
 
 
 def imported(path: Path) -> set[str]:

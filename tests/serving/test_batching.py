@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from serving.batch_scheduler import Parameters, Scheduler, read_parameters
 from serving.batching import PER_MODEL_FILE, Batching, BatchingServable
 from serving.errors import Code, ServingError
+from serving.metrics import Metrics
 from serving.servable import Array
 
 
@@ -297,9 +298,86 @@ def test_each_version_may_bring_its_own_parameters(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sizes", "message"), [
     ("allowed_batch_sizes: 8", "last entry was 8; expected 4"),
-    ("allowed_batch_sizes: 4 allowed_batch_sizes: 4", "must be monotonically increasing"),
+    ("allowed_batch_sizes: 4 allowed_batch_sizes: 2", "last entry was 2; expected 4"),
 ])
 def test_allowed_sizes_are_checked_when_a_model_is_loaded(tmp_path: Path, sizes: str, message: str) -> None:
     (tmp_path / PER_MODEL_FILE).write_text(f"max_batch_size {{ value: 4 }} {sizes}")
     with pytest.raises(ServingError, match=message):
         Batching("", per_model=True).wrap(FakeServable(), tmp_path)
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 4), (4, 4), (4, 2, 4), (0, 4), (-1, 4)])
+def test_only_the_last_allowed_size_is_looked_at_and_the_first_that_fits_is_taken(
+        bench: Bench, sizes: tuple[int, ...]) -> None:
+    fake = FakeServable()
+    servable = bench.make(fake, max_batch_size=4, max_execution_batch_size=4, allowed_batch_sizes=sizes)
+    assert bench.ask(servable, [1.0]).result(10)[0].tolist() == [2.0]
+    assert [len(run[0]) for run in fake.runs] == [next(size for size in sizes if size >= 1)]
+
+
+@pytest.mark.parametrize("text", [
+    "max_batch_size { value: -1 }", "max_enqueued_batches { value: 0 }", "max_enqueued_batches { value: -1 }",
+    "max_batch_size { value: -1 } allowed_batch_sizes: -1",
+    "max_batch_size { value: -3 } enable_large_batch_splitting { value: true } max_execution_batch_size { value: 2 }"])
+def test_sizes_below_the_least_that_the_original_starts_with(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "b.txt"
+    file.write_text(text)
+    scheduler = Scheduler(read_parameters(str(file)))
+    servable = BatchingServable(FakeServable(), scheduler)
+    try:
+        assert servable.run(["x:0"], [np.ones(7, np.float32)], ["y:0"])[0].tolist() == [2.0] * 7
+    finally:
+        scheduler.stop()
+
+
+def test_an_execution_size_of_zero_starts_and_takes_no_request(tmp_path: Path) -> None:
+    file = tmp_path / "b.txt"
+    file.write_text("enable_large_batch_splitting { value: true } max_execution_batch_size { value: 0 }")
+    scheduler = Scheduler(read_parameters(str(file)))
+    servable = BatchingServable(FakeServable(), scheduler)
+    with pytest.raises(ServingError) as error:
+        servable.run(["x:0"], [np.ones(1, np.float32)], ["y:0"])
+    scheduler.stop()
+    assert error.value.code is Code.UNAVAILABLE
+    assert error.value.message == (
+        "The batch scheduling queue to which this task was submitted is full; task size is 1 but scheduling capacity "
+        "is only 0 (num_enqueued_batches=1, max_enqueued_batches=10, open_batch_size=0, max_execution_batch_size=0)")
+
+
+def test_a_queue_of_no_batches_cannot_be_split_over(tmp_path: Path) -> None:
+    file = tmp_path / "b.txt"
+    file.write_text("enable_large_batch_splitting { value: true } max_enqueued_batches { value: 0 }")
+    with pytest.raises(ServingError, match="max_enqueued_batches must be positive; was 0"):
+        read_parameters(str(file))
+
+
+def test_a_models_own_file_has_no_say_in_the_threads(tmp_path: Path) -> None:
+    (tmp_path / PER_MODEL_FILE).write_text("num_batch_threads { value: 0 }")
+    wrapped = Batching("", per_model=True).wrap(FakeServable(), tmp_path)
+    assert wrapped.run(["x:0"], [np.ones(1, np.float32)], ["y:0"])[0].tolist() == [2.0]
+    wrapped.close()
+
+
+def test_a_wrong_file_is_told_of_even_where_each_model_has_its_own(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("nonsense")
+    with pytest.raises(ServingError, match="Invalid protobuf file"):
+        Batching(str(tmp_path / "b.txt"), per_model=True)
+
+
+def test_batches_are_counted_under_the_originals_names(bench: Bench) -> None:
+    metrics = Metrics()
+    scheduler = Scheduler(Parameters(max_batch_size=4, max_execution_batch_size=4, allowed_batch_sizes=(4,)))
+    servable = BatchingServable(FakeServable(), scheduler, metrics=metrics.batching)
+    servable.run(["x:0"], [np.ones(3, np.float32)], ["y:0"])
+    scheduler.stop()
+    lines, name = metrics.text().splitlines(), ":tensorflow:serving:batching_session:"
+    assert f"# TYPE {name}wrapped_run_count counter" in lines
+    assert f"{name}wrapped_run_count{{}} 1" in lines
+    for histogram in ("queuing_latency", "padding_size", "input_batch_size", "processed_batch_size"):
+        assert f"# TYPE {name}{histogram} histogram" in lines
+    assert f'{name}queuing_latency_count{{thread_pool_name=""}} 1' in lines
+    assert f'{name}queuing_latency_bucket{{le="100",thread_pool_name=""}} ' in metrics.text()
+    assert f'{name}padding_size_sum{{execution_batch_size="4"}} 1' in lines
+    assert f"{name}input_batch_size_sum{{}} 3" in lines
+    assert f"{name}processed_batch_size_sum{{}} 4" in lines
+    assert f'{name}processed_batch_size_bucket{{le="8192"}} 1' in lines

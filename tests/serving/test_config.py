@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 
 from serving import text_proto
-from serving.config import FLAGS, Flags, Model, help_text, models_of, parse_flags, read_models
+from serving.config import FLAGS, Flags, Model, check_no_platform_changes, check_platforms, help_text, models_of, parse_flags, read_models, reread_models, tags_of
 from serving.errors import Code, ServingError
 from serving.protos import model_server_config_pb2
 from serving.versions import All, Latest, Specific
@@ -58,10 +58,10 @@ def test_a_wrong_flag_is_one_line_that_says_what_to_do(arguments: list[str], mes
 
 
 def test_flags_without_effect_are_named_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    parse_flags(["--port=1", "--num_tflite_pools=2", "--mixed_precision", "bfloat16", "--enable_profiler=false"])
+    parse_flags(["--port=1", "--num_tflite_pools=2", "--mixed_precision", "bfloat16"])
     [record] = caplog.records
     assert record.getMessage() == (
-        "accepted without effect here: --num_tflite_pools, --mixed_precision, --enable_profiler")
+        "accepted without effect here: --num_tflite_pools, --mixed_precision")
 
 
 def test_help_names_every_flag() -> None:
@@ -81,8 +81,9 @@ def test_models_are_read() -> None:
                  model_version_policy { specific { versions: 3 versions: 4 } }
                  version_labels { key: "stable" value: 3 } }
         config { name: "c" base_path: "/c" model_platform: "tensorflow" model_version_policy { latest {} } } }"""))
-    assert models == [Model("a", "/a", All()), Model("b", "/b", Specific(frozenset({3, 4})), {"stable": 3}),
+    assert models == [Model("a", "/a", All()), Model("b", "/b", Specific(frozenset({3, 4})), {"stable": 3}, "", 1),
                       Model("c", "/c", Latest(1))]
+    check_platforms(models)
 
 
 @pytest.mark.parametrize(("text", "code", "message"), [
@@ -93,6 +94,8 @@ def test_models_are_read() -> None:
      Code.INVALID_ARGUMENT, "Illegal setting both"),
     ('config { name: "m" base_path: "/a" model_platform: "torch" }', Code.INVALID_ARGUMENT,
      "Model m requests unsupported platform torch"),
+    ('config { name: "m" base_path: "/a" model_type: OTHER }', Code.INVALID_ARGUMENT,
+     "ModelServerConfig::model_type choice 2 not supported."),
     ('config { name: "m" base_path: "a" model_platform: "tensorflow" }', Code.INVALID_ARGUMENT,
      "Expected model m to have an absolute path or URI; got base_path()=a"),
     ('config { name: "m" base_path: "/a" model_platform: "tensorflow" } '
@@ -101,9 +104,44 @@ def test_models_are_read() -> None:
 ])
 def test_a_wrong_model_is_refused(text: str, code: Code, message: str) -> None:
     with pytest.raises(ServingError) as error:
-        models_of(config(f"model_config_list {{ {text} }}"))
+        check_platforms(models_of(config(f"model_config_list {{ {text} }}")))
     assert error.value.code is code
     assert error.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('model_platform: "torch"', "Illegal to change a model's platform. For model m platform was tensorflow and new "
+                                "platform requested is torch"),
+    ('model_type: OTHER', "ModelServerConfig::model_type choice 2 not supported."),
+    ('', "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+         "model name is m"),
+])
+def test_a_known_model_keeps_its_platform(text: str, message: str) -> None:
+    models = models_of(config(f'model_config_list {{ config {{ name: "m" base_path: "/a" {text} }} }}'))
+    check_no_platform_changes(["other"], models)
+    with pytest.raises(ServingError) as error:
+        check_no_platform_changes(["m"], models)
+    assert (error.value.code, error.value.message) == (Code.INVALID_ARGUMENT, message)
+
+
+def test_a_known_model_may_name_its_platform_the_other_way() -> None:
+    check_no_platform_changes(["m"], models_of(config(
+        'model_config_list { config { name: "m" base_path: "/a" model_type: TENSORFLOW } }')))
+
+
+@pytest.mark.parametrize("text", ["# nothing", "custom_model_config {}"])
+def test_a_file_that_was_a_list_has_to_stay_one(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "models.config"
+    file.write_text(text)
+    with pytest.raises(ServingError, match="Cannot transition to requested config") as error:
+        reread_models(Flags(model_config_file=str(file)))
+    assert error.value.code is Code.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize(("flag", "tags"), [
+    ("", ["serve"]), ("serve", ["serve"]), ("serve,gpu", ["serve", "gpu"]), ("serve,", ["serve", ""])])
+def test_tags(flag: str, tags: list[str]) -> None:
+    assert tags_of(Flags(saved_model_tags=flag)) == tags
 
 
 def test_a_config_file_wins_over_a_base_path(tmp_path: Path) -> None:

@@ -74,12 +74,15 @@ def port() -> Iterator[int]:
     (ONE.replace(b"Content-Length: 20", b"Content-Length: 0020"), 200, False),
     (ONE.replace(b"Content-Length: 20", b"Content-Length: 1048577"), 413, True),
     (ONE.replace(b"Content-Length: 20", b"Content-Length: " + b"9" * 5000), 413, True),
-    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n14;a=b\r\n") +
+    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n14 ;a=b\r\n") +
      b"\r\n0\r\nTrailer: x\r\n\r\n", 200, False),
     (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n14\r\n") +
      b"\r\n0\r\nno colon\r\n\r\n", 400, True),
-    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n0x14\r\n"), 413, True),
-    (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n+14\r\n"), 413, True),
+    *((ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n" + size + b"\r\n") +
+       b"\r\n0\r\n\r\n", 200, False)
+      for size in (b"0x14", b"0X14", b"+14", b" 14", b"\t+0x14", b"00014", b"14 ", b"14 anything")),
+    *((ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n" + size + b"\r\n"), 413, True)
+      for size in (b"14;a=b", b"14\t;a=b", b"14;", b"-14", b"0x", b"x14", b"++14", b"1g", b";a=b", b"1" * 30)),
     (ONE.replace(b"Content-Length: 20\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n100001\r\n"), 413, True),
     (ONE.replace(b"Content-Length: 20", b"Transfer-Encoding: gzip, chunked"), 400, True),
     (b"GET /v1/models/" + b"n" * 900_000 + b" HTTP/1.1\r\n\r\n", 404, False),

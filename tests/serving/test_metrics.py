@@ -44,13 +44,17 @@ def test_what_fails_has_no_latency() -> None:
 
 def test_loads_and_runs() -> None:
     metrics = Metrics()
-    metrics.loaded("/m/1", 0.5)
-    metrics.loaded("/m/2", None)
+    metrics.loaded("/m/1", 0.5, True)
+    metrics.loaded("/m/2", 0.25, False)
+    metrics.warmed_up("/m/1", 0.125, 3)
     metrics.ran("Predict", "m", 0.000015)
     lines = metrics.text().splitlines()
     assert ':tensorflow:cc:saved_model:load_attempt_count{model_path="/m/1",status="success"} 1' in lines
     assert ':tensorflow:cc:saved_model:load_attempt_count{model_path="/m/2",status="fail"} 1' in lines
     assert ':tensorflow:cc:saved_model:load_latency{model_path="/m/1"} 500000' in lines
+    assert ':tensorflow:cc:saved_model:load_latency{model_path="/m/2"} 250000' in lines
+    assert ':tensorflow:serving:model_warmup_latency_sum{model_path="/m/1",status="OK"} 125000' in lines
+    assert ':tensorflow:serving:model_warmup_records_read{model_path="/m/1",status="OK"} 3' in lines
     assert ':tensorflow:serving:runtime_latency_bucket{API="Predict",le="10",model_name="m",runtime="TF1"} 0' in lines
     assert ':tensorflow:serving:runtime_latency_bucket{API="Predict",le="18",model_name="m",runtime="TF1"} 1' in lines
 

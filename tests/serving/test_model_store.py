@@ -308,3 +308,33 @@ def test_no_request_fails_while_versions_are_swapped(stage: Stage) -> None:
         thread.join()
     assert failures == []
     until(lambda: sum(not servable.closed for servable in stage.loader.loaded) == 1)
+
+
+def test_with_polling_off_a_new_configuration_looks_at_new_models_only(tmp_path: Path) -> None:
+    loader = Loader()
+    stage = Stage(tmp_path, ModelStore(loader, poll_s=0, retries=Retries(0, 0.0)), loader)
+    m = stage.add("m", 1, 2)
+    stage.store.configure([m])
+    assert stage.states("m") == {2: "AVAILABLE"}
+    stage.add("m", 3)
+    stage.store.configure([Model("m", m.base_path, Specific(frozenset({1}))), stage.add("n", 7)])
+    assert stage.states("m") == {2: "AVAILABLE"}
+    assert stage.answering("n") == 7
+    stage.store.configure([m])
+    until(lambda: stage.states("n") == {7: "END"})
+    assert stage.states("m") == {2: "AVAILABLE"}
+    stage.store.stop(5)
+
+
+def test_platforms_are_looked_at_in_the_originals_order(stage: Stage) -> None:
+    m = stage.add("m", 1)
+    stage.store.configure([m])
+    for models, message in (
+            ([Model("m", m.base_path, platform="torch"), Model("n", "/n", labels={"a": 1}, platform="torch")],
+             "Illegal to change a model's platform"),
+            ([m, Model("n", "/n", labels={"a": 1}, platform="torch")], "Request to assign label to version 1"),
+            ([m, Model("n", "/n", platform="torch")], "Model n requests unsupported platform torch")):
+        with pytest.raises(ServingError, match=message):
+            stage.store.configure(models)
+    assert stage.store.models() == ["m"]
+    assert stage.answering("m") == 1

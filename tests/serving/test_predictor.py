@@ -210,16 +210,11 @@ def test_several_inferences_are_one_run() -> None:
     ([("m", "q", CLASSIFY_METHOD)], Code.INVALID_ARGUMENT, "Requested signature not found in model graph: q"),
     ([("m", "c", "tensorflow/serving/predict")], Code.UNIMPLEMENTED,
      "Unsupported signature method_name: tensorflow/serving/predict"),
-    ([("m", "c", CLASSIFY_METHOD), ("m", "other", CLASSIFY_METHOD)], Code.INVALID_ARGUMENT,
-     "Input tensor must be the same for all Signatures."),
 ])
 def test_several_inferences_that_do_not_go_together(tasks: list[tuple[str, str, str]], code: Code,
                                                     message: str) -> None:
-
-    base = string_signature("other", ("scores",), CLASSIFY_METHOD)
-    other = dataclasses.replace(base, inputs={"inputs": dataclasses.replace(base.inputs["inputs"], name="elsewhere:0")})
     predictor, fake = served(string_signature("c", ("scores",), CLASSIFY_METHOD),
-                             string_signature("r", ("outputs",), REGRESS_METHOD), other)
+                             string_signature("r", ("outputs",), REGRESS_METHOD))
     with pytest.raises(ServingError) as error:
         predictor.multi_inference(fake, [(ModelSpec(m, signature_name=s), method) for m, s, method in tasks],
                                   examples(1))
@@ -232,3 +227,21 @@ def test_runs_are_timed() -> None:
     predictor = Predictor(Store(fake), ran=lambda api, model, seconds: told.append((api, model)))
     predictor.predict(fake, "", {"x": ONE})
     assert told == [("Predict", "m")]
+
+
+def test_signatures_with_inputs_of_their_own_get_the_same_examples() -> None:
+    base = string_signature("other", ("scores",), CLASSIFY_METHOD)
+    other = dataclasses.replace(base, inputs={"inputs": dataclasses.replace(base.inputs["inputs"], name="elsewhere:0")})
+    runs: list[tuple[Sequence[str], list[Any]]] = []
+
+    def compute(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) -> list[Array]:
+        runs.append((feeds, [value.tolist() for value in values]))
+        return [np.full((2, 1), len(feeds), np.float32) for _ in fetches]
+
+    predictor, fake = served(string_signature("c", ("scores",), CLASSIFY_METHOD), other, compute=compute)
+    results = predictor.multi_inference(fake, [(ModelSpec("m", signature_name="c"), CLASSIFY_METHOD),
+                                               (ModelSpec("m", signature_name="other"), CLASSIFY_METHOD)], examples(2))
+    [(feeds, values)] = runs
+    assert len(set(feeds)) == 2
+    assert values[0] == values[1]
+    assert [len(result.classifications) for result in results] == [2, 2]

@@ -141,6 +141,15 @@ def test_cors_headers_by_flag() -> None:
             assert {name for name, _ in response.headers} == expected
 
 
+@pytest.mark.parametrize(("origin", "status"), [
+    ("http://example.org", 200), ("https://example.org:8443", 200), ("x-http://example.org", 200), ("null", 400),
+    ("", 400), ("HTTP://EXAMPLE.ORG", 400), ("Https://example.org", 400), ("example.org", 400),
+    ("file:///page.html", 400), ("http:/example.org", 400)])
+def test_a_preflight_has_to_come_from_an_http_origin(origin: str, status: int) -> None:
+    assert Api()("OPTIONS", ECHO, origin=origin).status == status
+    assert Api()("OPTIONS", ECHO).status == 400
+
+
 def test_endpoints_of_our_own() -> None:
     ready = [False]
     api = Api(ready=lambda: ready[0], monitoring=("/metrics", lambda: "up 1\n"))

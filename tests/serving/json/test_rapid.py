@@ -5,7 +5,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from serving.json.rapid import JsonError, Repeated, members, parse
@@ -87,8 +87,30 @@ def test_json_is_read_as_python_reads_it(value: Any, ascii_only: bool) -> None:
 @given(st.integers(0, 2**64 - 1))
 def test_a_quoted_double_gives_the_value_back(bits: int) -> None:
     (value,) = struct.unpack("<d", struct.pack("<Q", bits))
-    text = quote(value)
-    assert float(text) == value or (math.isnan(value) and text == "NaN")
+    assume(math.isfinite(value))
+    assert float(quote(value)) == value
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_quote_ends_where_a_number_is_not_finite(value: float) -> None:
+    assert quote(value) == ""
+    assert quote([1.5, value, 2]) == "[1.5, "
+    assert quote({"a": [value]}) == '{\n    "a": ['
+    assert quote({"a": 1, "b": value, "c": 2}) == '{\n    "a": 1,\n    "b": '
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    (b"1e-400", 0.0), (b"-1e-400", -0.0), (b"1e-310", 0.0), (b"123456789e-320", 0.0), (b"1e-99999999999", 0.0),
+    (b"0." + b"0" * 400 + b"1e390", 1e-11), (b"22250738585072014e-324", 2.2250738585072014e-308)])
+def test_exponents_that_underflow(text: bytes, value: float) -> None:
+    found = parse(text)
+    assert (found, math.copysign(1, found)) == (value, math.copysign(1, value))
+
+
+@pytest.mark.parametrize("text", [b"0e309", b"0.0e310", b"-0E+400"])
+def test_zero_times_too_large_a_power_is_too_big(text: bytes) -> None:
+    with pytest.raises(JsonError, match="Number too big to be stored in double. at offset: 0"):
+        parse(text)
 
 
 def test_quoting_ends_between_tokens_after_256_characters() -> None:
