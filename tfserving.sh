@@ -206,19 +206,22 @@ start_server() {
   server=$!
 }
 
-# stop_server: Ctrl-C and SIGTERM end here; requests that run are answered first
+# stop_server: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end here; requests that run are answered first
 stop_server() {
-  trap '' INT TERM
-  say 'stopping'
+  local status=0
+  trap '' INT TERM HUP
+  say 'stopping' || true # a terminal that was closed takes no words
   if [[ $backend == container ]]; then
     docker stop --time 10 "$container" >/dev/null 2>&1 || true
   fi
   if [[ -n $server ]]; then
     kill -TERM "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
+    wait "$server" 2>/dev/null || status=$?
   fi
-  say 'stopped'
-  exit 0
+  # Other servers end with a signal's status however they end.
+  [[ $backend == embedded ]] || status=0
+  say 'stopped' || true
+  exit "$status"
 }
 
 # await_ready: returns once the model answers; ends with the server's own status if it dies before
@@ -287,7 +290,7 @@ main() {
   choose_backend
   check_ports
   say "backend: $backend ($why)"
-  trap stop_server INT TERM
+  trap stop_server INT TERM HUP
   start_server
   await_ready
   announce

@@ -43,6 +43,7 @@ _STATUS = {code: status for code in Code for status in grpc.StatusCode if status
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
 _LAME_DUCK_S = 0.1
+_COUNTED_BEFORE_S = 0.05
 
 Reload = Callable[[list[Model]], None]
 Answer = Callable[[Any, Call, float | None], Any]
@@ -59,8 +60,9 @@ class GrpcServer:
         self._addresses = addresses
         self._credentials = credentials
         self._draining = threading.Event()
-        self._server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-                                   options=[*OPTIONS, *options])
+        self._running: set[grpc.ServicerContext] = set()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
+        self._server = grpc.server(self._threads, options=[*OPTIONS, *options])
         services = [PREDICTION_SERVICE, MODEL_SERVICE]
         self._health = _Health() if with_health else None
         if self._health is not None:
@@ -71,7 +73,7 @@ class GrpcServer:
         if with_reflection:
             reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], self._server)
         for name, methods in _methods(
-                _Service(predictor, reload, tensor_content), observe, self._draining).items():
+                _Service(predictor, reload, tensor_content), observe, self._draining, self._running).items():
             self._server.add_registered_method_handlers(name, methods)
         # Last, since it answers what no other service has.
         self._server.add_generic_rpc_handlers((_Unknown(),))
@@ -88,8 +90,10 @@ class GrpcServer:
                 raise OSError(f"Failed to BuildAndStart gRPC server: {address} cannot be bound") from None
         self._server.start()
 
-    def stop(self, drain_s: float) -> None:  # decision 38
+    def stop(self, drain_s: float) -> int:  # decision 38
         """Takes no more calls, and ends when those that run have been answered or time is up.
+
+        Returns how many calls were not answered in time.
 
         grpcio has no way to ask clients to go but to stop, and ends with CANCELLED, which nobody retries, what reaches
         it before the client has heard. So calls are first answered UNAVAILABLE for a moment: clients that retry are
@@ -98,8 +102,16 @@ class GrpcServer:
         if self._health is not None:
             self._health.enter_graceful_shutdown()
         self._draining.set()
-        threading.Event().wait(_LAME_DUCK_S)
-        self._server.stop(drain_s).wait()
+        lame_duck_s = min(_LAME_DUCK_S, drain_s)
+        threading.Event().wait(lame_duck_s)
+        left = drain_s - lame_duck_s
+        stopped = self._server.stop(left)
+        if stopped.wait(max(left - _COUNTED_BEFORE_S, 0)):
+            return 0
+        # Counted before grpcio cancels them: then nothing tells them from calls that their clients gave up.
+        running = {context for context in self._running.copy() if context.is_active()}
+        stopped.wait()
+        return len(running & self._running) + self._threads._work_queue.qsize()
 
 
 class _Health(health.HealthServicer):
@@ -195,8 +207,8 @@ class _Service:
         return self._predictor.pin(spec)
 
 
-def _methods(service: _Service, observe: Observer,
-             draining: threading.Event) -> dict[str, dict[str, grpc.RpcMethodHandler]]:
+def _methods(service: _Service, observe: Observer, draining: threading.Event,
+             running: set[grpc.ServicerContext]) -> dict[str, dict[str, grpc.RpcMethodHandler]]:
     """Service -> method -> handler. Registered by name, which saves a look-up through every service per call."""
     answers: dict[str, dict[str, tuple[Any, Answer]]] = {
         PREDICTION_SERVICE: {
@@ -211,17 +223,18 @@ def _methods(service: _Service, observe: Observer,
             "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, service.reload),
         },
     }
-    return {name: {api: _handler(api, kind, answer, observe, draining) for api, (kind, answer) in methods.items()}
+    return {name: {api: _handler(api, kind, answer, observe, draining, running) for api, (kind, answer) in methods.items()}
             for name, methods in answers.items()}
 
 
-def _handler(api: str, kind: Any, answer: Answer, observe: Observer,
-             draining: threading.Event) -> grpc.RpcMethodHandler:
+def _handler(api: str, kind: Any, answer: Answer, observe: Observer, draining: threading.Event,
+             running: set[grpc.ServicerContext]) -> grpc.RpcMethodHandler:
     def handle(data: bytes, context: grpc.ServicerContext) -> Any:
         call = Call("GRPC", api, perf_counter())
         if asked(context.invocation_metadata()):
             call.watch = Stopwatch(PARSE, call.began)
         code, text = Code.INTERNAL, ""
+        running.add(context)
         try:
             if draining.is_set():
                 raise ServingError(Code.UNAVAILABLE, "the server is stopping; try again")
@@ -244,6 +257,7 @@ def _handler(api: str, kind: Any, answer: Answer, observe: Observer,
             log.exception("%s failed", api)
             text = f"{type(error).__name__}: {error}"
         finally:
+            running.discard(context)
             observe(call, code)
         return context.abort(_STATUS[code], text)
 

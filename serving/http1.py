@@ -5,6 +5,7 @@ methods, 417, Expect: 100-continue, chunked bodies, when a connection stays open
 answered one after the other; a handler runs in a worker thread, unless it knows that it will be quick.
 """
 import asyncio
+import select
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,6 @@ from serving.http_message import (
     request_line,
     resolve_target,
 )
-from serving.timing import asked
 
 _MAX_HEAD_BYTES = 1 << 20
 _READ_AHEAD = 1 << 16
@@ -94,6 +94,22 @@ class Service:
     draining: bool = False
 
 
+def _is_reset(transport: Any) -> bool:
+    """Whether the client, which has ended its side, has closed the other one too, as far as is known here.
+
+    An event loop does not look at a connection whose client has ended; an orderly close of both sides cannot be told
+    from one of the sending side alone before something is written.
+    """
+    if not hasattr(select, "poll"):
+        return False
+    look = select.poll()
+    try:
+        look.register(transport.get_extra_info("socket").fileno(), 0)  # errors are reported, asked for or not
+        return any(events & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, events in look.poll(0))
+    except (OSError, ValueError):  # closed at this moment
+        return True
+
+
 class Connection(asyncio.Protocol):  # decision 43
     """One connection: reads a request, has it handled, writes the answer, and so on."""
 
@@ -112,6 +128,7 @@ class Connection(asyncio.Protocol):  # decision 43
         self.reading = True
         self.blocked = False
         self.ended = False
+        self.arrived = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -126,6 +143,7 @@ class Connection(asyncio.Protocol):  # decision 43
     def data_received(self, data: bytes) -> None:
         if self.state is _State.CLOSING:
             return  # what a refused client is still sending
+        self.arrived = perf_counter()
         if self.state is _State.BODY and not self.buffer and len(data) < self.wanted:
             self.keep(data)
             return
@@ -283,8 +301,8 @@ class Connection(asyncio.Protocol):  # decision 43
         request.body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         self.body = []
         self.state = _State.BUSY
-        if asked(request.headers.items()):
-            request.came = perf_counter()
+        # Its last byte, not this moment: it may have waited behind others on this connection.
+        request.came = self.arrived
         # Requests that come in one piece are not all answered before the event loop turns to other connections.
         response = None if self.buffer else self.service.handler.on_event_loop(request)
         if response is not None:
@@ -297,6 +315,9 @@ class Connection(asyncio.Protocol):  # decision 43
     def work(self, request: Request) -> None:
         """In a worker thread. What came over a connection that is gone meanwhile is not run."""
         if self.transport.is_closing():
+            return
+        if self.ended and _is_reset(self.transport):
+            self.service.loop.call_soon_threadsafe(self.transport.abort)
             return
         response = self.service.handler.handle(request)
         with suppress(RuntimeError):  # the server has stopped, and did not wait for this one
@@ -334,6 +355,13 @@ class Connection(asyncio.Protocol):  # decision 43
             self.service.loop.call_later(_LINGER_S, self.transport.close)
         else:
             self.transport.close()
+
+    @property
+    def cut(self) -> bool:
+        """Whether a request, or its answer, is lost when the connection is closed now."""
+        if self.state is _State.BUSY or self.transport.get_write_buffer_size():
+            return True
+        return self.state is not _State.CLOSING and (self.state is not _State.LINE or bool(self.buffer))
 
     def drain(self) -> None:
         """Closes the connection if it is idle, else after its answer. One without a request yet gets a moment."""

@@ -42,17 +42,19 @@ class HttpServer:
         return await self._loop.create_server(
             lambda: Connection(self._service), sock=listener, backlog=_BACKLOG, ssl=self._tls)
 
-    def stop(self, drain_s: float = 10.0) -> None:
-        """Ends in order: every request that has come in whole is answered."""
+    def stop(self, drain_s: float = 10.0) -> int:
+        """Ends in order: every request that has come in whole is answered. Returns how many were not, in time."""
         if self._thread is None or not self._thread.is_alive():
-            return
-        asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
+            return 0
+        cut = asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._service.workers.stop()
         self._loop.close()
+        return cut
 
-    async def _drain(self, drain_s: float) -> None:
+    async def _drain(self, drain_s: float) -> int:
+        deadline = self._loop.time() + drain_s
         for listening in self._server.sockets:
             # What asyncio has accepted becomes a connection one turn later, and is lost if its server has closed.
             self._loop.remove_reader(listening)
@@ -65,12 +67,13 @@ class HttpServer:
         await asyncio.sleep(0.02)  # asyncio's own loop may have accepted others that are not yet connections
         for connection in tuple(self._service.connections):
             connection.drain()
-        deadline = self._loop.time() + drain_s
         while self._service.connections and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
+        cut = sum(connection.cut for connection in self._service.connections)
         for connection in tuple(self._service.connections):
             connection.transport.abort()
         await asyncio.sleep(0)
+        return cut
 
     async def _accept_those_who_wait(self) -> None:
         """Those who have connected but were not yet accepted would be reset: they are answered, too."""

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TextIO
 
 from serving.errors import Code
+from serving.readiness import Readiness
 from serving.servable import DEFAULT_SIGNATURE, Servable
 from serving.timing import Stopwatch, Watched
 
@@ -163,6 +164,26 @@ class BatchingMetrics:
             self._runs.add(())
 
 
+class Gauge(Counter):
+    """A number that goes up and down."""
+
+    kind = "gauge"
+
+
+def _standing(readiness: Readiness | None) -> Iterable[Gauge]:
+    if readiness is None:
+        return
+    ready = Gauge("embedded_serving_model_ready", "1 when a version of the model answers requests, else 0.",
+                  ("model_name",))
+    missing = Gauge("embedded_serving_missing_versions",
+                    "Versions that are wanted and do not answer: not found, being loaded, or failed to load.",
+                    ("model_name",))
+    for name, model in readiness.models.items():
+        ready.add((name,), int(model.answers))
+        missing.add((name,), len(model.missing))
+    yield from (ready, missing)
+
+
 class Metrics:
     """Every series of one server."""
 
@@ -237,12 +258,12 @@ class Metrics:
             if code is Code.OK:
                 self._call_time.observe(ours, microseconds)
 
-    def text(self) -> str:
-        """All series in Prometheus' text format."""
+    def text(self, readiness: Readiness | None = None) -> str:
+        """All series in Prometheus' text format, and how the models stand."""
         with self._lock, self.batching.lock:  # briefly: requests wait for them
             copies = [metric.copy() for metric in self._all]
         lines: list[str] = []
-        for metric in copies:
+        for metric in (*copies, *_standing(readiness)):
             values = list(metric.lines())
             if values:
                 lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}", *values]

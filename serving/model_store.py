@@ -10,13 +10,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 
 from serving.config import Model, check_no_platform_changes, check_platforms
 from serving.errors import Code, ServingError, invalid, not_found
+from serving.readiness import Missing, ModelReadiness, Readiness
 from serving.servable import Loaded, ModelSpec, Servable, VersionStatus
 from serving.version_files import Failure, failure, no_versions, on_disk
-from serving.versions import Load, Snapshot, State, next_action, wanted
+from serving.versions import Load, Snapshot, State, absent_versions, next_action, wanted
 
 log = logging.getLogger("serving")
 
@@ -53,6 +55,8 @@ class _Model:
     removed: bool = False
     # Why no version was found at the last look; None when there was one.
     missing: ServingError | None = None
+    # Versions that the policy names, and that were not there at the last look.
+    absent: frozenset[int] = frozenset()
 
 
 class ModelStore:
@@ -140,13 +144,10 @@ class ModelStore:
         with self._lock:
             return sorted(name for name, model in self._models.items() if not model.removed)
 
-    def ready(self) -> bool:
-        """Whether every configured model has all the versions that its policy wants, loaded and able to answer."""
+    def readiness(self) -> Readiness:
+        """Which of the configured models can answer, and which versions are wanted and not there."""
         with self._lock:
-            return all(not model.missing
-                       and all(v.state is State.AVAILABLE and v.servable is not None and v.servable.answers
-                               for v in model.versions.values() if v.wanted)
-                       for model in self._models.values() if not model.removed)
+            return Readiness({name: _readiness(model) for name, model in self._models.items() if not model.removed})
 
     # -- configuration
 
@@ -251,7 +252,12 @@ class ModelStore:
             model.missing = seen
             return
         wants = wanted(model.config.policy, seen)
-        model.missing = None if wants else no_versions(model.config)
+        missing = None if wants else no_versions(model.config)
+        absent = absent_versions(model.config.policy, seen)
+        if (str(missing), absent) != (str(model.missing), model.absent) and (missing or absent):
+            log.warning("%s", missing or f"model {model.config.name}: no version "
+                        f"{', '.join(map(str, sorted(absent)))} in {model.config.base_path}")
+        model.missing, model.absent = missing, absent
         for number in wants:
             version = model.versions.get(number)
             if version is None or (version.state is State.END and version.error is None):
@@ -286,28 +292,35 @@ class ModelStore:
         self._changed.notify_all()
 
     def _bring_up(self, name: str, number: int, version: _Version) -> None:
+        began = perf_counter()
         try:
             servable = self._load(name, number, version.path)
         except ServingError as error:
-            self._load_failed(name, number, version, error)
+            self._load_failed(name, number, version, error, perf_counter() - began)
         except Exception as error:
             log.exception("version %s of model %s: internal error", number, name)
-            self._load_failed(name, number, version, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
+            self._load_failed(name, number, version, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"),
+                              perf_counter() - began)
         else:
+            # Told before it answers: whoever sees its answer finds this line.
+            log.info("version %s of model %s is loaded from %s, in %.1f s", number, name, version.path,
+                     perf_counter() - began)
             with self._lock:
                 version.error = None
                 version.servable = servable
                 version.state = State.AVAILABLE
                 self._serving.setdefault(name, {})[number] = version
                 self._advance()
-            log.info("version %s of model %s is available", number, name)
 
-    def _load_failed(self, name: str, number: int, version: _Version, error: ServingError) -> None:
-        log.error("version %s of model %s cannot be loaded: %s: %s", number, name, error.code.name, error)
+    def _load_failed(self, name: str, number: int, version: _Version, error: ServingError, seconds: float) -> None:
         with self._lock:
             version.error = error
             version.tries += 1
-            if version.wanted and version.tries <= self._retries.count and not self._stopping.is_set():
+            again = version.wanted and version.tries <= self._retries.count and not self._stopping.is_set()
+            log.error("version %s of model %s cannot be loaded from %s (after %.1f s; %s): %s: %s", number, name,
+                      version.path, seconds, f"tried again in {max(self._retries.interval_s, 0):g} s" if again
+                      else "not tried again", error.code.name, error)
+            if again:
                 version.retry = threading.Timer(self._retries.interval_s, self._try_again, (name, number, version))
                 version.retry.daemon = True
                 version.retry.start()
@@ -322,14 +335,16 @@ class ModelStore:
                 self._workers.submit(self._bring_up, name, number, version)
 
     def _take_down(self, version: _Version) -> None:
+        began = perf_counter()
         servable, version.servable = version.servable, None
         if servable is not None:
             servable.close()
+            log.info("version %s of model %s is unloaded, from %s, in %.1f s", servable.version, servable.name,
+                     version.path, perf_counter() - began)
         with self._lock:
             # Wanted again while its last request ran: then it is loaded anew.
             version.state = State.START if version.wanted else State.END
             self._advance()
-        log.info("%s is unloaded", version.path)
 
     def _poll(self) -> None:
         while not self._stopping.wait(self._poll_s):
@@ -363,6 +378,25 @@ def _status(number: int, version: _Version) -> VersionStatus:
     if version.error is None or version.state is not State.END:
         return VersionStatus(number, version.state.value)
     return VersionStatus(number, version.state.value, version.error.code, version.error.message)
+
+
+def _readiness(model: _Model) -> ModelReadiness:
+    def answers(version: _Version) -> bool:
+        return version.state is State.AVAILABLE and version.servable is not None and version.servable.answers
+
+    missing = [Missing(None, f"{model.missing.code.name}: {model.missing.message}")] if model.missing else []
+    for number in sorted(model.absent):
+        missing.append(Missing(number, f"NOT_FOUND: not in {model.config.base_path}"))
+    for number, version in sorted(model.versions.items()):
+        if version.wanted and not answers(version):
+            reason = version.state.value
+            if version.error is not None:
+                reason = f"{version.error.code.name}: {version.error.message}"
+            elif version.state is State.AVAILABLE:
+                reason = "loaded, but its first run failed, and no request has succeeded"
+            missing.append(Missing(number, reason))
+    # The one that answers may be one that is no longer wanted, and stays until a wanted one can take its place.
+    return ModelReadiness(any(map(answers, model.versions.values())), tuple(missing))
 
 
 def _snapshots(model: _Model) -> dict[int, Snapshot]:

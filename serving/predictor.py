@@ -34,9 +34,6 @@ class Store(Protocol):
     def status(self, spec: ModelSpec) -> list[VersionStatus]:
         """The versions known of a model, newest first."""
 
-    def models(self) -> list[str]:
-        """The names of the models that are configured, sorted."""
-
 
 class Predictor:
     """Answers predict, classify and regress for any servable of a store."""
@@ -61,9 +58,14 @@ class Predictor:
         """The states of a model's versions, newest first. Raises NOT_FOUND."""
         return self._store.status(spec)
 
-    def models(self) -> list[str]:
-        """The names of the models that are configured, sorted."""
-        return self._store.models()
+    def known(self, name: str) -> list[VersionStatus]:
+        """As `status`, and empty for a model of which no version was ever found."""
+        try:
+            return self._store.status(ModelSpec(name))
+        except ServingError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+            return []
 
     def signature(self, servable: Servable, signature_name: str) -> Signature:
         """The signature named, or serving_default for "". Raises FAILED_PRECONDITION."""

@@ -29,6 +29,7 @@ from serving.json.tensor import PredictBody
 from serving.metrics import Call, Observer
 from serving.pace import Pace
 from serving.predictor import Predictor
+from serving.readiness import Readiness
 from serving.servable import DEFAULT_SIGNATURE, ModelSpec
 from serving.timing import PARSE, QUEUE, TELL, Stopwatch, asked
 
@@ -63,7 +64,7 @@ class RestApi:
 
     def __init__(self, predictor: Predictor, *, timeout_ms: int, cors: bool, max_body_bytes: int,
                  observe: Observer, monitoring: tuple[str, Callable[[], str]] | None,
-                 ready: Callable[[], bool] | None, on_event_loop: bool = True) -> None:
+                 ready: Callable[[], Readiness] | None, on_event_loop: bool = True) -> None:
         self._predictor = predictor
         self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
         self._headers = _CORS if cors else ()
@@ -78,7 +79,8 @@ class RestApi:
     def handle(self, request: Request) -> Response:
         """The answer to any request."""
         call = Call("REST", "", perf_counter())
-        response = self._handle(request, call, self._timeout_s)
+        ends = None if self._timeout_s is None else (request.came or call.began) + self._timeout_s
+        response = self._handle(request, call, ends)
         assert response is not None
         answered = call.api == "predict" and response.status == HTTPStatus.OK
         if self._on_event_loop and answered and _may_be_quick(request):
@@ -99,7 +101,8 @@ class RestApi:
         """
         known = self._known.get(request.target)
         if known is None:
-            return None
+            # Probes do not wait for a thread: a server whose threads are all busy is alive.
+            return self._health(request.target.partition("?")[0]) if request.target.startswith("/health/") else None
         pace, spec = known
         if len(request.body) > pace.quick_bytes or not _may_be_quick(request):
             return None
@@ -115,20 +118,20 @@ class RestApi:
             self._not_before = max(self._not_before, pace.not_before)
         return response
 
-    def _handle(self, request: Request, call: Call, timeout_s: float | None,
+    def _handle(self, request: Request, call: Call, ends: float | None,
                 spec: ModelSpec | None = None) -> Response | None:
         """The answer, or None where nothing was done since no time was given for it. Every error ends here, once.
 
-        `spec` is what `call.api` asks for, where that is known already.
+        `ends` is when its time is over, by perf_counter; 0: no time is given. `spec` is what `call.api` asks for, where that is known already.
         """
         if asked(request.headers.items()):
             call.watch = Stopwatch(QUEUE, request.came)
             call.watch.enter(PARSE)
         try:
             code = Code.OK
-            response = self._answer(spec, request, call, timeout_s) if spec else self._route(request, call, timeout_s)
+            response = self._answer(spec, request, call, ends) if spec else self._route(request, call, ends)
         except ServingError as error:
-            if timeout_s == 0.0 and error.code is Code.DEADLINE_EXCEEDED:
+            if ends == 0.0 and error.code is Code.DEADLINE_EXCEEDED:
                 return None
             body = answer.error(error.message) if error.message else b""
             code, response = error.code, self._json(body, HTTP_STATUS[error.code])
@@ -142,7 +145,7 @@ class RestApi:
             response.headers = (*response.headers, (TELL, call.watch.text()))
         return response
 
-    def _route(self, request: Request, call: Call, timeout_s: float | None) -> Response:
+    def _route(self, request: Request, call: Call, ends: float | None) -> Response:
         own = self._own_endpoint(request)
         if own:
             return own
@@ -155,7 +158,7 @@ class RestApi:
         call.api, spec = resolve(request.method, request.target)
         if spec is None:
             raise invalid("")  # a version of more than 64 bits: the original answers without a message
-        return self._answer(spec, request, call, timeout_s)
+        return self._answer(spec, request, call, ends)
 
     def _own_endpoint(self, request: Request) -> Response | None:
         """What is not part of the /v1 API: metrics, liveness, readiness, the list of models."""
@@ -166,20 +169,24 @@ class RestApi:
                 return Response(400, text.encode(), "text/plain")
             # Clients choose the names in it, which need not be text.
             return Response(200, self._monitoring[1]().encode("utf-8", "replace"), "text/plain")
+        if self._ready and path == "/models":
+            readiness = self._ready()
+            return self._json(answer.models(
+                {name: self._predictor.known(name) for name in sorted(readiness.models)}, readiness))
+        return self._health(path)
+
+    def _health(self, path: str) -> Response | None:
         if self._ready and path == "/health/live":
             return Response(200, b"live\n", "text/plain")
         if self._ready and path == "/health/ready":
-            ready = self._ready()
-            return Response(200 if ready else 503, b"ready\n" if ready else b"not ready\n", "text/plain")
-        if path == "/models":
-            names = self._predictor.models()
-            return self._json(answer.models({name: self._predictor.status(ModelSpec(name)) for name in names}))
+            readiness = self._ready()
+            return Response(200 if readiness.ready else 503, readiness.text().encode("utf-8", "replace"), "text/plain")
         return None
 
     def _json(self, body: bytes, status: int = 200) -> Response:
         return Response(status, body, _JSON, self._headers)
 
-    def _answer(self, spec: ModelSpec, request: Request, call: Call, timeout_s: float | None) -> Response:
+    def _answer(self, spec: ModelSpec, request: Request, call: Call, ends: float | None) -> Response:
         call.model = spec.name
         if not spec.name:
             raise invalid("Missing model name in request.")
@@ -189,20 +196,21 @@ class RestApi:
             with self._predictor.pin(spec) as servable:
                 call.version = servable.version
                 return self._json(answer.metadata(servable.name, servable.version, servable.metadata))
+        _left(ends)  # what has waited for a thread past its time is not even parsed
         body = _body(request, self._max_body_bytes)
         if call.api == "predict":
-            return self._predict(spec, PredictBody(body), call, timeout_s)
+            return self._predict(spec, PredictBody(body), call, ends)
         call.signature, examples = parse_examples(body)
         call.examples = messages.count_examples(examples)
         with self._predictor.pin(spec) as servable:
             servable = call.pinned(servable)
             if call.api == "classify":
-                result = self._predictor.classify(servable, call.signature, examples, timeout_s)
+                result = self._predictor.classify(servable, call.signature, examples, _left(ends))
                 return self._json(answer.classifications(result))
-            result = self._predictor.regress(servable, call.signature, examples, timeout_s)
+            result = self._predictor.regress(servable, call.signature, examples, _left(ends))
             return self._json(answer.regressions(result))
 
-    def _predict(self, spec: ModelSpec, body: PredictBody, call: Call, timeout_s: float | None) -> Response:
+    def _predict(self, spec: ModelSpec, body: PredictBody, call: Call, ends: float | None) -> Response:
         call.signature = body.signature_name
         with self._predictor.pin(spec) as servable:
             servable = call.pinned(servable)
@@ -210,8 +218,8 @@ class RestApi:
             if signature is None:
                 raise invalid(f'Serving signature name: "{body.signature_name or DEFAULT_SIGNATURE}" '
                               "not found in signature def")
-            outputs = self._predictor.predict(servable, body.signature_name, body.inputs(signature.inputs),
-                                              timeout_s=timeout_s)
+            inputs = body.inputs(signature.inputs)
+            outputs = self._predictor.predict(servable, body.signature_name, inputs, timeout_s=_left(ends))
             return self._json(answer.predictions(outputs, body.row))
 
 
@@ -222,11 +230,21 @@ class RestServer(HttpServer):
                  cors: bool = False, max_body_bytes: int = 1 << 30, tls: ssl.SSLContext | None = None,
                  observe: Observer = lambda call, code: None,
                  monitoring: tuple[str, Callable[[], str]] | None = None,
-                 ready: Callable[[], bool] | None = None, on_event_loop: bool = True) -> None:
+                 ready: Callable[[], Readiness] | None = None, on_event_loop: bool = True) -> None:
         """`on_event_loop`: quick requests may be answered on the event loop; `observe` must then not block."""
         api = RestApi(predictor, timeout_ms=timeout_ms, cors=cors, max_body_bytes=max_body_bytes, observe=observe,
                       monitoring=monitoring, ready=ready, on_event_loop=on_event_loop)
         super().__init__(api, host, port, threads=threads, max_body_bytes=max_body_bytes, tls=tls)
+
+
+def _left(ends: float | None) -> float | None:
+    """The seconds until `ends`, for the run of a graph. Raises DEADLINE_EXCEEDED when there are none."""
+    if not ends:
+        return ends
+    left = ends - perf_counter()
+    if left <= 0:
+        raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+    return left
 
 
 def _may_be_quick(request: Request) -> bool:

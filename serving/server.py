@@ -4,12 +4,16 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
+from time import monotonic
 from typing import Any, TextIO
 
 import click
 
-from commandline import fail
+from commandline import EXIT_FAILED, fail
 from serving import text_proto, tls
 from serving.config import (
     EXIT_NOT_STARTED,
@@ -29,6 +33,8 @@ from serving.startup import channel_arguments, check, did_not_load
 log = logging.getLogger("serving")
 # gRPC's own lines about a port say less than ours; whoever wants them sets the variable.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+# For versions that no request uses, when all the time to drain is over.
+_UNLOAD_S = 0.5
 
 
 class Server:
@@ -85,13 +91,13 @@ class Server:
     def start(self) -> None:
         """Loads the models, then opens the ports: whoever gets a connection gets an answer."""
         flags = self._flags
-        # Why nothing can be served is told in one line, by the error; what else failed, below.
-        log.setLevel(logging.CRITICAL)
-        try:
+        with _held_back() as told:
             failures = self._store.configure(self._models)
-        finally:
-            log.setLevel(logging.NOTSET)
         self._store.start()
+        # Why nothing can be served is told in one line, by the error.
+        if len(failures) < len(self._models):
+            for record in told:
+                log.handle(record)
         if failures and len(failures) == len(self._models):
             failures = self._store.await_any()
             if len(failures) == len(self._models):
@@ -124,20 +130,22 @@ class Server:
         if failures:
             raise did_not_load("model", failures)
 
-    def stop(self) -> None:
-        """Takes no more requests, answers those that run, and unloads the models; also after a start that failed."""
+    def stop(self) -> int:
+        """Takes no more requests, answers those that run, and unloads the models; also after a start that failed.
+
+        Takes --drain_seconds at most, in all. Returns how many requests were cut, since they took longer.
+        """
         self._stopping.set()
         drain = self._flags.drain_seconds
-        stops = [threading.Thread(target=part.stop, args=(drain,)) for part in self._open_parts]
-        for each in stops:
-            each.start()
-        for each in stops:
-            each.join()
-        self._store.stop(drain)
+        ends = monotonic() + drain
+        with ThreadPoolExecutor(max(len(self._open_parts), 1)) as stops:
+            cut = sum(stops.map(lambda part: part.stop(drain), self._open_parts))
+        self._store.stop(max(ends - monotonic(), _UNLOAD_S))
         if self._batching is not None:
             self._batching.stop()
         if self._access_log is not None:
             self._access_log.close()
+        return int(cut)
 
     def _rest_server(self, host: str, port: int) -> Any:
         from serving.rest import RestServer
@@ -147,8 +155,9 @@ class Server:
             cors=flags.rest_api_enable_cors_support, max_body_bytes=flags.rest_api_max_body_bytes,
             threads=flags.rest_api_num_threads, observe=self._observe,
             tls=tls.rest_context(flags.rest_api_ssl_config_file),
-            monitoring=(self._metrics_path, self._metrics.text) if self._metrics_path else None,
-            ready=self._store.ready,
+            monitoring=(self._metrics_path, lambda: self._metrics.text(self._store.readiness()))
+            if self._metrics_path else None,
+            ready=self._store.readiness,
             on_event_loop=self._access_log is None)  # writing a log may block: a full pipe, a slow disk
 
     def _observe(self, call: Call, code: Code) -> None:
@@ -168,6 +177,23 @@ class Server:
                 if error.message != told:
                     log.error("%s is not applied: %s", self._flags.model_config_file, error.message)
                 told = error.message
+
+
+@contextmanager
+def _held_back() -> Iterator[list[logging.LogRecord]]:
+    """Keeps warnings and errors of the log in a list, for the time of the context."""
+    kept: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            kept.append(record)
+        return record.levelno < logging.WARNING
+
+    log.addFilter(hold)
+    try:
+        yield kept
+    finally:
+        log.removeFilter(hold)
 
 
 def _open_log(path: str) -> TextIO:
@@ -235,19 +261,23 @@ def _serve(flags: Flags) -> None:
             # Loading can take minutes, and there is nothing to drain.
             os._exit(0)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # SIGINT too: a shell starts its background jobs with it ignored.
-        signal.signal(number, end)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # SIGINT too: a shell starts its background jobs with it ignored. Who starts with nohup means SIGHUP ignored.
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
     server = start(flags)
     answering.set()
     stop.wait()
     log.info("Stopping: no new requests, %g s for those that run", flags.drain_seconds)
-    server.stop()
-    log.info("Stopped")
+    cut = server.stop()
+    if cut:
+        log.error("Stopped; %d request(s) took longer than --drain_seconds=%g, and were cut", cut, flags.drain_seconds)
+    else:
+        log.info("Stopped; every request was answered")
     logging.shutdown()
     sys.stdout.flush()
     # A run that was given up is still in TensorFlow's hands; waiting for its thread would undo the time limit.
-    os._exit(0)
+    os._exit(EXIT_FAILED if cut else 0)
 
 
 def start(flags: Flags) -> Server:

@@ -77,6 +77,11 @@ def wanted(policy: Policy, on_disk: Collection[int]) -> set[int]:
             return set(sorted(on_disk, reverse=True)[:count])
 
 
+def absent_versions(policy: Policy, on_disk: Collection[int]) -> frozenset[int]:
+    """The versions that the policy names and that are not on disk."""
+    return policy.versions.difference(on_disk) if isinstance(policy, Specific) else frozenset()
+
+
 def next_action(versions: Mapping[int, Snapshot]) -> Action | None:
     """The next step for one model, or None when there is nothing to do now.
 

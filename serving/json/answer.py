@@ -17,6 +17,7 @@ from google.protobuf import json_format
 from serving.errors import ServingError, invalid
 from serving.json.text import string
 from serving.json.values import data_type_name
+from serving.readiness import Readiness
 from serving.servable import Array, VersionStatus
 from serving.tensor_proto import data_type
 
@@ -67,10 +68,15 @@ def status(versions: Sequence[VersionStatus]) -> bytes:
          "status": {"error_code": v.code.name, "error_message": v.message}} for v in versions]})
 
 
-def models(found: Mapping[str, Sequence[VersionStatus]]) -> bytes:
-    """The body of the list of models, which is not part of TensorFlow Serving's API."""
+def models(found: Mapping[str, Sequence[VersionStatus]], readiness: Readiness) -> bytes:
+    """The body of the list of models, which is not part of TensorFlow Serving's API.
+
+    `ready`: a version of it answers. `missing`: what is wanted and not there; its version is null where none was found.
+    """
     return _proto_json({"models": [
-        {"name": name, "versions": [{"version": v.version, "state": v.state} for v in versions]}
+        {"name": name, "ready": readiness.models[name].answers,
+         "versions": [{"version": v.version, "state": v.state} for v in versions],
+         "missing": [{"version": m.version, "reason": m.reason} for m in readiness.models[name].missing]}
         for name, versions in found.items()]})
 
 

@@ -315,10 +315,42 @@ def test_stopping_does_not_wait_for_ever(make: Callable[..., RestServer]) -> Non
     with Wire(server.port) as wire:
         wire.send(GET)
         assert gate.entered.wait(60)
-        server.stop(0.1)
+        assert server.stop(0.1) == 1
         with pytest.raises(ClosedError):
             wire.read()
         gate.open.set()
+
+
+def test_connections_without_a_request_are_not_cut(make: Callable[..., RestServer]) -> None:
+    server = make()
+    with Wire(server.port) as answered, Wire(server.port):
+        answered.send(GET)
+        assert answered.read().status == 200
+        assert server.stop(5) == 0
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the state that Linux gives a reset connection")
+def test_a_client_that_ended_and_then_reset_is_not_run(
+        make: Callable[..., RestServer], monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
+    if loop == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    server, gate = make(threads=1), Gate()
+    server._service.handler = gate
+    with Wire(server.port) as first, Wire(server.port) as last:
+        first.send(GET)
+        assert gate.entered.wait(10)
+        with Wire(server.port) as gone:
+            gone.send(GET)
+            gone.socket.shutdown(socket.SHUT_WR)
+            until(lambda: any(connection.ended for connection in server._service.connections))
+            gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes with a reset
+        last.send(GET)
+        until(lambda: server._service.workers._queue.qsize() == 2)
+        gate.open.set()
+        assert (first.read().body, last.read().body) == (b"done", b"done")
+        until(lambda: len(server._service.connections) == 2)
+    assert gate.requests == 2
 
 
 def test_a_taken_port_is_told_to_the_caller(port: int) -> None:

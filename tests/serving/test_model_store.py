@@ -1,4 +1,5 @@
 """Versions come and go under requests, and one model's trouble stays its own."""
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +60,10 @@ class Stage:
     def states(self, name: str) -> dict[int, str]:
         return {status.version: status.state for status in self.store.status(ModelSpec(name))}
 
+    def missing(self, name: str = "m") -> tuple[bool, list[str]]:
+        model = self.store.readiness().models[name]
+        return model.answers, [str(each) for each in model.missing]
+
     def answering(self, name: str = "m", version: int | None = None) -> int:
         with self.store.pin(ModelSpec(name, version)) as servable:
             return servable.version
@@ -114,15 +119,60 @@ def test_a_broken_version_leaves_the_old_one_serving(stage: Stage) -> None:
     assert stage.answering() == 1
     [failed] = stage.store.status(ModelSpec("m", 2))
     assert (failed.code, failed.message) == (Code.DATA_LOSS, "broken")
-    assert not stage.store.ready()
+    assert stage.missing() == (True, ["version 2: DATA_LOSS: broken"])
 
 
 def test_a_version_that_cannot_answer_is_available_and_not_ready(stage: Stage) -> None:
     stage.store.configure([stage.add("m", 1)])
-    assert stage.store.ready()
+    assert stage.missing() == (True, [])
     stage.loader.one("m", 1).answers = False
     assert stage.states("m") == {1: "AVAILABLE"}
-    assert not stage.store.ready()
+    assert stage.missing() == (False, ["version 1: loaded, but its first run failed, and no request has succeeded"])
+
+
+def test_ready_while_a_newer_version_loads(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    stage.loader.gate.clear()
+    stage.add("m", 2)
+    until(lambda: stage.states("m").get(2) == "LOADING")
+    assert stage.missing() == (True, ["version 2: LOADING"])
+    stage.loader.gate.set()
+    until(lambda: stage.missing() == (True, []))
+
+
+def test_versions_that_the_policy_names_and_nobody_wrote_are_told(
+        stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    path = stage.add("m", 1).base_path
+    stage.store.configure([Model("m", path, Specific(frozenset({1, 3})))])
+    assert stage.missing() == (True, [f"version 3: NOT_FOUND: not in {path}"])
+    assert f"model m: no version 3 in {path}" in caplog.text
+    stage.add("m", 3)
+    until(lambda: stage.missing() == (True, []))
+
+
+def test_a_model_of_which_nothing_was_found_is_not_ready(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1), Model("n", str(stage.root / "n"))])
+    ready, missing = stage.missing("n")
+    assert (ready, stage.store.readiness().ready) == (False, False)
+    assert missing[0].startswith("NOT_FOUND: Could not find base path")
+    stage.store.configure([stage.add("k", 1)])
+    assert stage.store.readiness().ready
+
+
+def test_the_log_tells_what_is_loaded_unloaded_and_failed(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = stage.add("m", 1).base_path
+    stage.store.configure([Model("m", path)])
+    stage.loader.broken.add(("m", 3))
+    stage.add("m", 2)
+    until(lambda: stage.states("m") == {2: "AVAILABLE", 1: "END"})
+    stage.add("m", 3)
+    until(lambda: stage.states("m").get(3) == "END")
+    lines = [re.sub(r"[0-9.]+ s\b", "T s", record.getMessage()) for record in caplog.records]
+    assert lines == [
+        f"version 1 of model m is loaded from {path}/1, in T s", f"version 2 of model m is loaded from {path}/2, in T s",
+        f"version 1 of model m is unloaded, from {path}/1, in T s",
+        f"version 3 of model m cannot be loaded from {path}/3 (after T s; not tried again): DATA_LOSS: broken"]
 
 
 def test_a_broken_model_does_not_keep_others_from_being_loaded(stage: Stage) -> None:
@@ -184,8 +234,13 @@ def test_a_missing_directory_keeps_what_is_loaded(stage: Stage) -> None:
     model = stage.add("m", 1)
     stage.store.configure([model])
     Path(model.base_path).rename(stage.root / "away")
-    until(lambda: not stage.store.ready())
+    until(lambda: stage.missing()[1])
+    ready, [missing] = stage.missing()
+    assert ready
+    assert missing.startswith("NOT_FOUND: Could not find base path")
     assert stage.answering() == 1
+    (stage.root / "away").rename(model.base_path)
+    until(lambda: stage.missing() == (True, []))
 
 
 def test_removing_the_only_version_unloads_it(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from serving.http_message import Request, Response
 from serving.json import numbers
 from serving.metrics import Call, Metrics
 from serving.predictor import Predictor
+from serving.readiness import Missing, ModelReadiness, Readiness
 from serving.rest import HTTP_STATUS, RestApi
 
 ECHO = "/v1/models/echo:predict"
@@ -101,7 +102,32 @@ def test_requests_are_reported_once_with_what_is_known_of_them() -> None:
 def test_the_time_limit_reaches_the_run() -> None:
     api = Api()
     api("POST", ECHO, b'{"instances": [1.0]}')
-    assert api.store.servable.timeouts == [2.0]
+    [seconds] = api.store.servable.timeouts
+    assert seconds is not None
+    assert 1.5 < seconds <= 2.0  # what is left of them when the run begins
+
+
+@pytest.mark.parametrize(("verb", "body"), [
+    ("predict", b'{"instances": [1.0]}'), ("predict", b"no JSON"), ("classify", b'{"examples": [{}]}'),
+    ("regress", b'{"examples": [{}]}')])
+def test_what_has_waited_past_its_time_is_answered_and_not_run(verb: str, body: bytes) -> None:
+    api = Api()
+    with mock.patch("serving.rest.perf_counter", lambda: 1002.5):
+        late = api.api.handle(Request("POST", f"/v1/models/echo:{verb}", body=body, came=1000.0))
+        in_time = api.api.handle(Request("POST", ECHO, body=b'{"instances": [1.0]}', came=1001.0))
+        status = api.api.handle(Request("GET", "/v1/models/echo", came=1000.0))
+    assert (late.status, error_of(late)) == (504, "Timed out waiting for notification")
+    assert (in_time.status, status.status) == (200, 200)
+    assert api.store.servable.timeouts == [0.5]
+
+
+def test_probes_are_answered_without_a_thread() -> None:
+    api = Api(ready=lambda: Readiness({}))
+    for target, body in (("/health/live", b"live\n"), ("/health/ready?x", b"ready\n")):
+        response = api.api.on_event_loop(Request("GET", target))
+        assert response is not None
+        assert response.body == body
+    assert api.api.on_event_loop(Request("GET", "/models")) is None
 
 
 def test_no_model_name() -> None:
@@ -151,14 +177,21 @@ def test_a_preflight_has_to_come_from_an_http_origin(origin: str, status: int) -
 
 
 def test_endpoints_of_our_own() -> None:
-    ready = [False]
-    api = Api(ready=lambda: ready[0], monitoring=("/metrics", lambda: "up 1\n"))
+    answers = [False]
+    missing = (Missing(8, "LOADING"),)
+    api = Api(ready=lambda: Readiness({"echo": ModelReadiness(answers[0], missing),
+                                       "new": ModelReadiness(True, (Missing(None, "NOT_FOUND:\nnothing"),))}),
+              monitoring=("/metrics", lambda: "up 1\n"))
     assert api("GET", "/health/live").status == 200
     assert api("GET", "/health/ready").status == 503
-    ready[0] = True
-    assert api("GET", "/health/ready").status == 200
-    assert json.loads(api("GET", "/models").body) == {
-        "models": [{"name": "echo", "versions": [{"version": 7, "state": "AVAILABLE"}]}]}
+    answers[0] = True
+    ready = api("GET", "/health/ready")
+    assert (ready.status, ready.body) == (
+        200, b"ready\nmodel echo: version 8: LOADING\nmodel new: NOT_FOUND: nothing\n")
+    assert json.loads(api("GET", "/models").body) == {"models": [
+        {"name": "echo", "ready": True, "versions": [{"version": 7, "state": "AVAILABLE"}],
+         "missing": [{"version": 8, "reason": "LOADING"}]},
+        {"name": "new", "ready": True, "versions": [], "missing": [{"version": None, "reason": "NOT_FOUND:\nnothing"}]}]}
     metrics = api("GET", "/metrics")
     assert (metrics.status, metrics.body, metrics.content_type) == (200, b"up 1\n", "text/plain")
     assert api("GET", "/metrics?x=1").status == 400

@@ -319,6 +319,11 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def command(models: Path, model: str, *flags: str) -> list[str]:
     return [sys.executable, "-m", "serving", "serve", f"--model_name={model}", f"--model_base_path={models / model}",
             *flags]
@@ -348,6 +353,36 @@ def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
     assert process.returncode == 0
     assert "Traceback" not in log
     assert "Running gRPC ModelServer" in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("transport", ["rest", "grpc"])
+def test_a_request_that_is_cut_shows_in_the_exit_status_and_the_time_to_drain_is_all_it_takes(
+        models: Path, transport: str) -> None:
+    import numpy as np
+    port, rest_port = free_port(), free_port()
+    words = command(models, "slow", f"--port={port}", f"--rest_api_port={rest_port}", "--drain_seconds=4")
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process, ThreadPoolExecutor(1) as pool:
+        try:
+            until(lambda: process.poll() is not None or listens(port), 90)
+            if transport == "grpc":
+                running = pool.submit(call, port, request("slow", "turns", turns=np.array([10**9], np.int32)), 60)
+            else:
+                running = pool.submit(urllib.request.urlopen, f"http://127.0.0.1:{rest_port}/v1/models/slow:predict",
+                                      b'{"signature_name": "turns", "instances": [1000000000]}', 60)
+            idle = cpu_seconds(process.pid)
+            until(lambda: cpu_seconds(process.pid) > idle + 0.5)  # it runs, and does not end by itself
+            sent = time.monotonic()
+            process.terminate()
+            _, log = process.communicate(timeout=60)
+            took = time.monotonic() - sent
+            with pytest.raises((grpc.RpcError, OSError)):
+                running.result()
+        finally:
+            process.kill()
+    assert process.returncode == 1
+    assert "Stopped; 1 request(s) took longer than --drain_seconds=4, and were cut" in log
+    assert took < 2 * 4  # twice --drain_seconds was the mistake
 
 
 def test_what_cannot_be_served_is_one_line_and_a_status(models: Path) -> None:

@@ -85,7 +85,7 @@ def refused(*arguments: str, **environment: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_hosts_original_by_default_and_stops_cleanly(host: Run, number: signal.Signals) -> None:
     hosted = host(**NO_ENGINE)
     said = hosted.await_text("Ctrl-C stops it")

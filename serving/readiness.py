@@ -1,0 +1,45 @@
+"""Whether a server can take traffic, and which versions are wanted and not there. Values only."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A version that the configuration asks for and that does not answer; `version` None: none was found at all.
+
+    `reason`: a state ("LOADING"), or why it cannot be loaded, or why nothing was found.
+    """
+
+    version: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason if self.version is None else f"version {self.version}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReadiness:
+    """One model: whether a version of it answers requests, and what is wanted beside."""
+
+    answers: bool
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """All models of a server, by name."""
+
+    models: Mapping[str, ModelReadiness]
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model has a version that answers. What else is wanted does not count: a server that answers
+        with the version it has is of more use to its clients than one that is taken out."""
+        return all(model.answers for model in self.models.values())
+
+    def text(self) -> str:
+        """For people: `ready` or `not ready`, then a line for whatever is wanted and not there."""
+        lines = ["ready" if self.ready else "not ready"]
+        for name, model in sorted(self.models.items()):
+            lines += [f"model {name}: {' '.join(str(each).split())}" for each in model.missing]
+        return "\n".join(lines) + "\n"
