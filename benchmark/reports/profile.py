@@ -9,14 +9,7 @@ from rich.table import Table
 from benchmark.reports import charts, terminal
 from benchmark.reports.head import Head
 from benchmark.reports.page import figure, figures, result_page, table
-
-
-class Operation(TypedDict):
-    """All runs of one operation in one Session.run: microseconds over all threads, and how many there are."""
-
-    op: str
-    us: float
-    count: float
+from benchmark.verdicts.records import Instructions, Operation
 
 
 class Sampled(TypedDict):
@@ -32,14 +25,6 @@ class Profile(Sampled):
     """One target."""
 
     operations: list[Operation]
-
-
-class Instructions(TypedDict):
-    """What the CPU has, what TensorFlow's general code was not built with, what oneDNN's kernels use."""
-
-    cpu: list[str]
-    not_in_tensorflow_build: list[str]
-    onednn: str | None
 
 
 class ProfileResult(Head):

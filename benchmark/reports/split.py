@@ -1,6 +1,6 @@
 """A split: each part of a request's time, REST beside gRPC."""
 from html import escape
-from typing import NotRequired, TypedDict
+from typing import NotRequired
 
 from rich.markup import escape as escape_markup
 from rich.table import Table
@@ -9,6 +9,7 @@ from benchmark.reports import charts, terminal
 from benchmark.reports.figures import short
 from benchmark.reports.head import Head
 from benchmark.reports.page import figure, figures, result_page, table
+from benchmark.verdicts.records import Parts
 from benchmark.verdicts.scenario import protocol_name
 
 PARTS = {
@@ -21,14 +22,6 @@ PARTS = {
     "render": "server: arrays to bytes",
     "decode": "client: bytes to arrays",
 }
-
-
-class Parts(TypedDict):
-    """The milliseconds of each part of a request, and the median of whole requests; "by" is who told them."""
-
-    by: str
-    milliseconds: dict[str, float]
-    median_ms: float
 
 
 class Split(Parts):

@@ -151,3 +151,27 @@ class ConductRecord(TypedDict):
     first_wrong: NotRequired[str | None]
     answers: NotRequired[dict[str, str]]
     ended: NotRequired[dict[str, str]]
+
+
+class Parts(TypedDict):
+    """The milliseconds of each part of a request, and the median of whole requests; "by" is who told them."""
+
+    by: str
+    milliseconds: dict[str, float]
+    median_ms: float
+
+
+class Operation(TypedDict):
+    """All runs of one operation in one Session.run: microseconds over all threads, and how many there are."""
+
+    op: str
+    us: float
+    count: float
+
+
+class Instructions(TypedDict):
+    """What the CPU has, what TensorFlow's general code was not built with, what oneDNN's kernels use."""
+
+    cpu: list[str]
+    not_in_tensorflow_build: list[str]
+    onednn: str | None

@@ -120,7 +120,7 @@ def noted(places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[[
                             repr((arguments, named))))
         if len(calls) == 2 or not str(arguments and arguments[0]).startswith("Scenario(name='profile'"):
             raise ReachedError
-        return {"target": "a"}, {"x": np.ones((1, 4), np.float32)}, "ones"
+        return ["main;run 3"], {"x": np.ones((1, 4), np.float32)}, "ones"
     for path in chain(*EFFECTS.values()):
         monkeypatch.setattr(path, note)
     monkeypatch.setattr(Trials, "best", lambda self, *rest: note(self, *rest[:-1]))

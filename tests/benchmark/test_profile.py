@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tiny_saved_model import write_tiny_saved_model
 
-from benchmark import profile
+from benchmark.issuing import sampling
 from benchmark.reports import flame
+from benchmark.reports.environment import cpu_flags
 from benchmark.reports.profile import html, operation_rows
 from benchmark.targets.target import Target
 
@@ -38,13 +39,13 @@ def test_names_are_escaped() -> None:
     assert "std::vector&lt;int&gt;" in flame.svg(flame.tree(["std::vector<int> 3"]))
 
 
-def test_instructions_are_read_from_the_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile, "cpu_flags", lambda: {"avx", "avx2", "fma"})
+def test_instructions_are_read_from_the_logs() -> None:
+    flags = {"avx", "avx2", "fma"}
     log = ("To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow\n"
            "onednn_verbose,v1,info,cpu,isa:Intel AVX2\n")
-    assert profile.instructions(log) == {"cpu": ["AVX", "AVX2", "FMA"], "not_in_tensorflow_build": ["AVX2", "FMA"],
-                                         "onednn": "Intel AVX2"}
-    assert profile.instructions("")["onednn"] is None
+    assert sampling.instructions(log, flags) == {
+        "cpu": ["AVX", "AVX2", "FMA"], "not_in_tensorflow_build": ["AVX2", "FMA"], "onednn": "Intel AVX2"}
+    assert sampling.instructions("", flags)["onednn"] is None
 
 
 def test_operations_before_and_after_are_side_by_side() -> None:
@@ -58,13 +59,13 @@ def test_tensorflow_traces_the_operations_of_a_model(tmp_path: Path) -> None:
     write_tiny_saved_model(tmp_path / "tiny/original/1")
     target = Target("original", "tiny", base_path=tmp_path / "tiny/original")
     inputs = {"x": np.ones((5, 4), np.float32)}
-    (ops, twin), log = profile.traced([target, replace(target, name="twin")], "", inputs, 3, True, tmp_path)
+    (ops, twin), log = sampling.traced([target, replace(target, name="twin")], "", inputs, 3, True, tmp_path)
     counts = {op["op"]: op["count"] for op in ops}
     assert any("MatMul" in op and count == 1 for op, count in counts.items())
     assert {op["op"]: op["count"] for op in twin} == counts
     assert (tmp_path / "twin.timeline.json").stat().st_size > 100
-    found = profile.instructions(log)
-    assert set(found["not_in_tensorflow_build"]) <= set(profile.INSTRUCTIONS) | {"SSE3", "SSE4.1"}
+    found = sampling.instructions(log, cpu_flags())
+    assert set(found["not_in_tensorflow_build"]) <= set(sampling.INSTRUCTIONS) | {"SSE3", "SSE4.1"}
     page = html({"profiles": [{"target": "original", "operations": ops, "flame": "<svg></svg>"}], "instructions": found,
                  "batch": 5, "model": "tiny", "inputs": "ones",
                  "environment": {"cpu": "x", "cpu_quota": 1.0, "time": "now"}})

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark import split
+from benchmark.issuing import stages
 from benchmark.reports.split import html, parts_of
 from benchmark.targets.starting import Instance
 from benchmark.targets.target import Target
@@ -28,7 +29,7 @@ CLOCK = Clock()
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split, "perf_counter", CLOCK)
+    monkeypatch.setattr(stages, "perf_counter", CLOCK)
 
 
 class Client:
@@ -55,7 +56,7 @@ class Client:
 
 def _split(told: dict[str, float], requests: int = 12) -> dict[str, dict[str, Any]]:
     clients: Any = {"rest": Client(told), "grpc": Client(told)}
-    return split.split(INSTANCE, clients, "", [{}], requests)
+    return stages.split(INSTANCE, clients, "", [{}], requests)
 
 
 def test_what_the_server_tells_is_taken_out_of_the_wire() -> None:
@@ -71,7 +72,7 @@ def test_what_the_server_tells_is_taken_out_of_the_wire() -> None:
 
 def test_one_slow_request_is_not_the_typical_one() -> None:
     rows = [{"wire": wire, "run": 0.001} for wire in (0.001, 0.002, 0.003, 0.004, 9.0)]
-    parts = split.typical(rows)["milliseconds"]
+    parts = stages.typical(rows)["milliseconds"]
     assert parts["wire"] == pytest.approx(3)
     assert parts["run"] == pytest.approx(1)
 
@@ -79,7 +80,7 @@ def test_one_slow_request_is_not_the_typical_one() -> None:
 def test_a_server_that_only_counts_is_split_by_its_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten requests of 6 ms each, of which 4 in the runtime, happen between two looks at the counters."""
     counts = iter(np.array([60_000.0, 10, 40_000, 10]) * n for n in range(100))
-    monkeypatch.setattr(split, "server_counts", lambda instance: next(counts))
+    monkeypatch.setattr(stages, "server_counts", lambda instance: next(counts))
     found = _split({}, 10)
     for each in found.values():
         parts = each["milliseconds"]
@@ -101,7 +102,7 @@ def test_counters_are_summed_by_kind() -> None:
             ':tensorflow:serving:request_latency_count{API="predict",entrypoint="REST",model_name="m"} 4\n'
             ':tensorflow:serving:runtime_latency_sum{API="Predict",model_name="m",runtime="TF1"} 900\n'
             ':tensorflow:serving:runtime_latency_count{API="Predict",model_name="m",runtime="TF1"} 3\n')
-    assert split.counts_in(text).tolist() == [2000, 4, 900, 3]
+    assert stages.counts_in(text).tolist() == [2000, 4, 900, 3]
 
 
 def test_without_timing_and_without_metrics_there_is_no_split() -> None:
