@@ -55,6 +55,7 @@ class Commands(click.Group):  # decision 1
         super().__init__(name, help=help, context_settings={"help_option_names": ["-h", "--help"],
                                                             "max_content_width": 110})
         self._table = commands
+        click.version_option(package_name="tfserving-kit", prog_name=f"python -m {name}")(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._table)

@@ -53,6 +53,8 @@ class Flags:
     rest_api_timeout_in_ms: int = flag(30000, "Time for a REST request; then it is answered with an error.")
     rest_api_enable_cors_support: bool = flag(False, "Answer browsers' cross-origin requests.")
     rest_api_max_body_bytes: int = flag(1 << 30, "Longest REST request body; a longer one is answered 413.", ours=True)
+    max_request_memory_mb: int = flag(
+        0, "Memory that one request may take in the graph; 0: 3/4 of what is free then; -1: no limit.", ours=True)
     grpc_max_threads: int = flag(4 * _CPUS, "gRPC requests that run at once.")
     grpc_channel_arguments: str = flag("", "gRPC server arguments: name=value,name=value.")
     enable_grpc_healthcheck_service: bool = flag(False, "Serve grpc.health.v1.Health.")
@@ -72,6 +74,8 @@ class Flags:
     force_allow_any_version_labels_for_unavailable_models: bool = flag(
         False, "Any label may name a version that is not loaded.")
     saved_model_tags: str = flag("serve", "Tags of the MetaGraphDef to load, with commas.")
+    tensorflow_op_libraries: str = flag(
+        "", "Shared libraries of further operations, with commas: loaded before any model.", ours=True)
     enable_model_warmup: bool = flag(True, "Replay assets.extra/tf_serving_warmup_requests before serving a version.")
     num_request_iterations_for_warmup: int = flag(1, "How often each warm-up record is run.")
     enable_batching: bool = flag(False, "Put requests together into batches.")
@@ -96,14 +100,14 @@ class Flags:
     flush_filesystem_caches: bool = flag(True, "Not needed: nothing is cached between looks.", ignored=True)
     per_process_gpu_memory_fraction: float = flag(0.0, "Not used: see gpu_options in a session config.", ignored=True)
     remove_unused_fields_from_bundle_metagraph: bool = flag(True, "Always so.", ignored=True)
-    prefer_tflite_model: bool = flag(False, "Not used: SavedModels only.", ignored=True)
-    num_tflite_pools: int = flag(1, "Not used: SavedModels only.", ignored=True)
-    num_tflite_interpreters_per_pool: int = flag(1, "Not used: SavedModels only.", ignored=True)
-    use_tflite_model: bool = flag(False, "Not used: SavedModels only.", ignored=True)
+    num_tflite_pools: int = flag(1, "Not used: no TFLite models are served.", ignored=True)
+    num_tflite_interpreters_per_pool: int = flag(1, "Not used: no TFLite models are served.", ignored=True)
     mixed_precision: str = flag("", "Not used: the export makes models of reduced precision.", ignored=True)
     skip_initialize_tpu: bool = flag(False, "Not used: no TPUs.", ignored=True)
     xla_cpu_compilation_enabled: bool = flag(False, "Always so: a model that asks for XLA gets it.", ignored=True)
     use_alts_credentials: bool = flag(False, "Refused: use --ssl_config_file.")
+    prefer_tflite_model: bool = flag(False, "Refused: TFLite models are not served, and would answer differently.")
+    use_tflite_model: bool = flag(False, "Refused: TFLite models are not served, and would answer differently.")
 
 
 def tags_of(flags: Flags) -> list[str]:
@@ -264,7 +268,11 @@ def checked(models: list[Model]) -> list[Model]:
         if model.name in names:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         names.add(model.name)
-        if not Path(model.base_path).is_absolute():
+        scheme, separator, _ = model.base_path.partition("://")
+        if separator and scheme != "file":
+            raise ServingError(Code.UNIMPLEMENTED, f"model {model.name}: base paths of {scheme}:// are not read here; "
+                               f"mount or copy the files, and give their directory; got base_path()={model.base_path}")
+        if not separator and not Path(model.base_path).is_absolute():
             raise invalid(f"Expected model {model.name} to have an absolute path or URI; "
                           f"got base_path()={model.base_path}")
     return models

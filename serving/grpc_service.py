@@ -223,7 +223,8 @@ def _methods(service: _Service, observe: Observer, draining: threading.Event,
             "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, service.reload),
         },
     }
-    return {name: {api: _handler(api, kind, answer, observe, draining, running) for api, (kind, answer) in methods.items()}
+    return {name: {api: _handler(api, kind, answer, observe, draining, running)
+                   for api, (kind, answer) in methods.items()}
             for name, methods in answers.items()}
 
 

@@ -21,6 +21,7 @@ from commandline import quiet
 from serving import text_proto
 from serving.client.payloads import shape_of
 from serving.errors import Code, ServingError, invalid, not_found
+from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
 from serving.pace import Pace, Steps
 from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2
 from serving.saved_model_file import read_meta_graph
@@ -56,6 +57,7 @@ class LoadedModel:  # decision 30
         self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], _Plan] = {}
         # Whether a run has succeeded, or none may be tried.
         self.answers = True
+        self.memory = MemoryLimit(-1)
 
     def try_out(self) -> None:  # decision 81
         """One run of zeros (a batch of 1), after which `answers` tells whether this version can answer at all.
@@ -97,6 +99,8 @@ class LoadedModel:  # decision 30
         size = sum([value.nbytes for value in values])
         here = size <= plan.pace.quick_bytes  # decision 37
         call = plan.call if here and plan.fits(values) else None
+        if plan.bounded and not here and timeout_s != 0:
+            self._refuse_too_many(plan, feeds, values, fetches)
         options = _run_options(timeout_s, here) if call is None else None
         if started is not None:
             started()
@@ -118,6 +122,31 @@ class LoadedModel:  # decision 30
         if bytes in map(type, results):  # a string of rank 0
             return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
         return results
+
+    def _refuse_too_many(self, plan: "_Plan", feeds: Sequence[str], values: Sequence[Array],
+                         fetches: Sequence[str]) -> None:
+        """Raises RESOURCE_EXHAUSTED for more examples than memory is left for (decision 130)."""
+        examples = max((len(value) for value in values if value.ndim), default=0)
+        if examples < FEWEST_EXAMPLES or self.memory.most_bytes < 0:
+            return
+        if plan.bytes_per_example is None:
+            # Two more runs, of a graph that keeps nothing; once. What they cannot tell is not limited.
+            plan.bytes_per_example = 0
+            with suppress(tf.errors.OpError, UnicodeDecodeError):
+                traced = [self._traced([value[:count] if value.ndim and len(value) == examples else value
+                                        for value in values], feeds, fetches) for count in (1, 2)]
+                plan.bytes_per_example = bytes_per_example(*traced)
+        if plan.bytes_per_example:
+            self.memory.check(examples, plan.bytes_per_example)
+
+    def _traced(self, values: Sequence[Array], feeds: Sequence[str], fetches: Sequence[str]) -> dict[str, int]:
+        """Runs the graph; node -> bytes of its outputs."""
+        told = config_pb2.RunMetadata()
+        self._session.run(list(fetches), dict(zip(feeds, values, strict=True)), run_metadata=told,
+                          options=config_pb2.RunOptions(trace_level=config_pb2.RunOptions.FULL_TRACE))
+        return {node.node_name: sum(output.tensor_description.allocation_description.requested_bytes
+                                    for output in node.output)
+                for device in told.step_stats.dev_stats for node in device.node_stats}
 
     def close(self) -> None:
         """Frees the session and its variables. No request may be running."""
@@ -170,11 +199,15 @@ class _Plan:
     bounded: bool
     pace: Pace = field(default_factory=lambda: Pace(_QUICK_S, _SLOW_S))
     call: Any = None
+    bytes_per_example: int | None = None
     claim: threading.Lock = field(default_factory=threading.Lock)
 
     def fits(self, values: Sequence[Array]) -> bool:
         """Whether `call` takes these: it exists, and finds the types that it does not look at itself."""
         return self.call is not None and [value.dtype for value in values] == self.dtypes
+
+
+_UNKNOWN_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
 
 def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any) -> LoadedModel:
@@ -195,14 +228,36 @@ def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any)
         return LoadedModel(name, version, session, meta_graph)
     except tf.errors.OpError as error:
         session.close()
+        if missing := _UNKNOWN_OPERATION.search(error.message):
+            raise _unknown_operation(missing[1]) from None
         raise _serving_error(error) from None
     except ServingError:
         session.close()
         raise
     except Exception as error:
-        # TensorFlow's Python loader has no one error type for a graph that it cannot import.
         session.close()
+        if missing := _UNKNOWN_OPERATION.search(str(error)):
+            raise _unknown_operation(missing[1]) from None
+        # TensorFlow's Python loader has no one error type for a graph that it cannot import.
         raise ServingError(Code.INVALID_ARGUMENT, f"{type(error).__name__}: {error}") from error
+
+
+def load_op_libraries(paths: str) -> None:
+    """Loads the shared libraries of --tensorflow_op_libraries. Raises ServingError that names the one."""
+    for path in filter(None, paths.split(",")):
+        try:
+            tf.load_op_library(path)
+        except (tf.errors.OpError, OSError, RuntimeError) as error:
+            raise invalid(f"--tensorflow_op_libraries: {path} cannot be loaded: "
+                          f"{getattr(error, 'message', '') or error}") from None
+
+
+def _unknown_operation(name: str) -> ServingError:
+    """For a graph with an operation that no one has registered."""
+    return ServingError(
+        Code.NOT_FOUND, f"Op type not registered '{name}' in binary running on this machine",
+        f"The operation {name} is of a library that is not loaded: give its shared library (in the Python package, "
+        "such as tensorflow_text, a .so file) to --tensorflow_op_libraries, or export the model without it.")
 
 
 def session_options(config_file: str, session: int, intra_op: int, inter_op: int) -> Any:

@@ -17,7 +17,7 @@ from serving.config import Model, check_no_platform_changes, check_platforms
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.readiness import Missing, ModelReadiness, Readiness
 from serving.servable import Loaded, ModelSpec, Servable, VersionStatus
-from serving.version_files import Failure, failure, no_versions, on_disk
+from serving.version_files import Failure, directory, failure, no_versions, on_disk
 from serving.versions import Load, Snapshot, State, absent_versions, next_action, wanted
 
 log = logging.getLogger("serving")
@@ -261,7 +261,7 @@ class ModelStore:
         for number in wants:
             version = model.versions.get(number)
             if version is None or (version.state is State.END and version.error is None):
-                model.versions[number] = _Version(Path(model.config.base_path, seen[number]))
+                model.versions[number] = _Version(directory(model.config) / seen[number])
         self._want(model, wants)
 
     def _want(self, model: _Model, wants: Collection[int]) -> None:
@@ -319,7 +319,7 @@ class ModelStore:
             again = version.wanted and version.tries <= self._retries.count and not self._stopping.is_set()
             log.error("version %s of model %s cannot be loaded from %s (after %.1f s; %s): %s: %s", number, name,
                       version.path, seconds, f"tried again in {max(self._retries.interval_s, 0):g} s" if again
-                      else "not tried again", error.code.name, error)
+                      else "not tried again", error.code.name, f"{error} {error.advice}".rstrip())
             if again:
                 version.retry = threading.Timer(self._retries.interval_s, self._try_again, (name, number, version))
                 version.retry.daemon = True
@@ -391,7 +391,7 @@ def _readiness(model: _Model) -> ModelReadiness:
         if version.wanted and not answers(version):
             reason = version.state.value
             if version.error is not None:
-                reason = f"{version.error.code.name}: {version.error.message}"
+                reason = f"{version.error.code.name}: {version.error.message} {version.error.advice}".rstrip()
             elif version.state is State.AVAILABLE:
                 reason = "loaded, but its first run failed, and no request has succeeded"
             missing.append(Missing(number, reason))

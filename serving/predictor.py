@@ -102,6 +102,10 @@ class Predictor:
             feeds.append(spec.name)
             values.append(value)
         aliases = _filtered(signature, output_filter) if output_filter else tuple(signature.outputs)
+        for side, specs in (("input", signature.inputs), ("output", {a: signature.outputs[a] for a in aliases})):
+            for alias, spec in specs.items():
+                if not spec.name:
+                    raise _of_several_tensors(servable, signature, side, alias)
         results = self._run("Predict", servable, feeds, values, [signature.outputs[a].name for a in aliases], timeout_s)
         return dict(zip(aliases, results, strict=True))
 
@@ -168,6 +172,17 @@ class Predictor:
         results = servable.run(feeds, values, fetches, timeout_s)
         self._ran(api, servable.name, perf_counter() - began)
         return results
+
+
+def _of_several_tensors(servable: Servable, signature: Signature, side: str, alias: str) -> ServingError:
+    """A ragged or sparse tensor has no name of its own, only its components have."""
+    where = servable.metadata.signature_def[signature.name] if servable.metadata is not None else None
+    info = None if where is None else (where.inputs if side == "input" else where.outputs)[alias]
+    sparse = info is not None and info.WhichOneof("encoding") == "coo_sparse"
+    kind, parts = (("sparse", "indices, values and dense_shape") if sparse else
+                   ("ragged (or another of several tensors)", "values and row_splits"))
+    return ServingError(Code.UNIMPLEMENTED, f'{side} "{alias}" of signature "{signature.name}" is {kind}, which no '
+                        f"request or answer can hold; export its parts ({parts}) as {side}s of their own")
 
 
 def _filtered(signature: Signature, output_filter: Sequence[str]) -> Sequence[str]:

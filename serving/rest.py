@@ -122,7 +122,8 @@ class RestApi:
                 spec: ModelSpec | None = None) -> Response | None:
         """The answer, or None where nothing was done since no time was given for it. Every error ends here, once.
 
-        `ends` is when its time is over, by perf_counter; 0: no time is given. `spec` is what `call.api` asks for, where that is known already.
+        `ends` is when its time is over, by perf_counter; 0: no time is given. `spec` is what `call.api` asks for, where
+        that is known already.
         """
         if asked(request.headers.items()):
             call.watch = Stopwatch(QUEUE, request.came)

@@ -26,6 +26,7 @@ from serving.config import (
     tags_of,
 )
 from serving.errors import Code, ServingError, invalid
+from serving.memory import MemoryLimit
 from serving.metrics import AccessLog, Call, Metrics
 from serving.model_store import ModelStore, Retries
 from serving.startup import channel_arguments, check, did_not_load
@@ -56,9 +57,10 @@ class Server:
         # Imported here, since TensorFlow takes seconds: a wrong flag or file is told of at once.
         from serving.batching import Batching
         from serving.grpc_service import GrpcServer
-        from serving.loader import session_options
+        from serving.loader import load_op_libraries, session_options
         from serving.predictor import Predictor
         from serving.version_loader import VersionLoader
+        load_op_libraries(flags.tensorflow_op_libraries)
         options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
                                   flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
         self._batching = Batching(
@@ -66,7 +68,9 @@ class Server:
             flags.enable_per_model_batching_parameters, self._metrics.batching) if flags.enable_batching else None
         loader = VersionLoader(
             tags, options, self._metrics, self._batching,
-            max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0)
+            max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0,
+            MemoryLimit(flags.max_request_memory_mb << 20 if flags.max_request_memory_mb > 0
+                        else flags.max_request_memory_mb))
         self._store = ModelStore(
             loader.load, flags.file_system_poll_wait_seconds,
             Retries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6), flags.num_load_threads,

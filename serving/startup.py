@@ -1,6 +1,7 @@
 """What flags and files tell before TensorFlow is imported and models are loaded: mistakes are told at once."""
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 from serving import text_proto
 from serving.config import Flags, Model, check_platforms, read_models, tags_of
@@ -20,6 +21,13 @@ def check(flags: Flags) -> list[Model]:  # decision 33
         raise invalid("Failed to BuildAndStart gRPC server: --port and --rest_api_port take 0 to 65535")
     if flags.use_alts_credentials:
         raise invalid("Failed to BuildAndStart gRPC server: ALTS is Google Cloud's only; use --ssl_config_file")
+    for name in ("use_tflite_model", "prefer_tflite_model"):
+        if getattr(flags, name):
+            raise ServingError(Code.UNIMPLEMENTED, f"--{name}: TFLite models are not served here, and a SavedModel in "
+                               "place of one gives other answers; leave the flag out to serve the SavedModel")
+    for library in filter(None, flags.tensorflow_op_libraries.split(",")):
+        if not Path(library).is_file():
+            raise ServingError(Code.NOT_FOUND, f"--tensorflow_op_libraries: there is no file {library}")
     for name in ("grpc_max_threads", "rest_api_num_threads"):
         if getattr(flags, name) < 1:
             raise invalid(f"--{name} must be at least 1")

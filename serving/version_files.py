@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from serving.config import Model
 from serving.errors import UNREADABLE, ServingError, not_found
@@ -46,13 +47,21 @@ def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict
         found_wrong = []
         for number in sorted(wanted(model.policy, seen), reverse=True):
             try:
-                check(Path(model.base_path, seen[number]))
+                check(directory(model) / seen[number])
             except ServingError as error:
                 found_wrong.append(failure(model.name, number, error))
             else:
                 return {}
         reasons[model.name] = Failure.joined(found_wrong or [failure(model.name, None, no_versions(model))])
     return reasons
+
+
+def directory(model: Model) -> Path:
+    """Where a base path lies: a file:// URI is its path, as TensorFlow reads it; its host is not looked at."""
+    path = model.base_path
+    # Not unquoted: TensorFlow takes a URI's path as it stands.
+    return Path("/" + urlsplit(path, allow_fragments=False).path.lstrip("/")) if path.startswith("file://") else (
+        Path(path))
 
 
 def failure(name: str, number: int | None, error: ServingError) -> Failure:
@@ -71,7 +80,7 @@ def no_versions(model: Model) -> ServingError:
 def on_disk(config: Model) -> dict[int, str] | ServingError:
     """The versions in a model's directory, or what is wrong with it."""
     try:
-        return numbered(entry.name for entry in Path(config.base_path).iterdir())
+        return numbered(entry.name for entry in directory(config).iterdir())
     except OSError as error:
         return not_found(f"Could not find base path {config.base_path} for servable {config.name} with error "
                          f"{error.strerror}", UNREADABLE if isinstance(error, PermissionError) else _ANOTHER_BASE_PATH)

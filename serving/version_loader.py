@@ -8,6 +8,7 @@ from typing import Any
 from serving.batching import Batching
 from serving.errors import ServingError
 from serving.loader import LoadedModel, load
+from serving.memory import MemoryLimit
 from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.servable import Loaded
@@ -26,6 +27,7 @@ class VersionLoader:
     metrics: Metrics
     batching: Batching | None = None
     warm_up_runs: int = 1
+    memory: MemoryLimit = field(default_factory=MemoryLimit)
     predictor: Predictor | None = field(default=None, init=False)
 
     def load(self, name: str, number: int, path: Path) -> Loaded:
@@ -48,6 +50,7 @@ class VersionLoader:
         finally:
             # As in the original, what comes after, batching and warm-up, does not make a load one that failed.
             self.metrics.loaded(str(path), perf_counter() - began, success)
+        loaded.memory = self.memory
         return loaded
 
     def _warmed_up(self, made: Loaded, path: Path) -> bool:

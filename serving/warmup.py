@@ -32,14 +32,23 @@ def warm_up(predictor: Predictor, servable: Servable, version: Path, iterations:
                 raise invalid(f"Number of warmup records exceeds the maximum ({MOST_RECORDS}) at {path}")
             log = prediction_log_pb2.PredictionLog.FromString(record)
             for _ in range(max(iterations, 1)):
-                _replay(predictor, servable, log)
+                try:
+                    _replay(predictor, servable, log)
+                except ServingError as error:
+                    # The message is the original's, which names neither.
+                    raise ServingError(error.code, error.message, _advice(path, count)) from None
     except tfrecord.CorruptedRecordError as error:
         hint = "" if error.offset else " (Is this even a TFRecord file?)"
         raise ServingError(Code.DATA_LOSS, f"corrupted record at {error.offset}{hint}. Please verify your warmup data "
-                           "is in TFRecord format.") from None
+                           "is in TFRecord format.", _advice(path, count + 1)) from None
     except DecodeError:
-        raise invalid(f"Failed to parse warmup record: {path}") from None
+        raise invalid(f"Failed to parse warmup record: {path}", _advice(path, count)) from None
     return count
+
+
+def _advice(path: Path, record: int) -> str:
+    return (f"It was warm-up record {record} of {path} that failed: write that file again (python -m serving record), "
+            "take it away, or give --enable_model_warmup=false.")
 
 
 def _replay(predictor: Predictor, servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:

@@ -1,6 +1,7 @@
 """The manners that all commands share, in real processes."""
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,14 @@ from user_error import UserError
 from whole_file import whole_file, write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("package", ["export", "serving", "benchmark"])
+def test_every_package_says_its_version(package: str) -> None:
+    done = subprocess.run([sys.executable, "-m", package, "--version"], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(rf"python -m {package}, version [0-9.]+\n", done.stdout)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """The options by which a command line names a model on a running server, and the client they make."""
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
 
-from serving.client.protocol import Client, Tls
+from serving.client.protocol import AnswerError, Client, Tls
+from serving.client.rest import RestApi
 from user_error import UserError
 
 REST_ADDRESS = "localhost:8501"
 GRPC_ADDRESS = "localhost:8500"
+DEFAULT_MODEL = "mnist"
 
 _HEADER = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*:\s*([\x20-\x7e]*?)\s*")
 
@@ -45,7 +48,7 @@ class Target:
 
 
 _OPTIONS = (
-    click.option("--model", default="mnist", show_default=True, help="The model's name on the server."),
+    click.option("--model", help=f"The model's name on the server (default: {DEFAULT_MODEL})."),
     click.option("--version", type=click.IntRange(min=1), help="One version (default: the newest)."),
     click.option("--label", help="The version that has this label (such as stable or canary)."),
     click.option("--protocol", type=click.Choice(["rest", "grpc", "vertex"]), default="rest", show_default=True,
@@ -71,7 +74,7 @@ def target_options(command: Command) -> Command:
     return command
 
 
-def target(*, model: str, version: int | None, label: str | None, protocol: str, address: str | None,
+def target(*, model: str | None, version: int | None, label: str | None, protocol: str, address: str | None,
            headers: tuple[str, ...], saved_model: str | None, tls: bool, tls_authority: str | None,
            tls_certificate: str | None, tls_key: str | None) -> Target:
     """The target that the options of `target_options` name. Raises UserError for what contradicts itself."""
@@ -83,8 +86,22 @@ def target(*, model: str, version: int | None, label: str | None, protocol: str,
         raise UserError("--protocol vertex needs --address projects/P/locations/L/endpoints/E")
     files = Tls(tls_authority, tls_certificate, tls_key)
     address = address or (GRPC_ADDRESS if protocol == "grpc" else REST_ADDRESS)
-    return Target(protocol, address, model, version, label, parse_headers(headers),
+    return Target(protocol, address, model or DEFAULT_MODEL, version, label, parse_headers(headers),
                   files if tls or files != Tls() else None, saved_model)
+
+
+@contextmanager
+def naming_models(client: Client, model_given: bool) -> Iterator[None]:
+    """Adds to "no such model" the models that the server has, where it lists them (the project's own, over REST)."""
+    try:
+        yield
+    except AnswerError as error:
+        if error.code not in ("404", "NOT_FOUND"):
+            raise
+        there = client.models() if isinstance(client, RestApi) else ()
+        known = f"; the models there: {', '.join(there)} (--model NAME)" if there else (
+            "" if model_given else f"; without --model, {DEFAULT_MODEL} is asked for: give --model NAME")
+        raise AnswerError(error.code, error.message + known) from None
 
 
 def parse_headers(headers: tuple[str, ...]) -> dict[str, str]:

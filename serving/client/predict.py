@@ -12,8 +12,9 @@ from rich.table import Table
 
 from commandline import json_option
 from serving.client import json_codec, payloads
-from serving.client.options import Target, target, target_options
+from serving.client.options import Target, naming_models, target, target_options
 from serving.client.payloads import Array, Arrays, TensorSpec
+from serving.client.protocol import AnswerError
 from user_error import UserError
 from whole_file import write_json
 
@@ -42,21 +43,27 @@ Exit status: 0 with an answer, 1 when the server refuses the request, 2 when it 
 @click.option("--start", type=click.IntRange(min=0), default=0, help="The first example to take from --samples.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Examples in the request.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the inputs that are made up.")
+@click.option("--rows", type=click.IntRange(min=0), default=SHOWN_VALUES, show_default=True,
+              help="Rows of each output to print; 0: all of them.")
 @json_option
 def command(signature_name: str, given: str | None, samples: str | None, start: int, batch: int, seed: int,
-            json_path: str | None, **options: Any) -> None:
+            json_path: str | None, rows: int, **options: Any) -> None:
     """Send one request to a running server and print the answer."""
     where = target(**options)
     if given and samples:
         raise UserError("--inputs and --samples both give the inputs: give one of them")
+    # Read before connecting: what is wrong with them needs no server to be told.
+    values = read_inputs(given) if given else None
+    arrays = payloads.load_samples(samples) if samples else None
     client = where.client()
     try:
-        metadata = client.metadata()
+        with naming_models(client, options["model"] is not None):
+            metadata = client.metadata()
         specs = metadata.signature(signature_name).inputs
-        if given:
-            inputs = parse_inputs(given, specs)
-        elif samples:
-            inputs = payloads.pick(payloads.load_samples(samples), specs, batch, start)
+        if values is not None:
+            inputs = fit_inputs(values, specs)
+        elif arrays is not None:
+            inputs = payloads.pick(arrays, specs, batch, start)
         else:
             inputs = payloads.make(specs, batch, seed)
         try:
@@ -64,7 +71,10 @@ def command(signature_name: str, given: str | None, samples: str | None, start: 
         except ValueError as error:
             raise UserError(str(error)) from None
         began = time.perf_counter()
-        raw = client.send(request)
+        try:
+            raw = client.send(request)
+        except AnswerError as error:
+            raise AnswerError(error.code, "; ".join([error.message, *misfits(inputs, specs)])) from None
         latency_ms = (time.perf_counter() - began) * 1000
         outputs = client.decode(raw, signature_name)
     finally:
@@ -78,18 +88,33 @@ def command(signature_name: str, given: str | None, samples: str | None, start: 
             "outputs": {name: {**_described(array), "values": json_codec.plain_values(array)}
                         for name, array in outputs.items()}})
     if json_path != "-":
-        _print(where, metadata.version, inputs, outputs, latency_ms)
+        _print(where, metadata.version, inputs, outputs, latency_ms, rows)
 
 
-def parse_inputs(text: str, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
-    """Arrays in the signature's dtypes from a JSON object, or from a file named with "@". Raises UserError."""
+def misfits(inputs: Arrays, specs: Mapping[str, TensorSpec]) -> list[str]:
+    """The inputs whose shape is not one that the signature has, each in a sentence."""
+    return [f"input '{name}' is {TensorSpec(array.dtype, array.shape)}, and the signature has {specs[name]}"
+            for name, array in inputs.items()
+            if (shape := specs[name].shape) is not None and (len(shape) != array.ndim or any(
+                size not in (-1, given) for size, given in zip(shape, array.shape, strict=True)))]
+
+
+def read_inputs(text: str) -> dict[str, Any]:
+    """The values of a JSON object, or of one in a file named with "@". Raises UserError."""
     try:
         values = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except OSError as error:
         raise UserError(f"--inputs: cannot read {text[1:]}: {error.strerror}") from None
     except ValueError as error:
         raise UserError(f"--inputs is no JSON ({error}); write an object such as '{{\"x\": [1.0, 2.0]}}'") from None
-    if not isinstance(values, dict) or set(values) != set(specs):
+    if not isinstance(values, dict):
+        raise UserError("--inputs must be an object of nested lists by input name, such as '{\"x\": [1.0, 2.0]}'")
+    return values
+
+
+def fit_inputs(values: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    """Arrays in the signature's dtypes. Raises UserError."""
+    if set(values) != set(specs):
         names = ", ".join(f"'{name}' ({spec})" for name, spec in specs.items())
         raise UserError(f"--inputs must be an object of exactly these inputs: {names}")
     try:
@@ -102,7 +127,8 @@ def _described(array: Array) -> dict[str, Any]:
     return {"dtype": "string" if array.dtype.kind == "O" else array.dtype.name, "shape": list(array.shape)}
 
 
-def _print(where: Target, version: int, inputs: Arrays, outputs: Arrays, latency_ms: float) -> None:
+def _print(where: Target, version: int, inputs: Arrays, outputs: Arrays, latency_ms: float,
+           rows: int) -> None:
     console = Console(highlight=False)
     sent = ", ".join(f"{name} {TensorSpec(array.dtype, array.shape)}" for name, array in inputs.items())
     console.print(f"{where.model} version {version} at {where.address} ({where.protocol}) answered in "
@@ -111,9 +137,12 @@ def _print(where: Target, version: int, inputs: Arrays, outputs: Arrays, latency
     for heading in ("output", "type", "values"):
         table.add_column(heading)
     for name, array in outputs.items():
-        for index, row in enumerate(array.reshape(len(array) if array.ndim else 1, -1)[:SHOWN_VALUES]):
+        count = len(array) if array.ndim else 1
+        for index, row in enumerate(array.reshape(count, array.size // max(count, 1))[:rows or count]):
             table.add_row(name if index == 0 else "", str(TensorSpec(array.dtype, array.shape)) if index == 0 else "",
                           _shown(row))
+        if 0 < rows < count:
+            table.add_row("", "", f"... and {count - rows} more rows (--rows 0 prints all)")
     console.print(table)
 
 

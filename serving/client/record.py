@@ -7,7 +7,7 @@ import click
 from commandline import json_option, step
 from serving import recording
 from serving.client import payloads
-from serving.client.options import target, target_options
+from serving.client.options import naming_models, target, target_options
 from serving.client.payloads import Arrays
 from user_error import UserError
 from whole_file import write_json
@@ -48,7 +48,8 @@ def command(path: str, count: int, signature_name: str, samples: str | None, bat
             yield recording.Predicted(where.model, inputs, signature_name, client.predict(inputs, signature_name),
                                       metadata.version)
     try:
-        metadata = client.metadata()
+        with naming_models(client, options["model"] is not None):
+            metadata = client.metadata()
         specs = metadata.signature(signature_name).inputs
         with step(f"{count} requests to {where.model} version {metadata.version} at {where.address}"):
             written = recording.write(path, exchanges())

@@ -4,6 +4,7 @@ Of Python's HTTP libraries http.client takes the least CPU per request, so it di
 machine the least (`requests` sends a tenth as many requests per CPU-second).
 """
 import http.client
+import json
 import platform
 import socket
 import ssl
@@ -75,6 +76,14 @@ class RestApi:
 
     def status(self) -> tuple[VersionStatus, ...]:
         return json_codec.status(self._exchange("GET", self._path))
+
+    def models(self) -> tuple[str, ...]:
+        """The names of the models on the server; empty where it does not list them, as the original does not."""
+        try:
+            listed = json.loads(self._exchange("GET", f"{self._path.rpartition('/v1/models/')[0]}/models"))
+            return tuple(str(model["name"]) for model in listed["models"])
+        except (AnswerError, UnreachableError, ValueError, KeyError, TypeError):
+            return ()
 
     def server_timing(self) -> dict[str, float]:
         """See Client.server_timing: nothing is kept of an answer but its body."""

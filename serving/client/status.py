@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commandline import EXIT_FAILED, json_option
-from serving.client.options import Target, target, target_options
+from serving.client.options import Target, naming_models, target, target_options
 from serving.client.protocol import AnswerError, Client, UnreachableError, VersionStatus
 from user_error import FailedError
 from whole_file import write_json
@@ -38,7 +38,8 @@ def command(wait_s: float, signatures: bool, json_path: str | None, **options: A
     where = target(**options)
     client = where.client()
     try:
-        versions = wait(client, wait_s) if wait_s else client.status()
+        with naming_models(client, options["model"] is not None):
+            versions = wait(client, wait_s) if wait_s else client.status()
         metadata = client.metadata() if signatures else None
     finally:
         client.close()
@@ -66,10 +67,12 @@ def wait(client: Client, timeout_s: float) -> tuple[VersionStatus, ...]:
             if any(version.state == "AVAILABLE" for version in versions):
                 return versions
             last = ", ".join(f"version {v.version} is {v.state}" for v in versions) or "no version is known"
+            unreachable = False
         except (AnswerError, UnreachableError) as error:
-            last = str(error)
+            last, unreachable = str(error), isinstance(error, UnreachableError)
         if time.monotonic() >= deadline:
-            raise FailedError(f"not available after {timeout_s:g} s: {last}")
+            # Waited for or not, an unreachable server is one cause with one exit status.
+            raise (UnreachableError if unreachable else FailedError)(f"not available after {timeout_s:g} s: {last}")
         time.sleep(POLL_S)
 
 

@@ -68,7 +68,10 @@ def test_requests_are_answered_at_once_when_some_like_them_were_quick(api: Api) 
         assert api.on_event_loop() is None
         api.handle()
     assert api.on_event_loop() == api.handle()
-    assert api.store.servable.timeouts[-2:] == [0.0, 2.0]
+    now, limit = api.store.servable.timeouts[-2:]
+    assert now == 0.0
+    assert limit is not None
+    assert 1.5 < limit <= 2.0
     assert [code for _, code in api.calls] == [Code.OK] * 6
 
 

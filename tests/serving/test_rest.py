@@ -112,7 +112,7 @@ def test_the_time_limit_reaches_the_run() -> None:
     ("regress", b'{"examples": [{}]}')])
 def test_what_has_waited_past_its_time_is_answered_and_not_run(verb: str, body: bytes) -> None:
     api = Api()
-    with mock.patch("serving.rest.perf_counter", lambda: 1002.5):
+    with mock.patch("serving.rest.perf_counter", return_value=1002.5):
         late = api.api.handle(Request("POST", f"/v1/models/echo:{verb}", body=body, came=1000.0))
         in_time = api.api.handle(Request("POST", ECHO, body=b'{"instances": [1.0]}', came=1001.0))
         status = api.api.handle(Request("GET", "/v1/models/echo", came=1000.0))
@@ -191,7 +191,8 @@ def test_endpoints_of_our_own() -> None:
     assert json.loads(api("GET", "/models").body) == {"models": [
         {"name": "echo", "ready": True, "versions": [{"version": 7, "state": "AVAILABLE"}],
          "missing": [{"version": 8, "reason": "LOADING"}]},
-        {"name": "new", "ready": True, "versions": [], "missing": [{"version": None, "reason": "NOT_FOUND:\nnothing"}]}]}
+        {"name": "new", "ready": True, "versions": [],
+         "missing": [{"version": None, "reason": "NOT_FOUND:\nnothing"}]}]}
     metrics = api("GET", "/metrics")
     assert (metrics.status, metrics.body, metrics.content_type) == (200, b"up 1\n", "text/plain")
     assert api("GET", "/metrics?x=1").status == 400

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import op_library
 import pytest
 
 from serving.config import Flags
@@ -27,6 +28,7 @@ from serving.tensor_proto import to_ndarray, to_proto
 from user_error import UserError
 
 TLS = Path(__file__).parent / "tls"
+ROOT = Path(__file__).resolve().parents[2]
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
@@ -121,6 +123,10 @@ def test_a_taken_port_is_one_line_that_says_what_to_do(models: Path) -> None:
     ({"tensorflow_session_parallelism": -1}, "must not be negative"),
     ({"grpc_channel_arguments": "x"}, "name=value is wanted"),
     ({"batching_parameters_file": "/none"}, "without setting"),
+    ({"use_tflite_model": True}, "--use_tflite_model: TFLite models are not served here"),
+    ({"prefer_tflite_model": True}, "--prefer_tflite_model: TFLite models are not served here"),
+    ({"tensorflow_op_libraries": "/none.so"}, "there is no file /none.so"),
+    ({"model_base_path": "gs://bucket/model"}, "model half: base paths of gs:// are not read here"),
 ])
 def test_flags_that_do_not_go_together(models: Path, flags: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -174,6 +180,66 @@ def test_only_loopback_is_bound_unless_asked_for(models: Path, address: str, rea
             assert listens(port)
 
 
+@pytest.mark.parametrize("form", ["file://{}", "file://host{}", "file://{}/"])
+def test_a_base_path_may_be_a_file_uri(models: Path, form: str) -> None:
+    flags = Flags(model_name="half", model_base_path=form.format(models / "half"), port=free_port())
+    server = start(flags)
+    try:
+        assert call(flags.port, half()) == [[2.5]]
+    finally:
+        server.stop()
+
+
+def test_an_op_library_is_loaded_before_the_models_and_without_it_the_error_says_so(tmp_path: Path) -> None:
+    library, model = op_library.build(tmp_path), tmp_path / "model"
+    op_library.save_model(library, model / "1")
+    flags = ["--model_name=model", f"--model_base_path={model}", "--max_num_load_retries=0"]
+    without = subprocess.run([sys.executable, "-m", "serving", "serve", *flags, f"--port={free_port()}"],
+                             capture_output=True, text=True, timeout=150, check=False, cwd=ROOT)
+    assert without.returncode == 255
+    assert "Op type not registered 'KitIdentity'" in without.stderr
+    assert "to --tensorflow_op_libraries" in without.stderr
+    assert "Export or copy" not in without.stderr
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"no library")
+    with pytest.raises(UserError, match=rf"--tensorflow_op_libraries: {broken} cannot be loaded: "):
+        start(Flags(model_name="model", model_base_path=str(model), port=free_port(),
+                    tensorflow_op_libraries=str(broken)))
+    port = free_port()
+    with subprocess.Popen([sys.executable, "-m", "serving", "serve", *flags, f"--port={port}",
+                           f"--tensorflow_op_libraries={library}"], cwd=ROOT) as process:
+        try:
+            until(lambda: process.poll() is not None or listens(port), 150)
+            import numpy as np
+            assert call(port, request("model", x=np.array([1.5, 2.0], np.float32))) == [1.5, 2.0]
+        finally:
+            process.terminate()
+
+
+def test_a_ragged_output_is_named(tmp_path: Path) -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    class Ragged(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            return {"rows": tf.RaggedTensor.from_row_lengths(x, [1, 2]), "y": x + 1.0}
+
+    module = Ragged()
+    tf.saved_model.save(module, str(tmp_path / "ragged" / "1"), signatures=module.serve)
+    message = 'output "rows" of signature "serving_default" is ragged'
+    with serving(tmp_path, "ragged") as (_, flags):
+        with pytest.raises(grpc.RpcError) as error:
+            call(flags.port, request("ragged", x=np.ones(3, np.float32)))
+        assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert message in (error.value.details() or "")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"http://127.0.0.1:{flags.rest_api_port}/v1/models/ragged:predict",
+                                   b'{"inputs": [1.0, 2.0, 3.0]}', 10)
+        with refused.value as answer:
+            assert message in json.loads(answer.read())["error"]
+
+
 def test_a_unix_socket(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "s"
     with (serving(models, grpc_socket_path=str(path)),
@@ -201,17 +267,36 @@ def test_mutual_tls(models: Path, tmp_path: Path) -> None:
         assert get(flags, "/v1/models/half", context)[0] == 200
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ('server_key: "x" server_cert: "y"', "server_key and server_cert take PEM text"),
-    ("client_verify: true", "needs custom_ca"),
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"server_key": "x"}, "server_key is no PEM text; it takes the PEM text itself"),
+    ({"server_key": ""}, "server_key is empty; it takes"),
+    ({"server_key": "/etc/tls/tls.key"}, "server_key is the path /etc/tls/tls.key; it takes"),
+    ({"server_cert": "server.pem"}, "server_cert is the path server.pem; it takes"),
+    ({"custom_ca": "/etc/tls/ca.crt"}, "custom_ca is the path /etc/tls/ca.crt; it takes"),
+    ({"server_key": "server.pem@"}, r"server_key is PEM text of another kind \(CERTIFICATE\); it takes"),
+    ({"server_cert": "server.key@"}, r"server_cert is PEM text of another kind \(.*PRIVATE KEY\); it takes"),
+    ({"server_key": "client.key@"}, "server_key is not the key of server_cert; give a pair"),
+    ({"server_key": "server.key@spoilt"}, "server_key is PEM text that cannot be read"),
+    ({"server_cert": "server.pem@spoilt"}, "server_cert is PEM text that cannot be read"),
+    ({"custom_ca": "ca.pem@spoilt"}, "custom_ca is PEM text that cannot be read"),
+    ({"client_verify": True}, "client_verify needs custom_ca"),
 ])
-def test_tls_that_cannot_be(models: Path, tmp_path: Path, text: str, message: str) -> None:
+@pytest.mark.parametrize("flag", ["ssl_config_file", "rest_api_ssl_config_file"])
+def test_tls_that_cannot_be(models: Path, tmp_path: Path, fields: dict[str, Any], message: str, flag: str) -> None:
+    """`name@` stands for the text of a file, `name@spoilt` for one of which the middle is missing."""
+    def text(value: Any) -> Any:
+        name, at, how = str(value).partition("@")
+        if not at:
+            return value
+        pem = (TLS / name).read_text()
+        return pem if not how else pem[:60] + pem[200:]
+
     config = tmp_path / "ssl.txt"
-    config.write_text(text)
-    name = "ssl_config_file" if "verify" in text else "rest_api_ssl_config_file"
+    config.write_text("\n".join(f"{field}: {json.dumps(text(value))}" for field, value in (
+        {"server_key": "server.key@", "server_cert": "server.pem@"} | fields).items()))
     with pytest.raises(UserError, match=message):
         start(Flags(model_name="half", model_base_path=str(models / "half"), port=free_port(),
-                    rest_api_port=free_port(), **{name: str(config)}))
+                    rest_api_port=free_port(), **{flag: str(config)}))
 
 
 def test_a_deadline_ends_the_run_in_the_server_too(models: Path) -> None:

@@ -10,6 +10,7 @@ from echo_store import SIGNATURES, EchoStore
 from serving.grpc_service import GrpcServer
 from serving.predictor import Predictor
 from serving.protos import get_model_metadata_pb2
+from serving.readiness import ModelReadiness, Readiness
 from serving.rest import RestServer
 
 TLS = Path(__file__).parent / "tls"
@@ -41,7 +42,8 @@ class Servers:
         context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
         credentials = grpc.ssl_server_credentials([((TLS / "server.key").read_bytes(),
                                                     (TLS / "server.pem").read_bytes())])
-        self._rest = [RestServer(predictor, "127.0.0.1", 0, threads=2, tls=tls) for tls in (None, context)]
+        self._rest = [RestServer(predictor, "127.0.0.1", 0, threads=2, tls=tls,
+                                 ready=lambda: Readiness({"echo": ModelReadiness(True)})) for tls in (None, context)]
         for server in self._rest:
             server.start()
         self.rest, self.rest_tls = (f"{scheme}localhost:{server.port}" for scheme, server in

@@ -13,6 +13,7 @@ from commandline import status_of
 from serving import recording
 from serving.client import predict, record, status
 from serving.client.answers import prove
+from serving.client.payloads import TensorSpec
 from user_error import UserError
 
 
@@ -122,6 +123,53 @@ def test_status_of_an_unknown_model(servers: Any) -> None:
     waited = refusal(status.command, "--model", "none", "--address", servers.rest, "--wait", "0.2")
     assert status_of(waited) == 1
     assert "not available after 0.2 s: the server answered 404: Could not find any versions" in str(waited)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_an_unreachable_server_is_status_2_however_it_is_asked(protocol: str) -> None:
+    where = ("--address", "localhost:9", "--protocol", protocol)
+    errors = [refusal(status.command, *where), refusal(status.command, *where, "--wait", "0.2"),
+              refusal(predict.command, *where), refusal(record.command, *where, "--to", "never")]
+    assert [status_of(error) for error in errors] == [2] * 4
+    assert not Path("never").exists()
+
+
+@pytest.mark.parametrize("command", [predict.command, status.command, record.command])
+def test_without_a_model_the_servers_models_are_named(servers: Any, command: Any, tmp_path: Path) -> None:
+    options = ("--to", str(tmp_path / "never")) if command is record.command else ()
+    for model in ((), ("--model", "none")):
+        error = refusal(command, "--address", servers.rest, *options, *model)
+        assert status_of(error) == 1
+        assert str(error).endswith("; the models there: echo (--model NAME)")
+    error = refusal(command, "--address", servers.grpc, "--protocol", "grpc", *options)
+    assert str(error).endswith("; without --model, mnist is asked for: give --model NAME")
+
+
+def test_inputs_are_read_before_connecting() -> None:
+    for given, words in (("{", "--inputs is no JSON"), ("[1]", "must be an object"), ("@none", "cannot read none")):
+        assert words in str(refusal(predict.command, "--address", "localhost:9", "--inputs", given))
+    assert "no such file of samples" in str(refusal(predict.command, "--address", "localhost:9", "--samples", "x.npz"))
+
+
+def test_a_large_answer_is_printed_in_part_unless_all_is_asked_for(asked: tuple[str, ...]) -> None:
+    inputs = ("--inputs", json.dumps({"x": [float(n) for n in range(40)]}))
+    usual, two, everything = (run(predict.command, *asked, *inputs, *rows).output
+                              for rows in ((), ("--rows", "2"), ("--rows", "0")))
+    assert "and 28 more rows (--rows 0 prints all)" in usual
+    assert "and 38 more rows" in two
+    assert "[2.]" not in two
+    assert "[39.]" in everything
+    assert "more rows" not in everything
+
+
+def test_a_shape_that_is_not_the_signatures_is_told_with_both() -> None:
+    specs = {"x": TensorSpec(np.dtype(np.float32), (-1, 4)), "n": TensorSpec(np.dtype(np.int64), None)}
+    fits = {"x": np.ones((3, 4), np.float32), "n": np.ones(3, np.int64)}
+    assert predict.misfits(fits, specs) == []
+    assert predict.misfits({**fits, "x": np.ones((3, 5), np.float32)}, specs) == [
+        "input 'x' is float32 [3, 5], and the signature has float32 [-1, 4]"]
+    assert predict.misfits({**fits, "x": np.ones(4, np.float32)}, specs) == [
+        "input 'x' is float32 [4], and the signature has float32 [-1, 4]"]
 
 
 @pytest.mark.parametrize(("command", "options", "address"), [
