@@ -54,7 +54,7 @@ class Flags:
     rest_api_enable_cors_support: bool = flag(False, "Answer browsers' cross-origin requests.")
     rest_api_max_body_bytes: int = flag(1 << 30, "Longest REST request body; a longer one is answered 413.", ours=True)
     max_request_memory_mb: int = flag(
-        0, "Memory that one request may take in the graph; 0: 3/4 of what is free then; -1: no limit.", ours=True)
+        0, "MB one request may take in the graph; 0: 3/4 of what is free; -1: no limit.", ours=True)
     grpc_max_threads: int = flag(4 * _CPUS, "gRPC requests that run at once.")
     grpc_channel_arguments: str = flag("", "gRPC server arguments: name=value,name=value.")
     enable_grpc_healthcheck_service: bool = flag(False, "Serve grpc.health.v1.Health.")
@@ -75,7 +75,7 @@ class Flags:
         False, "Any label may name a version that is not loaded.")
     saved_model_tags: str = flag("serve", "Tags of the MetaGraphDef to load, with commas.")
     tensorflow_op_libraries: str = flag(
-        "", "Shared libraries of further operations, with commas: loaded before any model.", ours=True)
+        "", "Libraries (.so) of further operations, with commas; loaded first.", ours=True)
     enable_model_warmup: bool = flag(True, "Replay assets.extra/tf_serving_warmup_requests before serving a version.")
     num_request_iterations_for_warmup: int = flag(1, "How often each warm-up record is run.")
     enable_batching: bool = flag(False, "Put requests together into batches.")

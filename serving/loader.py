@@ -125,7 +125,7 @@ class LoadedModel:  # decision 30
 
     def _refuse_too_many(self, plan: "_Plan", feeds: Sequence[str], values: Sequence[Array],
                          fetches: Sequence[str]) -> None:
-        """Raises RESOURCE_EXHAUSTED for more examples than memory is left for (decision 130)."""
+        """Raises RESOURCE_EXHAUSTED for more examples than memory is left for."""
         examples = max((len(value) for value in values if value.ndim), default=0)
         if examples < FEWEST_EXAMPLES or self.memory.most_bytes < 0:
             return

@@ -19,7 +19,7 @@ _SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryLimit:
+class MemoryLimit:  # decision 130
     """What one request may take. `most_bytes` 0: a share of what is free at that moment; below 0: no limit."""
 
     most_bytes: int = 0
