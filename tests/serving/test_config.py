@@ -6,7 +6,19 @@ import pytest
 from google.protobuf import text_format
 
 from serving import text_proto
-from serving.config import FLAGS, Flags, Model, check_no_platform_changes, check_platforms, help_text, models_of, parse_flags, read_models, reread_models, tags_of
+from serving.config import (
+    FLAGS,
+    Flags,
+    Model,
+    check_no_platform_changes,
+    check_platforms,
+    help_text,
+    models_of,
+    parse_flags,
+    read_models,
+    reread_models,
+    tags_of,
+)
 from serving.errors import Code, ServingError
 from serving.protos import model_server_config_pb2
 from serving.versions import All, Latest, Specific

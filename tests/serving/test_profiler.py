@@ -10,13 +10,13 @@ import pytest
 from serving.profiler import _CLASSES, Profiler
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What aborting a call raises in grpcio."""
 
 
 def context(peer: str) -> Any:
     def abort(code: grpc.StatusCode, text: str) -> None:
-        raise Refused(code, text)
+        raise RefusedError(code, text)
 
     return SimpleNamespace(peer=lambda: peer, abort=abort)
 
@@ -45,7 +45,7 @@ def test_a_trace_is_written_where_the_client_says(tmp_path: Path) -> None:
      "session_id a name"),
 ])
 def test_what_is_refused(peer: str, fields: dict[str, Any], code: grpc.StatusCode, text: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RefusedError) as refused:
         ask(Profiler(threading.Event()), peer, **fields)
     assert refused.value.args[0] is code
     assert text in refused.value.args[1]
@@ -54,5 +54,5 @@ def test_what_is_refused(peer: str, fields: dict[str, Any], code: grpc.StatusCod
 def test_one_profile_at_a_time(tmp_path: Path) -> None:
     stopping = threading.Event()
     profiler = Profiler(stopping)
-    with profiler._busy, pytest.raises(Refused, match="another profile is being taken"):
+    with profiler._busy, pytest.raises(RefusedError, match="another profile is being taken"):
         ask(profiler, duration_ms=1, repository_root=str(tmp_path), session_id="s")

@@ -109,7 +109,7 @@ def test_exponents_that_underflow(text: bytes, value: float) -> None:
 
 @pytest.mark.parametrize("text", [b"0e309", b"0.0e310", b"-0E+400"])
 def test_zero_times_too_large_a_power_is_too_big(text: bytes) -> None:
-    with pytest.raises(JsonError, match="Number too big to be stored in double. at offset: 0"):
+    with pytest.raises(JsonError, match="Number too big to be stored in double"):
         parse(text)
 
 
