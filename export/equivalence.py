@@ -16,10 +16,12 @@ import numpy as np
 
 from export import samples, saved_model
 from export.loaded import DiedError, LoadedModel, RunError
+from export.rounding import measuring
 from export.samples import Maker, Manner
+from export.saved_model import SavedModel
 from export.tensors import Array
 from serving.client import payloads
-from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove
+from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove, strict_scales
 from user_error import FailedError, UserError
 
 LABELS = "labels"
@@ -152,17 +154,51 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
         pairs = [(_with_logits(a, softmaxes), _with_logits(b, softmaxes)) for a, b in asked.pairs]
         # Where no value of an input reaches an output, being constant is all there is to prove.
         varies = maker.depends_on_values(key) and any(value.size for answer, _ in pairs for value in answer.values())
-        one.comparison = prove(pairs, plan.budget) if varies else combine(
-            [compare(*pair, plan.budget) for pair in pairs])
+        one.comparison = _compared(asked, pairs, varies)
         # Other inputs are tried only where these proved nothing.
         if not varies or len(one.comparison.constant) < len(one.comparison.outputs):
             break
     if not one.comparison.equal and asked.requests and not _repeats(asked, reference):
         report.reasons.append(f"signature '{key}': {report.before} answers one request in two ways, so it draws random "
                               "numbers or keeps state; leave it out with --signatures")
+    if not one.comparison.equal and plan.budget is None and not report.reasons:
+        one.comparison = _with_rounding(asked, maker.model, pairs, softmaxes, varies)
     one.real, one.random, one.batches = asked.real, asked.random, sorted(asked.batches)
     one.agreement, one.accuracy = _classes(asked.pairs, asked.labelled)
     one.requests = asked.requests
+
+
+def _compared(asked: _Asked, pairs: Sequence[tuple[Answer, Answer]], varies: bool) -> Comparison:
+    """Held to the strictest scales there are; `_with_rounding` has the last word on what they refuse."""
+    budget = asked.plan.budget
+    scales = strict_scales([expected for expected, _ in pairs]) if budget is None else None
+    if varies:
+        return prove(pairs, budget, scales)
+    return combine([compare(*pair, budget, scales and scales[index]) for index, pair in enumerate(pairs)])
+
+
+def _with_rounding(asked: _Asked, model: SavedModel, pairs: Sequence[tuple[Answer, Answer]], softmaxes: Sequence[str],
+                   varies: bool) -> Comparison:
+    """The comparison, where elements out of their row are held against what was added up to make them.
+
+    Measured only for what is out of its row, and no longer than until one is out of this, too.
+    """
+    found = _compared(asked, pairs, varies)
+    if any(not name.startswith("output '") for name in found.reasons):
+        return found
+    scales = strict_scales([expected for expected, _ in pairs])
+    each = [compare(*pair, None, own) for pair, own in zip(pairs, scales, strict=True)]
+    try:
+        with measuring(model, asked.key, lambda answer: _with_logits(answer, softmaxes)) as measured:
+            for index, (expected, actual) in enumerate(pairs):
+                if not each[index].equal:
+                    each[index] = compare(expected, actual, None, scales[index], measured(asked.inputs[index]))
+                if not each[index].equal:
+                    return found
+    except (UserError, RunError, DiedError):
+        # What cannot be measured is held against the largest of its output.
+        each = [compare(*pair) for pair in pairs]
+    return replace(combine(each), constant=found.constant)
 
 
 def _repeats(asked: _Asked, model: LoadedModel) -> bool:
@@ -178,6 +214,7 @@ class _Asked:
     key: str
     plan: Plan
     pairs: list[tuple[Answer, Answer]] = field(default_factory=list)
+    inputs: list[dict[str, Array]] = field(default_factory=list)  # of each pair
     labelled: list[tuple[Answer, Answer, Array]] = field(default_factory=list)
     requests: dict[int, dict[str, Array]] = field(default_factory=dict)
     batches: set[int] = field(default_factory=set)
@@ -198,6 +235,7 @@ class _Asked:
             return False
         if not isinstance(expected, str) and not isinstance(actual, str):
             self.pairs.append((expected, actual))
+            self.inputs.append(inputs)
             self.batches.add(batch)
             self.requests.setdefault(batch, inputs)
             self.real, self.random = self.real + batch * real, self.random + batch * (not real)

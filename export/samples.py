@@ -56,6 +56,10 @@ class Maker:
         self._model = model
         self._other = other
 
+    @property
+    def model(self) -> SavedModel:
+        return self._model
+
     @cached_property
     def _hints(self) -> Hints:
         return _hints(self._model)

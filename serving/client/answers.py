@@ -5,9 +5,10 @@
     print(comparison.summary())
 
 The reference chooses the row: floats that are probabilities along their last axis (in 0..1, each row summing
-to 1) are held to an absolute bound, other floats to a bound relative to the largest magnitude of their output
-and example. Integers, strings, booleans, infinities and the pattern of NaNs are exact. Reduced precision has
-no default: outputs of such a dtype are exact, unless the caller states a Budget.
+to 1) are held to an absolute bound, other floats to a bound relative to a scale: the largest magnitude of their
+output, or what the caller knows of the numbers that were added up to make it. Integers, strings, booleans,
+infinities and the pattern of NaNs are exact. Reduced precision has no default: outputs of such a dtype are exact,
+unless the caller states a Budget.
 """
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,21 +20,31 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 Answer: TypeAlias = Mapping[str, Array]
 
+# Fewer rows than this do not tell the scale of a column.
+_ENOUGH_ROWS = 8
+
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: |a-b| <= max(relative * max|a|, absolute), max over one output of one example."""
+    """One row of the table: |a-b| <= max(relative * scale, absolute), where the scale is max|a| of the output."""
     name: str
     relative: float = 0.0
     absolute: float = 0.0
+    scale: str = "max|a|"
 
     def __str__(self) -> str:
-        bounds = ([f"{self.relative:g} * max|a|"] * bool(self.relative)
+        bounds = ([f"{self.relative:g} * {self.scale}"] * bool(self.relative)
                   + [f"{self.absolute:g}"] * bool(self.absolute))
         return f"{self.name}, |a-b| <= {' or '.join(bounds)}" if bounds else self.name
 
 
 EXACT = Row("exact")
+# A caller's scale of what was added up is larger than what came out of it; rounding is 6e-8 of it (float32).
+_SUMMANDS = "what was added up"
+ADDED_UP = {"float32": Row("float32", relative=1e-5, scale=_SUMMANDS),
+            "complex64": Row("float32", relative=1e-5, scale=_SUMMANDS),
+            "float64": Row("float64", relative=1e-10, scale=_SUMMANDS),
+            "complex128": Row("float64", relative=1e-10, scale=_SUMMANDS)}
 PROBABILITIES = Row("probabilities", absolute=1e-5)
 FLOAT32 = Row("float32", relative=1e-4)
 FLOAT64 = Row("float64", relative=1e-9)
@@ -52,7 +63,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class OutputComparison:
-    """One output: `max_abs` is max|a-b|, `max_rel` that over max|a| of the example, `ulps` float steps.
+    """One output: `max_abs` is max|a-b|, `max_rel` that over the scale, `ulps` float steps.
 
     `worst` is the index of the element furthest out of (or nearest to) its bound; None when nothing differs.
     """
@@ -103,9 +114,17 @@ class Comparison:
         }
 
 
-def compare(expected: Answer, actual: Answer, budget: Budget | None = None) -> Comparison:
-    """Compares two answers to one request, output by output; axis 0 of an output counts its examples."""
-    outputs = {name: _compare_output(name, np.asarray(expected[name]), np.asarray(actual[name]), budget)
+def compare(expected: Answer, actual: Answer, budget: Budget | None = None, scales: Answer | None = None,
+            added_up: Answer | None = None) -> Comparison:
+    """Compares two answers to one request, output by output; axis 0 of an output counts its examples.
+
+    scales: for float outputs by name, what their elements are held against; it broadcasts against the output.
+      Without it that is max|a| of the output: what one near-zero example has lost by cancelling was added up
+      from numbers of the other examples' size.
+    added_up: the scale of what was added up to make each element, where it is known; it grants what `scales` refuses.
+    """
+    outputs = {name: _compare_output(name, np.asarray(expected[name]), np.asarray(actual[name]), budget,
+                                     (scales or {}).get(name), (added_up or {}).get(name))
                for name in expected if name in actual}
     reasons = [f"output '{name}' is missing" for name in expected if name not in actual]
     reasons += [f"output '{name}' was not expected" for name in actual if name not in expected]
@@ -114,17 +133,18 @@ def compare(expected: Answer, actual: Answer, budget: Budget | None = None) -> C
     return Comparison(outputs, tuple(reasons), examples)
 
 
-def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None) -> Comparison:
+def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None,
+          scales: Sequence[Answer] | None = None) -> Comparison:
     """Compares (expected, actual) pairs, and fails as proof when the whole reference is constant.
 
     Each output of the result is the worst among the pairs. A reference that never changes would be equal to a
-    model that ignores its input, so it proves nothing.
+    model that ignores its input, so it proves nothing. `scales`: for each pair, as `compare` takes them.
     """
     total = Comparison({})
     first: dict[str, Array] = {}
     varying: set[str] = set()
-    for expected, actual in pairs:
-        total = combine((total, compare(expected, actual, budget)))
+    for index, (expected, actual) in enumerate(pairs):
+        total = combine((total, compare(expected, actual, budget, scales[index] if scales else None)))
         for name, array in expected.items():
             examples = np.atleast_1d(array)
             if len(examples) and name not in varying:
@@ -153,6 +173,38 @@ def combine(comparisons: Sequence[Comparison]) -> Comparison:
     return Comparison(outputs, tuple(reasons), sum(comparison.examples for comparison in comparisons))
 
 
+def strict_scales(references: Sequence[Answer]) -> list[Answer]:
+    """For each of one model's answers, the smallest scale that its elements can claim without knowing the graph.
+
+    That of the example and, where the answers together have enough rows, that of the column (the last axis), so that
+    an example, or a column, of large numbers grants nothing to one of small numbers. An element that cancels may fail
+    this for no reason but rounding: measure what was added up, before such an answer is called wrong.
+    """
+    found: list[dict[str, Array]] = [{} for _ in references]
+    for name in references[0] if references else ():
+        arrays = [np.asarray(one[name]) for one in references if name in one]
+        if len(arrays) < len(references) or not all(one.dtype.kind in "fc" and one.ndim for one in arrays):
+            continue
+        columns = _columns(arrays)
+        for scales, array in zip(found, arrays, strict=True):
+            if array.size:
+                scale = _scale(array, per_example=True)
+                scales[name] = scale if columns is None else np.minimum(scale, columns)
+    return found
+
+
+def _columns(arrays: Sequence[Array]) -> Array | None:
+    """max|a| of each column over all arrays; None where they have none, or too few rows to tell their scale."""
+    widths = {array.shape[-1] for array in arrays}
+    if len(widths) != 1 or any(array.ndim < 2 for array in arrays) or widths == {0}:
+        return None
+    width = widths.pop()
+    rows = np.concatenate([array.reshape(-1, width) for array in arrays])
+    if len(rows) < _ENOUGH_ROWS:
+        return None
+    return np.asarray(np.where(np.isfinite(rows), np.abs(rows), 0.0).max(axis=0), np.float64)
+
+
 def row_for(expected: Array, budget: Budget | None = None) -> Row:  # decision 50
     """The table's row for a reference output."""
     if not _is_float(expected.dtype):
@@ -165,7 +217,8 @@ def row_for(expected: Array, budget: Budget | None = None) -> Row:  # decision 5
         expected.dtype.name, Row(f"exact, since {expected.dtype.name} has no budget stated"))
 
 
-def _compare_output(name: str, expected: Array, actual: Array, budget: Budget | None) -> OutputComparison:
+def _compare_output(name: str, expected: Array, actual: Array, budget: Budget | None, scale: Array | None,
+                    added_up: Array | None) -> OutputComparison:
     row = row_for(expected, budget)
     for what, a, b in (("dtype", expected.dtype, actual.dtype), ("shape", expected.shape, actual.shape)):
         if a != b:
@@ -175,7 +228,13 @@ def _compare_output(name: str, expected: Array, actual: Array, budget: Budget | 
         return OutputComparison(name, str(row), True)
     if not _is_float(expected.dtype):
         return _compare_exact(name, row, expected, actual, budget)
-    return _compare_floats(name, row, expected, actual)
+    found = _compare_floats(name, row, expected, actual, scale)
+    wider = ADDED_UP.get(expected.dtype.name)
+    if found.equal or added_up is None or wider is None or budget is not None:
+        return found
+    granted = np.maximum(np.maximum(row.relative * (_scale(expected) if scale is None else scale), row.absolute),
+                         wider.relative * np.abs(added_up)) / wider.relative
+    return _compare_floats(name, wider, expected, actual, granted)
 
 
 def _compare_exact(
@@ -193,14 +252,14 @@ def _compare_exact(
     return output if within else replace(output, reason=_reason(output, expected[worst], actual[worst]))
 
 
-def _compare_floats(name: str, row: Row, expected: Array, actual: Array) -> OutputComparison:
+def _compare_floats(name: str, row: Row, expected: Array, actual: Array, scale: Array | None) -> OutputComparison:
     wide = np.complex128 if expected.dtype.kind == "c" else np.float64
     a, b = expected.astype(wide), actual.astype(wide)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.where(same, 0.0, np.abs(a - b))
     error[np.isnan(error)] = np.inf  # a number where the other has NaN
-    scale = _scale(a)
+    scale = _scale(a) if scale is None else np.asarray(scale, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(error == 0, 0.0, error / scale)
         bound = np.maximum(row.relative * scale, row.absolute)
@@ -211,13 +270,13 @@ def _compare_floats(name: str, row: Row, expected: Array, actual: Array) -> Outp
     return output if output.equal else replace(output, reason=_reason(output, expected[worst], actual[worst]))
 
 
-def _scale(a: Array) -> Array:
-    """max|a| of each example, over finite values, shaped to broadcast against `a`.
+def _scale(a: Array, per_example: bool = False) -> Array:
+    """max|a| of the output, or of each example, over finite values, shaped to broadcast against `a`.
 
     With one number per example the whole output is the scale: a sum that cancels has no scale of its own.
     """
     magnitude = np.where(np.isfinite(a), np.abs(a), 0.0)
-    whole = a.ndim == 0 or a.size == len(a)
+    whole = not per_example or a.ndim == 0 or a.size == len(a)
     axes = tuple(range(a.ndim)) if whole else tuple(range(1, a.ndim))
     return np.asarray(magnitude.max(axis=axes, keepdims=True))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from serving.client.answers import Budget, combine, compare, prove
+from serving.client.answers import Budget, combine, compare, prove, strict_scales
 
 RANDOM = np.random.default_rng(3)
 LOGITS = RANDOM.normal(size=(5, 10)).astype(np.float32) * 7
@@ -28,8 +28,8 @@ def nudged(array: Any, index: tuple[int, ...], by: float) -> Any:
     return changed
 
 
-def test_float32_is_bounded_per_example_by_its_largest_magnitude() -> None:
-    bound = 1e-4 * np.abs(LOGITS[2]).max()
+def test_float32_is_bounded_by_the_largest_magnitude_of_its_output() -> None:
+    bound = 1e-4 * np.abs(LOGITS).max()
     assert one(LOGITS, nudged(LOGITS, (2, 3), bound * 0.99)).equal
     refused = one(LOGITS, nudged(LOGITS, (2, 3), bound * 1.01))
     assert not refused.equal
@@ -40,10 +40,41 @@ def test_float32_is_bounded_per_example_by_its_largest_magnitude() -> None:
     assert "y[2,3] is" in refused.reason
 
 
-def test_a_large_example_grants_nothing_to_a_small_one() -> None:
-    expected = np.array([[1000.0, 1.0], [1.0, 0.5]], np.float32)
-    assert not one(expected, nudged(expected, (1, 0), 1e-3)).equal
-    assert one(expected, nudged(expected, (0, 1), 1e-3)).equal
+def test_an_example_near_zero_is_judged_by_the_others() -> None:
+    """Two-class logits: 2e-4 where the others are about 5, and the seventh digit differs."""
+    expected = np.array([[4.8, -4.8], [2e-4, -2e-4], [-3.1, 3.1]], np.float32)
+    assert one(expected, nudged(expected, (1, 0), 6e-8)).equal
+    assert not one(expected, nudged(expected, (1, 0), 4.8e-3)).equal
+
+
+def test_strict_scales_grant_nothing_of_a_large_example_or_column_to_a_small_one() -> None:
+    expected = np.abs(RANDOM.normal(size=(20, 3)) + 5).astype(np.float32) * np.float32([1e6, 1, 1e-3])
+    expected[7] *= 1e-2
+    [scales] = strict_scales([{"y": expected}])
+    for at in ((0, 1), (0, 2), (7, 0)):
+        error = float(expected[at]) * 1e-3
+        wrong = {"y": nudged(expected, at, error)}
+        assert not compare({"y": expected}, wrong, scales=scales).equal, at
+        assert compare({"y": expected}, {"y": nudged(expected, at, error * 1e-3)}, scales=scales).equal, at
+
+
+def test_columns_of_few_rows_have_no_scale_of_their_own() -> None:
+    expected = np.array([[5.0, 1e-6]], np.float32)
+    [scales] = strict_scales([{"y": expected}])
+    assert compare({"y": expected}, {"y": nudged(expected, (0, 1), 1e-6)}, scales=scales).equal
+
+
+def test_what_was_added_up_grants_what_the_scale_refuses() -> None:
+    expected = np.array([[1e-3, 2.0]], np.float32)
+    actual, scales = {"y": nudged(expected, (0, 0), 1e-2)}, {"y": np.array([[1e-3, 2.0]])}
+    assert not compare({"y": expected}, actual, scales=scales).equal
+    granted = compare({"y": expected}, actual, scales=scales, added_up={"y": np.array([[1e4, 0.0]])})
+    assert granted.equal
+    assert granted.outputs["y"].row == "float32, |a-b| <= 1e-05 * what was added up"
+    assert not compare({"y": expected}, actual, scales=scales, added_up={"y": np.array([[9e2, 1e4]])}).equal
+    # What the scale alone grants stays granted, whatever was added up.
+    other = {"y": nudged(nudged(expected, (0, 0), 1e-2), (0, 1), 1e-4)}
+    assert compare({"y": expected}, other, scales=scales, added_up={"y": np.array([[1e4, 0.0]])}).equal
 
 
 def test_one_number_per_example_is_bounded_by_the_whole_output() -> None:

@@ -1,0 +1,56 @@
+"""Rounding is no wrong answer, and a wrong answer no rounding: over generated networks whose answers lie near zero."""
+from pathlib import Path
+
+import numpy as np
+import pytest
+from near_zero_models import KINDS, build
+
+from export import equivalence, pipeline, saved_model
+from export.equivalence import Plan, Report
+from export.freeze import freeze
+from export.optimize import content
+from export.rounding import measuring
+
+
+def optimized(path: Path, to: Path) -> Path:
+    model = saved_model.read(path)
+    frozen = freeze(model)
+    graph, _ = pipeline.run(frozen.graph, "default")
+    to.mkdir()
+    saved_model.write(to, content(model, frozen, graph, saved_model.GRAPH_LIMIT))
+    return to
+
+
+def compared(before: Path, after: Path) -> Report:
+    return equivalence.check(before, after, ("serve",), Plan((1, 3, 40)))
+
+
+def both_right(kind: str, seed: int, folder: Path) -> None:
+    """The folded network is equal; the same network with an error of 1e-3 of its scale is not."""
+    before = build(kind, folder / "before", seed)
+    report = compared(before, optimized(before, folder / "after"))
+    assert report.equal, (kind, seed, report.why_not())
+    wrong = compared(before, build(kind, folder / "wrong", seed, error=1e-3))
+    assert not wrong.equal, (kind, seed, wrong.to_json())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rounding_is_accepted_and_an_error_found(tmp_path: Path, kind: str) -> None:
+    both_right(kind, 1, tmp_path)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(2, 22))
+def test_proof_rounding_is_accepted_and_an_error_found(tmp_path: Path, kind: str, seed: int) -> None:
+    both_right(kind, seed, tmp_path)
+
+
+def test_what_cancels_is_held_against_what_was_added_up(tmp_path: Path) -> None:
+    before = build("difference_of_large_numbers", tmp_path / "before", 1)
+    inputs = {"x": np.random.default_rng(0).random((50, 12), np.float32)}
+    with measuring(saved_model.read(before), "serving_default") as scales:
+        measured = scales(inputs)["y"]
+    # Numbers of about 1e4 are subtracted from each other; the first column of what remains is about 0.01.
+    assert measured.shape == (50, 4)
+    assert 1e3 < np.median(measured[:, 0]) < 1e5
