@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 
 from export import samples, saved_model
+from export.freeze import changed_by
+from export.judging import judge, judge_by_rounding, with_logits
 from export.loaded import DiedError, LoadedModel, RunError
-from export.rounding import measuring
 from export.samples import Maker, Manner
 from export.saved_model import SavedModel
 from export.tensors import Array
 from serving.client import payloads
-from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove, strict_scales
+from serving.client.answers import Answer, Budget, Comparison, compare
 from user_error import FailedError, UserError
 
 LABELS = "labels"
-# Probabilities below it are zeros that underflowed, more or less.
-_LEAST = np.float32(1e-30)
 _SCALES = (1.0, 10.0, 100.0)
+_TURN = 1000  # between the seeds of one such scale and the next: other examples, not the same ones again
 # In an error's one line.
 _MOST_REASONS = 2
 _LONGEST_REASON = 240
@@ -41,6 +41,7 @@ class Plan:
     samples: Mapping[str, Array] = field(default_factory=dict)
     budget: Budget | None = None
     seed: int = 0
+    allow_constant: frozenset[str] = frozenset()  # signatures whose answer may be the same for all inputs
 
 
 @dataclass
@@ -54,6 +55,7 @@ class SignatureReport:
     agreement: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     requests: dict[int, dict[str, Array]] = field(default_factory=dict)  # one for each batch size, real if there are
+    constant: str = ""  # why its answer may be the same for all inputs; "" where it may not
 
     def why_not(self) -> list[str]:
         """Of each output its worst; the comparison's own reasons name an output once for every request."""
@@ -64,7 +66,8 @@ class SignatureReport:
 
     def to_json(self) -> dict[str, Any]:
         return {**self.comparison.to_json(), "real_examples": self.real, "random_examples": self.random,
-                "batches": self.batches, "top1_agreement": self.agreement, "accuracy": self.accuracy}
+                "batches": self.batches, "top1_agreement": self.agreement, "accuracy": self.accuracy,
+                "may_be_constant": self.constant}
 
 
 @dataclass
@@ -119,6 +122,8 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
     with LoadedModel(before, tags) as reference, LoadedModel(after, tags) as candidate:
         source = saved_model.read(before, tags)
         signatures = saved_model.chosen(source, names)
+        for key in sorted(plan.allow_constant - signatures.keys()):
+            raise UserError(f"--allow-constant {key}: there is no such signature; there are: {', '.join(signatures)}")
         reference.loaded()
         try:
             candidate.loaded()
@@ -141,64 +146,41 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
                      plan: Plan, maker: Maker) -> None:
     asked = _Asked(key, plan)
     one = report.signatures[key] = SignatureReport(Comparison({}))
+    one.constant = "" if maker.depends_on_values(key) else "its graph makes its answer from no value that is fed"
+    if not one.constant and key in plan.allow_constant:
+        one.constant = f"--allow-constant {key}"
     manner = _manner(asked, maker, (reference, candidate), samples.fixed_batch(payloads.specs_of(signature.inputs)))
     softmaxes = maker.softmax_outputs(key) if plan.budget is None else []
-    for manner_now in (manner, *(replace(manner, scale=scale) for scale in _SCALES)):
-        for batch, real, inputs in _inputs(asked, signature, maker, manner_now):
+    for turn, manner_now in enumerate((manner, *(replace(manner, scale=scale) for scale in _SCALES))):
+        for batch, real, inputs in _inputs(asked, signature, maker, manner_now, turn):
             if not asked.ask(reference, candidate, batch, real, inputs):
                 report.reasons.append(asked.reason)
                 return
         if not asked.pairs:
             raise UserError(f"signature '{key}': {report.before} refuses the inputs made for it ({asked.refused}); "
                             "give real ones with --samples")
-        pairs = [(_with_logits(a, softmaxes), _with_logits(b, softmaxes)) for a, b in asked.pairs]
+        pairs = [(with_logits(a, softmaxes), with_logits(b, softmaxes)) for a, b in asked.pairs]
         # Where no value of an input reaches an output, being constant is all there is to prove.
-        varies = maker.depends_on_values(key) and any(value.size for answer, _ in pairs for value in answer.values())
-        one.comparison = _compared(asked, pairs, varies)
+        varies = not one.constant and any(value.size for answer, _ in pairs for value in answer.values())
+        one.comparison = judge(
+            pairs, plan.budget, varies, "give real inputs with --samples, or, if its answer is the same for all inputs "
+            f"(a model at its initial weights), --allow-constant {key}")
         # Other inputs are tried only where these proved nothing.
         if not varies or len(one.comparison.constant) < len(one.comparison.outputs):
             break
     if not one.comparison.equal and asked.requests and not _repeats(asked, reference):
-        report.reasons.append(f"signature '{key}': {report.before} answers one request in two ways, so it draws random "
-                              "numbers or keeps state; leave it out with --signatures")
+        report.reasons.append(f"signature '{key}': {report.before} answers one request in two ways, since "
+                              f"{_why_twice(maker.model, key)}; leave it out with --signatures")
     if not one.comparison.equal and plan.budget is None and not report.reasons:
-        one.comparison = _with_rounding(asked, maker.model, pairs, softmaxes, varies)
+        one.comparison = judge_by_rounding(maker.model, key, one.comparison, pairs, asked.inputs, softmaxes)
     one.real, one.random, one.batches = asked.real, asked.random, sorted(asked.batches)
     one.agreement, one.accuracy = _classes(asked.pairs, asked.labelled)
     one.requests = asked.requests
 
 
-def _compared(asked: _Asked, pairs: Sequence[tuple[Answer, Answer]], varies: bool) -> Comparison:
-    """Held to the strictest scales there are; `_with_rounding` has the last word on what they refuse."""
-    budget = asked.plan.budget
-    scales = strict_scales([expected for expected, _ in pairs]) if budget is None else None
-    if varies:
-        return prove(pairs, budget, scales)
-    return combine([compare(*pair, budget, scales and scales[index]) for index, pair in enumerate(pairs)])
-
-
-def _with_rounding(asked: _Asked, model: SavedModel, pairs: Sequence[tuple[Answer, Answer]], softmaxes: Sequence[str],
-                   varies: bool) -> Comparison:
-    """The comparison, where elements out of their row are held against what was added up to make them.
-
-    Measured only for what is out of its row, and no longer than until one is out of this, too.
-    """
-    found = _compared(asked, pairs, varies)
-    if any(not name.startswith("output '") for name in found.reasons):
-        return found
-    scales = strict_scales([expected for expected, _ in pairs])
-    each = [compare(*pair, None, own) for pair, own in zip(pairs, scales, strict=True)]
-    try:
-        with measuring(model, asked.key, lambda answer: _with_logits(answer, softmaxes)) as measured:
-            for index, (expected, actual) in enumerate(pairs):
-                if not each[index].equal:
-                    each[index] = compare(expected, actual, None, scales[index], measured(asked.inputs[index]))
-                if not each[index].equal:
-                    return found
-    except (UserError, RunError, DiedError):
-        # What cannot be measured is held against the largest of its output.
-        each = [compare(*pair) for pair in pairs]
-    return replace(combine(each), constant=found.constant)
+def _why_twice(model: SavedModel, key: str) -> str:
+    changed = [f"{by} changes the variable '{name}'" for name, by in changed_by(model, key).items()]
+    return " and ".join(changed[:_MOST_REASONS]) or "it draws random numbers or keeps state"
 
 
 def _repeats(asked: _Asked, model: LoadedModel) -> bool:
@@ -245,22 +227,15 @@ class _Asked:
         return True
 
 
-def _with_logits(answer: Answer, softmaxes: Sequence[str]) -> Answer:
-    """The answer and, for each softmax, the logits behind it: their differences are those of the logarithms."""
-    logits = {f"{name} (logits)": np.log(np.maximum(answer[name], _LEAST)) for name in softmaxes
-              if answer[name].dtype == np.float32 and answer[name].ndim}
-    return {**answer, **{name: value - value.mean(-1, keepdims=True) for name, value in logits.items()}}
-
-
-def _inputs(asked: _Asked, signature: Any, maker: Maker,
-            manner: Manner) -> Iterator[tuple[int, bool, dict[str, Array]]]:
+def _inputs(asked: _Asked, signature: Any, maker: Maker, manner: Manner,
+            turn: int) -> Iterator[tuple[int, bool, dict[str, Array]]]:
     """Batch size, whether the examples are real, and the inputs."""
     plan, specs = asked.plan, payloads.specs_of(signature.inputs)
     fixed = samples.fixed_batch(specs)
     for index, batch in enumerate(plan.batches if fixed is None else [fixed] * len(plan.batches)):
         if specs and specs.keys() <= plan.samples.keys() and manner.scale is None:
             yield batch, True, payloads.pick(plan.samples, specs, batch)
-        yield batch, False, maker.make(asked.key, batch, plan.seed + index, manner)
+        yield batch, False, maker.make(asked.key, batch, plan.seed + turn * _TURN + index, manner)
 
 
 def _manner(asked: _Asked, maker: Maker, models: Sequence[LoadedModel], fixed: int | None) -> Manner:

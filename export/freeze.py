@@ -21,6 +21,7 @@ from export.graph_file import library_of, served, write_graph_def
 from export.ops import PLACEHOLDERS, is_stateful, output_dtypes
 from export.options import path_given, signatures_option, tags_option
 from export.saved_model import SavedModel
+from export.shapes import shapes_may_be_unknown
 from export.stages import Stages
 from export.tensors import Array, to_proto
 from user_error import UserError
@@ -53,10 +54,10 @@ def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen
     wanted = saved_model.chosen(model, signatures)
     graph = _without_colocation(Graph.from_graph_def(model.meta_graph.graph_def))
     ends = _all_ends(wanted, graph)
-    graph = _cut(graph, _fed_shapes(wanted.values()), _served(graph, ends.roots))
+    graph = _cut(graph, _fed_shapes(wanted.values(), graph), _served(graph, ends.roots))
     graph = branches.settle(replace(graph, inputs=ends.inputs, outputs=ends.outputs))
     served = _served(graph, ends.roots)
-    graph, loading = _loading(model, graph, served)
+    graph, loading = _loading(model, graph, served, ends)
     assignments = _assignments(graph, ends, loading)
     graph = _needed(graph, ends, loading, assignments.kept)
     constants, staying, filled = _read(model, graph, assignments.kept, served)
@@ -101,6 +102,12 @@ class _Assignments:
     reset: set[str]
 
 
+def changed_by(model: SavedModel, key: str) -> dict[str, str]:
+    """The variables that answering the signature `key` may change, each with the node that may."""
+    graph = Graph.from_graph_def(model.meta_graph.graph_def)
+    return assigned(graph, _all_ends({key: model.signatures[key]}, graph).roots)
+
+
 def _without_colocation(graph: Graph) -> Graph:
     return graph.with_nodes(item.with_attrs(without=(COLOCATION,)) if COLOCATION in item.attrs else item
                             for item in graph.nodes.values())
@@ -113,12 +120,36 @@ def _all_ends(signatures: Mapping[str, Any], graph: Graph) -> _Ends:
                  [(producer(ref), frozenset(map(producer, fed))) for fed, fetched in ends for ref in fetched])
 
 
-def _loading(model: SavedModel, graph: Graph, served: set[str]) -> tuple[Graph, _Loading]:
-    """The graph with an initialiser of what is served only, and what loading then runs."""
+def _loading(model: SavedModel, graph: Graph, served: set[str], ends: _Ends) -> tuple[Graph, _Loading]:
+    """The graph with an initialiser of what is served and may change, and what loading then runs."""
     assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
     asset_nodes = _Loading(None, assets).asset_nodes
     graph, init_op = _initialiser(graph, model.init_op, served, asset_nodes)
+    graph = _without_fixed_values(graph, init_op, assigned(graph, ends.roots), asset_nodes)
     return graph, _Loading(init_op, assets)
+
+
+def _without_fixed_values(graph: Graph, init_op: str | None, changing: Mapping[str, str],
+                          assets: frozenset[str]) -> Graph:
+    """The graph whose initialiser sets no variable that then stays as it is, and is the same after each load.
+
+    Such a variable becomes the constant that loading has made of it. One that is set from the path of an asset, or from
+    anything with state, is set anew wherever the model lies.
+    """
+    root = graph.nodes.get(init_op or "")
+    if root is None or root.op != "NoOp":
+        return graph
+
+    def fixed(control: str) -> bool:
+        item = graph.nodes[producer(control[1:])]
+        if item.op not in ("Assign", "AssignVariableOp") or item.data[0] not in graph.nodes:
+            return False
+        variable = graph.nodes[item.data[0]]
+        value = graph.reachable(map(producer, item.data[1:]))
+        return (variables.is_variable(variable) and variables.identity(variable) not in changing
+                and not value & assets and not any(is_stateful(graph.nodes[name]) for name in value))
+    controls = [control for control in root.controls if not fixed(control)]
+    return replace(graph, nodes={**graph.nodes, root.name: root.with_inputs(controls)})
 
 
 def _assignments(graph: Graph, ends: _Ends, loading: _Loading) -> _Assignments:
@@ -189,8 +220,11 @@ def _served(graph: Graph, roots: Iterable[tuple[str, frozenset[str]]]) -> set[st
     return served
 
 
-def _fed_shapes(signatures: Iterable[Any]) -> dict[str, Any]:
-    """The tensors that signatures feed, each with the shape (an AttrValue) that the first of them gives it."""
+def _fed_shapes(signatures: Iterable[Any], graph: Graph) -> dict[str, Any]:
+    """The tensors that signatures feed, each with the shape (an AttrValue) that the first of them gives it.
+
+    A computed tensor has the shape that its graph computes, where a signature contradicts it.
+    """
     found: dict[str, Any] = {}
     for signature in signatures:
         for info in signature.inputs.values():
@@ -199,8 +233,25 @@ def _fed_shapes(signatures: Iterable[Any]) -> dict[str, Any]:
                 shape.shape.CopyFrom(info.tensor_shape)
                 if info.WhichOneof("encoding") != "name":
                     shape.shape.unknown_rank = True
+                elif graph.nodes[producer(name)].op not in PLACEHOLDERS:
+                    _correct(shape.shape, graph.shapes.get(normal(name)), shapes_may_be_unknown(graph.versions))
                 found.setdefault(normal(name), shape)
     return found
+
+
+def _correct(shape: Any, computed: tuple[int | None, ...] | None, empty_is_unknown: bool) -> None:
+    """Puts what the graph computes in place of a signature's shape that says nothing, or something else."""
+    said = None if shape.unknown_rank or (empty_is_unknown and not shape.dim) else [dim.size for dim in shape.dim]
+    if said is not None and computed is None:
+        return
+    if said is not None and computed is not None and len(said) == len(computed) and not any(
+            b is not None and a not in (-1, b) for a, b in zip(said, computed, strict=True)):
+        return
+    shape.Clear()
+    if computed is None:
+        shape.unknown_rank = True
+    for size in computed or ():
+        shape.dim.add(size=-1 if size is None else size)
 
 
 def _cut(graph: Graph, shapes: Mapping[str, Any], served: set[str]) -> Graph:

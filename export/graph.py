@@ -102,7 +102,7 @@ class Graph:  # decision 10
     @cached_property
     def shapes(self) -> Shapes:
         """What is known of tensors' shapes, by tensor name; None or no entry: not even the rank."""
-        return static_shapes(self.order(), self.nodes)
+        return static_shapes(self.order(), self.nodes, self.versions)
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:

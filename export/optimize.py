@@ -15,6 +15,7 @@ from export.equivalence import Plan, Report
 from export.freeze import Frozen, freeze
 from export.graph import Graph
 from export.options import (
+    allow_constant_option,
     atol_option,
     batches_option,
     budget,
@@ -52,6 +53,7 @@ _CLIENT = _EXPORT.parent / "serving" / "client"
 @tags_option
 @samples_option
 @batches_option("1,3,100")
+@allow_constant_option
 @atol_option
 @rtol_option
 @seed_option
@@ -62,7 +64,8 @@ _CLIENT = _EXPORT.parent / "serving" / "client"
 @json_option
 def command(source: str | None, base: Path, version: int | None, transforms: str, checkpoint: str | None,
             inputs: str | None, outputs: str | None, signatures: tuple[str, ...] | None, tags: tuple[str, ...],
-            sample_file: Path | None, batches: tuple[int, ...], atol: float | None, rtol: float | None, seed: int,
+            sample_file: Path | None, batches: tuple[int, ...],
+            allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
             graph_limit: int, warmup: bool, reuse: bool, json_path: str | None) -> None:
     """Optimize the model SRC and publish it as DST/VERSION: exit 0 published, 1 refused, 2 could not be run.
 
@@ -81,7 +84,8 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
     given = Source.of(source, checkpoint, inputs, outputs)
     wanted = manifest.recipe(
         {"transforms": transforms, "inputs": inputs, "outputs": outputs, "signatures": signatures, "tags": tags,
-         "batches": batches, "atol": atol, "rtol": rtol, "seed": seed, "graph_limit": graph_limit, "warmup": warmup,
+         "batches": batches, "atol": atol, "rtol": rtol, "allow_constant": allow_constant, "seed": seed,
+         "graph_limit": graph_limit, "warmup": warmup,
          "samples": manifest.digest(sample_file) if sample_file else None},
         code(), source=given.digest())
     found = manifest.reusable(base, wanted) if reuse else None
@@ -93,7 +97,8 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
         real = payloads.load_samples(sample_file) if sample_file else None
         loaded.prepare()
         result = _publish(given, base, version, transforms, signatures, tags,
-                          Plan(batches, real or {}, budget(atol, rtol), seed), graph_limit, warmup, wanted,
+                          Plan(batches, real or {}, budget(atol, rtol), seed,
+                               frozenset(allow_constant or ())), graph_limit, warmup, wanted,
                           json_path)
     if json_path:
         write_json(json_path, result)

@@ -51,6 +51,9 @@ def budget(atol: float | None, rtol: float | None) -> Budget | None:
 
 samples_option = click.option("--samples", "sample_file", type=click.Path(path_type=Path), metavar="X.npz",
                               help="Real examples: arrays named as the signature's inputs, and 'labels'.")
+allow_constant_option = click.option(
+    "--allow-constant", "allow_constant", metavar="KEY,...", callback=_listed,
+    help="Signatures whose answer may be the same for all inputs, such as those of a model at its initial weights.")
 atol_option = click.option("--atol", type=float, help="Grant this absolute error (default: the tolerance table).")
 rtol_option = click.option("--rtol", type=float, help="Grant this error relative to the largest number of its output.")
 seed_option = click.option("--seed", default=0, show_default=True, help="Decides the random inputs.")

@@ -9,14 +9,17 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 
 from export.graph import normal, producer
 from export.hints import Feature, Hint, Hints
+from export.ops import PLACEHOLDERS
 from export.saved_model import SavedModel
 from export.served import depends_on_values, served_graph, softmax_outputs
-from export.tensors import FLOAT, INT64, Array
+from export.shapes import shapes_may_be_unknown
+from export.tensors import FLOAT, INT64, Array, numpy_dtype
 from serving.client import payloads
 from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec, specs_of
 
@@ -73,6 +76,9 @@ class Maker:
         made = {}
         inputs = self._model.signatures[signature].inputs
         for key, spec in specs_of(self._model.signatures[signature].inputs).items():
+            spec = replace(spec, dtype=self._dtype(normal(inputs[key].name), spec.dtype))
+            if spec.shape == () and shapes_may_be_unknown(self._hints.graph.versions):
+                spec = replace(spec, shape=_sizes(self._hints.graph.shapes.get(normal(inputs[key].name))))
             if spec.shape is not None:
                 inner = (manner.size if size < 0 else size for size in spec.shape[1:])
                 spec = replace(spec, shape=(*spec.shape[:1], *inner))
@@ -82,6 +88,12 @@ class Maker:
             random = np.random.default_rng([seed, *key.encode()])
             made[key] = _fitting(values, hint, random, manner)
         return made
+
+    def _dtype(self, ref: str, said: np.dtype[Any]) -> np.dtype[Any]:
+        """The type that the graph takes, where a signature contradicts it: a regressor's may say float for examples."""
+        item = self._hints.graph.nodes.get(producer(ref))
+        taken = item.get("dtype") if item is not None and item.op in PLACEHOLDERS else None
+        return said if taken is None else np.dtype(numpy_dtype(taken))
 
     def depends_on_values(self, signature: str) -> bool:
         return depends_on_values(self._hints.graph, self._model.signatures[signature])
@@ -95,6 +107,10 @@ class Maker:
         if text and found == Hint(sentence=found.sentence) and self._other_hints is not None:
             return self._other_hints.of(ref) if producer(ref) in self._other_hints.graph.nodes else found
         return found
+
+
+def _sizes(shape: tuple[int | None, ...] | None) -> tuple[int, ...] | None:
+    return None if shape is None else tuple(-1 if size is None else size for size in shape)
 
 
 def _hints(model: SavedModel) -> Hints:

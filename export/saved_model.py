@@ -180,14 +180,11 @@ def write(directory: Path, content: Content) -> None:
         restoring.save(directory / "variables" / "variables", values)
     write_graph(directory / "saved_model.pb", graph, meta_graph)
     if content.like:
-        _copy_files(content.like.path, directory, content.assets)
+        _copy_files(content.like.path, directory)
 
 
-def _copy_files(source: Path, directory: Path, assets: Sequence[Any]) -> None:
-    for asset in assets:
-        target = directory / ASSETS / asset.filename
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / ASSETS / asset.filename, target)
-    if (source / EXTRA).is_dir():
-        shutil.copytree(source / EXTRA, directory / EXTRA, dirs_exist_ok=True,
-                        copy_function=shutil.copyfile)
+def _copy_files(source: Path, directory: Path) -> None:
+    """All files that go with a version, byte for byte: what nothing in the graph reads may be read beside it."""
+    for folder in (ASSETS, EXTRA):
+        if (source / folder).is_dir():
+            shutil.copytree(source / folder, directory / folder, dirs_exist_ok=True, copy_function=shutil.copyfile)

@@ -17,6 +17,8 @@ Shape = tuple[int | None, ...] | None
 Shapes = dict[str, Shape]
 Nodes = Mapping[str, Node]
 
+# Since this producer version an empty shape is a scalar's; before, it stood for an unknown one.
+_SCALARS_HAVE_SHAPES = 24
 # Shape functions look into small constants (paddings, axes, sizes), never into weights.
 _MAX_ELEMENTS = 1024
 _SAME_AS_FIRST = frozenset({
@@ -28,10 +30,16 @@ _BROADCAST = frozenset({
     "Add", "AddV2", "Sub", "Mul", "Div", "RealDiv", "Maximum", "Minimum", "SquaredDifference", "Pow", "DivNoNan"})
 
 
-def static_shapes(order: Iterable[Node], nodes: Nodes) -> Shapes:
+def shapes_may_be_unknown(versions: Any) -> bool:
+    """Whether an empty shape in a graph of these versions (a VersionDef, or None) says nothing."""
+    return versions is not None and versions.producer < _SCALARS_HAVE_SHAPES
+
+
+def static_shapes(order: Iterable[Node], nodes: Nodes, versions: Any = None) -> Shapes:
     """Shapes by tensor name ("node:1" for a further output). No entry, or None: nothing is known.
 
-    `order` are the nodes of a graph so that each comes after those it reads; `nodes` are the same by name.
+    `order` are the nodes of a graph so that each comes after those it reads; `nodes` are the same by name,
+    `versions` the graph's VersionDef.
     """
     shapes: Shapes = {}
     asked: dict[Any, list[Shape]] = {}
@@ -41,7 +49,8 @@ def static_shapes(order: Iterable[Node], nodes: Nodes) -> Shapes:
             shapes[item.name] = item.shape
         elif item.op in ("Placeholder", "PlaceholderWithDefault"):
             shape = item.get("shape")
-            shapes[item.name] = None if shape is None else tuple(size if size >= 0 else None for size in shape)
+            unknown = shape is None or (not shape and item.op == "Placeholder" and shapes_may_be_unknown(versions))
+            shapes[item.name] = None if unknown else tuple(size if size >= 0 else None for size in shape)
         elif item.op in _SAME_AS_FIRST and data:
             shapes[item.name] = data[0]
         elif item.op in _BROADCAST and len(data) == 2:

@@ -8,7 +8,16 @@ import click
 from commandline import json_option
 from export import loaded, publish
 from export.equivalence import Plan, Report, check
-from export.options import atol_option, batches_option, budget, rtol_option, samples_option, seed_option, tags_option
+from export.options import (
+    allow_constant_option,
+    atol_option,
+    batches_option,
+    budget,
+    rtol_option,
+    samples_option,
+    seed_option,
+    tags_option,
+)
 from export.stages import Stages
 from serving.client import payloads
 from user_error import FailedError
@@ -21,12 +30,14 @@ from whole_file import write_json
 @click.argument("after")
 @samples_option
 @batches_option("1,3,17")
+@allow_constant_option
 @atol_option
 @rtol_option
 @seed_option
 @tags_option
 @json_option
-def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...], atol: float | None,
+def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...],
+            allow_constant: tuple[str, ...] | None, atol: float | None,
             rtol: float | None, seed: int, tags: tuple[str, ...], json_path: str | None) -> int:
     """Compare the answers of the SavedModels BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
 
@@ -38,7 +49,8 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
     loaded.prepare()
     source = publish.find(before)
     real = sample_file or (source / SAMPLES if (source / SAMPLES).exists() else None)
-    plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed)
+    plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed,
+                frozenset(allow_constant or ()))
     with Stages()(f"compare {before} with {after}"):
         report = check(source, publish.find(after), tags, plan)
     if json_path != "-":
@@ -66,4 +78,5 @@ def show(report: Report) -> None:
                       f"{', '.join(map(str, one.batches))}" + "".join(
             f"; top class of '{name}' the same for {share:.2%}" for name, share in one.agreement.items()) + (
             f"; accuracy {one.accuracy['before']:.2%} before, {one.accuracy['after']:.2%} after"
-            if one.accuracy else ""), highlight=False, soft_wrap=True)
+            if one.accuracy else "") + (
+            f"; may be constant: {one.constant}" if one.constant else ""), highlight=False, soft_wrap=True)

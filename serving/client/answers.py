@@ -134,11 +134,13 @@ def compare(expected: Answer, actual: Answer, budget: Budget | None = None, scal
 
 
 def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None,
-          scales: Sequence[Answer] | None = None) -> Comparison:
+          scales: Sequence[Answer] | None = None,
+          advice: str = "use other inputs, or weights that are not at their initial state") -> Comparison:
     """Compares (expected, actual) pairs, and fails as proof when the whole reference is constant.
 
     Each output of the result is the worst among the pairs. A reference that never changes would be equal to a
     model that ignores its input, so it proves nothing. `scales`: for each pair, as `compare` takes them.
+    `advice`: what to do about a constant reference.
     """
     total = Comparison({})
     first: dict[str, Array] = {}
@@ -157,8 +159,7 @@ def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None,
     if not total.outputs:
         return replace(total, reasons=(*total.reasons, "nothing was compared"))
     if not varying:
-        words = (f"the reference is constant over {total.examples} examples, which proves nothing: "
-                 "use other inputs, or weights that are not at their initial state")
+        words = (f"the reference is constant over {total.examples} examples, which proves nothing: {advice}")
         return replace(total, reasons=(*total.reasons, words), constant=constant)
     return replace(total, constant=constant)
 
@@ -190,7 +191,7 @@ def strict_scales(references: Sequence[Answer]) -> list[Answer]:
             if array.size:
                 scale = _scale(array, per_example=True)
                 scales[name] = scale if columns is None else np.minimum(scale, columns)
-    return found
+    return list(found)
 
 
 def _columns(arrays: Sequence[Array]) -> Array | None:

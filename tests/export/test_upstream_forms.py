@@ -1,0 +1,88 @@
+"""The forms of TensorFlow Serving's own test models; and those themselves, where UPSTREAM names a checkout of it."""
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from upstream_forms import FORMS, constant_by_graph, counter, initial_weights, parsed_and_fed, set_at_load
+
+from export import optimize, saved_model
+from export.equivalence import Plan, check
+from export.freeze import freeze
+from export.verify import show
+from user_error import FailedError, UserError
+
+TESTDATA = Path(os.environ.get("UPSTREAM", ""), "tensorflow_serving/servables/tensorflow/testdata")
+
+
+def published(source: Path, to: Path, *more: str) -> Path:
+    CliRunner().invoke(optimize.command, [str(source), "--to", str(to), *more], standalone_mode=False,
+                       catch_exceptions=False)
+    return to / "1"
+
+
+@pytest.mark.parametrize("form", ["parsed_and_fed", "set_at_load", "one_batch_size", "constant_by_graph"])
+def test_each_form_is_published(tmp_path: Path, form: str) -> None:
+    assert (published(FORMS[form](tmp_path / "model"), tmp_path / "to") / "saved_model.pb").is_file()
+
+
+def test_a_fed_tensor_that_is_computed_has_the_shape_that_its_graph_computes(tmp_path: Path) -> None:
+    frozen = freeze(saved_model.read(parsed_and_fed(tmp_path / "model")))
+    assert frozen.graph.nodes["x"].op == "PlaceholderWithDefault"
+    assert tuple(frozen.graph.nodes["x"].get("shape")) == (-1, 1)
+
+
+def test_a_variable_that_only_loading_sets_is_a_constant(tmp_path: Path) -> None:
+    frozen = freeze(saved_model.read(set_at_load(tmp_path / "model")))
+    assert not frozen.kept
+    assert not frozen.variables
+    assert not any("Variable" in item.op or item.op.startswith("Assign") for item in frozen.graph.nodes.values())
+
+
+def test_a_refusal_for_state_names_the_variable_and_what_changes_it(tmp_path: Path) -> None:
+    report = check(counter(tmp_path / "by_one"), counter(tmp_path / "by_two", 2.0), ("serve",), Plan())
+    assert not report.equal
+    assert "since AssignAdd 'AssignAdd' changes the variable 'requests'; leave it out" in report.why_not()
+
+
+def test_what_is_constant_by_its_graph_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = constant_by_graph(tmp_path / "model")
+    report = check(model, model, ("serve",), Plan())
+    assert report.equal
+    show(report)
+    assert "may be constant: its graph makes its answer from no value that is fed" in capsys.readouterr().out
+    assert report.to_json()["signatures"]["serving_default"]["may_be_constant"]
+
+
+def test_a_model_at_its_initial_weights_is_published_when_it_is_allowed(tmp_path: Path) -> None:
+    model = initial_weights(tmp_path / "model")
+    with pytest.raises(FailedError, match="--allow-constant serving_default"):
+        published(model, tmp_path / "to")
+    with pytest.raises(UserError, match="--allow-constant other: there is no such signature"):
+        published(model, tmp_path / "to", "--allow-constant", "other")
+    assert published(model, tmp_path / "to", "--allow-constant", "serving_default").is_dir()
+
+
+def test_files_beside_the_model_are_kept_byte_for_byte(tmp_path: Path) -> None:
+    model = set_at_load(tmp_path / "model")
+    files = {"assets/foo.txt": b"asset-file-contents", "assets/deep/er.bin": bytes(range(256)),
+             "assets.extra/saved_model_config.pb": b"", "assets.extra/notes/a": b"\xff"}
+    for name, content in files.items():
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).write_bytes(content)
+    made = published(model, tmp_path / "to")
+    assert {name: (made / name).read_bytes() for name in files} == files
+
+
+@pytest.mark.skipif(not TESTDATA.is_dir(), reason="UPSTREAM names no checkout of tensorflow/serving")
+@pytest.mark.parametrize("path", sorted(TESTDATA.glob("*/*/saved_model.pb")), ids=lambda path: path.parts[-3])
+def test_upstreams_own_models(tmp_path: Path, path: Any) -> None:
+    if "counter" in path.parts[-3]:
+        with pytest.raises(UserError):
+            published(path.parent, tmp_path / "to")
+        return
+    made = published(path.parent, tmp_path / "to")
+    for folder in ("assets", "assets.extra"):
+        for file in (path.parent / folder).rglob("*"):
+            assert not file.is_file() or (made / file.relative_to(path.parent)).read_bytes() == file.read_bytes()
