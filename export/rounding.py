@@ -27,7 +27,7 @@ from export.saved_model import Content, SavedModel
 from export.tensors import DOUBLE, FLOAT, INT32, Array
 
 # Far above float32's rounding (6e-8), and small enough that a layer answers it in proportion.
-_SHAKE = 2.0 ** -10
+_SHAKE = 2.0 ** -10  # decision 111
 _RUNS = 5
 # What only passes values on: shaken once, where they were made.
 _PASSING = frozenset((
