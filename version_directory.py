@@ -59,6 +59,12 @@ def model_file(directory: Path) -> Path | None:
     return next((file for name in MODEL_FILES if (file := directory / name).is_file()), None)
 
 
+def model_bytes(directory: Path) -> int:
+    """Bytes of the files that loading a version may read: those in assets.extra are about it, not of it."""
+    return sum(file.stat().st_size for file in directory.rglob("*")
+               if file.is_file() and EXTRA not in file.relative_to(directory).parts)
+
+
 class NoModelError(UserError):
     """A directory that holds neither saved_model.pb nor saved_model.pbtxt."""
 

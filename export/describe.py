@@ -2,19 +2,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from commandline import json_option
-from export import publish, saved_model
+from export import saved_model
 from export.graph import Graph, Node, producer
 from export.graph_file import read_graph_def
 from export.options import tags_option
 from export.served import all_nodes, served_graph
-from export.tensors import NAMES
+from export.sources import Source, inputs_option, outputs_option
+from export.tensors import dtype_name
 from export.variables import identity, is_variable
 from serving.client.payloads import shape_of
 from user_error import UserError
@@ -62,8 +63,8 @@ class Description:
             ("constants", str(ops.get("Const", 0))), ("variables", str(self.variables)),
             ("identities", str(sum(ops.get(op, 0) for op in _IDENTITIES))), ("total nodes", str(len(self.nodes))),
             ("nodes in the file", f"{self.nodes_in_file} and {self.functions} functions"),
-            *((f"{name} size", f"{size / 1e6:.3f} MB") for name, size in self.sizes.items()),
-            ("total size", f"{sum(self.sizes.values()) / 1e6:.3f} MB")]
+            *((f"{name} size", f"{size / 1e6:.2f} MB") for name, size in self.sizes.items()),
+            ("total size", f"{sum(self.sizes.values()) / 1e6:.2f} MB")]
 
 
 def describe(path: Path, tags: tuple[str, ...] = saved_model.SERVE) -> Description:
@@ -82,6 +83,14 @@ def describe(path: Path, tags: tuple[str, ...] = saved_model.SERVE) -> Descripti
         outputs=[ref for ref in graph.outputs if producer(ref) != init_op],
         unused=_unused(model), variables=len({identity(item) for item in all_nodes(graph) if is_variable(item)}),
         nodes_in_file=len(there.node), functions=len(there.library.function), sizes=_sizes(model.path))
+
+
+def _described(path: str, tags: tuple[str, ...], inputs: str | None, outputs: str | None) -> Description:
+    if Path(path).suffix in _GRAPH_FILES and Path(path).name not in MODEL_FILES and not inputs:
+        return describe(Path(path), tags)
+    with Source.found(path, inputs, outputs).saved_model(tags) as directory:
+        made = describe(directory, tags)
+    return made if made.path.is_dir() else replace(made, path=Path(path))
 
 
 def _describe_graph(path: Path) -> Description:
@@ -109,7 +118,7 @@ def _unused(model: saved_model.SavedModel) -> list[str]:
 
 def _signature(signature: Any) -> dict[str, Any]:
     def side(infos: Any) -> dict[str, Any]:
-        return {key: {"dtype": NAMES.get(info.dtype, str(info.dtype)), "tensor": info.name,
+        return {key: {"dtype": dtype_name(info.dtype), "tensor": info.name,
                       "shape": _listed(shape_of(info))} for key, info in sorted(infos.items())}
     return {"method": signature.method_name, "inputs": side(signature.inputs), "outputs": side(signature.outputs)}
 
@@ -127,17 +136,21 @@ def _sizes(path: Path) -> dict[str, int]:
 
 
 @click.command()
-@click.argument("paths", metavar="PATH [AFTER]", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH [AFTER]", nargs=-1, required=True)
 @click.option("--nodes", is_flag=True, help="List every node by operation.")
 @click.option("--html", metavar="FILE", help="Write a bar chart of the operations as one HTML file.")
 @click.option("--tensorboard", metavar="DIR", type=click.Path(path_type=Path),
               help="Write the graph (without big constants) as an event file that TensorBoard shows.")
 @click.option("--folds", is_flag=True, help="Say what the default pipeline leaves alone, and why.")
 @tags_option
+@inputs_option
+@outputs_option
 @json_option
-def command(paths: tuple[Path, ...], nodes: bool, html: str | None, tensorboard: Path | None, folds: bool,
-            tags: tuple[str, ...], json_path: str | None) -> None:
-    """Describe the SavedModel or GraphDef PATH, or two of them side by side.
+def command(paths: tuple[str, ...], nodes: bool, html: str | None, tensorboard: Path | None, folds: bool,
+            tags: tuple[str, ...], inputs: str | None, outputs: str | None, json_path: str | None) -> None:
+    """Describe the model or GraphDef PATH, or two of them side by side.
+
+    A model is a SavedModel, or a Keras file or checkpoint as `optimize` takes them.
 
     Counted is what serves: functions inlined, the body of each loop and branch once.
 
@@ -149,19 +162,21 @@ def command(paths: tuple[Path, ...], nodes: bool, html: str | None, tensorboard:
     """
     if len(paths) > 2:
         raise click.UsageError("describe takes one path, or two to compare")
-    found = [describe(path, tags) for path in paths]
+    found = [_described(path, tags, inputs, outputs) for path in paths]
     if json_path != "-":
         _show(found, nodes)
     if folds:
         for path in paths:
-            _show_folds(publish.find(path), tags)
+            with Source.found(path, inputs, outputs).saved_model(tags) as directory:
+                _show_folds(directory, tags)
     if html:
         from export.charts import page
         write_text(html, page([(str(one.path), one.ops, one.rows()) for one in found]))
     if tensorboard:
         from export.charts import write_event_file
         for path, one in zip(paths, found, strict=True):
-            write_event_file(tensorboard / f"{len(found)}-{path.name}" if len(found) > 1 else tensorboard, one.nodes)
+            name = f"{len(found)}-{Path(path).name}"
+            write_event_file(tensorboard / name if len(found) > 1 else tensorboard, one.nodes)
     if json_path:
         write_json(json_path, found[0].to_json() if len(found) == 1 else {
             "before": found[0].to_json(), "after": found[1].to_json()})

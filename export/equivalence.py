@@ -81,18 +81,22 @@ class Report:
     def equal(self) -> bool:
         return not self.reasons and all(one.comparison.equal for one in self.signatures.values())
 
+    def all_reasons(self) -> list[str]:
+        """Every reason for not being equal, those of the signatures with their keys."""
+        return self.reasons + [f"signature '{key}': {reason}" for key, one in self.signatures.items()
+                               for reason in one.why_not()]
+
     def why_not(self) -> str:
         """The first reasons, fit for one line; `to_json` has all of them in full."""
-        reasons = self.reasons + [f"signature '{key}': {reason}" for key, one in self.signatures.items()
-                                  for reason in one.why_not()]
+        reasons = self.all_reasons()
         parts = [shorten(reason, _LONGEST_REASON, placeholder=" ...") for reason in reasons[:_MOST_REASONS]]
         if len(reasons) > _MOST_REASONS:
             parts.append(f"and {len(reasons) - _MOST_REASONS} more (--json has all in full)")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        return {"equal": self.equal, "before": str(self.before), "after": str(self.after), "reasons": self.reasons,
-                "signatures": self.by_signature()}
+        return {"equal": self.equal, "before": str(self.before), "after": str(self.after),
+                "reasons": self.all_reasons(), "signatures": self.by_signature()}
 
     def by_signature(self) -> dict[str, Any]:
         return {key: one.to_json() for key, one in self.signatures.items()}
@@ -205,6 +209,11 @@ class _Asked:
     refused: str = ""
     reason: str = ""
 
+    @property
+    def samples(self) -> int:
+        """How many real examples there are."""
+        return min((len(array) for array in self.plan.samples.values() if array.ndim), default=1)
+
     def ask(self, reference: LoadedModel, candidate: LoadedModel, batch: int, real: bool,
             inputs: dict[str, Array]) -> bool:
         """False if one model answers where the other has an error; `reason` says so."""
@@ -220,10 +229,11 @@ class _Asked:
             self.inputs.append(inputs)
             self.batches.add(batch)
             self.requests.setdefault(batch, inputs)
-            self.real, self.random = self.real + batch * real, self.random + batch * (not real)
+            # Each real request begins with the first sample, and with it again after the last.
+            self.real = max(self.real, min(batch, self.samples)) if real else self.real
+            self.random += 0 if real else batch
             if real and LABELS in self.plan.samples:
-                labels = np.take(self.plan.samples[LABELS], range(batch), mode="wrap")
-                self.labelled.append((expected, actual, labels))
+                self.labelled.append((expected, actual, self.plan.samples[LABELS][:batch]))
         return True
 
 
@@ -279,5 +289,6 @@ def _classes(pairs: Sequence[tuple[Answer, Answer]], labelled: Sequence[tuple[An
     if labelled and len(scores) == 1:
         a, b, labels = max(labelled, key=lambda one: len(one[2]))
         for side, answer in (("before", a), ("after", b)):
-            accuracy[side] = float((np.argmax(answer[scores[0]], 1) == labels).mean())
+            accuracy[side] = float((np.argmax(answer[scores[0]][:len(labels)], 1) == labels).mean())
+        accuracy["examples"] = len(labels)
     return agreement, accuracy

@@ -22,6 +22,7 @@ from export.ops import PLACEHOLDERS, is_stateful, output_dtypes
 from export.options import path_given, signatures_option, tags_option
 from export.saved_model import SavedModel
 from export.shapes import shapes_may_be_unknown
+from export.sources import Source, checkpoint_option, inputs_option, outputs_option, source_argument
 from export.stages import Stages
 from export.tensors import Array, to_proto
 from user_error import UserError
@@ -384,13 +385,18 @@ def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
 
 
 @click.command()
-@click.argument("source", metavar="SRC")
+@source_argument
 @click.option("--out", required=True, type=click.Path(dir_okay=False), callback=path_given,
               help="The GraphDef file to write; text if it ends in .pbtxt.")
 @signatures_option
 @tags_option
-def command(source: str, out: Path, signatures: list[str] | None, tags: tuple[str, ...]) -> None:
-    """Freeze the SavedModel SRC (a version, or a base path: its newest) into one GraphDef.
+@checkpoint_option
+@inputs_option
+@outputs_option
+def command(source: str | None, out: Path, signatures: list[str] | None, tags: tuple[str, ...],
+            checkpoint: str | None, inputs: str | None, outputs: str | None) -> None:
+    """Freeze the model SRC into one GraphDef: a SavedModel (a version, or a base path: its newest), or what `optimize`
+    takes as well.
 
     Variables become constants, functions are inlined; tables, control flow and the names of the signatures' tensors
     stay. What the model assigns while it serves stays a variable: `reconvert --like SRC` takes its value from SRC.
@@ -401,9 +407,9 @@ def command(source: str, out: Path, signatures: list[str] | None, tags: tuple[st
       python -m export freeze models/translate/3 --signatures serving_default --out frozen.pbtxt
     """
     refuse_unwritable(out)
-    model = saved_model.read(source, tags)
-    with Stages()(f"freeze {model.path}"):
-        frozen = freeze(model, signatures)
+    given = Source.of(source, checkpoint, inputs, outputs)
+    with given.saved_model(tags) as directory, Stages()(f"freeze {given.name}"):
+        frozen = freeze(saved_model.read(directory, tags), signatures)
         write_graph_def(out, served(frozen.graph))
     for name, reason in frozen.kept.items():
         click.echo(f"'{name}' stays a variable, since {reason} may assign it", err=True)

@@ -28,12 +28,13 @@ from export.options import (
     version_option,
 )
 from export.saved_model import Content, SavedModel
+from export.served import node_count
 from export.sources import Source, checkpoint_option, inputs_option, outputs_option, source_argument
 from export.stages import Stages
 from export.verify import show
 from serving.client import payloads
 from user_error import FailedError
-from version_directory import SAMPLES
+from version_directory import SAMPLES, model_bytes
 from whole_file import write_json
 
 _EXPORT = Path(__file__).parent
@@ -129,26 +130,27 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
                 graph, report = pipeline.run(frozen.graph, transforms)
             with stage("write"):
                 saved_model.write(staging, content(model, frozen, graph, graph_limit))
-            before, after = len(frozen.graph.nodes), len(graph.nodes)
             frozen = replace(frozen, graph=Graph({}))
             del graph  # as big as the model, and on disk by now
             give_back_memory()
             with stage("verify"):
                 equality = equivalence.check(path, staging, tags, plan, signatures)
-            sizes = directory_bytes(path), directory_bytes(staging)
+            sizes = model_bytes(path), model_bytes(staging)
+            before, after = node_count(model), node_count(saved_model.read(staging, tags))
         if shown:
             for line in report.steps:
                 click.echo(f"  {line}")
             show(equality)
         if not equality.equal:
             if json_path:
-                write_json(json_path, {"path": None, "reasons": equality.reasons, **report.to_json(),
+                write_json(json_path, {"path": None, "reasons": equality.all_reasons(), **report.to_json(),
                                        "equality": equality.by_signature()})
             raise FailedError(f"nothing published, the result is not equal: {equality.why_not()}")
         if warmup:
             warm.write(staging, [(key, inputs) for key, one in equality.signatures.items()
                                  for inputs in one.requests.values()])
-        manifest.write(staging, wanted, **_facts(given, frozen, transforms, report, equality), seconds=stage.seconds)
+        manifest.write(staging, wanted, **_facts(given, frozen, transforms, report, equality), seconds=stage.seconds,
+                       nodes={"before": before, "after": after})
     published = made.published
     if shown:
         click.echo(f"{published}: {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB, "
@@ -160,10 +162,6 @@ def content(model: SavedModel, frozen: Frozen, graph: Graph, graph_limit: int) -
     """What is to be written: the frozen model with `graph` in place of its own."""
     return Content(graph, frozen.signatures, model.tags, frozen.init_op, frozen.assets, frozen.variables, graph_limit,
                    model)
-
-
-def directory_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def _facts(given: Source, frozen: Frozen, transforms: str, report: pipeline.Report, equality: Report) -> dict[str, Any]:

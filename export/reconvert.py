@@ -1,23 +1,20 @@
 """GraphDef -> SavedModel: the graph gets signatures, assets and an initialiser again."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from export import freeze, saved_model, variables
-from export.graph import Graph, nearest, normal, port, producer
-from export.graph_file import as_graph_def, read_graph_def, whole
-from export.ops import output_dtypes
+from export.graph import Graph, normal, producer
+from export.graph_file import read_graph_def
 from export.options import signatures_option, tags_option, to_option, version_option
 from export.publish import new_version
 from export.saved_model import Content, SavedModel
+from export.signatures import pairs, signature
 from export.stages import Stages
 from user_error import UserError
-
-PREDICT = "tensorflow/serving/predict"
 
 
 def like(graph: Graph, model: SavedModel, signatures: Sequence[str] | None = None) -> Content:
@@ -26,49 +23,18 @@ def like(graph: Graph, model: SavedModel, signatures: Sequence[str] | None = Non
     Raises UserError if a signature names a node that the graph does not hold.
     """
     wanted = saved_model.chosen(model, signatures)
-    for key, signature in wanted.items():
-        for info in (*signature.inputs.values(), *signature.outputs.values()):
+    for key, one in wanted.items():
+        for info in (*one.inputs.values(), *one.outputs.values()):
             for name in freeze.tensor_names(info):
                 if producer(normal(name)) not in graph.nodes:
                     raise UserError(
                         f"signature '{key}' of {model.path} needs the tensor '{name}', which the graph lacks; "
                         "name it in --outputs when transforming, or choose others with --signatures")
-    assets = [one for one in model.assets if producer(one.tensor_info.name) in graph.nodes]
+    assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
     init_op = next((name for name in (freeze.INIT_OP, model.init_op) if name in graph.nodes), None)
     stay = [item for item in graph.nodes.values() if variables.is_variable(item)]
     values = freeze.values(model, graph) if stay else {}
     return Content(graph, wanted, model.tags, init_op, assets, values, like=model)
-
-
-def signature(graph: Graph, inputs: Mapping[str, str], outputs: Mapping[str, str], method: str = PREDICT) -> Any:
-    """A SignatureDef of tensors in the graph. Raises UserError for a tensor that it does not hold."""
-    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
-    made = SignatureDef(method_name=method)
-    for side, named in ((made.inputs, inputs), (made.outputs, outputs)):
-        for key, ref in named.items():
-            name = producer(normal(ref))
-            if name not in graph.nodes:
-                raise UserError(f"the graph has no node '{name}'{nearest(name, graph.nodes)}; "
-                                "--inputs and --outputs take KEY=TENSOR,...")
-            item = graph.nodes[name]
-            dtypes = output_dtypes(item, graph.library)
-            if dtypes is None or port(normal(ref)) >= len(dtypes):
-                raise UserError(f"node '{name}' ({item.op}) has no output {port(normal(ref))}")
-            side[key].name = f"{name}:{port(normal(ref))}"
-            side[key].dtype = dtypes[port(normal(ref))]
-    _infer_shapes(graph, made)
-    return made
-
-
-def _infer_shapes(graph: Graph, made: Any) -> None:
-    from export.runtime import tf
-    with tf.Graph().as_default() as imported:
-        try:
-            tf.import_graph_def(as_graph_def(whole(graph)), name="")
-        except ValueError as error:
-            raise UserError(f"TensorFlow cannot import the graph: {saved_model.reason(error)}") from error
-        for info in (*made.inputs.values(), *made.outputs.values()):
-            info.tensor_shape.CopyFrom(imported.get_tensor_by_name(info.name).shape.as_proto())
 
 
 @click.command()
@@ -101,14 +67,3 @@ def command(graph_path: Path, source: str | None, inputs: str | None, outputs: s
         with new_version(base, version) as made_version:
             saved_model.write(made_version.path, content)
     click.echo(str(made_version.published))
-
-
-def pairs(option: str, text: str | None) -> dict[str, str]:
-    """key=tensor,... as a mapping; a tensor without a key is called as its node."""
-    found: dict[str, str] = {}
-    for part in filter(None, (one.strip() for one in (text or "").split(","))):
-        key, equals, ref = part.partition("=")
-        found[key if equals else producer(normal(key))] = ref if equals else key
-    if not found:
-        raise click.UsageError(f"{option} names no tensor: give {option} key=node:0,...")
-    return found

@@ -13,12 +13,14 @@ from typing import Any
 import click
 
 from commandline import json_option
-from export import publish, saved_model
+from export import saved_model
 from export.functions import called, definitions, reachable
 from export.graph import Graph, from_node_def, normal, producer
 from export.ops import op_def
+from export.options import tags_option
 from export.saved_model import SavedModel
 from export.served import all_nodes, served_graph
+from export.sources import Source, inputs_option, outputs_option
 from user_error import FailedError
 from whole_file import write_json
 
@@ -124,11 +126,17 @@ def _assets(model: SavedModel) -> Iterator[tuple[str, str, str]]:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--allow", metavar="OP,...", default="", help="Operations that this model may hold.")
+@tags_option
+@inputs_option
+@outputs_option
 @json_option
-def command(path: Path, allow: str, json_path: str | None) -> None:
-    """List the operations of the SavedModel PATH that touch files, network or Python; exit 1 if one is not allowed.
+def command(path: str, allow: str, tags: tuple[str, ...], inputs: str | None, outputs: str | None,
+            json_path: str | None) -> None:
+    """List the operations of the model PATH that touch files, network or Python; exit 1 if one is not allowed.
+
+    PATH is a SavedModel, a Keras file, a checkpoint or a frozen graph, as `optimize` takes them.
 
     \b
     Examples:
@@ -136,7 +144,8 @@ def command(path: Path, allow: str, json_path: str | None) -> None:
       python -m export scan models/captions/3 --allow ReadFile --json -
     """
     allowed = {name.strip() for name in allow.split(",")}
-    found = scan(publish.find(path))
+    with Source.found(path, inputs, outputs).saved_model(tags) as directory:
+        found = scan(directory)
     refused = [one for one in found if one.op not in allowed]
     if json_path != "-":
         for one in found:

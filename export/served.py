@@ -57,6 +57,14 @@ def softmax_outputs(graph: Graph, signature: Any) -> list[str]:
     return found
 
 
+def node_count(model: SavedModel) -> int:
+    """The nodes that serve: what the signatures and the initialiser reach, functions inlined, each body once.
+
+    This is a model's one node count: `optimize`, `describe` and manifests all print it.
+    """
+    return sum(1 for _ in all_nodes(served_graph(model)))
+
+
 def all_nodes(graph: Graph) -> Iterator[Node]:
     """The graph's nodes and those of its functions' bodies."""
     yield from graph.nodes.values()

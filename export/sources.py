@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from export import manifest, publish, reconvert, saved_model
+from export import manifest, publish, saved_model, signatures
 from export.graph import Graph
 from export.graph_file import read_graph_def
 from export.saved_model import Content
@@ -50,6 +50,14 @@ class Source:
         if (source is None) == (named is None):
             raise click.UsageError("give one source: SRC, or --from-checkpoint PREFIX")
         return Source(source or named or "", checkpoint is not None, inputs, outputs)
+
+    @staticmethod
+    def found(source: str, inputs: str | None = None, outputs: str | None = None) -> Source:
+        """From a path alone: what has a .meta file beside it, and is no file itself, is a checkpoint."""
+        path = Path(source)
+        prefix = path.with_suffix("") if path.suffix in (".meta", ".index") else path
+        checkpoint = "://" not in source and not path.is_dir() and Path(f"{prefix}.meta").is_file()
+        return Source(str(prefix) if checkpoint else source, checkpoint, inputs, outputs)
 
     def digest(self) -> str:
         """Of its files; of its name for a remote path, whose files are not read twice."""
@@ -90,8 +98,8 @@ class Source:
             yield made
 
     def _ends(self) -> tuple[dict[str, str], dict[str, str]]:
-        return (reconvert.pairs("--inputs", self.inputs) if self.inputs else {},
-                reconvert.pairs("--outputs", self.outputs) if self.outputs else {})
+        return (signatures.pairs("--inputs", self.inputs) if self.inputs else {},
+                signatures.pairs("--outputs", self.outputs) if self.outputs else {})
 
 
 def _copy_remote(name: str, into: Path, checkpoint: bool) -> Path:
@@ -153,7 +161,7 @@ def _from_graph(path: Path, made: Path, tags: tuple[str, ...], inputs: Mapping[s
         ends = [name for name in graph.nodes if not graph.consumers.get(name)]
         raise UserError(f"{path}: say which tensors its signature has with --inputs and --outputs; it has the "
                         f"placeholders {', '.join(fed[:8]) or '(none)'}, and nothing reads {', '.join(ends[:8])}")
-    signature = reconvert.signature(graph, inputs, outputs)
+    signature = signatures.signature(graph, inputs, outputs)
     made.mkdir()
     saved_model.write(made, Content(graph, {"serving_default": signature}, tags))
 
@@ -177,11 +185,11 @@ def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Ma
             raise UserError(f"{prefix}: the checkpoint does not load: {saved_model.reason(error)}") from error
         if not inputs or not outputs:
             raise UserError(f"{prefix}: say which tensors the signature has with --inputs KEY=TENSOR,... and --outputs")
-        signatures = {"serving_default": reconvert.signature(
+        made_of = {"serving_default": signatures.signature(
             Graph.from_graph_def(graph.as_graph_def()), inputs, outputs)}
         builder = v1.saved_model.Builder(str(made))
         builder.add_meta_graph_and_variables(
-            session, list(tags), signatures,
+            session, list(tags), made_of,
             assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS) or None,
             main_op=tf.group(v1.tables_initializer(), v1.local_variables_initializer()))
         with writing(made):

@@ -47,6 +47,13 @@ def dtype_named(name: str) -> DType | None:
     return DType(by_name[wanted]) if wanted in by_name else None
 
 
+def dtype_name(dtype: int) -> str:
+    """The data type as every command prints it: "float32", "string", "int64"; of what numpy has not, TensorFlow's."""
+    if dtype in _NUMPY:
+        return str(np.dtype(_NUMPY[dtype]).name)
+    return NAMES.get(dtype, str(dtype))
+
+
 def dtype_of(array: Array) -> DType:
     return DType(STRING if array.dtype == object else _NUMBER[array.dtype])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from commandline import json_option
-from export import loaded, publish
+from export import loaded
 from export.equivalence import Plan, Report, check
 from export.options import (
     allow_constant_option,
@@ -18,6 +18,7 @@ from export.options import (
     seed_option,
     tags_option,
 )
+from export.sources import Source, inputs_option, outputs_option
 from export.stages import Stages
 from serving.client import payloads
 from user_error import FailedError
@@ -35,11 +36,16 @@ from whole_file import write_json
 @rtol_option
 @seed_option
 @tags_option
+@inputs_option
+@outputs_option
 @json_option
 def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...],
             allow_constant: tuple[str, ...] | None, atol: float | None,
-            rtol: float | None, seed: int, tags: tuple[str, ...], json_path: str | None) -> int:
-    """Compare the answers of the SavedModels BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
+            rtol: float | None, seed: int, tags: tuple[str, ...], inputs: str | None, outputs: str | None,
+            json_path: str | None) -> int:
+    """Compare the answers of the models BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
+
+    Each is a SavedModel, a Keras file, a checkpoint or a frozen graph, as `optimize` takes them.
 
     \b
     Examples:
@@ -47,12 +53,13 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
       python -m export verify a b --samples images.npz --batch 1,8 --json report.json
     """
     loaded.prepare()
-    source = publish.find(before)
-    real = sample_file or (source / SAMPLES if (source / SAMPLES).exists() else None)
-    plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed,
-                frozenset(allow_constant or ()))
-    with Stages()(f"compare {before} with {after}"):
-        report = check(source, publish.find(after), tags, plan)
+    with Source.found(before, inputs, outputs).saved_model(tags) as source, \
+            Source.found(after, inputs, outputs).saved_model(tags) as other:
+        real = sample_file or (source / SAMPLES if (source / SAMPLES).exists() else None)
+        plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed,
+                    frozenset(allow_constant or ()))
+        with Stages()(f"compare {before} with {after}"):
+            report = check(source, other, tags, plan)
     if json_path != "-":
         show(report)
     if json_path:
@@ -77,6 +84,7 @@ def show(report: Report) -> None:
         console.print(f"{key}: {one.real} real and {one.random} random examples at batch "
                       f"{', '.join(map(str, one.batches))}" + "".join(
             f"; top class of '{name}' the same for {share:.2%}" for name, share in one.agreement.items()) + (
-            f"; accuracy {one.accuracy['before']:.2%} before, {one.accuracy['after']:.2%} after"
+            f"; accuracy of {one.accuracy['examples']:.0f} examples {one.accuracy['before']:.2%} before, "
+            f"{one.accuracy['after']:.2%} after"
             if one.accuracy else "") + (
             f"; may be constant: {one.constant}" if one.constant else ""), highlight=False, soft_wrap=True)
