@@ -2,24 +2,29 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from export import saved_model
 from export.graph import Graph, Node, make_const, make_node, producer
 from export.ops import IDENTITIES, attribute
 from export.pattern import Skip
 from export.tensors import DOUBLE, FLOAT, INT32, INT64, DType
 from export.transform import Arg, Arguments, Draft, Record, TransformError, transform
+from export.variables import REFERENCES
 
 
 @transform(
     "sparsify_gather",
     Arg("group_init_node", default="group_deps", help="the NoOp that initialises the tables"),
+    Arg("input_checkpoint", help="the prefix of a checkpoint that holds the values of variables"),
     bodies=False)
 def sparsify_gather(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Gather(W [N, 1], ids) -> ExpandDims(LookupTableFindV2(table of W's non-zero rows, ids, 0), -1).
 
+    W is a constant, or with `input_checkpoint` a variable (Variable, VariableV2), whose value the checkpoint holds.
+
     A lookup initialises its table by itself if need be; the node `group_deps` (or group_init_node) does it for all of
     them beforehand. An id outside of 0..N-1, which Gather refuses, gives 0.
 
-    Safe when: W is a constant, directly or through Identity, of float or double, with one column, finite, without
+    Safe when: W is that, directly or through Identity, of float or double, with one column, finite, without
       control inputs (a table in a v1 loop would be out of its reach) and the gather is over axis 0 without batch
       dimensions.
     Source: Graph Transform Tool, sparsify_gather (which took weights below 1e-5 for zero, failed on int32 ids and on
@@ -27,11 +32,12 @@ def sparsify_gather(graph: Graph, args: Arguments, record: Record) -> Graph:
       not for resources.
     """
     draft = Draft(graph)
+    checkpoint = _Checkpoint(args["input_checkpoint"]) if args["input_checkpoint"] else None
     initialisers = []
     for item in graph.nodes.values():
         if item.op in ("Gather", "GatherV2"):
             try:
-                initialisers.append(_sparsify(draft, item))
+                initialisers.append(_sparsify(draft, item, checkpoint))
                 record.applied += 1
             except Skip as skip:
                 record.skip(item.name, skip.reason)
@@ -40,9 +46,28 @@ def sparsify_gather(graph: Graph, args: Arguments, record: Record) -> Graph:
     return draft.result()
 
 
-def _sparsify(draft: Draft, gather: Node) -> str:
+class _Checkpoint:
+    """The values of a checkpoint's variables, by name. Raises TransformError for what is no checkpoint."""
+
+    def __init__(self, prefix: str) -> None:
+        from export.runtime import tf
+        try:
+            self._reader = tf.train.load_checkpoint(prefix)
+        except (tf.errors.OpError, ValueError) as error:
+            raise TransformError(f"sparsify_gather: input_checkpoint {prefix} cannot be read: "
+                                 f"{saved_model.reason(error)}") from error
+        self._prefix = prefix
+
+    def constant(self, variable: Node) -> Node:
+        """The variable as a constant of its name. Raises Skip where the checkpoint has no such name."""
+        if not self._reader.has_tensor(variable.name):
+            raise Skip(f"{self._prefix} holds no variable '{variable.name}'")
+        return make_const(variable.name, self._reader.get_tensor(variable.name), variable.controls, variable.device)
+
+
+def _sparsify(draft: Draft, gather: Node, checkpoint: _Checkpoint | None) -> str:
     """Puts a lookup in the place of a gather; returns the name of what initialises its table."""
-    weights, between = _weights(draft, gather)
+    weights, between = _weights(draft, gather, checkpoint)
     keys = np.flatnonzero(weights.value)
     # A table cannot be empty.
     keys = keys if len(keys) else np.zeros(1, keys.dtype)
@@ -79,7 +104,7 @@ def _lookup(draft: Draft, gather: Node, table: Node, fill: Node, dtype: DType,
     yield make_node(name, "ExpandDims", (find.name, axis.name, *gather.controls), device, T=dtype, Tdim=INT32)
 
 
-def _weights(draft: Draft, gather: Node) -> tuple[Node, tuple[str, ...]]:
+def _weights(draft: Draft, gather: Node, checkpoint: _Checkpoint | None) -> tuple[Node, tuple[str, ...]]:
     """The constant that is gathered from, and the control inputs of what stands between the two."""
     if gather.name in draft.graph.fed:
         raise Skip("it is fed from outside")
@@ -92,6 +117,8 @@ def _weights(draft: Draft, gather: Node) -> tuple[Node, tuple[str, ...]]:
     while made.op in IDENTITIES and made.name not in draft.graph.fed:
         between += made.controls
         made = draft.nodes[producer(made.data[0])]
+    if checkpoint is not None and made.op in REFERENCES and made.name not in draft.graph.fed:
+        made = checkpoint.constant(made)
     if made.op != "Const" or made.name in draft.graph.fed:
         raise Skip("it does not gather from a constant")
     if made.get("dtype") not in (FLOAT, DOUBLE):

@@ -158,3 +158,37 @@ def test_the_table_is_smaller():
     after, _ = transformed(_graph(sparse(20000, share=0.9)), ["ids"], ["y"], NAME)
     assert after.ByteSize() < 0.4 * 4 * 20000
     assert "Gather" not in ops(after)
+
+
+def _variable_graph(folder, name="W"):
+    """A gather from a variable, and the prefix of a checkpoint with the value of W."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        made = v1.get_variable(name, initializer=sparse(), use_resource=False)
+        R.Gather(params=tf.identity(made, "read"), indices=v1.placeholder(tf.int64, [None], "ids"), name="y")
+        session.run(v1.global_variables_initializer())
+        prefix = v1.train.Saver({"W": made}).save(session, str(folder / "model.ckpt"))
+    return graph.as_graph_def(), prefix
+
+
+def _sparsified(graph_def, arguments=""):
+    return transformed(graph_def, ["ids"], ["y"], f"{NAME}{arguments}")
+
+
+def test_a_variable_is_read_from_the_checkpoint_given(tmp_path):
+    graph_def, prefix = _variable_graph(tmp_path)
+    assert reasons(_sparsified(graph_def)[1]) == ["it does not gather from a constant"]
+    made, _ = _sparsified(graph_def, f'(input_checkpoint="{prefix}")')
+    nodes = {node.name: node for node in made.node}
+    assert nodes["y"].op == "ExpandDims"
+    weights = sparse()
+    values = tf.make_ndarray(nodes["W/values"].attr["value"].tensor)
+    np.testing.assert_array_equal(values, weights[np.flatnonzero(weights), 0])
+
+
+def test_a_checkpoint_that_is_none_is_an_error_and_one_without_the_variable_a_reason(tmp_path):
+    graph_def, prefix = _variable_graph(tmp_path, "V")
+    with pytest.raises(TransformError, match=r"input_checkpoint .*none cannot be read"):
+        _sparsified(graph_def, f'(input_checkpoint="{tmp_path}/none")')
+    _, report = _sparsified(graph_def, f'(input_checkpoint="{prefix}")')
+    assert reasons(report) == [f"{prefix} holds no variable 'V'"]
