@@ -13,7 +13,8 @@ from typing import Any
 from contract_servers import cases
 
 # The functions that make errors -> which of their arguments is the text.
-_MAKERS = {"invalid": 0, "not_found": 0, "ServingError": 1, "format_error": 1, "error": 0, "JsonError": 0, "_refused": 0}
+_MAKERS = {"invalid": 0, "not_found": 0, "ServingError": 1, "format_error": 1, "error": 0,
+           "JsonError": 0, "_refused": 0}
 
 
 def templates(root: Path) -> dict[str, str]:
