@@ -89,6 +89,9 @@ def run(commands: Commands) -> NoReturn:
         sys.stdout.flush()
     except UserError as error:
         fail(str(error), status_of(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()  # the help, as click's own groups print it
+        sys.exit(error.exit_code)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else f"python -m {commands.name}"
         fail(f"{error.format_message()} (see '{path} --help')", EXIT_COULD_NOT_RUN)

@@ -13,6 +13,7 @@ COMMANDS = Commands("export", __doc__, {
     "transform": ("export.pipeline", "Frozen GraphDef -> transformed GraphDef, with the Graph Transform Tool's flags."),
     "reconvert": ("export.reconvert", "GraphDef -> SavedModel with signatures."),
     "verify": ("export.verify", "Are two SavedModels equal on the same inputs, and how far apart?"),
+    "samples": ("export.make_samples", "Make inputs that a model takes, as a file of samples."),
     "describe": ("export.describe", "Signatures, op counts and sizes of one model, or of two side by side."),
     "scan": ("export.scan", "List the operations of a SavedModel that touch files, network or Python."),
     "transforms": ("export.pipeline:transforms_command", "List the transforms, or explain one."),

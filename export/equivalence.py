@@ -7,6 +7,7 @@ Tolerances are those of serving.client.answers. A check whose reference never ch
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from export import samples, saved_model
+from export import diagnosis, edited, samples, saved_model
 from export.freeze import changed_by
 from export.judging import judge, judge_by_rounding, with_logits
 from export.loaded import DiedError, LoadedModel, RunError
@@ -23,6 +24,7 @@ from export.saved_model import SavedModel
 from export.tensors import Array
 from serving.client import payloads
 from serving.client.answers import Answer, Budget, Comparison, compare
+from serving.client.payloads import TensorSpec
 from user_error import FailedError, UserError
 
 LABELS = "labels"
@@ -42,6 +44,9 @@ class Plan:
     budget: Budget | None = None
     seed: int = 0
     allow_constant: frozenset[str] = frozenset()  # signatures whose answer may be the same for all inputs
+    made_up: int | None = None  # so many random examples of each signature; None: of every batch size
+    allow: frozenset[str] = frozenset()  # operations with effects (export.effects) that may run on these inputs
+    allow_random: frozenset[str] = frozenset()  # signatures that draw random numbers: both sides get the same seeds
 
 
 @dataclass
@@ -88,7 +93,7 @@ class Report:
 
     def why_not(self) -> str:
         """The first reasons, fit for one line; `to_json` has all of them in full."""
-        reasons = self.all_reasons()
+        reasons = self.reasons or self.all_reasons()  # one cause, one diagnosis
         parts = [shorten(reason, _LONGEST_REASON, placeholder=" ...") for reason in reasons[:_MOST_REASONS]]
         if len(reasons) > _MOST_REASONS:
             parts.append(f"and {len(reasons) - _MOST_REASONS} more (--json has all in full)")
@@ -123,27 +128,48 @@ def interface(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Sequence[str] | None = None) -> Report:
     """Asks both models the same. Raises UserError if one does not load or no input can be made for a signature."""
     report = Report(before, after)
-    with LoadedModel(before, tags) as reference, LoadedModel(after, tags) as candidate:
-        source = saved_model.read(before, tags)
-        signatures = saved_model.chosen(source, names)
+    source = saved_model.read(before, tags)
+    signatures = saved_model.chosen(source, names)
+    diagnosis.refuse(source, signatures, plan.allow)
+    _refuse_unknown(plan, signatures)
+    with _loaded(before, tags, plan) as reference, _loaded(after, tags, plan) as candidate:
         for key in sorted(plan.allow_constant - signatures.keys()):
             raise UserError(f"--allow-constant {key}: there is no such signature; there are: {', '.join(signatures)}")
         reference.loaded()
+        diagnosis.refuse_without_value(source, signatures, reference.without_value)
         try:
             candidate.loaded()
         except UserError as error:
             report.reasons.append(str(error))
             return report
-        report.reasons += interface(signatures, candidate.signatures)
+        report.reasons += interface(signatures, {key: one for key, one in candidate.signatures.items()
+                                                 if names is None or key in signatures})
         maker = samples.Maker(source, lambda: saved_model.read(after, tags))
         for key, signature in signatures.items():
-            sparse = [name for name, info in signature.inputs.items() if not info.name]
-            if sparse:
-                report.reasons.append(f"signature '{key}': its input '{sparse[0]}' is sparse, which no client can "
-                                      "send; leave it out with --signatures")
             if not report.reasons:
                 _check_signature(report, key, signature, reference, candidate, plan, maker)
     return report
+
+
+@contextmanager
+def _loaded(path: Path, tags: Sequence[str], plan: Plan) -> Iterator[LoadedModel]:
+    with (edited.seeded(path) if plan.allow_random else nullcontext(path)) as there, \
+            LoadedModel(there, tags, own_directory=bool(plan.allow)) as model:
+        model.path = path
+        yield model
+
+
+def _refuse_unknown(plan: Plan, signatures: Mapping[str, Any]) -> None:
+    for key in sorted(plan.allow_random - signatures.keys()):
+        raise UserError(f"--allow-random {key}: there is no such signature; there are: {', '.join(signatures)}")
+    if not plan.samples or plan.made_up is None:
+        return
+    for key, signature in signatures.items():
+        missing = sorted(samples.specs(signature).keys() - plan.samples.keys())
+        if missing and not plan.made_up:
+            raise UserError(f"signature '{key}' takes '{missing[0]}', of which the samples have no array (they have: "
+                            f"{', '.join(plan.samples)}): add it, choose others with --signatures, or ask made-up "
+                            "examples too with --random N")
 
 
 def _check_signature(report: Report, key: str, signature: Any, reference: LoadedModel, candidate: LoadedModel,
@@ -161,8 +187,9 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
                 report.reasons.append(asked.reason)
                 return
         if not asked.pairs:
-            raise UserError(f"signature '{key}': {report.before} refuses the inputs made for it ({asked.refused}); "
-                            "give real ones with --samples")
+            what, way = ("its samples", "") if samples.specs(signature).keys() <= plan.samples.keys() and (
+                plan.samples) else ("the inputs made for it", "; give real ones with --samples")
+            raise UserError(f"signature '{key}': {report.before} refuses {what} ({asked.refused}){way}")
         pairs = [(with_logits(a, softmaxes), with_logits(b, softmaxes)) for a, b in asked.pairs]
         # Where no value of an input reaches an output, being constant is all there is to prove.
         varies = not one.constant and any(value.size for answer, _ in pairs for value in answer.values())
@@ -172,9 +199,13 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
         # Other inputs are tried only where these proved nothing.
         if not varies or len(one.comparison.constant) < len(one.comparison.outputs):
             break
-    if not one.comparison.equal and asked.requests and not _repeats(asked, reference):
-        report.reasons.append(f"signature '{key}': {report.before} answers one request in two ways, since "
-                              f"{_why_twice(maker.model, key)}; leave it out with --signatures")
+    if not one.comparison.equal and asked.requests and key not in plan.allow_random and not _repeats(asked, reference):
+        drawn = diagnosis.random_op(maker.model, key)
+        report.reasons.append(
+            f"signature '{key}' draws random numbers ({drawn.op} '{drawn.node}'): compare it with fixed seeds by "
+            f"--allow-random {key}, or leave it out with --signatures" if drawn else
+            f"signature '{key}': {report.before} answers one request in two ways, since "
+            f"{_why_twice(maker.model, key)}; leave it out with --signatures")
     if not one.comparison.equal and plan.budget is None and not report.reasons:
         one.comparison = judge_by_rounding(maker.model, key, one.comparison, pairs, asked.inputs, softmaxes)
     one.real, one.random, one.batches = asked.real, asked.random, sorted(asked.batches)
@@ -219,7 +250,9 @@ class _Asked:
         """False if one model answers where the other has an error; `reason` says so."""
         expected, actual = _outcomes(self.key, batch, inputs, (reference, candidate))
         if isinstance(expected, str):
-            self.refused = expected
+            self.refused = self.refused or expected
+        if isinstance(expected, _Died):
+            return True  # an answer about the inputs: there is nothing to compare with
         if isinstance(expected, str) != isinstance(actual, str):
             self.reason = f"signature '{self.key}' at batch {batch}: " + (
                 actual if isinstance(actual, str) else f"an answer where {reference.path} has an error: {expected}")
@@ -242,10 +275,37 @@ def _inputs(asked: _Asked, signature: Any, maker: Maker, manner: Manner,
     """Batch size, whether the examples are real, and the inputs."""
     plan, specs = asked.plan, payloads.specs_of(signature.inputs)
     fixed = samples.fixed_batch(specs)
-    for index, batch in enumerate(plan.batches if fixed is None else [fixed] * len(plan.batches)):
-        if specs and specs.keys() <= plan.samples.keys() and manner.scale is None:
+    batches = list(plan.batches if fixed is None else [fixed] * len(plan.batches))
+    real = bool(specs) and specs.keys() <= plan.samples.keys() and manner.scale is None
+    if real and payloads.is_whole(plan.samples, specs):
+        yield 1, True, payloads.pick(plan.samples, specs)
+    elif real:
+        for batch in batches:
             yield batch, True, payloads.pick(plan.samples, specs, batch)
-        yield batch, False, maker.make(asked.key, batch, plan.seed + turn * _TURN + index, manner)
+    for index, batch in enumerate(_made_up(plan, batches, fixed, bool(specs))):
+        made = maker.make(asked.key, batch, plan.seed + turn * _TURN + index, manner)
+        yield batch, False, _with_real(plan, specs, batch, made)
+
+
+def _made_up(plan: Plan, batches: list[int], fixed: int | None, asked: bool) -> Iterator[int]:
+    """The batch sizes of the made-up requests."""
+    if plan.made_up is None or not asked:
+        yield from batches
+        return
+    left, index = plan.made_up, 0
+    while left > 0:
+        batch = fixed or min(left, batches[index % len(batches)])
+        yield batch
+        left, index = left - batch, index + 1
+
+
+def _with_real(plan: Plan, specs: Mapping[str, TensorSpec], batch: int, made: dict[str, Array]) -> dict[str, Array]:
+    """Made-up inputs, with real ones where there are some of an input but not of all."""
+    there = {name: spec for name, spec in specs.items() if name in plan.samples}
+    if not there or len(there) == len(specs) or payloads.is_whole(plan.samples, there):
+        return made
+    return {**made, **payloads.pick(plan.samples, there, batch if samples.fixed_batch(there) is None else (
+        samples.fixed_batch(there) or batch))}
 
 
 def _manner(asked: _Asked, maker: Maker, models: Sequence[LoadedModel], fixed: int | None) -> Manner:
@@ -253,29 +313,44 @@ def _manner(asked: _Asked, maker: Maker, models: Sequence[LoadedModel], fixed: i
 
     All models are asked the same: some count their requests.
     """
-    batch = fixed or asked.plan.batches[0]
-    for manner in samples.MANNERS:
-        inputs = maker.make(asked.key, batch, asked.plan.seed, manner)
-        if not isinstance(_outcomes(asked.key, batch, inputs, models)[0], str):
+    batch, plan = fixed or asked.plan.batches[0], asked.plan
+    specs = samples.specs(maker.model.signatures[asked.key])
+    if plan.made_up == 0 and specs:
+        return samples.MANNERS[0]
+    for manner in maker.manners(asked.key):
+        inputs = _with_real(plan, specs, batch, maker.make(asked.key, batch, plan.seed, manner))
+        outcome = _outcomes(asked.key, batch, inputs, models)[0]
+        if not isinstance(outcome, str):
             return manner
+        asked.refused = asked.refused or outcome
     return samples.MANNERS[0]
+
+
+class _Died(str):
+    """Where an answer was to be: how the process ended."""
 
 
 def _outcomes(key: str, batch: int, inputs: dict[str, Array],
               models: Sequence[LoadedModel]) -> list[dict[str, Array] | str]:
-    """Each model's answer, or what its error says; all work at once."""
+    """Each model's answer, or what its error says; all work at once.
+
+    A process that dies where the first model has no answer either is an answer about the inputs: it is started anew.
+    Raises FailedError if one dies where the first answers.
+    """
     for model in models:
         model.start(key, inputs)
-    return [_outcome(model, batch) for model in models]
-
-
-def _outcome(model: LoadedModel, batch: int) -> dict[str, Array] | str:
-    try:
-        return model.finish()
-    except RunError as error:
-        return str(error)
-    except DiedError as error:
-        raise FailedError(f"{model.path} at batch {batch}: {error}") from None
+    found: list[dict[str, Array] | str] = []
+    for model in models:
+        try:
+            found.append(model.finish())
+        except RunError as error:
+            found.append(str(error))
+        except DiedError as error:
+            if found and not isinstance(found[0], str):
+                raise FailedError(f"{model.path} at batch {batch}: {error}") from None
+            model.restart()
+            found.append(_Died(error))
+    return found
 
 
 def _classes(pairs: Sequence[tuple[Answer, Answer]], labelled: Sequence[tuple[Answer, Answer, Array]]

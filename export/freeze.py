@@ -14,6 +14,7 @@ from typing import Any
 import click
 import numpy as np
 
+from commandline import json_option
 from export import branches, pipeline, saved_model, tables, variables
 from export.assignments import assigned
 from export.graph import COLOCATION, Graph, Node, make_attr, make_node, normal, port, producer, tensor_name
@@ -26,7 +27,7 @@ from export.sources import Source, checkpoint_option, inputs_option, outputs_opt
 from export.stages import Stages
 from export.tensors import Array, to_proto
 from user_error import UserError
-from whole_file import refuse_unwritable
+from whole_file import refuse_unwritable, write_json
 
 INIT_OP = "saved_model_init_op"
 _SETS = ("AssignVariableOp", "Assign ")
@@ -390,11 +391,12 @@ def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
               help="The GraphDef file to write; text if it ends in .pbtxt.")
 @signatures_option
 @tags_option
+@json_option
 @checkpoint_option
 @inputs_option
 @outputs_option
 def command(source: str | None, out: Path, signatures: list[str] | None, tags: tuple[str, ...],
-            checkpoint: str | None, inputs: str | None, outputs: str | None) -> None:
+            checkpoint: str | None, inputs: str | None, outputs: str | None, json_path: str | None) -> None:
     """Freeze the model SRC into one GraphDef: a SavedModel (a version, or a base path: its newest), or what `optimize`
     takes as well.
 
@@ -417,5 +419,9 @@ def command(source: str | None, out: Path, signatures: list[str] | None, tags: t
             for side in pair for ref in side}
     inputs = ",".join(ref for ref in frozen.graph.inputs if ref in ends)
     outputs = ",".join(frozen.graph.outputs)
-    click.echo(f"{out}: {len(frozen.graph.nodes)} nodes\n--inputs {inputs!r} --outputs {outputs!r}")
+    if json_path:
+        write_json(json_path, {"path": str(out), "nodes": len(frozen.graph.nodes), "inputs": inputs, "outputs": outputs,
+                               "variables_kept": dict(frozen.kept)})
+    if json_path != "-":
+        click.echo(f"{out}: {len(frozen.graph.nodes)} nodes\n--inputs {inputs!r} --outputs {outputs!r}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from export.effects import functions_of
 from export.graph import Graph, GraphError, Node, from_node_def, make_node, normal, port, producer, tensor_name
 from export.node import into_node_def
 from export.ops import arg_dtypes, op_def, output_dtypes
@@ -33,15 +34,8 @@ def current(graph: Graph) -> dict[str, FunctionDef]:
 
 
 def called(attrs: Mapping[str, Any]) -> list[str]:
-    """The names of the functions that a node's attributes mention, in the attributes' order."""
-    found = []
-    for value in attrs.values():
-        kind = value.WhichOneof("value")
-        if kind == "func":
-            found.append(value.func.name)
-        elif kind == "list":
-            found.extend(func.name for func in value.list.func)
-    return found
+    """The names of the functions that a node's attributes mention, those that functions take included."""
+    return list(functions_of(attrs))
 
 
 def to_graph(function: FunctionDef, library: Mapping[str, FunctionDef]) -> Graph:
@@ -56,7 +50,7 @@ def to_graph(function: FunctionDef, library: Mapping[str, FunctionDef]) -> Graph
             raise GraphError(f"function '{signature.name}': the type of argument '{arg.name}' depends on the caller")
         nodes[arg.name] = make_node(arg.name, ARGUMENT, T=DType(arg.type), index=index)
     bodies = [from_node_def(proto) for proto in function.node_def]
-    first = {item.name: _first_ports(item, library) for item in bodies}
+    first = {item.name: first_ports(item, library) for item in bodies}
 
     def flat(ref: str) -> str:
         name, *output = ref.split(":")
@@ -149,7 +143,8 @@ def _outputs(item: Node, library: Mapping[str, FunctionDef]) -> list[tuple[str, 
     return [(arg.name, len(arg_dtypes(item, arg))) for arg in definition.output_arg]
 
 
-def _first_ports(item: Node, library: Mapping[str, FunctionDef]) -> dict[str, int]:
+def first_ports(item: Node, library: Mapping[str, FunctionDef]) -> dict[str, int]:
+    """The first output of each named output of a node."""
     found, total = {}, 0
     for name, count in _outputs(item, library):
         found[name] = total

@@ -1,236 +1,135 @@
 """What a graph says of the values an input may have: how far its integers may go, which words its tables know, which
-features its tf.Examples hold, which bytes are images.
+features its tf.Examples hold, which columns its CSV lines, which bytes are images (which shape: export.demands).
 
 Each input's tensor is followed forward, through what leaves values as they are, into calls, branches and loops.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.functions import ARGUMENT
-from export.graph import Graph, Node, port, producer, tensor_name
+from export import demands, parsing
+from export.demands import Demand
+from export.following import SPLITS, Following, Place
+from export.graph import Graph, Node, producer, tensor_name
+from export.hint import Bytes, Hint
 from export.ops import attribute
-from export.variables import LOOPS, called_by, is_variable
+from export.tensors import STRING, numpy_dtype
 
-# op: the inputs whose values come out unchanged; None for all of them
-_SAME: dict[str, tuple[int, ...] | None] = {
-    **dict.fromkeys(("IdentityN", "ConcatV2", "Pack", "Merge"), None),
-    **dict.fromkeys((
-        "Identity", "Reshape", "ExpandDims", "Squeeze", "Cast", "Transpose", "Tile", "Unpack", "StridedSlice", "Slice",
-        "SplitV", "ReverseV2", "ReverseSequence", "Enter", "Exit", "Switch", "NextIteration", "StopGradient",
-        "Snapshot", "GatherV2", "GatherNd", "Unique", "UniqueV2", "PlaceholderWithDefault", "EnsureShape",
-        "BroadcastTo", "PadV2", "Pad", "TensorListFromTensor", "TensorListGetItem", "TensorListStack", "StringLower",
-        "StringUpper", "StringStrip", "RegexReplace", "StaticRegexReplace", "StringSplit", "StringSplitV2",
-        "GuaranteeConst", "PreventGradient", "CheckNumerics"), (0,)),
-    **dict.fromkeys(("Split", "TensorListPushBack", "RaggedTensorToTensor"), (1,)),
-    **dict.fromkeys(("TensorListSetItem", "SparseToDense", "TensorArrayReadV3", "TensorArrayGatherV3"), (2,)),
-    "Select": (1, 2), "SelectV2": (1, 2), "TensorArrayScatterV3": (2, 3), "TensorArrayWriteV3": (2, 3)}
-_SPLITS = ("StringSplit", "StringSplitV2")
 _GATHERS = {"Gather": 1, "GatherV2": 1, "ResourceGather": 1, "SparseSegmentSum": 1, "SparseSegmentMean": 1,
             "SparseSegmentSqrtN": 1}
 _IMAGES = {"DecodeJpeg": "jpeg", "DecodeAndCropJpeg": "jpeg", "DecodePng": "png", "DecodeImage": "png",
-           "DecodeBmp": "bmp", "DecodeGif": "gif"}
+           "DecodeBmp": "bmp", "DecodeGif": "gif", "DecodeWav": "wav"}
 _FINDS = ("LookupTableFind", "LookupTableFindV2")
-_PARSERS = ("ParseExample", "ParseExampleV2", "ParseSingleExample")
+_DECODES = ("DecodeRaw", "DecodePaddedRaw", "ParseTensor")
+_FIRST, _FROM_SECOND = "StridedSlice", "Sub"
 _MOST_WORDS = 2000
 
 
-@dataclass
-class Feature:
-    """One feature of a tf.Example: `shape` None for any number of values."""
-
-    dtype: int
-    shape: tuple[int, ...] | None
-    hint: Hint
-
-
-@dataclass
-class Hint:
-    """What is known of one input's values; integers are in [0, below)."""
-
-    below: int | None = None
-    words: tuple[Any, ...] = ()
-    sentence: bool = False
-    image: str = ""
-    number: bool = False
-    base64: bool = False
-    example: dict[str, Feature] | None = None
-
-
-@dataclass
-class _Place:
-    """A body and where it is called from."""
-
-    graph: Graph
-    name: str = ""
-    parent: _Place | None = None
-    call: Node | None = None
-    first: int = 0
-
-    @cached_property
-    def readers(self) -> Mapping[str, list[tuple[Node, int]]]:
-        found: dict[str, list[tuple[Node, int]]] = {}
-        for item in self.graph.nodes.values():
-            for index, ref in enumerate(item.data):
-                found.setdefault(ref, []).append((item, index))
-        return found
-
-
-@dataclass
-class Hints:
+class Hints(Following):
     """`graph` as `served.served_graph` makes it; `assets` are files by the tensor that names them."""
 
-    graph: Graph
-    assets: Mapping[str, Path] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._top = _Place(self.graph)
+    def __init__(self, graph: Graph, assets: Mapping[str, Path] | None = None) -> None:
+        super().__init__(graph)
+        self.assets = assets or {}
 
     def of(self, ref: str) -> Hint:
         """What is known of the tensor `ref`."""
-        return self._hint(self._top, ref)
+        return self.inner(self.top, ref)
 
-    def _hint(self, place: _Place, ref: str) -> Hint:
+    def demand(self, ref: str) -> Demand:
+        """What the tensor's shape must be for those that read it."""
+        return demands.of(self, self.top, ref)
+
+    def inner(self, place: Place, ref: str) -> Hint:
         hint = Hint()
-        for where, item, index in self._uses(place, ref):
+        for where, item, index in self.uses(place, ref):
             if index == _GATHERS.get(item.op):
                 self._bound(hint, self._gathered(where, item))
             elif item.op == "OneHot" and index == 0:
-                self._bound(hint, self._scalar(where, item.data[1]))
+                self._bound(hint, self.scalar(where, item.data[1]))
             elif item.op in ("UnsortedSegmentSum", "UnsortedSegmentMean") and index == 1:
-                self._bound(hint, self._scalar(where, item.data[2]))
+                self._bound(hint, self.scalar(where, item.data[2]))
             elif item.op in _FINDS and index == 1:
                 hint.words = hint.words or self._words(where, item.data[0])
             elif item.op in _IMAGES and index == 0:
                 hint.image = _IMAGES[item.op]
-            elif item.op in ("StringToNumber", "DecodeCSV"):
+            elif item.op == "StringToNumber":
                 hint.number = True
-            elif item.op == "DecodeBase64":
-                hint = self._hint(where, item.name)
-                hint.base64 = True
-            elif item.op in _PARSERS and index == 0:
-                hint.example = self._features(where, item)
-            if item.op in _SPLITS:
+            elif item.op == "DecodeCSV" and index == 0:
+                hint.columns = self._columns(where, item)
+                hint.separator = str(attribute(item, "field_delim") or ",").encode()
+            elif item.op in ("DecodeBase64", "DecodeJSONExample", "DecodeCompressed"):
+                hint = self.inner(where, item.name)
+                hint.base64, hint.json = item.op == "DecodeBase64", item.op == "DecodeJSONExample"
+                if item.op == "DecodeCompressed":
+                    hint.compression = str(attribute(item, "compression_type") or "")
+            elif item.op in _DECODES and index == 0:
+                hint.raw = self._raw(where, item)
+            elif item.op in parsing.PARSERS and index == 0:
+                hint.example, hint.steps = parsing.features(self, where, item, self.inner)
+            elif parsing.ends_rows(item, index) or (item.op == _FIRST and index == 0 and self._differs(where, item)):
+                hint.row_splits = True
+            if item.op in SPLITS:
                 hint.sentence = True
+                hint.separator = self.strings(where, item.data[1])[0].encode() or b" " if (
+                    self.strings(where, item.data[1])) else b" "
         return hint
 
-    def _uses(self, place: _Place, ref: str) -> Iterator[tuple[_Place, Node, int]]:
-        """Every node that reads the tensor's values, as they are, with the input it reads them by."""
-        seen: set[tuple[str, str]] = set()
-        todo = [(place, ref)]
-        while todo:
-            where, current = todo.pop()
-            if (where.name, current) in seen:
-                continue
-            seen.add((where.name, current))
-            if where.parent and where.call and current in where.graph.outputs:
-                results = [index for index, one in enumerate(where.graph.outputs) if one == current]
-                if where.call.op not in LOOPS or len(where.graph.outputs) == len(where.call.data):
-                    todo += [(where.parent, tensor_name(where.call.name, index)) for index in results]
-                if where.call.op in LOOPS:
-                    todo += [(where, where.graph.inputs[index]) for index in results if index < len(where.graph.inputs)]
-            for item, index in where.readers.get(current, ()):
-                yield where, item, index
-                op = item.op.removeprefix("Ref")
-                functions, first = called_by(item, {})
-                for name in functions:
-                    body = self.graph.bodies.get(name)
-                    if body is not None and index >= first:
-                        below = _Place(body, f"{where.name}/{item.name}/{name}", where, item, first)
-                        todo.append((below, body.inputs[index - first]))
-                if op in _SAME and index in (_SAME[op] or (index,)):
-                    count = 3 if op in ("Split", "SplitV", "Unpack", "IdentityN", "Switch", *_SPLITS) else 1
-                    outputs = range(max(count, int(item.get("num_split", 1) or 1), int(item.get("num", 1) or 1)))
-                    todo += [(where, tensor_name(item.name, output)) for output in outputs]
+    def _columns(self, place: Place, item: Node) -> tuple[tuple[int, Hint], ...]:
+        """A CSV line's columns, those that are not read as empty texts."""
+        read = [(dtype, self.inner(place, tensor_name(item.name, index)))
+                for index, dtype in enumerate(item.get("OUT_TYPE"))]
+        chosen = [int(one) for one in attribute(item, "select_cols") or ()]
+        if not chosen:
+            return tuple(read)
+        columns: list[tuple[int, Hint]] = [(STRING, Hint())] * (max(chosen) + 1)
+        for at, one in zip(chosen, read, strict=True):
+            columns[at] = one
+        return tuple(columns)
+
+    def _raw(self, place: Place, item: Node) -> Bytes:
+        dtype = int(item.get("out_type") or STRING)
+        if item.op == "DecodePaddedRaw":
+            size = self.scalar(place, item.data[1])
+            return Bytes(item.op, dtype, None if size is None else (size // max(1, numpy_dtype(dtype).itemsize),))
+        wanted = demands.of(self, place, item.name)
+        return Bytes(item.op, dtype, demands.elements(wanted))
+
+    def _differs(self, place: Place, item: Node) -> bool:
+        """Whether a slice is one of two of the same tensor whose difference is taken: a row's end less its start."""
+        for reader, _ in place.readers.get(item.name, ()):
+            if reader.op == _FROM_SECOND:
+                sides = [place.graph.nodes[producer(ref)] for ref in reader.data]
+                if all(side.op == _FIRST for side in sides) and sides[0].data[0] == sides[1].data[0] and (
+                        sides[0].data[1] != sides[1].data[1]):
+                    return True
+        return False
 
     def _bound(self, hint: Hint, size: int | None) -> None:
         if size is not None and size > 0:
             hint.below = min(size, hint.below or size)
 
-    def _gathered(self, place: _Place, item: Node) -> int | None:
-        axis = self._scalar(place, item.data[2]) if item.op == "GatherV2" else int(item.get("batch_dims", 0))
-        shape = self._shape(place, item.data[0])
+    def _gathered(self, place: Place, item: Node) -> int | None:
+        axis = self.scalar(place, item.data[2]) if item.op == "GatherV2" else int(item.get("batch_dims", 0))
+        shape = self.shape(place, item.data[0])
         return shape[axis] if shape and axis is not None and -len(shape) <= axis < len(shape) else None
 
-    def _origin(self, place: _Place, ref: str) -> tuple[_Place, Node]:
-        """The node that makes a value, seen through what passes it on and out of bodies."""
-        while True:
-            item = place.graph.nodes[producer(ref)]
-            if item.op == ARGUMENT and place.parent and place.call:
-                ref = place.call.data[place.graph.inputs.index(item.name) + place.first]
-                place = place.parent
-            elif item.op.removeprefix("Ref") in ("Identity", "Enter", "ReadVariableOp", "Cast", "Switch") and item.data:
-                ref = item.data[0]
-            elif item.op in LOOPS:
-                ref = item.data[port(ref)]
-            else:
-                return place, item
-
-    def _shape(self, place: _Place, ref: str) -> tuple[int, ...] | None:
-        place, item = self._origin(place, ref)
-        if item.op == "Const":
-            return item.shape
-        if is_variable(item):
-            shape = item.get("shape")
-            return tuple(shape) if shape is not None else None
-        if item.op == "ConcatV2":
-            parts = [self._shape(place, one) for one in item.data[:-1]]
-            if all(part and part[1:] == parts[0][1:] for part in parts if parts[0]) and parts[0]:
-                return (sum(part[0] for part in parts if part), *parts[0][1:])
-        return None
-
-    def _scalar(self, place: _Place, ref: str) -> int | None:
-        _, item = self._origin(place, ref)
-        return int(item.value) if item.op == "Const" and item.shape == () else None
-
-    def _words(self, place: _Place, ref: str) -> tuple[Any, ...]:
+    def _words(self, place: Place, ref: str) -> tuple[Any, ...]:
         """The keys of a table, from the file or the constant that initialises it."""
-        _, table = self._origin(place, ref)
+        _, table = self.origin(place, ref)
         for item in self.graph.nodes.values():
-            if not item.data or self._origin(self._top, item.data[0])[1] is not table:
+            if not item.data or self.origin(self.top, item.data[0])[1] is not table:
                 continue
             if item.op in ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2"):
                 path = self.assets.get(producer(item.data[1]))
                 return _lines(path, item) if path else ()
             if item.op.startswith(("InitializeTable", "LookupTableImport", "LookupTableInsert")):
-                _, keys = self._origin(self._top, item.data[1])
+                _, keys = self.origin(self.top, item.data[1])
                 if keys.op == "Const":
                     return tuple(keys.value.ravel()[:_MOST_WORDS].tolist())
         return ()
-
-    def _features(self, place: _Place, item: Node) -> dict[str, Feature]:
-        """The features that a node parses, by their keys."""
-        if item.op == "ParseSingleExample":
-            sparse, dense = item.get("sparse_keys", []), item.get("dense_keys", [])
-        elif item.op == "ParseExampleV2":
-            sparse, dense = (self._strings(place, ref) for ref in item.data[2:4])
-        else:
-            split = 2 + int(item.get("Nsparse", 0))
-            sparse = [one for ref in item.data[2:split] for one in self._strings(place, ref)]
-            dense = [one for ref in item.data[split:split + int(item.get("Ndense", 0))]
-                     for one in self._strings(place, ref)]
-        found: dict[str, Feature] = {}
-        for index, key in enumerate(sparse):
-            hint = self._hint(place, tensor_name(item.name, len(sparse) + index))
-            found[key] = Feature(item.get("sparse_types")[index], None, hint)
-        shapes = attribute(item, "dense_shapes") or []
-        for index, key in enumerate(dense):
-            hint = self._hint(place, tensor_name(item.name, 3 * len(sparse) + index))
-            found[key] = Feature(item.get("Tdense")[index], shapes[index], hint)
-        if item.op == "ParseExampleV2":
-            after = 3 * len(sparse) + len(dense)
-            for index, key in enumerate(self._strings(place, item.data[4])):
-                hint = self._hint(place, tensor_name(item.name, after + index))
-                found[key] = Feature(item.get("ragged_value_types")[index], None, hint)
-        return found
-
-    def _strings(self, place: _Place, ref: str) -> list[str]:
-        _, item = self._origin(place, ref)
-        return [one.decode() for one in item.value.ravel().tolist()] if item.op == "Const" else []
 
 
 def _lines(path: Path, item: Node) -> tuple[Any, ...]:

@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +17,8 @@ from export.tensors import Array
 from user_error import FailedError, UserError
 
 _TIMEOUT_S = 600
+_SAID = "said"  # what its process wrote to its standard streams
+_CHECK = re.compile(r"\] (Check failed: [^\n]*)")
 _CONTEXT = multiprocessing.get_context("forkserver")  # decision 24
 
 
@@ -41,15 +46,26 @@ def prepare() -> None:
 class LoadedModel:
     """`with LoadedModel(path, tags) as model: answer = model.run("serving_default", inputs)`
 
-    Raises UserError if the model does not load.
+    Inputs and answers are arrays by part (see export.parts). `own_directory`: it runs in an empty directory, so that
+    what it writes under a relative name is gone afterwards. Raises UserError if the model does not load.
     """
 
-    def __init__(self, path: Path, tags: Sequence[str]) -> None:
+    def __init__(self, path: Path, tags: Sequence[str], own_directory: bool = False) -> None:
         self.path = path
+        self.without_value: frozenset[str] = frozenset()
+        self._tags = tuple(tags)
         self._signatures: dict[str, bytes] = {}
+        self._folder = Path(tempfile.mkdtemp(prefix="export-run-"))
+        self._where = self._folder / "here" if own_directory else None
+        if self._where:
+            self._where.mkdir()
         prepare()
+        self._begin()
+
+    def _begin(self) -> None:
         self._pipe, far = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(far, str(path), tuple(tags)), daemon=True)
+        self._process = _CONTEXT.Process(daemon=True, target=_serve, args=(
+            far, str(self.path.absolute()), self._tags, str(self._folder / _SAID), str(self._where or "")))
         self._process.start()
         far.close()
 
@@ -57,17 +73,26 @@ class LoadedModel:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self) -> None:
         self._pipe.close()
         self._process.join(5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
 
+    def restart(self) -> None:
+        """Loads the model anew, after its process has ended."""
+        self._end()
+        self._begin()
+        self.loaded()
+
     def loaded(self) -> float:
         """Waits until the model is loaded. Returns the seconds that took."""
         try:
-            seconds, packed = self._receive()
-            self._signatures = packed
+            seconds, self._signatures, self.without_value = self._receive()
             return float(seconds)
         except DiedError as error:
             raise FailedError(f"{self.path} does not load: {error}") from None
@@ -104,30 +129,53 @@ class LoadedModel:
             self._process.join()
             code = self._process.exitcode or 0
             end = signal.Signals(-code).name if code < 0 else f"status {code}"
-            raise DiedError(f"its process ended with {end}") from None
+            raise DiedError(f"its process ended with {end}{self._last_words()}") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def _serve(pipe: Any, path: str, tags: tuple[str, ...]) -> None:
+    def _last_words(self) -> str:
+        """The check that failed in TensorFlow, or the exception, without its stack trace."""
+        try:
+            said = (self._folder / _SAID).read_text(errors="replace")
+        except OSError:
+            return ""
+        found = _CHECK.findall(said) or (said.strip().splitlines()[-1:] if "Traceback" in said else [])
+        return f" ({found[-1].strip()})" if found else ""
+
+
+def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str) -> None:
+    import os
     from time import perf_counter
 
     from export import saved_model
+    from export.parts import parts
     from export.runtime import tf
     began = perf_counter()
+    # Neither a C++ trace nor what a model prints is part of a command's output.
+    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    if where:
+        os.chdir(where)
     try:
         model = saved_model.read(path, tags)
         signatures = {key: type(one).FromString(one.SerializeToString()) for key, one in model.signatures.items()}
         # The message holds all weights of a frozen model.
         model = saved_model.SavedModel(model.path, type(model.meta_graph)(meta_info_def=model.meta_graph.meta_info_def))
         with saved_model.session(model) as running:
-            pipe.send((perf_counter() - began, {key: one.SerializeToString() for key, one in signatures.items()}))
+            pipe.send((perf_counter() - began, {key: one.SerializeToString() for key, one in signatures.items()},
+                       _without_value(running)))
             while True:
                 name, inputs = pipe.recv()
                 signature = signatures[name]
-                fetches = {key: info.name for key, info in signature.outputs.items()}
-                feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
+                fetches = {part: tensor for key, info in signature.outputs.items()
+                           for part, tensor in parts(key, info).items()}
+                named = {part: tensor for key, info in signature.inputs.items()
+                         for part, tensor in parts(key, info).items()}
+                feeds = {named[part]: value for part, value in inputs.items()}
                 try:
                     pipe.send(_arrays(running.run(fetches, feeds)))
                 except (tf.errors.OpError, ValueError, TypeError) as error:
@@ -136,6 +184,20 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...]) -> None:
         pipe.send(RunError(str(error)))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass
+
+
+def _without_value(running: Any) -> frozenset[str]:
+    """The nodes of the variables that loading has given no value."""
+    from export.runtime import tf
+    from export.variables import HANDLES, REFERENCES
+    with running.graph.as_default():
+        asked = {}
+        for operation in running.graph.get_operations():
+            if operation.type in HANDLES:
+                asked[operation.name] = tf.raw_ops.VarIsInitializedOp(resource=operation.outputs[0])
+            elif operation.type in REFERENCES:
+                asked[operation.name] = tf.compat.v1.is_variable_initialized(operation.outputs[0])
+        return frozenset(name for name, there in running.run(asked).items() if not there)
 
 
 def _arrays(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from export import effects
 from export.node import GraphError, Node, make_attr, plain
 from export.tensors import RESOURCE, VARIANT, DType
 
@@ -44,7 +45,8 @@ def is_stateful(node: Node) -> bool:
 
 def is_pure(node: Node) -> bool:
     """Its outputs depend on its inputs alone, and computing it once, twice or never makes no difference."""
-    if node.op in CONTROL_FLOW or node.op in PLACEHOLDERS or node.op in _EFFECTS or is_stateful(node):
+    if node.op in CONTROL_FLOW or node.op in PLACEHOLDERS or node.op in _EFFECTS or node.op in effects.NAMES or (
+            is_stateful(node)):
         return False
     return not any(dtype in (RESOURCE, VARIANT) for dtype in output_dtypes(node) or ())
 

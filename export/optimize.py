@@ -1,6 +1,8 @@
 """Freeze, transform, reconvert, verify, publish: a trained model -> the next version of a variant."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -9,13 +11,16 @@ from typing import Any
 import click
 
 from commandline import json_option
-from export import equivalence, loaded, manifest, pipeline, publish, saved_model
+from export import diagnosis, edited, equivalence, loaded, manifest, pipeline, publish, saved_model
 from export import warmup as warm
+from export.edited import fix_option
 from export.equivalence import Plan, Report
 from export.freeze import Frozen, freeze
 from export.graph import Graph
 from export.options import (
     allow_constant_option,
+    allow_option,
+    allow_random_option,
     atol_option,
     batches_option,
     budget,
@@ -27,13 +32,15 @@ from export.options import (
     to_option,
     version_option,
 )
+from export.reach import effects_of
+from export.samples import refuse_strangers
 from export.saved_model import Content, SavedModel
 from export.served import node_count
 from export.sources import Source, checkpoint_option, inputs_option, outputs_option, source_argument
 from export.stages import Stages
 from export.verify import show
 from serving.client import payloads
-from user_error import FailedError
+from user_error import FailedError, UserError
 from version_directory import SAMPLES, model_bytes
 from whole_file import write_json
 
@@ -58,6 +65,9 @@ _CLIENT = _EXPORT.parent / "serving" / "client"
 @atol_option
 @rtol_option
 @seed_option
+@fix_option
+@allow_option
+@allow_random_option
 @click.option("--graph-limit", type=int, default=saved_model.GRAPH_LIMIT, show_default=True, metavar="BYTES",
               help="Keep the weights in a variables file when constants take more than this.")
 @click.option("--warmup", is_flag=True, help="Write warm-up records: one request per signature and batch size.")
@@ -67,7 +77,8 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
             inputs: str | None, outputs: str | None, signatures: tuple[str, ...] | None, tags: tuple[str, ...],
             sample_file: Path | None, batches: tuple[int, ...],
             allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
-            graph_limit: int, warmup: bool, reuse: bool, json_path: str | None) -> None:
+            fixed: dict[str, str], allow: frozenset[str], allow_random: frozenset[str], graph_limit: int, warmup: bool,
+            reuse: bool, json_path: str | None) -> None:
     """Optimize the model SRC and publish it as DST/VERSION: exit 0 published, 1 refused, 2 could not be run.
 
     SRC is a SavedModel (a version, or a base path: its newest), a .keras or .h5 file, a frozen .pb or .pbtxt graph, or
@@ -87,6 +98,7 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
         {"transforms": transforms, "inputs": inputs, "outputs": outputs, "signatures": signatures, "tags": tags,
          "batches": batches, "atol": atol, "rtol": rtol, "allow_constant": allow_constant, "seed": seed,
          "graph_limit": graph_limit, "warmup": warmup,
+         "fix": fixed, "allow": sorted(allow), "allow_random": sorted(allow_random),
          "samples": manifest.digest(sample_file) if sample_file else None},
         code(), source=given.digest())
     found = manifest.reusable(base, wanted) if reuse else None
@@ -97,9 +109,9 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
     else:
         real = payloads.load_samples(sample_file) if sample_file else None
         loaded.prepare()
-        result = _publish(given, base, version, transforms, signatures, tags,
-                          Plan(batches, real or {}, budget(atol, rtol), seed,
-                               frozenset(allow_constant or ())), graph_limit, warmup, wanted,
+        plan = Plan(batches, real or {}, budget(atol, rtol), seed, frozenset(allow_constant or ()), None, allow,
+                    allow_random)
+        result = _publish(given, base, version, transforms, signatures, tags, plan, fixed, graph_limit, warmup, wanted,
                           json_path)
     if json_path:
         write_json(json_path, result)
@@ -112,19 +124,22 @@ def code() -> list[Path]:
 
 
 def _publish(given: Source, base: Path, version: int | None, transforms: str, signatures: tuple[str, ...] | None,
-             tags: tuple[str, ...], plan: Plan, graph_limit: int,
-             warmup: bool, wanted: dict[str, Any], json_path: str | None) -> dict[str, Any]:
+             tags: tuple[str, ...], plan: Plan, fixed: dict[str, str], graph_limit: int, warmup: bool,
+             wanted: dict[str, Any], json_path: str | None) -> dict[str, Any]:
     """Returns what --json tells of a published version; of one that is refused it is written here."""
     stage, shown = Stages(), json_path != "-"
     with publish.new_version(base, version) as made:
         staging = made.path
         with stage("start TensorFlow"):
             from export.runtime import give_back_memory
-        with given.saved_model(tags) as path:
+        with given.saved_model(tags) as plain, edited.fixed(plain, tags, fixed) as path, _called(path, given.name):
+            if plan.samples:
+                refuse_strangers(plan.samples, saved_model.chosen(saved_model.read(path, tags), signatures))
             if not plan.samples and (path / SAMPLES).exists():
                 plan = replace(plan, samples=payloads.load_samples(path / SAMPLES))
             with stage("load and freeze"):
                 model = saved_model.read(path, tags)
+                diagnosis.refuse(model, saved_model.chosen(model, signatures), plan.allow)
                 frozen = freeze(model, signatures)
             with stage("transform"):
                 graph, report = pipeline.run(frozen.graph, transforms)
@@ -135,6 +150,8 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
             give_back_memory()
             with stage("verify"):
                 equality = equivalence.check(path, staging, tags, plan, signatures)
+                if not path.is_relative_to(given.name):
+                    equality.reasons = [one.replace(str(path), given.name) for one in equality.reasons]
             sizes = model_bytes(path), model_bytes(staging)
             before, after = node_count(model), node_count(saved_model.read(staging, tags))
         if shown:
@@ -148,7 +165,7 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
             raise FailedError(f"nothing published, the result is not equal: {equality.why_not()}")
         if warmup:
             warm.write(staging, [(key, inputs) for key, one in equality.signatures.items()
-                                 for inputs in one.requests.values()])
+                                 for inputs in one.requests.values() if not effects_of(model, key)])
         manifest.write(staging, wanted, **_facts(given, frozen, transforms, report, equality), seconds=stage.seconds,
                        nodes={"before": before, "after": after})
     published = made.published
@@ -156,6 +173,18 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
         click.echo(f"{published}: {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB, "
                    f"{before} -> {after} nodes ({stage})")
     return {"path": str(published), **(manifest.read(published) or {})}
+
+
+@contextmanager
+def _called(path: Path, name: str) -> Iterator[None]:
+    """Errors name the source as the user did, not the copy that was made of it."""
+    if path.is_relative_to(name):
+        yield
+        return
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(str(error).replace(str(path), name)) from error
 
 
 def content(model: SavedModel, frozen: Frozen, graph: Graph, graph_limit: int) -> Content:

@@ -17,7 +17,11 @@ def path_given(_ctx: click.Context, _param: click.Parameter, value: str) -> Path
     # An empty shell variable would otherwise be the current directory.
     if not value:
         raise click.BadParameter("it is empty")
-    return Path(value)
+    return Path(value).expanduser()
+
+
+def _path_or_none(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    return None if value is None else path_given(ctx, param, value)
 
 
 signatures_option = click.option(
@@ -49,7 +53,7 @@ def budget(atol: float | None, rtol: float | None) -> Budget | None:
     return None if atol is None and rtol is None else Budget(relative=rtol or 0.0, absolute=atol or 0.0)
 
 
-samples_option = click.option("--samples", "sample_file", type=click.Path(path_type=Path), metavar="X.npz",
+samples_option = click.option("--samples", "sample_file", callback=_path_or_none, metavar="X.npz",
                               help="Real examples: arrays named as the signature's inputs, and 'labels'.")
 allow_constant_option = click.option(
     "--allow-constant", "allow_constant", metavar="KEY,...", callback=_listed,
@@ -57,3 +61,15 @@ allow_constant_option = click.option(
 atol_option = click.option("--atol", type=float, help="Grant this absolute error (default: the tolerance table).")
 rtol_option = click.option("--rtol", type=float, help="Grant this error relative to the largest number of its output.")
 seed_option = click.option("--seed", default=0, show_default=True, help="Decides the random inputs.")
+
+
+def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[str]:
+    return frozenset(part.strip() for part in (value or "").split(",") if part.strip())
+
+
+allow_option = click.option(
+    "--allow", metavar="OP,...", callback=_names,
+    help="Run signatures that hold these operations, which touch files or the network, in an empty directory.")
+allow_random_option = click.option(
+    "--allow-random", metavar="KEY,...", callback=_names,
+    help="Compare these signatures, which draw random numbers, with the same seeds on both sides.")

@@ -20,7 +20,9 @@ from whole_file import remedied, umask
 
 def find(path: str | Path) -> Path:
     """The directory of a SavedModel: `path` itself, or the newest version in it. Raises UserError without one."""
-    base = Path(path)
+    if not str(path):
+        raise UserError("the path of a model is empty")
+    base = Path(path).expanduser()
     if not base.exists():
         raise UserError(f"{path}: no such file or directory")
     found = base if model_file(base) else newest(base)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from commandline import json_option
 from export import freeze, saved_model, variables
 from export.graph import Graph, normal, producer
 from export.graph_file import read_graph_def
@@ -15,6 +16,7 @@ from export.saved_model import Content, SavedModel
 from export.signatures import pairs, signature
 from export.stages import Stages
 from user_error import UserError
+from whole_file import write_json
 
 
 def like(graph: Graph, model: SavedModel, signatures: Sequence[str] | None = None) -> Content:
@@ -46,8 +48,10 @@ def like(graph: Graph, model: SavedModel, signatures: Sequence[str] | None = Non
 @tags_option
 @to_option
 @version_option
+@json_option
 def command(graph_path: Path, source: str | None, inputs: str | None, outputs: str | None,
-            signatures: tuple[str, ...] | None, tags: tuple[str, ...], base: Path, version: int | None) -> None:
+            signatures: tuple[str, ...] | None, tags: tuple[str, ...], base: Path, version: int | None,
+            json_path: str | None) -> None:
     """Make the GraphDef file GRAPH (.pb or .pbtxt) a SavedModel again: DST/VERSION.
 
     \b
@@ -66,4 +70,7 @@ def command(graph_path: Path, source: str | None, inputs: str | None, outputs: s
             content = Content(graph, {"serving_default": made}, tags)
         with new_version(base, version) as made_version:
             saved_model.write(made_version.path, content)
-    click.echo(str(made_version.published))
+    if json_path:
+        write_json(json_path, {"path": str(made_version.published), "signatures": sorted(content.signatures)})
+    if json_path != "-":
+        click.echo(str(made_version.published))

@@ -5,44 +5,66 @@
 """
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from export.graph import normal, producer
-from export.hints import Feature, Hint, Hints
+from export.hint import Hint
+from export.hints import Hints
 from export.ops import PLACEHOLDERS
+from export.parts import infos
 from export.saved_model import SavedModel
 from export.served import depends_on_values, served_graph, softmax_outputs
 from export.shapes import shapes_may_be_unknown
-from export.tensors import FLOAT, INT64, Array, numpy_dtype
+from export.tensors import Array, numpy_dtype
+from export.texts import text
 from serving.client import payloads
 from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec, specs_of
 
 
 @dataclass(frozen=True)
 class Manner:
-    """What to assume where neither signature nor graph says: the size of unknown dimensions, integers' bound.
+    """What to assume where neither signature nor graph says: the size of unknown dimensions, integers' bound, the rank.
 
     Floats are in [0, 1), or in [-scale, scale) if that is given.
     """
 
     size: int = UNKNOWN_SIZE
     below: int = INTEGERS_BELOW
+    rank: int = 1
     scale: float | None = None
 
 
 # Tried in this order until the model takes the inputs.
 MANNERS = (Manner(), Manner(below=2), Manner(size=1), Manner(size=1, below=1), Manner(size=2, below=2), Manner(size=4),
            Manner(size=3), Manner(size=8), Manner(size=32), Manner(size=64), Manner(size=128), Manner(size=224))
+# Tried as well where an input's rank is known to nobody.
+RANKS = (Manner(rank=2), Manner(rank=4, size=3), Manner(rank=3), Manner(rank=0), Manner(rank=2, size=1),
+         Manner(rank=3, size=3))
 
 
 # The share of exact zeros among floats in [-scale, scale): they are what a cast to bool or a test for padding sees.
 _ZEROS = 0.1
+
+
+def specs(signature: Any) -> dict[str, TensorSpec]:
+    """What a SignatureDef says of its inputs, by part."""
+    return specs_of(parts_of(signature))
+
+
+def parts_of(signature: Any) -> dict[str, Any]:
+    """The TensorInfos of a SignatureDef's inputs by part (see export.parts)."""
+    return {part: one for key, info in signature.inputs.items() for part, one in infos(key, info).items()}
+
+
+def refuse_strangers(arrays: Mapping[str, Array], signatures: Mapping[str, Any]) -> None:
+    """Raises UserError for an array that is an input of none of the signatures."""
+    payloads.refuse_strangers(arrays, (part for one in signatures.values() for part in parts_of(one)))
 
 
 def fixed_batch(inputs: Mapping[str, TensorSpec]) -> int | None:
@@ -73,20 +95,17 @@ class Maker:
 
     def make(self, signature: str, batch: int, seed: int, manner: Manner = MANNERS[0]) -> dict[str, Array]:
         """`batch` examples for each input of a signature; the same for the same arguments."""
+        there = parts_of(self._model.signatures[signature])
+        refs = {key: normal(info.name) for key, info in there.items()}
+        wanted = {key: self._shaped(spec, refs[key], manner)
+                  for key, spec in specs(self._model.signatures[signature]).items()}
+        any_batch = any(-1 in (spec.shape or ()) for spec in wanted.values())
         made = {}
-        inputs = self._model.signatures[signature].inputs
-        for key, spec in specs_of(self._model.signatures[signature].inputs).items():
-            spec = replace(spec, dtype=self._dtype(normal(inputs[key].name), spec.dtype))
-            if spec.shape == () and shapes_may_be_unknown(self._hints.graph.versions):
-                spec = replace(spec, shape=_sizes(self._hints.graph.shapes.get(normal(inputs[key].name))))
-            if spec.shape is not None:
-                inner = (manner.size if size < 0 else size for size in spec.shape[1:])
-                spec = replace(spec, shape=(*spec.shape[:1], *inner))
-            values = payloads.make({key: spec}, batch if spec.shape is None or -1 in spec.shape else max(
-                spec.shape[:1], default=1), seed)[key]
-            hint = self.hint(normal(inputs[key].name), text=values.dtype == object)
+        for key, values in payloads.make(wanted, batch if any_batch else max(
+                (spec.shape[0] for spec in wanted.values() if spec.shape), default=1), seed).items():
             random = np.random.default_rng([seed, *key.encode()])
-            made[key] = _fitting(values, hint, random, manner)
+            made[key] = _fitting(values, self.hint(refs[key], text=values.dtype == object), random, manner)
+        self._regroup(made, wanted, refs, batch, seed)
         return made
 
     def _dtype(self, ref: str, said: np.dtype[Any]) -> np.dtype[Any]:
@@ -94,6 +113,49 @@ class Maker:
         item = self._hints.graph.nodes.get(producer(ref))
         taken = item.get("dtype") if item is not None and item.op in PLACEHOLDERS else None
         return said if taken is None else np.dtype(numpy_dtype(taken))
+
+    def _shaped(self, spec: TensorSpec, ref: str, manner: Manner) -> TensorSpec:
+        """What of the shape is left open is filled with what the input's readers need, then with the manner's sizes."""
+        shape = spec.shape
+        if shape == () and shapes_may_be_unknown(self._hints.graph.versions):
+            shape = _sizes(self._hints.graph.shapes.get(ref))
+        if shape is None or -1 in shape:
+            shape = self._hints.demand(ref).fill(shape) if producer(ref) in self._hints.graph.nodes else shape
+        if shape is None:
+            shape = (-1,) * manner.rank
+        return replace(spec, dtype=self._dtype(ref, spec.dtype), shape=(
+            *shape[:1], *(manner.size if size < 0 else size for size in shape[1:])))
+
+    def _regroup(self, made: dict[str, Array], wanted: Mapping[str, TensorSpec], refs: Mapping[str, str], batch: int,
+                 seed: int) -> None:
+        """Gives the parts of sparse and ragged tensors lengths that agree."""
+        for indices, values, shape in payloads.sparse_parts(wanted):
+            again = payloads.make({key: wanted[key] for key in (indices, values, shape)}, batch, seed)
+            made[indices], made[shape] = again[indices], again[shape]
+            made[values] = made[values][:len(made[indices])] if len(made[values]) >= len(made[indices]) else (
+                np.resize(made[values], len(made[indices])))
+        for ends in [key for key, spec in wanted.items() if spec.dtype.kind == "i" and len(spec.shape or ()) == 1
+                     and (key.endswith("row_splits") or self.hint(refs[key], text=False).row_splits)]:
+            root = re.sub(r"(_\d+|\.row_splits.*|_?row_splits|_?splits)$", "", ends)
+            of = next((key for key in (root, f"{root}.values", f"{root}_values", *wanted)
+                           if key in wanted and key != ends and wanted[key].shape), None)
+            lengths = np.random.default_rng([seed, *ends.encode()]).integers(0, 4, batch)
+            made[ends] = np.concatenate([[0], np.cumsum(lengths)]).astype(made[ends].dtype)
+            if of is not None:
+                one = made[of]
+                made[of] = np.resize(one, (int(lengths.sum()), *one.shape[1:]))
+
+    def manners(self, signature: str) -> tuple[Manner, ...]:
+        """The manners that may matter to a signature, in the order in which to try them."""
+        found = specs(self._model.signatures[signature])
+        unknown = any(spec.shape is None for spec in found.values())
+        made: dict[str, Manner] = {}
+        for manner in (*MANNERS[:2], *(RANKS if unknown else ()), *MANNERS[2:]):
+            one = self.make(signature, 1, 0, manner)
+            # Those that make the same inputs get the same answer.
+            made.setdefault(repr({key: (value.shape, value.tolist() if value.size < 1000 else value.sum())
+                                  for key, value in one.items()}), manner)
+        return tuple(made.values())
 
     def depends_on_values(self, signature: str) -> bool:
         return depends_on_values(self._hints.graph, self._model.signatures[signature])
@@ -122,59 +184,16 @@ def _fitting(values: Array, hint: Hint, random: np.random.Generator, manner: Man
     """`values` where the hint says nothing, else values of the same shape that it allows."""
     if values.dtype == object:
         made = np.empty(values.size, object)
-        made[:] = [_text(hint, random, manner, word) for word in values.ravel().tolist()]
+        made[:] = [text(hint, random, manner.below, word) for word in values.ravel().tolist()]
         return made.reshape(values.shape)
-    if values.dtype.kind == "f" and manner.scale is not None:
+    if values.dtype.kind == "f" and hint.below is None and not hint.words:
+        if manner.scale is None:
+            return values
         wide = (values.astype(np.float64) * 2 - 1) * manner.scale
         return np.where(random.random(values.shape) < _ZEROS, 0.0, wide).astype(values.dtype)
-    if values.dtype.kind not in "iu" or (values.dtype == np.uint8 and hint.below is None):
+    # Floats that are cast to ids are whole numbers below what they index.
+    if values.dtype.kind not in "iuf" or (values.dtype == np.uint8 and hint.below is None):
         return values
     if hint.words:
         return random.choice(np.asarray(hint.words), values.shape).astype(values.dtype)
     return random.integers(0, hint.below or manner.below, values.shape).astype(values.dtype)
-
-
-def _text(hint: Hint, random: np.random.Generator, manner: Manner, word: bytes) -> bytes:
-    if hint.base64:
-        return base64.urlsafe_b64encode(_text(replace(hint, base64=False), random, manner, word)).rstrip(b"=")
-    if hint.example is not None:
-        return _example(hint.example, random, manner)
-    if hint.image:
-        return _image(hint.image, int(random.integers(8)))
-    if hint.number:
-        return b"%.3f" % random.random()
-    word = word[:1 + int(random.integers(len(word)))]
-    words = [word, *(one if isinstance(one, bytes) else str(one).encode() for one in hint.words)]
-    if hint.sentence:
-        return b" ".join(words[int(index)] for index in random.integers(0, len(words), 1 + int(random.integers(6))))
-    return words[int(random.integers(0, len(words)))]
-
-
-def _example(features: Mapping[str, Feature], random: np.random.Generator, manner: Manner) -> bytes:
-    from export.runtime import tf
-    example = tf.train.Example()
-    for key, feature in features.items():
-        count = int(random.integers(1, 4)) if feature.shape is None else int(np.prod(
-            [max(size, 3) if size < 0 else size for size in feature.shape], dtype=int))
-        target = example.features.feature[key]
-        if feature.dtype == FLOAT:
-            target.float_list.value.extend(random.random(count).astype(np.float32).tolist())
-        elif feature.dtype == INT64:
-            target.int64_list.value.extend(
-                _fitting(np.zeros(count, np.int64), feature.hint, random, manner).tolist())
-        else:
-            letters = [bytes(random.integers(97, 123, 5, np.uint8)) for _ in range(count)]
-            target.bytes_list.value.extend(_text(feature.hint, random, manner, word) for word in letters)
-    return bytes(example.SerializeToString(deterministic=True))
-
-
-@cache
-def _image(kind: str, number: int) -> bytes:
-    """A small picture of smooth colours with a bright square in it."""
-    from export.runtime import tf
-    y, x = np.mgrid[0:48, 0:64]
-    pixels = np.stack([x * 4 % 256, y * 5 % 256, (x + y + 32 * number) % 256], -1).astype(np.uint8)
-    pixels[number * 4:number * 4 + 8, 8:24] = 255
-    with tf.device("/CPU:0"):
-        encode = tf.io.encode_jpeg if kind == "jpeg" else tf.io.encode_png
-        return bytes(encode(pixels).numpy())

@@ -6,6 +6,7 @@ after node, so that a model's weights are in memory once and the file loads in o
 """
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ GRAPH_LIMIT = SIZE_LIMIT - (256 << 20)  # decision 90
 INIT_SIGNATURE = "__saved_model_init_op"
 # Where TensorFlow 1 writes what TensorFlow 2 writes into MetaGraphDef.asset_file_def.
 ASSETS_COLLECTION = "saved_model_assets"
+_SEVERAL = re.compile(r"^\d+ root error\(s\) found\.\s*\(0\) (?:[A-Z_]+: )?([^\n]*)")
 INIT_COLLECTIONS = ("saved_model_main_op", "saved_model_init_op", "legacy_init_op")
 
 
@@ -140,12 +142,16 @@ def session(model: SavedModel) -> Iterator[Any]:
 
 def reason(error: BaseException) -> str:
     """What an exception of TensorFlow's says, without its stack traces and node listings."""
-    text = str(getattr(error, "message", None) or error)
-    # "Graph execution error:", where each node was defined, then "Node: 'name'" and what went wrong.
+    text = str(getattr(error, "message", None) or error).strip()
+    # "Graph execution error:", an empty line, where each node was defined, "Node: 'name'" and what went wrong.
+    text = text.removeprefix("Graph execution error:").strip()
     text = text.rpartition("\nNode: ")[2].partition("\n")[2] if "\nNode: " in text else text
-    for mark in ("\n\nOriginal stack trace", "\n\nErrors may have originated", "\n\t [[", "\n [[", "\n\n"):
+    for mark in ("\n\nOriginal stack trace", "\n\nErrors may have originated", "\nTraceback (most recent call last)",
+                 "\n\t [[", "\n [[", "\n\n"):
         text = text.partition(mark)[0]
-    return text or type(error).__name__
+    several = _SEVERAL.search(text)  # "2 root error(s) found." and the first of them
+    text = several.group(1) if several else text
+    return text.strip() or type(error).__name__
 
 
 def write(directory: Path, content: Content) -> None:

@@ -5,50 +5,27 @@ what restores the variables. A table that is initialised from one of the model's
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
 
 from commandline import json_option
-from export import saved_model
+from export import effects, saved_model
 from export.functions import called, definitions, reachable
-from export.graph import Graph, from_node_def, normal, producer
+from export.graph import Graph, Node, from_node_def, normal, producer
 from export.ops import op_def
 from export.options import tags_option
 from export.saved_model import SavedModel
-from export.served import all_nodes, served_graph
+from export.served import served_graph
 from export.sources import Source, inputs_option, outputs_option
 from user_error import FailedError
 from whole_file import write_json
 
-_PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
-_FILES = (
-    "ReadFile", "WriteFile", "MatchingFiles", "SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore",
-    "RestoreSlice", "MergeV2Checkpoints", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
-    "TextLineReaderV2", "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader",
-    "FixedLengthRecordReaderV2", "LMDBReader", "IdentityReader", "IdentityReaderV2", "TextLineDataset",
-    "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "CSVDataset",
-    "CSVDatasetV2", "LMDBDataset", "SnapshotDataset", "SnapshotDatasetV2", "SaveDataset", "SaveDatasetV2",
-    "LoadDataset", "DatasetToTFRecord", "CacheDataset", "CacheDatasetV2", "MatchingFilesDataset",
-    "SnapshotDatasetReader", "SnapshotNestedDatasetReader", "SnapshotChunkDataset", "GenerateVocabRemapping",
-    "LoadAndRemapMatrix", "CreateSummaryFileWriter", "CreateSummaryDbWriter", "SummaryWriter",
-    "InitializeTableFromDataset", "WriteSummary", "WriteScalarSummary", "WriteHistogramSummary",
-    "WriteImageSummary", "WriteAudioSummary", "WriteGraphSummary", "WriteRawProtoSummary", "ImportEvent",
-    "DecodeProtoV2", "EncodeProto", "LoadLibrary", "ImmutableConst", "SqlDataset")
-_NETWORK = (
-    "Rpc", "TryRpc", "RpcServer", "RpcClient", "RpcCall", "RemoteCall", "DataServiceDataset", "DataServiceDatasetV2",
-    "DataServiceDatasetV3", "DataServiceDatasetV4", "RegisterDataset", "RegisterDatasetV2", "BigtableClient",
-    "BigQueryReader", "GcsConfigureCredentials", "GcsConfigureBlockCache", "KafkaDataset", "CloudPubSubClient",
-    "ConfigureDistributedTPU", "DebugIdentityV2", "DebugIdentityV3", "DebugNumericSummaryV2",
-    "FileSystemSetConfiguration")
-_REASONS = {**dict.fromkeys(_PYTHON, "calls Python"), **dict.fromkeys(_FILES, "touches files"),
-            **dict.fromkeys(_NETWORK, "uses the network")}
-_FROM_TEXT_FILE = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
 _RESTORING = ("RestoreV2", "Restore", "RestoreSlice", "MergeV2Checkpoints", "SaveV2", "Save", "SaveSlices")
-_STANDARD_STREAMS = ("stdout", "stderr", "log(info)", "log(warning)", "log(error)")
 
 
 @dataclass(frozen=True)
@@ -74,25 +51,38 @@ def _served(model: SavedModel) -> Iterator[tuple[str, str, str]]:
     left = definitions(graph.library)
     for name in reachable((one for item in graph.nodes.values() for one in (item.op, *called(item.attrs))), left):
         if name not in graph.bodies:
-            for proto in left[name].node_def:
-                yield from _judged(from_node_def(proto), left, ())
-    for item in all_nodes(graph):
-        yield from _judged(item, left, [one for ref in item.data[1:2] for one in _origins(graph, ref) if one in assets])
+            yield from _in_bodies([left[name]], left)
+    for item, find in _with_finder(graph):
+        there = [one for ref in item.data[1:2] for one in _origins(graph, ref) if one in assets]
+        yield from _judged(item, left, there, find)
 
 
-def _judged(item: Any, functions: Any, assets: Any) -> Iterator[tuple[str, str, str]]:
-    if item.op in _FROM_TEXT_FILE:
+def _with_finder(graph: Graph) -> Iterator[tuple[Node, effects.Find]]:
+    for body in (graph, *graph.bodies.values()):
+        for item in body.nodes.values():
+            if item.op != "_Arg":
+                yield item, partial(_found, body.nodes)
+
+
+def _found(nodes: Mapping[str, Node], ref: str) -> Node | None:
+    return nodes.get(ref.split(":")[0])
+
+
+def _in_bodies(bodies: Iterable[Any], functions: Any, but: Sequence[str] = ()) -> Iterator[tuple[str, str, str]]:
+    for function in bodies:
+        nodes = {proto.name: from_node_def(proto) for proto in function.node_def}
+        for item in nodes.values():
+            if item.op not in but:
+                yield from _judged(item, functions, (), partial(_found, nodes))
+
+
+def _judged(item: Node, functions: Any, assets: Any, find: effects.Find) -> Iterator[tuple[str, str, str]]:
+    reason = effects.of_node(item, find)
+    if item.op in effects.FROM_TEXT_FILE:
         if not assets:
             yield item.op, item.name, "reads a file that is none of the model's assets"
-    elif item.op in ("DecodeProtoV2", "EncodeProto"):
-        if item.get("descriptor_source", "local://") not in ("local://", "") and not str(
-                item.get("descriptor_source")).startswith("bytes://"):
-            yield item.op, item.name, "touches files"
-    elif item.op == "PrintV2":
-        if item.get("output_stream", "stderr") not in _STANDARD_STREAMS:
-            yield item.op, item.name, "touches files"
-    elif item.op in _REASONS:
-        yield item.op, item.name, _REASONS[item.op]
+    elif reason is not None:
+        yield item.op, item.name, reason
     elif op_def(item.op) is None and item.op not in functions:
         yield item.op, item.name, "is no operation of TensorFlow's"
 
@@ -112,10 +102,10 @@ def _restoring(model: SavedModel) -> Iterator[tuple[str, str, str]]:
     functions = definitions(graph.library)
     nodes = [graph.nodes[name] for name in graph.reachable(name for name in names if name in graph.nodes)]
     there = reachable((one for item in nodes for one in (item.op, *called(item.attrs))), functions)
-    bodies = [from_node_def(proto) for name in there for proto in functions[name].node_def]
-    for item in (*nodes, *bodies):
+    for item in nodes:
         if item.op not in _RESTORING:
-            yield from _judged(item, functions, ())
+            yield from _judged(item, functions, (), lambda ref: graph.nodes.get(producer(ref)))
+    yield from _in_bodies((functions[name] for name in there), functions, but=_RESTORING)
 
 
 def _assets(model: SavedModel) -> Iterator[tuple[str, str, str]]:

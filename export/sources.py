@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,9 +12,11 @@ from typing import Any
 
 import click
 
-from export import manifest, publish, saved_model, signatures
-from export.graph import Graph
+from export import keras_errors, manifest, publish, saved_model, signatures
+from export.graph import Graph, normal, producer
 from export.graph_file import read_graph_def
+from export.node import from_node_def
+from export.ops import PLACEHOLDERS, output_dtypes
 from export.saved_model import Content
 from export.variables import is_variable
 from user_error import UserError
@@ -49,7 +52,10 @@ class Source:
         named = None if checkpoint in (None, _SOURCE_IS_CHECKPOINT) else checkpoint
         if (source is None) == (named is None):
             raise click.UsageError("give one source: SRC, or --from-checkpoint PREFIX")
-        return Source(source or named or "", checkpoint is not None, inputs, outputs)
+        name = source or named or ""
+        if not name:
+            raise UserError("the path of a model is empty")
+        return Source(name if "://" in name else os.path.expanduser(name), checkpoint is not None, inputs, outputs)
 
     @staticmethod
     def found(source: str, inputs: str | None = None, outputs: str | None = None) -> Source:
@@ -144,8 +150,7 @@ def _from_keras(path: Path, made: Path) -> None:
     except Exception as error:  # Keras raises what its layers, h5py and zipfile raise
         if isinstance(error, OSError) and error.filename == str(made) and error.errno != errno.EIO:
             raise
-        why = saved_model.reason(error.__cause__ or error)
-        raise UserError(f"{path} cannot be loaded as a Keras model: {why}") from error
+        raise UserError(f"{path} cannot be loaded as a Keras model: {keras_errors.reason(error)}") from error
     finally:
         keras.backend.clear_session()
 
@@ -187,6 +192,8 @@ def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Ma
             raise UserError(f"{prefix}: say which tensors the signature has with --inputs KEY=TENSOR,... and --outputs")
         made_of = {"serving_default": signatures.signature(
             Graph.from_graph_def(graph.as_graph_def()), inputs, outputs)}
+        known = {info.name: graph.get_tensor_by_name(info.name).shape
+                 for info in made_of["serving_default"].inputs.values()}
         builder = v1.saved_model.Builder(str(made))
         builder.add_meta_graph_and_variables(
             session, list(tags), made_of,
@@ -194,3 +201,32 @@ def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Ma
             main_op=tf.group(v1.tables_initializer(), v1.local_variables_initializer()))
         with writing(made):
             builder.save()
+    _of_any_batch(made, known)
+
+
+def _of_any_batch(made: Path, known: Mapping[str, Any]) -> None:
+    """Makes a placeholder of each tensor that a training pipeline would have filled.
+
+    Its shape is the one that the graph knew, of any batch size: that of the training is none of the model's.
+    """
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    from export.node import into_node_def, make_node
+    file = made / "saved_model.pb"
+    proto = SavedModel.FromString(file.read_bytes())
+    meta_graph = proto.meta_graphs[0]
+    infos = {producer(normal(info.name)): info for info in meta_graph.signature_def["serving_default"].inputs.values()
+             if normal(info.name) == producer(normal(info.name))}
+    for node in meta_graph.graph_def.node:
+        info = infos.get(node.name)
+        if info is None or node.op in PLACEHOLDERS or len(output_dtypes(from_node_def(node)) or ()) != 1:
+            continue
+        shape = known[info.name]
+        if shape.rank:
+            info.tensor_shape.CopyFrom(type(shape)([None, *shape.as_list()[1:]]).as_proto())
+        made_node = make_node(node.name, "Placeholder", dtype=info.dtype)
+        node.Clear()
+        into_node_def(made_node, node)
+        node.attr["dtype"].type = info.dtype
+        node.attr["shape"].shape.CopyFrom(info.tensor_shape)
+    file.write_bytes(proto.SerializeToString())

@@ -6,18 +6,22 @@ from pathlib import Path
 import click
 
 from commandline import json_option
-from export import loaded
+from export import loaded, saved_model
 from export.equivalence import Plan, Report, check
 from export.options import (
     allow_constant_option,
+    allow_option,
+    allow_random_option,
     atol_option,
     batches_option,
     budget,
     rtol_option,
     samples_option,
     seed_option,
+    signatures_option,
     tags_option,
 )
+from export.samples import refuse_strangers
 from export.sources import Source, inputs_option, outputs_option
 from export.stages import Stages
 from serving.client import payloads
@@ -35,17 +39,25 @@ from whole_file import write_json
 @atol_option
 @rtol_option
 @seed_option
+@click.option("--random", "made_up", type=click.IntRange(min=0), metavar="N",
+              help="Ask N made-up examples as well (default with --samples: none; without: of every batch size).")
+@allow_option
+@allow_random_option
+@signatures_option
 @tags_option
 @inputs_option
 @outputs_option
 @json_option
 def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...],
-            allow_constant: tuple[str, ...] | None, atol: float | None,
-            rtol: float | None, seed: int, tags: tuple[str, ...], inputs: str | None, outputs: str | None,
+            allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
+            made_up: int | None, allow: frozenset[str], allow_random: frozenset[str],
+            signatures: tuple[str, ...] | None, tags: tuple[str, ...], inputs: str | None, outputs: str | None,
             json_path: str | None) -> int:
     """Compare the answers of the models BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
 
     Each is a SavedModel, a Keras file, a checkpoint or a frozen graph, as `optimize` takes them.
+
+    With --samples those are asked and nothing else, unless --random N says so.
 
     \b
     Examples:
@@ -56,10 +68,14 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
     with Source.found(before, inputs, outputs).saved_model(tags) as source, \
             Source.found(after, inputs, outputs).saved_model(tags) as other:
         real = sample_file or (source / SAMPLES if (source / SAMPLES).exists() else None)
-        plan = Plan(batches, payloads.load_samples(real) if real else {}, budget(atol, rtol), seed,
-                    frozenset(allow_constant or ()))
+        arrays = payloads.load_samples(real) if real else {}
+        if sample_file is not None:
+            refuse_strangers(arrays, saved_model.chosen(saved_model.read(source, tags), signatures))
+        only_real = 0 if sample_file is not None and made_up is None else made_up
+        plan = Plan(batches, arrays, budget(atol, rtol), seed, frozenset(allow_constant or ()), only_real, allow,
+                    allow_random)
         with Stages()(f"compare {before} with {after}"):
-            report = check(source, other, tags, plan)
+            report = check(source, other, tags, plan, signatures)
     if json_path != "-":
         show(report)
     if json_path:

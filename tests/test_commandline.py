@@ -122,3 +122,18 @@ def test_a_signal_unwinds_and_says_so(number: signal.Signals, status: int, tmp_p
     assert said.endswith("nothing half-written is left behind\n")
     assert len(said.strip().splitlines()) == 1  # after the "^C" of a terminal click begins a new line
     assert left.exists()
+
+
+@pytest.mark.parametrize("package", ["export", "serving", "benchmark"])
+def test_without_a_command_there_is_help_and_version_says_the_version(package: str) -> None:
+    """As click's own groups do it: the help on stderr, exit status 2."""
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", package, *args], cwd=ROOT, capture_output=True, text=True,
+                              check=False)
+    alone, asked = run(), run("--help")
+    assert (alone.returncode, alone.stdout, asked.returncode) == (2, "", 0)
+    assert alone.stderr == asked.stdout
+    assert "Commands:" in alone.stderr
+    version = run("--version")
+    assert (version.returncode, version.stderr) == (0, "")
+    assert re.fullmatch(rf"python -m {package}, version \d+\.\d+\.\d+\n", version.stdout)

@@ -7,6 +7,7 @@ import click
 
 from commandline import json_option, step
 from export import manifest
+from export.options import path_given
 from export.publish import new_version
 from whole_file import write_json
 
@@ -17,8 +18,8 @@ MODELS = {"mnist": "the article's convolutional digit classifier (22 MB)"}
 @click.argument("name", type=click.Choice(list(MODELS)))
 @click.option("--data", type=click.Choice(["digits", "mnist"]), default="digits", show_default=True,
               help="digits: scikit-learn's 1,797 real images, no network. mnist: Keras downloads it once.")
-@click.option("--to", "models", type=click.Path(path_type=Path, file_okay=False), default=Path("models"),
-              show_default=True, help="The directory that holds all models.")
+@click.option("--to", "models", callback=path_given, default="models", show_default=True, metavar="DIR",
+              help="The directory that holds all models.")
 @click.option("--seed", default=0, show_default=True, help="Decides the weights and the held-out images.")
 @click.option("--reuse", is_flag=True, help="Keep the newest version if this code and configuration made it.")
 @json_option

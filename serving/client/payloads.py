@@ -1,9 +1,11 @@
 """Inputs for a signature: made from its dtypes and shapes (seeded), or picked from a .npz of samples."""
+import difflib
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ Arrays: TypeAlias = Mapping[str, Array]
 
 UNKNOWN_SIZE = 16
 INTEGERS_BELOW = 10
+_PADDED = ("bytes", "length")
+_INDICES, _VALUES, _SHAPE = (re.compile(f"[._/]?({words})$|^({words})[._/]?") for words in (
+    "indices", "values", "dense_shape|shape"))
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,26 @@ def make(specs: Mapping[str, TensorSpec], batch: int = 1, seed: int = 0) -> dict
     for a batch that the signature's fixed sizes do not allow.
     """
     check_batch(specs, batch)
-    return {name: _values(spec.dtype, _shape(spec, batch), np.random.default_rng([seed, *name.encode()]))
+    made = {name: _values(spec.dtype, _shape(spec, batch), np.random.default_rng([seed, *name.encode()]))
             for name, spec in specs.items()}
+    for indices, values, shape in sparse_parts(specs):
+        _make_sparse(made, (indices, values, shape), batch, np.random.default_rng([seed, *indices.encode()]))
+    return made
+
+
+def _make_sparse(made: dict[str, Array], parts: tuple[str, str, str], batch: int, random: np.random.Generator) -> None:
+    """Makes the three parts one sparse tensor of `batch` rows, each with 1 to 3 values in order."""
+    indices, values, shape = parts
+    rank = made[indices].shape[1]
+    sizes = np.array([batch, *[UNKNOWN_SIZE] * (rank - 1)], np.int64)
+    rows = []
+    for row in range(batch):
+        places = random.choice(np.prod(sizes[1:], dtype=int), min(3, np.prod(sizes[1:], dtype=int)), replace=False)
+        rows += [(row, *np.unravel_index(place, sizes[1:])) if rank > 1 else (row,)
+                 for place in sorted(places[:1 + int(random.integers(3))].tolist())][:None if rank > 1 else 1]
+    made[indices] = np.array(rows, np.int64).reshape(-1, rank)
+    made[values] = _values(made[values].dtype, (len(rows),), random)
+    made[shape] = sizes
 
 
 def check_batch(specs: Mapping[str, TensorSpec], batch: int) -> None:
@@ -75,31 +98,136 @@ def load_samples(path: str | Path) -> dict[str, Array]:
         raise UserError(f"{path}: there is no such file of samples (numpy.savez writes one)") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a .npz file of arrays without Python objects ({error})") from None
-    return {name: _strings(array) if array.dtype.kind in "US" else array for name, array in arrays.items()}
+    return {name: _strings(array) if array.dtype.kind in "US" else (
+        _padded(array) if array.dtype.names == _PADDED else array) for name, array in arrays.items()}
+
+
+def save_samples(file: BinaryIO, arrays: Arrays) -> None:
+    """Writes an .npz that `load_samples` reads. numpy cuts zeros off the ends of strings: those keep their lengths."""
+    stored: dict[str, Any] = {}
+    for name, array in arrays.items():
+        if array.dtype != object:
+            stored[name] = array
+            continue
+        values = array.ravel().tolist()
+        longest = max(map(len, values), default=0) or 1
+        plain = not any(value.endswith(b"\0") for value in values)
+        made = np.array(values, f"S{longest}") if plain else np.array(
+            [(value, len(value)) for value in values], [(_PADDED[0], f"S{longest}"), (_PADDED[1], "i8")])
+        stored[name] = made.reshape(array.shape)
+    np.savez(file, **stored)
+
+
+def _padded(array: Array) -> Array:
+    made = np.empty(array.size, object)
+    made[:] = [value.ljust(length, b"\0") for value, length in array.ravel().tolist()]
+    return made.reshape(array.shape)
 
 
 def pick(samples: Arrays, specs: Mapping[str, TensorSpec], batch: int = 1, start: int = 0) -> dict[str, Array]:
     """`batch` consecutive examples from example `start`, beginning again at the end; other arrays are ignored.
 
+    An input that belongs to the request and not to an example (a scalar, or one whose signature has a fixed first
+    size beside inputs of any batch) takes its array whole, or one entry of an array with one more axis. Where the
+    arrays are one whole request (see `is_whole`) all of them are taken as they are, whatever `batch` is.
     Raises UserError when an input is missing or does not fit its dtype or shape.
     """
-    check_batch(specs, batch)
+    missing = [name for name in specs if name not in samples]
+    if missing:
+        raise UserError(f"the samples have no array '{missing[0]}'; they have: {', '.join(samples) or 'none'}; "
+                        f"the inputs are: {_listed(specs)}")
+    whole = is_whole(samples, specs)  # decision 121
+    if not whole:
+        check_batch(specs, batch)
+    any_batch = _takes_any_batch(specs)
     picked = {}
     for name, spec in specs.items():
-        if name not in samples:
-            raise UserError(f"the samples have no array '{name}'; they have: {', '.join(samples) or 'none'}")
         array = samples[name]
-        if spec.shape == () or array.ndim == 0:
-            picked[name] = array.reshape(())
-            continue
-        if not len(array):
+        if not array.size and not whole:
             raise UserError(f"the samples of input '{name}' hold no example")
-        rows = np.take(array, range(start, start + batch), axis=0, mode="wrap")
+        if whole:
+            rows = array
+        elif spec.shape is not None and (not spec.shape or (any_batch and spec.shape[0] >= 0)):
+            # One for each request: where there is an axis more, request by request.
+            rows = array[start // batch % len(array)] if array.ndim == len(spec.shape) + 1 else array
+        elif spec.shape is not None and array.shape == spec.shape:
+            rows = array
+        else:
+            rows = np.take(array, range(start, start + batch), axis=0, mode="wrap") if array.ndim else array
+        rows = np.asarray(rows, dtype=array.dtype)
         if not _fits(rows.shape, spec.shape) or not np.can_cast(rows.dtype, spec.dtype, "same_kind"):
             raise UserError(f"the samples of input '{name}' are {TensorSpec(rows.dtype, rows.shape)}, "
                             f"but the signature takes {spec}")
         picked[name] = rows.astype(spec.dtype, copy=False)
     return picked
+
+
+def is_whole(samples: Arrays, specs: Mapping[str, TensorSpec]) -> bool:
+    """Whether the arrays are one request instead of rows that each are an example.
+
+    They are where they cannot be rows of the same examples: their first axes differ, they are the indices, values and
+    shape of a sparse tensor, or one of them ends another's rows (a ragged tensor's row_splits).
+    """
+    lengths = {len(samples[name]) for name, spec in specs.items()
+               if name in samples and samples[name].ndim and (spec.shape is None or spec.shape[:1] == (-1,))}
+    return len(lengths) > 1 or bool(sparse_parts(specs)) or any(
+        _ends_rows(samples[name], len(samples[other]))
+        for other in specs for name in (f"{other}_1", f"{other}.row_splits")
+        if name in specs and name in samples and other in samples and samples[other].ndim)
+
+
+def examples(samples: Arrays, specs: Mapping[str, TensorSpec]) -> int:
+    """How many examples the samples hold for a signature; 1 where they are one whole request."""
+    if is_whole(samples, specs):
+        return 1
+    any_batch = _takes_any_batch(specs)
+    lengths = [len(samples[name]) for name, spec in specs.items() if name in samples and samples[name].ndim
+               and (spec.shape is None or (spec.shape and not (any_batch and spec.shape[0] >= 0)))]
+    return min(lengths, default=1)
+
+
+def refuse_strangers(samples: Arrays, inputs: Iterable[str], besides: Sequence[str] = ("labels",)) -> None:
+    """Raises UserError for an array that is named as no input: a mistyped name would leave its input to chance."""
+    known = sorted(set(inputs))
+    strangers = [name for name in samples if name not in known and name not in besides]
+    if strangers:
+        near = difflib.get_close_matches(strangers[0], known, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        raise UserError(f"the samples' array '{strangers[0]}' is no input{hint}; the inputs are: "
+                        f"{', '.join(known) or 'none'}")
+
+
+def sparse_parts(specs: Mapping[str, TensorSpec]) -> list[tuple[str, str, str]]:
+    """The inputs that are the indices, values and dense shape of one sparse tensor, by their shapes and names.
+
+    TensorFlow 2 calls them X, X_1 and X_2; people call them X_indices, X_values and X_dense_shape, or X_shape.
+    """
+    found = []
+    for key, spec in specs.items():
+        if spec.dtype != np.int64 or spec.shape is None or len(spec.shape) != 2 or spec.shape[0] != -1:
+            continue
+        root = _INDICES.sub("", key)
+        for values, shape in ((f"{key}_1", f"{key}_2"), *(
+                (value, other) for value in specs for other in specs
+                if root != key and _VALUES.sub("", value) == root != value and _SHAPE.sub("", other) == root != other)):
+            if values in specs and shape in specs and specs[values].shape == (-1,) and (
+                    specs[shape].dtype == np.int64 and specs[shape].shape in ((spec.shape[1],), (-1,))):
+                found.append((key, values, shape))
+                break
+    return found
+
+
+def _ends_rows(ends: Array, length: int) -> bool:
+    return bool(ends.dtype.kind == "i" and ends.ndim == 1 and len(ends) and ends[0] == 0 and ends[-1] == length
+                and (np.diff(ends) >= 0).all())
+
+
+def _takes_any_batch(specs: Mapping[str, TensorSpec]) -> bool:
+    return any(spec.shape is None or spec.shape[:1] == (-1,) for spec in specs.values())
+
+
+def _listed(specs: Mapping[str, TensorSpec]) -> str:
+    return ", ".join(f"'{name}' ({spec})" for name, spec in specs.items())
 
 
 def _shape(spec: TensorSpec, batch: int) -> tuple[int, ...]:

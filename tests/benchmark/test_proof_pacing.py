@@ -7,7 +7,8 @@ import pytest
 from proof import Proof
 
 from benchmark.issuing import runner
-from benchmark.run import open_connections
+from benchmark.issuing.warm import open_connections
+from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import Instance
 from benchmark.targets.target import Target
 from benchmark.verdicts.arrivals import Closed, Poisson
@@ -20,7 +21,7 @@ SAMPLES = 1_000_000
 
 def _connections(scenario: Scenario, server: Any) -> Any:
     instance = Instance(Target("null", "null", "address"), None, server.rest, server.grpc)
-    return open_connections(scenario, instance, "", None, 0)
+    return open_connections(scenario, instance, Inputs())
 
 
 def _pacing(protocol: Any, server: Any) -> dict[str, Any]:

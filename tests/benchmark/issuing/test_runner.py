@@ -128,7 +128,7 @@ def test_loadgen_agrees_with_our_runner(scenario: Scenario, null_server: Callabl
     """The same 5 ms server in turns under both engines, by LoadGen's own figures: the same fastest request."""
     offline, ours, theirs = scenario.name == "offline", [], []
     with connections_for(scenario, null_server(work_ms=5)) as connections:
-        for _ in range(3):
+        for rounds in range(1, 41):
             own, other = runner.run(scenario, connections, 0.25), loadgen.run(scenario, connections, 0.25)
             assert not other.failed
             assert not other.recorder.wrong
@@ -136,8 +136,10 @@ def test_loadgen_agrees_with_our_runner(scenario: Scenario, null_server: Callabl
             ours.append(1 / own.rate_per_s if offline else own.recorder.intended.percentile(0))
             theirs.append(1 / other.engine_figures["requests_per_s"] if offline else other.engine_figures["min"] / 1e3)
             assert other.recorder.intended.percentile(50) <= other.engine_figures.get("p99", 1e9) / 1e3
-    # Noise only adds: the best of the rounds is what an engine says of the server.
-    assert 1 / 2 < min(theirs) / min(ours) < 2
+            # Noise only adds: the best of the rounds is what an engine says of the server. A busy machine takes more.
+            if rounds >= 3 and 1 / 2 < min(theirs) / min(ours) < 2:
+                return
+    pytest.fail(f"after {rounds} rounds LoadGen says {min(theirs):.4f} s and our runner {min(ours):.4f} s")
 
 
 # How many times what a request costs without any client it may cost with the runner. Every answer is checked.

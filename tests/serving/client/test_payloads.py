@@ -93,3 +93,66 @@ def test_files_that_are_no_samples_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", x=np.array([{"a": 1}], object))
     with pytest.raises(UserError, match=r"objects\.npz: not a \.npz file"):
         payloads.load_samples(tmp_path / "objects.npz")
+
+
+F4 = np.dtype(np.float32)
+REQUEST = {"image": TensorSpec(F4, (-1, 8, 8, 3)), "image_shape": TensorSpec(F4, (2,)), "threshold": TensorSpec(F4, ())}
+
+
+def test_inputs_of_the_request_are_taken_whole() -> None:
+    images = np.arange(5 * 192, dtype=np.float32).reshape(5, 8, 8, 3)
+    samples = {"image": images, "image_shape": np.array([416, 300], np.float32), "threshold": np.array(0.1, np.float32)}
+    picked = payloads.pick(samples, REQUEST, batch=3, start=3)
+    assert np.array_equal(picked["image"], images[[3, 4, 0]])
+    assert picked["image_shape"].tolist() == [416, 300]
+    assert picked["threshold"].shape == ()
+    assert payloads.examples(samples, REQUEST) == 5
+    # With an axis more, they are one for each request.
+    several = {**samples, "image_shape": np.array([[1, 2], [3, 4]], np.float32), "threshold": np.zeros(2, np.float32)}
+    assert payloads.pick(several, REQUEST, batch=3, start=3)["image_shape"].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize("names", [("sp", "sp_1", "sp_2"), ("indices", "values", "dense_shape"),
+                                   ("w_indices", "w_values", "w_shape"), ("x.indices", "x.values", "x.dense_shape")])
+def test_the_parts_of_a_sparse_tensor_are_one_whole_request(names: tuple[str, str, str]) -> None:
+    i8 = np.dtype(np.int64)
+    specs = dict(zip(names, (TensorSpec(i8, (-1, 2)), TensorSpec(F4, (-1,)), TensorSpec(i8, (2,))), strict=True))
+    assert payloads.sparse_parts(specs) == [names]
+    samples = dict(zip(names, (np.array([[0, 1], [2, 0]]), np.array([1, 2], np.float32), np.array([3, 2])),
+                       strict=True))
+    assert payloads.is_whole(samples, specs)
+    assert {name: value.tolist() for name, value in payloads.pick(samples, specs, batch=1, start=7).items()} == {
+        name: value.tolist() for name, value in samples.items()}
+    made = payloads.make(specs, batch=4, seed=3)
+    places = made[names[0]].tolist()
+    assert places == sorted(places)
+    assert len({tuple(one) for one in places}) == len(places) == len(made[names[1]])
+    assert (made[names[0]] < made[names[2]]).all()
+    assert {row for row, _ in places} == {0, 1, 2, 3}
+
+
+def test_arrays_that_cannot_be_rows_of_the_same_examples_are_one_request() -> None:
+    i8 = np.dtype(np.int64)
+    ragged = {"ids": TensorSpec(i8, (-1,)), "ids_1": TensorSpec(i8, (-1,))}
+    samples = {"ids": np.array([5, 6, 7]), "ids_1": np.array([0, 2, 3])}  # of equal length by chance
+    assert payloads.is_whole(samples, ragged)
+    assert payloads.pick(samples, ragged, batch=1)["ids_1"].tolist() == [0, 2, 3]
+    assert not payloads.is_whole({"ids": np.array([5, 6, 7]), "ids_1": np.array([1, 2, 3])}, ragged)
+    assert payloads.is_whole({"ids": np.zeros(4, np.int64), "ids_1": np.zeros(2, np.int64)}, ragged)
+    assert payloads.examples(samples, ragged) == 1
+
+
+def test_a_name_that_is_no_input_is_refused_with_the_inputs() -> None:
+    with pytest.raises(UserError, match=r"array 'imag' is no input \(did you mean 'image'\?\); the inputs are: "
+                                        "image, threshold"):
+        payloads.refuse_strangers({"imag": np.zeros(1)}, ["threshold", "image"])
+    payloads.refuse_strangers({"image": np.zeros(1), "labels": np.zeros(1)}, ["image"])
+
+
+def test_strings_that_end_in_zeros_survive_a_file_of_samples(tmp_path: Path) -> None:
+    values = np.array([[b"a\0\0"], [b""], [b"\xff\0b"]], object)
+    with (tmp_path / "s.npz").open("wb") as file:
+        payloads.save_samples(file, {"x": values, "n": np.arange(3), "t": np.array([b"one", b"three"], object)})
+    back = payloads.load_samples(tmp_path / "s.npz")
+    assert back["x"].tolist() == values.tolist()
+    assert (back["n"].tolist(), back["t"].tolist()) == ([0, 1, 2], [b"one", b"three"])

@@ -1,0 +1,115 @@
+"""Why a signature cannot be asked, as far as the model alone says so: told before TensorFlow runs anything.
+
+One cause, one diagnosis: it names the operation, placeholder, variable or key, and the way on that helps.
+"""
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from export import effects
+from export.assignments import assigned
+from export.graph import Graph, normal, producer
+from export.ops import op_def
+from export.parts import is_composite, kind, parts
+from export.reach import effects_of, nodes_of
+from export.saved_model import SavedModel
+from export.tensors import NAMES
+from export.variables import identity, is_variable
+from user_error import UserError
+
+_EXAMPLES = {"float": "1.0", "double": "1.0", "half": "1.0", "bool": "false", "string": "text"}
+_UNLISTED = ("Placeholder", "PlaceholderV2")
+# They draw anew each time, whatever their attributes are.
+_UNSEEDED = ("NonDeterministicInts", "Timestamp", "RandomDataset")
+
+
+def refuse(model: SavedModel, signatures: Mapping[str, Any], allowed: Collection[str] = ()) -> None:
+    """Raises UserError for the first signature that cannot be asked, or must not be on made-up inputs.
+
+    `allowed`: operations with effects that may run all the same.
+    """
+    found = {key: told for key in signatures if (told := why_not(model, key, allowed)) is not None}
+    if not found:
+        return
+    key, (why, way) = next(iter(found.items()))
+    fine = [one for one in signatures if one not in found]
+    ways = [way, f"leave it out with --signatures {','.join(fine)}" if fine else ""]
+    ways = [one for one in ways if one] or ["export the model without it"]
+    raise UserError(f"signature '{key}' of {model.path} {why}: {'; or '.join(ways)}")
+
+
+def why_not(model: SavedModel, key: str, allowed: Collection[str] = ()) -> tuple[str, str] | None:
+    """The reason, and what to do beside leaving the signature out ('' for nothing); None if it can be asked."""
+    signature = model.signatures[key]
+    for side in ("inputs", "outputs"):
+        for name, info in sorted(getattr(signature, side).items()):
+            if side == "inputs" and is_composite(info):
+                return f"has the {kind(info)} input '{name}', which no client can send", ""
+            if is_composite(info) and kind(info) not in ("sparse", "ragged"):
+                return f"has the output '{name}' of class {kind(info)}, which is no tensor", ""
+    touching = [one for one in effects_of(model, key) if one.op not in allowed]
+    if touching:
+        return _not_run(touching)
+    unlisted = _unlisted(model, key)
+    if unlisted:
+        node, dtype = unlisted
+        return (f"needs a value for the placeholder '{node}' ({dtype}), which is none of its inputs, so it fails for "
+                f"every request", f"give it its value with --fix {node}={_EXAMPLES.get(dtype, '1')}")
+    return None
+
+
+def _not_run(touching: list[effects.Effect]) -> tuple[str, str]:
+    first = next((one for one in touching if one.reason == effects.PYTHON), touching[0])
+    more = f" (and {len(touching) - 1} more such)" if len(touching) > 1 else ""
+    why = f"holds {first}{more}"
+    if first.reason == effects.PYTHON:
+        return f"{why}: no server can run that", ""
+    if first.reason == effects.ENDS:
+        return why, ""
+    ops = ",".join(dict.fromkeys(one.op for one in touching))
+    return (f"{why}, so it is not run on made-up inputs",
+            f"allow it with --allow {ops}, and it runs in an empty directory of its own")
+
+
+def _unlisted(model: SavedModel, key: str) -> tuple[str, str] | None:
+    """A placeholder that answering needs and that the signature does not feed: its name and its type."""
+    fed = {producer(normal(name)) for info in model.signatures[key].inputs.values()
+           for name in parts("", info).values()}
+    for item, _ in nodes_of(model, key):
+        if item.op in _UNLISTED and item.name not in fed:
+            return item.name, NAMES.get(item.get("dtype"), str(item.get("dtype")))
+    return None
+
+
+def refuse_without_value(model: SavedModel, keys: Iterable[str], nodes: Collection[str]) -> None:
+    """Raises UserError for a signature that reads one of the variables that loading gives no value; `nodes` are theirs.
+
+    One that answering assigns may get its value there.
+    """
+    if not nodes:
+        return
+    graph = Graph.from_graph_def(model.meta_graph.graph_def)
+    for key in keys:
+        signature = model.signatures[key]
+        fed, fetched = ([producer(normal(name)) for info in side.values() for name in parts("", info).values()]
+                        for side in (signature.inputs, signature.outputs))
+        needed = graph.reachable(fetched, stop=frozenset(fed))
+        kept = assigned(graph, [(name, frozenset(fed)) for name in fetched])
+        for name in sorted(needed & set(nodes)):
+            item = graph.nodes[name]
+            if is_variable(item) and identity(item) not in kept:
+                raise UserError(
+                    f"signature '{key}' of {model.path}: its variable '{identity(item)}' has no value in the model, so "
+                    "it fails for every request; it was not tracked when the model was saved: keep its layer in an "
+                    "attribute of the saved object before saving, and export the model again")
+
+
+def random_op(model: SavedModel, key: str) -> effects.Effect | None:
+    """The first operation with which a signature draws random numbers."""
+    for item, _ in nodes_of(model, key):
+        definition = op_def(item.op)
+        seeded = definition is not None and {"seed", "seed2"} <= {one.name for one in definition.attr}
+        if item.op in _UNSEEDED or (seeded and definition.is_stateful):
+            return effects.Effect(item.op, item.name, "draws random numbers")
+    return None

@@ -1,0 +1,98 @@
+"""What an operation does beyond computing: files, network, Python, the end of the process.
+
+    effects.of_node(node, find) == "touches files"
+
+The table covers TensorFlow 2.21's op registry: tests/export/test_effects.py looks through all of it for operations
+whose arguments name files or addresses.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from export.node import Node
+
+FILES, NETWORK, PYTHON, ENDS = "touches files", "uses the network", "calls Python", "ends the process"
+
+_PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+_FILE_OPS = (
+    "ReadFile", "WriteFile", "MatchingFiles", "SaveV2", "Save", "SaveSlices", "RestoreV2", "Restore",
+    "RestoreSlice", "MergeV2Checkpoints", "DTensorRestoreV2", "WholeFileReader", "WholeFileReaderV2", "TextLineReader",
+    "TextLineReaderV2", "TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader",
+    "FixedLengthRecordReaderV2", "LMDBReader", "IdentityReader", "IdentityReaderV2", "TextLineDataset",
+    "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "FixedLengthRecordDatasetV2", "CSVDataset",
+    "CSVDatasetV2", "LMDBDataset", "SnapshotDataset", "SnapshotDatasetV2", "SaveDataset", "SaveDatasetV2",
+    "LoadDataset", "DatasetToTFRecord", "MatchingFilesDataset", "ListSnapshotChunksDataset",
+    "SnapshotDatasetReader", "SnapshotNestedDatasetReader", "SnapshotChunkDataset", "GenerateVocabRemapping",
+    "LoadAndRemapMatrix", "CreateSummaryFileWriter", "CreateSummaryDbWriter", "SummaryWriter",
+    "InitializeTableFromDataset", "WriteSummary", "WriteScalarSummary", "WriteHistogramSummary",
+    "WriteImageSummary", "WriteAudioSummary", "WriteGraphSummary", "WriteRawProtoSummary", "ImportEvent",
+    "StatsAggregatorSetSummaryWriter", "ImmutableConst", "SqlDataset", "RecordInput", "Skipgram",
+    "DumpTensor",
+    "CalibrationStatisticsSaver", "ExperimentalCSVDataset", "ExperimentalLMDBDataset", "ExperimentalSqlDataset",
+    "ExperimentalMatchingFilesDataset", "ExperimentalDatasetToTFRecord", "DebugIdentity", "DebugIdentityV2",
+    "DebugIdentityV3", "DebugNanCount", "DebugNumericSummary", "DebugNumericSummaryV2")
+_NETWORK_OPS = (
+    "RpcServer", "RpcServerStart", "RpcServerRegister", "RpcClient", "RpcCall", "RpcCheckStatus", "RpcGetValue",
+    "RemoteCall", "DataServiceDataset", "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4",
+    "RegisterDataset", "RegisterDatasetV2", "DistributedSave", "ConfigureDistributedTPU", "FileSystemSetConfiguration",
+    "WorkerHeartbeat", "Send", "Recv", "_Send", "_Recv", "_HostSend", "_HostRecv", "CollectiveAllToAllV2",
+    "CollectiveAllToAllV3", "CollectiveAssignGroupV2", "CollectiveBcastRecv", "CollectiveBcastRecvV2",
+    "CollectiveBcastSend", "CollectiveBcastSendV2", "CollectiveGather", "CollectiveGatherV2",
+    "CollectiveInitializeCommunicator", "CollectiveReduce", "CollectiveReduceScatterV2", "CollectiveReduceV2",
+    "CollectiveReduceV3")
+# Whatever their attributes and inputs are: not run on made-up inputs.
+# decision 120
+ALWAYS = {**dict.fromkeys(_PYTHON_OPS, PYTHON), **dict.fromkeys(_FILE_OPS, FILES),
+          **dict.fromkeys(_NETWORK_OPS, NETWORK), "Abort": ENDS}
+FROM_TEXT_FILE = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
+_STANDARD_STREAMS = ("stdout", "stderr", "log(info)", "log(warning)", "log(error)")
+
+Find = Callable[[str], Node | None]
+
+
+def _descriptor(item: Node, _find: Find) -> bool:
+    source = str(item.get("descriptor_source", ""))
+    return source not in ("local://", "") and not source.startswith("bytes://")
+
+
+def _cached(item: Node, find: Find) -> bool:
+    """A cache without a file name stays in memory."""
+    name = find(item.data[1])
+    return not (name is not None and name.op == "Const" and name.value.item() in (b"", ""))
+
+
+# These touch files only where the predicate holds.
+_SOMETIMES: dict[str, Callable[[Node, Find], bool]] = {
+    "DecodeProtoV2": _descriptor, "EncodeProto": _descriptor,
+    "PrintV2": lambda item, _: str(item.get("output_stream", "stderr")) not in _STANDARD_STREAMS,
+    "FixedUnigramCandidateSampler": lambda item, _: bool(item.get("vocab_file", "")),
+    "CacheDataset": _cached, "CacheDatasetV2": _cached}
+NAMES = frozenset((*ALWAYS, *_SOMETIMES, *FROM_TEXT_FILE))
+
+
+@dataclass(frozen=True)
+class Effect:
+    op: str
+    node: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.op} '{self.node}', which {self.reason}"
+
+
+def of_node(item: Node, find: Find) -> str | None:
+    """What one node does, in words; None if it only computes. `find` gives the node that makes one of its inputs."""
+    if item.op in _SOMETIMES:
+        return FILES if _SOMETIMES[item.op](item, find) else None
+    return ALWAYS.get(item.op)
+
+
+def functions_of(attrs: Mapping[str, Any]) -> Iterator[str]:
+    """The functions that attributes mention, those among the attributes of a function included."""
+    for value in attrs.values():
+        kind = value.WhichOneof("value")
+        for func in [value.func] if kind == "func" else value.list.func if kind == "list" else ():
+            yield func.name
+            yield from functions_of(func.attr)

@@ -1,0 +1,303 @@
+"""Models that people have and that are hard to ask: each small, AWKWARD[kind](directory) writes one."""
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from saved_models import random, save_v1, signature
+
+v1 = tf.compat.v1
+AWKWARD: dict[str, Callable[[Path], None]] = {}
+
+
+def awkward(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    AWKWARD[make.__name__] = make
+    return make
+
+
+def save(path: Path, module: Any, **signatures: Any) -> None:
+    tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+def serving(path: Path, serve: Callable[..., Any], *specs: Any, module: Any = None) -> None:
+    """A module whose serving_default is the function."""
+    holder = module or tf.Module()
+    holder.serve = tf.function(serve, input_signature=list(specs))
+    save(path, holder, serving_default=holder.serve)
+
+
+@awkward
+def trains_on_device(path: Path) -> None:
+    """Signatures that train, save and restore beside the one that infers."""
+    class Module(tf.Module):
+        def __init__(self) -> None:
+            self.w = tf.Variable(random(6, 3), name="w")
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.float32, "x")])
+        def infer(self, x: Any) -> Any:
+            return {"out": x @ self.w}
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string, "checkpoint_path")])
+        def store(self, checkpoint_path: Any) -> Any:
+            tf.raw_ops.Save(filename=checkpoint_path, tensor_names=["w"], data=[self.w.read_value()])
+            return {"checkpoint_path": checkpoint_path}
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string, "checkpoint_path")])
+        def restore(self, checkpoint_path: Any) -> Any:
+            self.w.assign(tf.raw_ops.RestoreV2(prefix=checkpoint_path, tensor_names=["w"], shape_and_slices=[""],
+                                               dtypes=[tf.float32])[0])
+            return {"w": self.w.read_value()}
+    made = Module()
+    save(path, made, infer=made.infer, save=made.store, restore=made.restore)
+
+
+@awkward
+def writes_in_a_branch_of_a_loop(path: Path) -> None:
+    def serve(name: Any) -> Any:
+        for index in tf.range(3):
+            if index > 1:
+                tf.io.write_file(name, "x")
+        return {"y": tf.strings.length(name)}
+    serving(path, serve, tf.TensorSpec([], tf.string, "name"))
+
+
+@awkward
+def prints_to_a_file(path: Path) -> None:
+    def serve(x: Any) -> Any:
+        tf.print(x, output_stream="file://printed.txt")
+        return {"y": x * 2}
+    serving(path, serve, tf.TensorSpec([None], tf.float32, "x"))
+
+
+@awkward
+def reads_in_a_dataset(path: Path) -> None:
+    """The file is read by a function of a dataset."""
+    def serve(name: Any) -> Any:
+        lines = tf.data.Dataset.from_tensors(name).map(tf.io.read_file)
+        return {"y": lines.reduce(tf.constant(b""), lambda a, b: a + b)}
+    serving(path, serve, tf.TensorSpec([], tf.string, "name"))
+
+
+@awkward
+def session_writes_before_it_answers(path: Path) -> None:
+    """TensorFlow 1: the file is written because of a control dependency."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2], "x")
+        name = v1.placeholder(tf.string, [], "name")
+        with tf.control_dependencies([tf.io.write_file(name, "y")]):
+            y = tf.identity(x * 2, "y")
+        save_v1(path, session, {"serving_default": signature({"x": x, "name": name}, {"y": y}),
+                                "plain": signature({"x": x}, {"y": tf.square(x)})})
+
+
+@awkward
+def python_beside(path: Path) -> None:
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.float32, "x")])
+        def plain(self, x: Any) -> Any:
+            return {"y": x @ random(6, 3)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.float32, "x")])
+        def sorted_rows(self, x: Any) -> Any:
+            return {"y": tf.py_function(lambda one: tf.sort(one), [x], tf.float32)}
+    made = Module()
+    save(path, made, serving_default=made.plain, postprocessed=made.sorted_rows)
+
+
+@awkward
+def forgotten_placeholder(path: Path) -> None:
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 6], "x")
+        keep = v1.placeholder(tf.float32, name="dropout_keep_prob")
+        y = tf.matmul(v1.nn.dropout(x, rate=1 - keep), v1.get_variable("w", initializer=random(6, 3)))
+        session.run(v1.global_variables_initializer())
+        save_v1(path, session, {"serving_default": signature({"x": x}, {"y": y})})
+
+
+@awkward
+def untracked_variable(path: Path) -> None:
+    """A layer that was built after the module's variables had been collected."""
+    class Module(tf.Module):
+        def __init__(self) -> None:
+            self.first = [keras.layers.Dense(4)]
+            self.first[0](tf.zeros([1, 3]))
+            self.kept = [one.value for one in self.first[0].variables]
+            self.late = [keras.layers.Dense(2, name="late")]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": self.late[0](self.first[0](x))}
+    made = Module()
+    save(path, made, serving_default=made.serve)
+
+
+@awkward
+def any_rank(path: Path) -> None:
+    """A convolution, and batch norm behind it, of a placeholder of unknown rank."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, name="x")
+        y = tf.nn.conv2d(x / 2.0 - [0.1, 0.2, 0.3], v1.get_variable("c", initializer=random(3, 3, 3, 6)), 1, "SAME")
+        scale, offset, mean = (v1.get_variable(name, initializer=np.abs(random(6, seed=seed)) + 0.5)
+                               for seed, name in enumerate(("scale", "offset", "mean")))
+        y, _, _ = v1.nn.fused_batch_norm(y, scale, offset, mean, scale, is_training=False)
+        session.run(v1.global_variables_initializer())
+        save_v1(path, session, {"serving_default": signature({"x": x}, {"y": tf.reduce_mean(tf.nn.relu(y), [1, 2])})})
+
+
+@awkward
+def any_rank_volume(path: Path) -> None:
+    """Three dimensions, and the rank known only behind a cast."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.uint8, name="x")
+        y = tf.nn.conv3d(tf.cast(x, tf.float32), random(2, 2, 2, 2, 4), [1] * 5, "SAME")
+        save_v1(path, session, {"serving_default": signature({"x": x}, {"y": tf.reduce_mean(y, [1, 2, 3])})})
+
+
+@awkward
+def any_rank_matrix(path: Path) -> None:
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, name="x")
+        save_v1(path, session, {"serving_default": signature({"x": x}, {"y": tf.matmul(tf.tanh(x), random(7, 3))})})
+
+
+@awkward
+def any_rank_einsum(path: Path) -> None:
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, name="x")
+        save_v1(path, session, {"serving_default": signature(
+            {"x": x}, {"y": tf.einsum("btc,cd->bd", x, tf.constant(random(5, 3)))})})
+
+
+@awkward
+def ragged_ends(path: Path) -> None:
+    """Ragged answers, and a ragged input whose parts are inputs of their own."""
+    class Module(tf.Module):
+        def __init__(self) -> None:
+            self.w = tf.Variable(random(50, 4))
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+        def tokens(self, text: Any) -> Any:
+            words = tf.strings.split(text)
+            ids = tf.strings.to_hash_bucket_fast(words, 50)
+            return {"tokens": words, "ids": ids,
+                    "pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda one: tf.gather(self.w, one), ids), 1)}
+
+        @tf.function(input_signature=[tf.RaggedTensorSpec([None, None], tf.int64)])
+        def pool(self, ids: Any) -> Any:
+            return {"pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda one: tf.gather(self.w, one), ids), 1)}
+    made = Module()
+    save(path, made, serving_default=made.tokens, pool=made.pool)
+
+
+@awkward
+def sparse_answer(path: Path) -> None:
+    def serve(x: Any) -> Any:
+        return {"found": tf.sparse.from_dense(tf.where(x > 0.5, x, 0.0)), "total": tf.reduce_sum(x, 1)}
+    serving(path, serve, tf.TensorSpec([None, 5], tf.float32, "x"))
+
+
+@awkward
+def sparse_parts(path: Path) -> None:
+    """A sparse tensor as three inputs, as clients can send it."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        indices = v1.placeholder(tf.int64, [None, 2], "indices")
+        values, shape = v1.placeholder(tf.float32, [None], "values"), v1.placeholder(tf.int64, [2], "shape")
+        dense = tf.sparse.to_dense(tf.SparseTensor(indices, values, shape))
+        save_v1(path, session, {"serving_default": signature(
+            {"indices": indices, "values": values, "dense_shape": shape}, {"rows": tf.reduce_sum(dense, 1)})})
+
+
+@awkward
+def for_each_request(path: Path) -> None:
+    """Inputs that belong to the request: the image's shape, a threshold."""
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, "image"),
+                                      tf.TensorSpec([2], tf.float32, "image_shape"),
+                                      tf.TensorSpec([], tf.float32, "threshold")])
+        def serve(self, image: Any, image_shape: Any, threshold: Any) -> Any:
+            boxes = tf.reduce_mean(image @ random(3, 4), [1, 2]) * tf.concat([image_shape, image_shape], 0)
+            return {"boxes": boxes, "keep": boxes > threshold}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, "x"),
+                                      tf.TensorSpec([3, 4], tf.float32, "anchors")])
+        def near(self, x: Any, anchors: Any) -> Any:
+            return {"near": tf.matmul(x, anchors, transpose_b=True)}
+    made = Module()
+    save(path, made, serving_default=made.serve, near=made.near)
+
+
+@awkward
+def csv_lines(path: Path) -> None:
+    table = random(7, 3)
+
+    def serve(lines: Any) -> Any:
+        price, city, kind = tf.io.decode_csv(lines, [[0.0], [""], [0]], field_delim=";")
+        return {"y": tf.gather(table, kind) * price[:, None], "city": city}
+    serving(path, serve, tf.TensorSpec([None], tf.string, "lines"))
+
+
+@awkward
+def raw_bytes(path: Path) -> None:
+    def serve(data: Any) -> Any:
+        pixels = tf.reshape(tf.io.decode_raw(data, tf.uint8), [-1, 6, 4, 3])
+        return {"y": tf.reduce_mean(tf.cast(pixels, tf.float32), [1, 2]) @ random(3, 2)}
+    serving(path, serve, tf.TensorSpec([None], tf.string, "data"))
+
+
+@awkward
+def sequence_examples(path: Path) -> None:
+    table = random(9, 4)
+
+    def serve(serialized: Any) -> Any:
+        context, steps, _ = tf.io.parse_sequence_example(
+            serialized, {"user": tf.io.FixedLenFeature([], tf.int64)},
+            {"clicks": tf.io.RaggedFeature(tf.int64), "times": tf.io.FixedLenSequenceFeature([2], tf.float32)})
+        clicks = tf.reduce_sum(tf.gather(table, steps["clicks"].flat_values), 0)
+        return {"y": tf.gather(table, context["user"]) + clicks + tf.reduce_sum(steps["times"])}
+    serving(path, serve, tf.TensorSpec([None], tf.string, "serialized"))
+
+
+@awkward
+def one_sequence_example(path: Path) -> None:
+    def serve(serialized: Any) -> Any:
+        context, steps = tf.io.parse_single_sequence_example(
+            serialized, {"scale": tf.io.FixedLenFeature([], tf.float32)},
+            {"x": tf.io.FixedLenSequenceFeature([3], tf.float32)})
+        return {"y": tf.reduce_sum(steps["x"], 0) * context["scale"]}
+    serving(path, serve, tf.TensorSpec([], tf.string, "serialized"))
+
+
+@awkward
+def float_ids(path: Path) -> None:
+    """Ids that arrive as floats, a column of them beside a column of numbers."""
+    table = random(40, 3)
+
+    def serve(features: Any) -> Any:
+        return {"y": tf.gather(table, tf.cast(features[:, 0], tf.int32)) * features[:, 1:2]}
+    serving(path, serve, tf.TensorSpec([None, 2], tf.float32, "features"))
+
+
+@awkward
+def json_and_zlib(path: Path) -> None:
+    """Examples as JSON; numbers that are compressed."""
+    def serve(text: Any, packed: Any) -> Any:
+        parsed = tf.io.parse_example(tf.io.decode_json_example(text), {"x": tf.io.FixedLenFeature([2], tf.float32)})
+        numbers = tf.io.decode_raw(tf.io.decode_compressed(packed, "ZLIB"), tf.float32)
+        return {"y": parsed["x"] @ random(2, 2) + tf.reshape(numbers, [-1, 2])}
+    serving(path, serve, tf.TensorSpec([None], tf.string, "text"), tf.TensorSpec([None], tf.string, "packed"))
+
+
+@awkward
+def draws(path: Path) -> None:
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": x @ random(3, 2)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+        def sample(self, x: Any) -> Any:
+            return {"y": x + tf.random.normal(tf.shape(x)) + tf.random.uniform([])}
+    made = Module()
+    save(path, made, serving_default=made.serve, sample=made.sample)
