@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from time import perf_counter
 from types import FrameType
@@ -127,12 +128,42 @@ def fail(message: str, exit_code: int) -> NoReturn:
     sys.exit(exit_code)
 
 
+_progress_shown: ContextVar[bool] = ContextVar("progress", default=True)
+
+
+@contextmanager
+def progress(shown: bool) -> Iterator[None]:
+    """Whether what is done within shows its progress on stderr; functions of the Python API do when asked."""
+    token = _progress_shown.set(shown)
+    try:
+        yield
+    finally:
+        _progress_shown.reset(token)
+
+
+def progress_console() -> Console:
+    """stderr, or nothing at all within `progress(False)`."""
+    return Console(stderr=True, highlight=False, quiet=not _progress_shown.get())
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """What a command reports in one line, raised as the one UserError: for callers from Python. decision 152"""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{remedied(error)}") from error
+    except click.ClickException as error:
+        raise UserError(error.format_message()) from error
+
+
 @contextmanager
 def step(title: str) -> Iterator[None]:
     """Shows on stderr that `title` is under way, and how long it took once it is done."""
-    console = Console(stderr=True, highlight=False)
+    console = progress_console()
     began = perf_counter()
-    if console.is_terminal:
+    if console.is_terminal and not console.quiet:
         with console.status(title):
             yield
     else:

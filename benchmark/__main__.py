@@ -2,7 +2,8 @@
 from commandline import Commands, run
 
 COMMANDS = Commands("benchmark", __doc__, {
-    "compare": ("benchmark.compare", "Measure variants side by side and say which is faster, or that one cannot tell."),
+    "compare": ("benchmark.side_by_side",
+                "Measure variants side by side and say which is faster, or that one cannot tell."),
     "run": ("benchmark.run", "Run one scenario (MLPerf's, an open or a closed loop, your own) against variants."),
     "scenarios": ("benchmark.catalogue", "List the scenarios there are."),
     "sweep": ("benchmark.sweep", "Measure under growing load: the throughput-latency curve and its knee."),

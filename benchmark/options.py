@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 
 from benchmark import report
 from benchmark.reports.head import Head
@@ -14,8 +13,10 @@ from benchmark.targets.addresses import Access
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.source import Source
 from benchmark.targets.target import PROTOCOLS, Target, running_targets
-from commandline import json_option
+from benchmark.verdicts.demands import Demands
+from commandline import json_option, progress_console
 from serving.client.answers import Budget
+from serving.client.objective import parse_objective
 from serving.client.options import parse_headers
 from serving.client.protocol import Tls
 from user_error import UserError
@@ -72,7 +73,7 @@ class Output:
 
 def announce(words: str) -> None:
     """What is going to be done and how long it takes, before it begins, on stderr."""
-    Console(stderr=True, highlight=False).print(f"[green]✓[/green] Plan: {words}", soft_wrap=True)
+    progress_console().print(f"[green]✓[/green] Plan: {words}", soft_wrap=True)
 
 
 def source_options(addresses: bool = True, grappler: bool = True) -> Callable[[Command], Any]:
@@ -151,6 +152,25 @@ def budget_options(command: Command) -> Any:
                         ("--rtol", "Grant answers this error relative to the largest of an example."),
                         ("--atol", "Grant answers this absolute error (default: the tolerance table).")):
         decorated = click.option(name, type=click.FloatRange(0), help=words)(decorated)
+    return decorated
+
+
+def demand_options(command: Command) -> Any:
+    """--fail-if, --fail-if-not, --budget, --against: the parameters `demands` and `against`."""
+    @wraps(command)
+    def with_demands(fail_if: str | None, fail_if_not: str | None, budgets: tuple[str, ...], **rest: Any) -> Any:
+        return command(demands=Demands(fail_if, fail_if_not, tuple(map(parse_objective, budgets))), **rest)
+
+    decorated: Any = with_demands
+    verdict = click.Choice(("slower", "faster"))
+    for option in (
+            click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RESULT",
+                         help="A stored result (--json) with the same baseline: is the candidate slower than it was?"),
+            click.option("--budget", "budgets", multiple=True, metavar="pP=Nms",
+                         help="Exit 1 unless the candidate's latency keeps it, as p99=50ms; repeatable."),
+            click.option("--fail-if-not", type=verdict, help="Exit 1 unless the verdict is this, everywhere."),
+            click.option("--fail-if", type=verdict, help="Exit 1 if the verdict is this under any protocol or batch.")):
+        decorated = option(decorated)
     return decorated
 
 

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmark.targets.connections import Checker, Connection, Measured, Workload
@@ -16,7 +15,7 @@ from benchmark.targets.target import Target
 from benchmark.verdicts.comparison import PRECISE, Block, block_plan, clear, precise, round_order
 from benchmark.verdicts.records import ConductRecord, OperationsRecord, TargetRecord
 from benchmark.verdicts.scenario import protocol_name
-from commandline import step
+from commandline import progress_console, step
 from serving.client import answers
 from user_error import FailedError
 
@@ -219,10 +218,11 @@ def counted(title: str, total: int, until: float | None = None) -> Iterator[Call
 
     until: when it ends at the latest (monotonic clock); the bar shows the seconds left.
     """
-    console, began = Console(stderr=True, highlight=False), perf_counter()
+    console, began = progress_console(), perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                TextColumn("{task.fields[left]}"))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True,
+                  disable=console.quiet or not console.is_terminal) as progress:
         task = progress.add_task(title, total=total, left="")
 
         def done(steps: int) -> None:

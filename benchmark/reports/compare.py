@@ -1,5 +1,6 @@
 """A comparison: verdict first, then intervals, plots, figures, targets, conditions."""
 from collections.abc import Mapping, Sequence
+from html import escape as html_escape
 from typing import Any, NotRequired, TypedDict, cast
 
 from rich.markup import escape
@@ -11,7 +12,7 @@ from benchmark.reports.head import Head
 from benchmark.reports.page import card, cards, figure, figures, result_page, table, tone
 from benchmark.verdicts.comparison import METRICS, RULES, Block, Rules, compare
 from benchmark.verdicts.comparison import latencies as latencies_of
-from benchmark.verdicts.records import BlockRecord, ComparisonRecord, ConductRecord
+from benchmark.verdicts.records import AgainstRecord, BlockRecord, ComparisonRecord, ConductRecord
 from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import METRICS as PERCENTILES
 from benchmark.verdicts.statistics import metric_value, samples_needed
@@ -63,7 +64,9 @@ class Settings(TypedDict, total=False):
 
 
 class CompareResult(Settings, Compared, ConductRecord, Head):
-    """What `compare` finds, and everything that it was found from."""
+    """What `compare` finds, and everything that it was found from; `against`: beside a stored result."""
+
+    against: NotRequired[list[AgainstRecord]]
 
 
 NEEDED = CompareResult.__required_keys__ - {"baseline"}
@@ -122,6 +125,7 @@ def figures_table(model: str, part: Part | CompareResult) -> Table:
 def lines(result: CompareResult) -> list[str]:
     """The table in words: each verdict on the average latency, and who measured."""
     made = [escape(sentence(each)) for each in result["comparisons"] if each["metric"] == "mean"]
+    made += [escape(against_sentence(each)) for each in result.get("against", [])]
     made += [f"[dim]Answers of {escape(where)}: {escape(words)}[/]" for where, words in
              result.get("answers", {}).items()]
     made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
@@ -147,10 +151,23 @@ def sentence(comparison: ComparisonRecord) -> str:
             f"noise floor ±{c['floor']:.1%}")
 
 
+def against_sentence(c: AgainstRecord) -> str:
+    """One line: is the candidate faster or slower than a stored result has it."""
+    where = f"{protocol_name(c['protocol'])} batch {c['batch']}"
+    then = "its stored result" + (f" ({c['stored']})" if c["stored"] != c["candidate"] else "")
+    if not c["valid"]:
+        return f"{where}: INVALID, cannot tell {c['candidate']} from {then} ({'; '.join(c['reasons'])})"
+    found = f"cannot tell {c['candidate']} from" if c["verdict"] == "cannot tell" else (
+        f"{c['candidate']} is {c['verdict']} than")
+    return (f"{where}: {found} {then}, by the ratio of means over {c['baseline']} in each run: {c['ratio']:.3f} "
+            f"[{interval(c['ci95'], between=', ')}], noise floor ±{c['floor']:.1%}")
+
+
 def html(result: CompareResult) -> str:
     names = list(dict.fromkeys(each["target"] for each in result["summaries"]))
     blocks = [Block.from_json(block) for block in result["blocks"]]
     parts = [cards(verdict_card(c) for c in result["comparisons"] if c["metric"] == "mean"),
+             *(f"<p>{html_escape(against_sentence(c))}</p>" for c in result.get("against", [])),
              '<h2>Every ratio, its interval and the noise floor</h2>',
              '<p class="soft">Baseline over candidate: over 1 the candidate is faster. The shaded band is how far '
              "equals were apart in this run: an interval that touches it decides nothing.</p>", _forests(result)]

@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +39,7 @@ class Environment(TypedDict, total=False):
     cpus: int | None
     cpu_quota: Required[float]
     cpu_flags: list[str]
+    cpu_class: str
     governor: str | None
     memory_bytes: int
     load_average: float
@@ -61,6 +62,7 @@ def environment(models: Mapping[str, Path] | None = None, seed: int | None = Non
         "cpus": os.cpu_count(),
         "cpu_quota": cpu_quota(),
         "cpu_flags": [flag for flag in CPU_FLAGS if flag in cpu_flags()],
+        "cpu_class": cpu_class(cpu_flags()),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": round(os.getloadavg()[0], 2),
@@ -98,6 +100,21 @@ def cpu_model() -> str:
 
 def cpu_flags() -> set[str]:
     return set((_cpuinfo("flags") or "").split())
+
+
+def cpu_class(flags: Collection[str], machine: str | None = None) -> str:
+    """What decides which kernels run: amx, avx512_vnni, avx512 or avx2, else the machine (arm64, x86_64)."""
+    for flag, name in (("amx_tile", "amx"), ("avx512_vnni", "avx512_vnni"), ("avx512f", "avx512"), ("avx2", "avx2")):
+        if flag in flags:
+            return name
+    found = machine or platform.machine()
+    return "arm64" if found == "aarch64" else found
+
+
+def class_of(conditions: Environment) -> str | None:
+    """The class of CPU that a result was measured on; None for an older result that does not have it."""
+    flags = conditions.get("cpu_flags")
+    return conditions.get("cpu_class") or (cpu_class(flags) if flags else None)
 
 
 def git_revision() -> str | None:

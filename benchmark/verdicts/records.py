@@ -51,6 +51,23 @@ class ComparisonRecord(TypedDict):
     rounds: int
 
 
+class AgainstRecord(TypedDict):
+    """A candidate's ratio over its ratio in a stored result; both are over the same baseline."""
+
+    baseline: str
+    candidate: str
+    stored: str  # the candidate's name in the stored result
+    protocol: str
+    batch: int
+    metric: str
+    ratio: float
+    ci95: list[float | None]
+    floor: float
+    verdict: Verdict
+    valid: bool
+    reasons: list[str]
+
+
 class SloRecord(TypedDict):
     """A scenario.Slo."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmark import compare, report
+from benchmark import report, side_by_side
 from benchmark.__main__ import COMMANDS
 from commandline import status_of
 from user_error import UserError
@@ -140,6 +140,6 @@ def test_a_file_that_is_no_result_is_one_line(text: str, tmp_path: Path) -> None
 def test_a_path_that_cannot_be_written_is_told_before_measuring(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for bad in (tmp_path, tmp_path / "file" / "r.html"):
-        done = CliRunner().invoke(compare.command, ["original", "optimized", "--html", str(bad)])
+        done = CliRunner().invoke(side_by_side.command, ["original", "optimized", "--html", str(bad)])
         assert isinstance(done.exception, UserError)
         assert f"cannot write {bad}" in str(done.exception)

@@ -28,7 +28,7 @@ VARIANTS, SESSIONS = ["original", "twin"], ["session:original", "session:twin"]
 URLS = ["--url", "http://127.0.0.1:1", "--url", "http://127.0.0.1:2"]
 ONE_URL = URLS[:2]
 EFFECTS: dict[str, list[str]] = {
-    "compare": ["benchmark.compare.measure"], "run": ["benchmark.run.repeats", "benchmark.issuing.loops.run"],
+    "compare": ["benchmark.measured.measure"], "run": ["benchmark.run.repeats", "benchmark.issuing.loops.run"],
     "sweep": ["benchmark.sweep.grow"], "search": ["benchmark.search.bracket"], "split": ["benchmark.split.start_all"],
     "overhead": ["benchmark.overhead.measure"], "profile": ["benchmark.profile.sampled", "benchmark.profile.traced"],
     "tune": [], "null-server": ["benchmark.targets.null_server._serve"], "scenarios": [], "report": []}
@@ -88,8 +88,9 @@ CASES: dict[str, dict[str, Case]] = {
     "scenarios": {}, "report": {}}
 # Where a result goes: refused before anything is done where it cannot be written, and written otherwise.
 OUTPUTS = {"--json", "--html", "--markdown"}
-# split uses these when its server is there.
-LATER = {("split", "--batch"), ("split", "--repeat"), ("split", "--samples"), ("split", "--seed"),
+# compare judges by these what it has measured (test_demands.py); split uses them when its server is there.
+LATER = {("compare", "--fail-if"), ("compare", "--fail-if-not"), ("compare", "--against"), ("compare", "--budget"),
+         ("split", "--batch"), ("split", "--repeat"), ("split", "--samples"), ("split", "--seed"),
          ("split", "--signature")}
 
 
@@ -208,7 +209,7 @@ def test_split_asks_as_its_options_say(places: dict[str, str], null_server: Call
         arguments = ["split", "--url", null_server().rest, "--model", "null", *options]
         return CliRunner().invoke(COMMANDS, [each.format(**places) for each in arguments]).exception
     cases = {"--batch": "2", "--repeat": "9", "--samples": "{samples}", "--seed": "5", "--signature": "second"}
-    assert {option for _, option in LATER} == cases.keys()
+    assert {option for command, option in LATER if command == "split"} == cases.keys()
     assert isinstance(run(), ReachedError)
     for option, value in list(cases.items())[:-1]:
         assert isinstance(run(option, value), ReachedError)

@@ -1,0 +1,185 @@
+"""A comparison that was measured: what was found, beside what was demanded and a stored result."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import click
+
+from benchmark.issuing.interleaved import LEAST_CLEAR, LONG_S, Plan, duration, measure
+from benchmark.options import announce
+from benchmark.reports import compare as report
+from benchmark.reports import environment, stored
+from benchmark.reports.compare import CompareResult, Settings, compared
+from benchmark.reports.head import head, stolen_time
+from benchmark.reports.terminal import plain
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.source import protocols_for
+from benchmark.targets.target import PROTOCOLS, Target
+from benchmark.verdicts.against import against as against_stored
+from benchmark.verdicts.comparison import RULES, Block, Rules
+from benchmark.verdicts.demands import Demands, groups, over_budget
+from benchmark.verdicts.records import AgainstRecord, ComparisonRecord, Verdict
+from benchmark.verdicts.scenario import protocol_name
+from serving.client.answers import Budget
+from user_error import UserError
+from whole_file import write_json, write_text
+
+LEAST, MOST = 200, 1000
+MAX_TIME_S = 600.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a comparison found. `result` is all of it, as --json writes it; `failures`: demands that are not met."""
+
+    result: CompareResult
+    failures: tuple[str, ...]
+
+    @property
+    def comparisons(self) -> list[ComparisonRecord]:
+        """The comparison of means of each candidate, protocol and batch size; times in ms."""
+        return [each for each in self.result["comparisons"] if each["metric"] == "mean"]
+
+    @property
+    def verdict(self) -> Verdict:
+        """"slower" where any comparison of means is, "faster" where all are, else "cannot tell"."""
+        found = {each["verdict"] for each in self.comparisons}
+        return "slower" if "slower" in found else "faster" if found == {"faster"} else "cannot tell"
+
+    def __str__(self) -> str:
+        return "\n".join(map(plain, report.lines(self.result)))
+
+    def save(self, path: str | Path) -> None:
+        """Writes the result as JSON, which `report` and `--against` read."""
+        write_json(str(path), self.result)
+
+    def html(self, path: str | Path) -> None:
+        """Writes the report, one file that works offline."""
+        write_text(path, report.html(self.result))
+
+
+def planned(targets: Sequence[Target], inputs: Inputs, protocols: tuple[str, ...] | None, batches: tuple[int, ...],
+            repeat: int | None, warmup: int, processes: int, budget: Budget | None, max_s: float | None,
+            demands: Demands) -> Plan:
+    """The plan of a comparison. UserError for what cannot be measured, or not be judged afterwards."""
+    if len(targets) < 2:
+        raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
+    if not batches or min(batches) < 1 or warmup < 0 or processes not in (1, 2) or (repeat is not None and repeat < 1):
+        raise UserError("batch sizes and repeat are at least 1, warmup at least 0, and processes is 1 or 2")
+    if unknown := set(protocols or ()) - set(PROTOCOLS):
+        raise UserError(f"no protocol '{sorted(unknown)[0]}': there are {' and '.join(PROTOCOLS)}")
+    needed = demands.requests()
+    if repeat and repeat < needed:
+        raise UserError(f"--budget {', '.join(map(str, demands.budgets))} is judged by {needed:,} requests and more, "
+                        f"and --repeat says {repeat:,}: raise it or leave it out")
+    return Plan(tuple(targets), protocols_for(targets, protocols), batches, repeat or max(LEAST, needed),
+                0 if repeat else max(MOST, needed), warmup, inputs, processes, budget, max_s,
+                until_clear=repeat is None and not demands.budgets)
+
+
+def measured(plan: Plan, demands: Demands, against: Path | None = None, json_path: Path | None = None) -> Measured:
+    """Measures the plan and judges what it found by the demands. UserError for a stored result that is not like it."""
+    before = like(stored.load(against), str(against), plan) if against else None
+    announce(words(plan))
+    result = run(plan, json_path)
+    if before:
+        result["against"] = beside(result, before)
+    return Measured(result, tuple(failures(result, demands)))
+
+
+def words(plan: Plan) -> str:
+    """What the plan will do, before it does it."""
+    requests = f"{plan.repeat:,} to {plan.most:,}" if plan.most > plan.repeat else f"{plan.repeat:,}"
+    ends = f", or until the verdict is clear after {LEAST_CLEAR} requests and {duration(LONG_S)}" * plan.until_clear
+    limit = f"; measuring ends after {duration(plan.max_s)} at the latest (--max-time)" if plan.max_s else ""
+    return f"{requests} requests per target, protocol and batch size{ends}{limit}"
+
+
+def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> CompareResult:
+    """Measures the plan with a progress bar, and keeps every finished round beside json_path until the end."""
+    names, seed = [target.name for target in plan.targets], plan.inputs.seed
+    began = head("compare", plan.targets, seed)
+    settings: Settings = {"signature": plan.inputs.signature or "serving_default", "repeat": plan.repeat,
+                          "warmup": plan.warmup, "processes": plan.processes}
+    journal = stored.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), {
+        "kind": "compare", "targets": names, "about": {**began, **settings}, "rules": asdict(rules), "seed": seed})
+    complete = False
+    try:
+        with stolen_time(began["environment"]):
+            outcome = measure(plan, lambda outcome: journal.save(outcome.blocks, outcome.about()))
+        complete = True
+    finally:
+        if kept := journal.close(complete):
+            click.echo(kept, err=True)
+    return cast(CompareResult, {**began, **settings, **outcome.about(), **compared(names, outcome.blocks, rules, seed)})
+
+
+def failures(result: CompareResult, demands: Demands) -> list[str]:  # decision 150
+    """What is demanded and not so, each in one sentence with the option that demands it. Wrong answers come first."""
+    found = [f"wrong answers while measuring: {result['first_wrong']}"] if result.get("first_wrong") else []
+    if (beside_stored := result.get("against")) is not None:
+        found += [f"{option}: {report.against_sentence(each)}" for each in beside_stored
+                  if (option := demands.failed(each))]
+    else:
+        found += [f"{option}: {report.sentence(each)}" for each in result["comparisons"]
+                  if each["metric"] == "mean" and (option := demands.failed(each))]
+    blocks = [Block.from_json(block) for block in result["blocks"]]
+    return found + [
+        f"--budget {budget}: {protocol_name(protocol)} batch {batch}: {name} has {why}"
+        for budget in demands.budgets for (name, protocol, batch), own in groups(blocks).items()
+        if name != result["baseline"] and (why := over_budget(budget, own))]
+
+
+def like(before: object, path: str, plan: Plan) -> CompareResult:  # decision 151
+    """The stored result, if what the plan measures can be compared with it. UserError with what is not alike."""
+    result = cast(CompareResult, before)
+    if result["kind"] != "compare":
+        raise UserError(f"{path} is a result of '{result['kind']}': --against takes one of 'compare'")
+    baseline = plan.targets[0]
+    if result["baseline"] != baseline.name:
+        raise UserError(f"{path} has the baseline '{result['baseline']}', not '{baseline.name}': runs at different "
+                        "times are compared by their ratios over one baseline, measured in both")
+    known = result["environment"].get("models", {}).get(baseline.name)
+    digest = known and known["digest"]
+    if digest is None or baseline.version_directory is None:
+        whose = path if digest is None else "this run"
+        raise UserError(f"{whose} has no digest of the baseline '{baseline.name}', so it cannot be shown that both "
+                        "measured the same model: name a variant, whose files are known, not an address")
+    if digest != environment.digest(baseline.version_directory):
+        raise UserError(f"{path} measured another model as '{baseline.name}' than {baseline.version_directory} is: "
+                        "measure its version again, or store a new result")
+    then, now = environment.class_of(result["environment"]), environment.cpu_class(environment.cpu_flags())
+    if then != now:
+        raise UserError(f"{path} was measured on another class of CPU ({then or 'not known'}) than this one ({now}), "
+                        "and a ratio holds for one class: store a result from a machine like this")
+    for target in plan.targets[1:]:
+        for protocol in plan.protocols:
+            for batch in plan.batches:
+                _stored(result, path, target.name, protocol, batch)
+    return result
+
+
+def beside(result: CompareResult, before: CompareResult) -> list[AgainstRecord]:
+    """Each comparison of means beside the stored one."""
+    return [against_stored(each, _stored(before, "", each["candidate"], each["protocol"], each["batch"]))
+            for each in result["comparisons"] if each["metric"] == "mean"]
+
+
+def _stored(result: CompareResult, path: str, candidate: str, protocol: str, batch: int) -> ComparisonRecord:
+    """The stored comparison for a candidate: of that name, else the only one."""
+    names = list(dict.fromkeys(each["candidate"] for each in result["comparisons"]))
+    name = candidate if candidate in names else names[0] if len(names) == 1 else None
+    for each in result["comparisons"]:
+        if (each["metric"], each["candidate"], each["protocol"], each["batch"]) == ("mean", name, protocol, batch):
+            return each
+    where = f"{protocol_name(protocol)} batch {batch}"
+    raise UserError(f"{path} has no comparison of '{candidate}' over {where}: it has "
+                    f"{', '.join(names)}, {_measured_as(result)}")
+
+
+def _measured_as(result: CompareResult) -> str:
+    return ", ".join(dict.fromkeys(f"{protocol_name(each['protocol'])} batch {each['batch']}"
+                                   for each in result["comparisons"]))

@@ -1,0 +1,121 @@
+"""python -m benchmark compare: which of several variants is faster, or that one cannot tell."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from benchmark.measured import LEAST, MAX_TIME_S, MOST, Measured, measured, planned
+from benchmark.options import (
+    Output,
+    budget_options,
+    comma_list,
+    demand_options,
+    output_options,
+    positive_list,
+    source_options,
+)
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.source import Source, distinct
+from benchmark.targets.target import PROTOCOLS, Target, running_targets
+from benchmark.verdicts.demands import Demands
+from commandline import progress, user_errors
+from serving.client.answers import Budget
+from serving.client.objective import parse_objective
+from user_error import FailedError, UserError
+
+
+@click.command(epilog="""\b
+Examples:
+  python -m benchmark compare original optimized --model mnist
+  python -m benchmark compare original optimized --batch 1,100 --repeat 1000 --html reports/compare.html
+  python -m benchmark compare original original                    # A/A: must say "cannot tell"
+  python -m benchmark compare container:original embedded:original --protocol grpc
+  python -m benchmark compare original int8 --atol 0.05 --disagreement 0.01
+  python -m benchmark compare session:original session:optimized    # the model alone, without a server
+  python -m benchmark compare original optimized --fail-if slower --budget p99=50ms             # in CI
+  python -m benchmark compare original optimized --against stored.json --fail-if slower
+  python -m benchmark compare --url http://127.0.0.1:8501 --url http://127.0.0.1:8503 --samples digits.npz
+  python -m benchmark compare optimized --saved-model models/mnist/optimized/1 \\
+      --url vertex:projects/123/locations/europe-west4/endpoints/456
+\b
+A ratio is baseline over candidate: over 1, the candidate is faster. The first target is the baseline.
+Without --repeat there are 200 requests, and more up to 1,000 until the interval of the average is within 2 %;
+one that measures for more than a minute ends as soon as its verdict is clear. --max-time ends each run.
+A verdict needs the whole 95 % interval outside the noise floor, which is how far two processes of the same
+variant were apart in the same run, and at least 1 %.
+--fail-if and --fail-if-not judge the mean under every protocol and batch size; an INVALID comparison fails them.
+--against compares ratios over the same baseline, measured in both runs, and the two options then judge that.
+Exit status: 0 measured, whatever the verdict; 1 wrong answers, a server that died, or a demand (--fail-if,
+--fail-if-not, --budget) that is not met; 2 could not run.
+""")
+@click.argument("variants", nargs=-1, metavar="BASELINE CANDIDATE ...")
+@source_options()
+@click.option("--batch", "batches", type=positive_list, default="100", show_default=True,
+              help="Examples per request, comma-separated.")
+@click.option("--repeat", type=click.IntRange(1),
+              help=f"Requests per target, protocol and batch size (default: {LEAST}, on a noisy machine up to {MOST}).")
+@click.option("--protocol", "protocols", type=comma_list(PROTOCOLS),
+              help="rest, grpc or rest,grpc (default: what all targets speak).")
+@click.option("--warmup", type=click.IntRange(0), default=10, show_default=True,
+              help="Requests to each process before measuring.")
+@click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
+              help="Servers per variant; with 1 the noise floor cannot see what differs from process to process.")
+@click.option("--max-time", "max_s", type=click.FloatRange(0, min_open=True), default=MAX_TIME_S, show_default=True,
+              help="Seconds of measuring in all, after which it ends with what it has.")
+@budget_options
+@demand_options
+@output_options
+def command(variants: tuple[str, ...], source: Source, batches: tuple[int, ...], repeat: int | None,
+            protocols: tuple[str, ...] | None, warmup: int, processes: int, max_s: float, budget: Budget | None,
+            demands: Demands, against: Path | None, output: Output) -> None:
+    """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
+    plan = planned(source.targets(variants, otherwise=None), source.inputs, protocols, batches, repeat, warmup,
+                   processes, budget, max_s, demands)
+    found = measured(plan, demands, against, Path(output.json) if output.json and output.json != "-" else None)
+    output.deliver(found.result)
+    if found.failures:
+        raise FailedError("; ".join(found.failures))
+
+
+def compare(baseline: str, candidate: str, *others: str, model: str = "mnist", models: str | Path = "models",
+            batch: int | Sequence[int] = 100, protocol: str | Sequence[str] | None = None, repeat: int | None = None,
+            warmup: int = 10, processes: int = 2, max_time: float = MAX_TIME_S, signature: str = "",
+            samples: str | Path | None = None, seed: int = 0, server_flags: Sequence[str] = (),
+            atol: float | None = None, rtol: float | None = None, disagreement: float | None = None,
+            fail_if: str | None = None, fail_if_not: str | None = None, budget: str | Sequence[str] = (),
+            against: str | Path | None = None, show_progress: bool = False) -> Measured:
+    """Measures a baseline and candidates side by side, as `python -m benchmark compare` does, and prints nothing.
+
+    baseline, candidate: what the command takes (`original`, `session:optimized`), or the http:// address of a server
+    that already runs. max_time is in seconds; each other parameter is the command's option of that name. A demand
+    (fail_if, fail_if_not, budget) that is not met is in the result's `failures`, as wrong answers are.
+
+    Raises UserError for what cannot be measured, FailedError for a server that dies or answers otherwise.
+    """
+    with user_errors(), progress(show_progress):
+        source = Source(model, Path(models), Inputs(signature, Path(samples) if samples else None, seed),
+                        tuple(server_flags))
+        found = distinct([_target(source, text) for text in (baseline, candidate, *others)])
+        source.refuse_without_effect(found)
+        granted = Budget(rtol or 0.0, atol or 0.0, disagreement or 0.0) if any(
+            value is not None for value in (atol, rtol, disagreement)) else None
+        demands = Demands(_verdict("fail_if", fail_if), _verdict("fail_if_not", fail_if_not), tuple(
+            parse_objective(text) for text in ([budget] if isinstance(budget, str) else budget)))
+        batches = (batch,) if isinstance(batch, int) else tuple(batch)
+        protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol or ())
+        plan = planned(found, source.inputs, protocols or None, batches, repeat, warmup, processes, granted, max_time,
+                       demands)
+        return measured(plan, demands, Path(against) if against else None)
+
+
+def _target(source: Source, text: str) -> Target:
+    address = text.startswith(("http://", "https://"))
+    return running_targets([text], [], source.model)[0] if address else source.target(text)
+
+
+def _verdict(name: str, given: str | None) -> str | None:
+    if given not in (None, "faster", "slower"):
+        raise UserError(f"{name} is 'slower' or 'faster', not '{given}'")
+    return given

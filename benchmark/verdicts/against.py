@@ -1,0 +1,35 @@
+"""A ratio measured now and one measured in another run, both over the same baseline: pure.
+
+The runs were not interleaved, so milliseconds of one say nothing about the other. What the machine did to a run, it did
+to the run's own baseline too: the ratios can be compared. Their errors add up as those of independent measurements do.
+"""
+import math
+from typing import cast
+
+from benchmark.verdicts.records import AgainstRecord, ComparisonRecord
+from benchmark.verdicts.statistics import Ratio, verdict
+
+
+def against(now: ComparisonRecord, stored: ComparisonRecord) -> AgainstRecord:  # decision 151
+    """How the candidate of `now` compares with that of `stored`; over 1: it is faster than the stored one.
+
+    The interval's distances from the ratio are combined as the root of the sum of their squares, in logarithms, and so
+    are the noise floors. INVALID when one of the two is.
+    """
+    reasons = [f"{name}: {reason}" for name, one in (("now", now), ("stored", stored)) for reason in one["reasons"]]
+    bounds = [*now["ci95"], *stored["ci95"]]
+    ratio = now["ratio"] / stored["ratio"]
+    if not reasons and any(bound is None or bound <= 0 for bound in bounds):
+        reasons = ["one of the two has no interval"]
+    low, high = None, None
+    floor = math.expm1(math.hypot(math.log1p(now["floor"]), math.log1p(stored["floor"])))
+    found = "cannot tell"
+    if not reasons:
+        now_low, now_high, stored_low, stored_high = cast(list[float], bounds)
+        low = ratio / math.exp(math.hypot(math.log(now["ratio"] / now_low), math.log(stored_high / stored["ratio"])))
+        high = ratio * math.exp(math.hypot(math.log(now_high / now["ratio"]), math.log(stored["ratio"] / stored_low)))
+        found = verdict(Ratio(ratio, low, high, 0.0), floor)
+    return cast(AgainstRecord, {
+        "baseline": now["baseline"], "candidate": now["candidate"], "stored": stored["candidate"],
+        "protocol": now["protocol"], "batch": now["batch"], "metric": now["metric"], "ratio": ratio,
+        "ci95": [low, high], "floor": floor, "verdict": found, "valid": not reasons, "reasons": reasons})

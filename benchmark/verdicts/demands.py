@@ -1,0 +1,59 @@
+"""What a comparison must show for a build to pass: pure. Decision 150 says what counts."""
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from benchmark.verdicts.comparison import Block, latencies
+from benchmark.verdicts.records import AgainstRecord, ComparisonRecord
+from benchmark.verdicts.statistics import metric_value, samples_needed
+from serving.client.objective import Objective
+
+Judged = ComparisonRecord | AgainstRecord
+MEAN, LONGEST = 0.0, 100.0  # as Objective.percentile
+
+
+@dataclass(frozen=True)
+class Demands:  # decision 150
+    """`fail_if` and `fail_if_not` are verdicts on the mean; `budgets` are latencies that candidates must keep."""
+
+    fail_if: str | None = None
+    fail_if_not: str | None = None
+    budgets: tuple[Objective, ...] = ()
+
+    def requests(self) -> int:
+        """The least number of requests per target that the budgets can be judged by; 0 without one."""
+        return max((_needed(budget) for budget in self.budgets), default=0)
+
+    def failed(self, comparison: Judged) -> str | None:
+        """The option that this comparison fails, None where it passes.
+
+        An INVALID one fails every demand: what was not measured has not been shown.
+        """
+        for option, verdict, hit in (("--fail-if", self.fail_if, comparison["verdict"] == self.fail_if),
+                                     ("--fail-if-not", self.fail_if_not, comparison["verdict"] != self.fail_if_not)):
+            if verdict and (hit or not comparison["valid"]):
+                return f"{option} {verdict}"
+        return None
+
+
+def over_budget(budget: Objective, blocks: Iterable[Block]) -> str | None:
+    """Why blocks of one target under one protocol and batch size do not keep the budget; None where they do."""
+    own = list(blocks)
+    values, failed = latencies(own), sum(block.errors for block in own)
+    if failed or len(values) < _needed(budget):
+        return (f"{failed} requests failed" if failed else f"cannot tell from {len(values):,} requests, "
+                f"{_needed(budget):,} are needed: raise --repeat or --max-time")
+    measured = {MEAN: lambda: metric_value("mean", values), LONGEST: lambda: float(values.max())}.get(
+        budget.percentile, lambda: metric_value(f"p{budget.percentile:g}", values))()
+    return f"{measured * 1e3:.3g} ms" if measured > budget.seconds else None
+
+
+def groups(blocks: Sequence[Block]) -> dict[tuple[str, str, int], list[Block]]:
+    """Blocks by target, protocol and batch size."""
+    found: dict[tuple[str, str, int], list[Block]] = {}
+    for block in blocks:
+        found.setdefault((block.target, block.protocol, block.batch), []).append(block)
+    return found
+
+
+def _needed(budget: Objective) -> int:
+    return 1 if budget.percentile in (MEAN, LONGEST) else samples_needed(budget.percentile)

@@ -1,0 +1,137 @@
+"""compare in CI: --fail-if, --fail-if-not, --budget and --against on real servers and a real model."""
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_saved_model import write_tiny_saved_model
+
+from benchmark.reports.environment import cpu_class
+
+
+def _compare(*arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, "-m", "benchmark", "compare", *arguments], capture_output=True, text=True,
+                          timeout=300)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def _errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+
+@pytest.fixture(scope="module")
+def addresses(null_server: Callable[..., Any]) -> Callable[[bool], list[str]]:
+    def ordered(improves: bool) -> list[str]:
+        servers = [null_server(work_ms=30), null_server(work_ms=1)]
+        return [part for server in (servers if improves else servers[::-1]) for part in ("--url", server.rest)] + [
+            "--model", "null", "--batch", "1"]
+    return ordered
+
+
+@pytest.mark.parametrize(("improves", "demand", "words"), [
+    (False, ["--fail-if", "slower"], "--fail-if slower: REST batch 1: "),
+    (False, ["--fail-if-not", "faster"], "--fail-if-not faster: REST batch 1: "),
+    (False, ["--budget", "p50=15ms"], "--budget p50 <= 15 ms: REST batch 1: "),
+    (True, ["--fail-if", "slower", "--fail-if-not", "faster", "--budget", "p50=15ms", "--budget", "mean=20ms"], "")])
+def test_a_demand_that_is_not_met_is_exit_status_one_and_one_line(
+        improves: bool, demand: list[str], words: str, addresses: Callable[[bool], list[str]], tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    done = _compare(*addresses(improves), "--repeat", "40", *demand, "--json", str(out))
+    assert done.returncode == (1 if words else 0), done.stderr
+    assert out.exists()  # what was measured is kept, also where it fails
+    errors = _errors(done)
+    assert len(errors) == bool(words)
+    assert all(error.startswith(f"error: {words}") for error in errors)
+    if "--fail-if" in demand and words:
+        assert " is slower than " in errors[0]
+
+
+def test_a_budget_that_so_few_requests_cannot_show_is_refused_before_measuring(
+        addresses: Callable[[bool], list[str]]) -> None:
+    done = _compare(*addresses(True), "--repeat", "40", "--budget", "p99=50ms")
+    assert done.returncode == 2
+    assert done.stderr == ("error: --budget p99 <= 50 ms is judged by 662 requests and more, and --repeat says 40: "
+                           "raise it or leave it out\n")
+
+
+def test_no_objective_is_refused_with_the_grammar(addresses: Callable[[bool], list[str]]) -> None:
+    done = _compare(*addresses(True), "--budget", "fast")
+    assert done.returncode == 2
+    assert "'fast' is no objective; write p99=50ms" in done.stderr
+
+
+MEASURE = ["session:original", "session:twin", "--model", "tiny", "--batch", "3", "--repeat", "40", "--processes", "1"]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with models/ and a result of them, and that result."""
+    folder = tmp_path_factory.mktemp("against")
+    for variant in ("original", "twin"):
+        write_tiny_saved_model(folder / "models/tiny" / variant / "1")
+    done = _compare(*MEASURE, "--models", str(folder / "models"), "--json", str(folder / "stored.json"))
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads((folder / "stored.json").read_text())
+
+
+def _against(folder: Path, tmp_path: Path, result: Any, *more: str) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "then.json").write_text(json.dumps(result))
+    return _compare(*MEASURE, "--models", str(folder / "models"), "--against", str(tmp_path / "then.json"), *more)
+
+
+@pytest.mark.parametrize(("factor", "status", "verdict"), [(40.0, 1, "slower"), (1 / 40, 0, "faster")])
+def test_a_candidate_is_compared_with_its_stored_ratio(factor: float, status: int, verdict: str, tmp_path: Path,
+                                                       stored: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = stored
+    result = json.loads(json.dumps(result))
+    for each in result["comparisons"]:  # as if the candidate had been so much faster then
+        each.update(ratio=factor, ci95=[factor / 1.05, factor * 1.05], valid=True, reasons=[], floor=0.02)
+    done = _against(folder, tmp_path, result, "--fail-if", "slower", "--json", str(tmp_path / "now.json"))
+    now = json.loads((tmp_path / "now.json").read_text())
+    (found,) = now["against"]
+    if found["valid"]:  # a machine so busy that this run does not count fails the demand, and says so
+        assert found["verdict"] == verdict
+        assert done.returncode == status, done.stderr
+        assert f"session:twin is {verdict} than its stored result" in (done.stderr if status else done.stdout)
+    else:
+        assert done.returncode == 1
+        assert "INVALID" in done.stderr
+    report = subprocess.run([sys.executable, "-m", "benchmark", "report", str(tmp_path / "now.json")],
+                            capture_output=True, text=True, timeout=100)
+    assert "its stored result" in report.stdout
+
+
+def _changed(result: dict[str, Any], **environment: Any) -> dict[str, Any]:
+    return {**result, "environment": {**result["environment"], **environment}}
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda r: {**r, "baseline": "original"}, "has the baseline 'original', not 'session:original'"),
+    (lambda r: _changed(r, models={}), "has no digest of the baseline 'session:original'"),
+    (lambda r: _changed(r, models={"session:original": {"digest": "0", "bytes": 1, "version": "1"}}),
+     "measured another model as 'session:original'"),
+    (lambda r: _changed(r, cpu_class="of another kind"), "another class of CPU (of another kind)"),
+    (lambda r: _changed(r, cpu_class=None, cpu_flags=[]), "another class of CPU (not known)"),
+    (lambda r: {**r, "comparisons": [{**c, "batch": 8} for c in r["comparisons"]]},
+     "has no comparison of 'session:twin' over in-process batch 3"),
+    (lambda r: {"kind": "compare"}, "is not a result of 'python -m benchmark'")])
+def test_a_stored_result_that_is_not_like_this_run_is_refused(
+        change: Callable[[dict[str, Any]], Any], words: str, tmp_path: Path,
+        stored: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = stored
+    done = _against(folder, tmp_path, change(result))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1  # nothing was started
+
+
+@pytest.mark.parametrize(("flags", "machine", "name"), [
+    (["avx2", "avx512f", "avx512_vnni", "amx_tile"], "x86_64", "amx"),
+    (["avx2", "avx512f", "avx512_vnni"], "x86_64", "avx512_vnni"), (["avx2", "avx512f"], "x86_64", "avx512"),
+    (["avx2"], "x86_64", "avx2"), (["sse4_2"], "x86_64", "x86_64"), (["asimd"], "aarch64", "arm64")])
+def test_the_class_of_a_cpu_is_read_from_its_flags(flags: list[str], machine: str, name: str) -> None:
+    assert cpu_class(flags, machine) == name
