@@ -8,11 +8,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 COMMANDS = Commands("export", __doc__, {
     "build": ("export.zoo.build", "Train a reference model and export it as a SavedModel."),
-    "optimize": ("export.optimize", "Freeze, transform, reconvert, verify: publish the next version of a variant."),
+    "optimize": ("export.optimization",
+                 "Freeze, transform, reconvert, verify: publish the next version of a variant."),
     "freeze": ("export.freeze", "SavedModel -> frozen GraphDef."),
     "transform": ("export.pipeline", "Frozen GraphDef -> transformed GraphDef, with the Graph Transform Tool's flags."),
     "reconvert": ("export.reconvert", "GraphDef -> SavedModel with signatures."),
-    "verify": ("export.verify", "Are two SavedModels equal on the same inputs, and how far apart?"),
+    "verify": ("export.verification", "Are two SavedModels equal on the same inputs, and how far apart?"),
     "samples": ("export.make_samples", "Make inputs that a model takes, as a file of samples."),
     "describe": ("export.describe", "Signatures, op counts and sizes of one model, or of two side by side."),
     "scan": ("export.scan", "List the operations of a SavedModel that touch files, network or Python."),

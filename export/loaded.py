@@ -5,12 +5,14 @@ import multiprocessing
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from export.tensors import Array
@@ -43,6 +45,20 @@ def prepare() -> None:
             signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Starts a process that does not run the caller's script again, as multiprocessing does to unpickle from it.
+
+    All that is sent to it is of this package; a script that calls `export.optimize` needs no `if __name__ == ...`.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 class LoadedModel:
     """`with LoadedModel(path, tags) as model: answer = model.run("serving_default", inputs)`
 
@@ -66,7 +82,8 @@ class LoadedModel:
         self._pipe, far = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(daemon=True, target=_serve, args=(
             far, str(self.path.absolute()), self._tags, str(self._folder / _SAID), str(self._where or "")))
-        self._process.start()
+        with _without_main():
+            self._process.start()
         far.close()
 
     def __enter__(self) -> LoadedModel:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from commandline import quiet
 
+# Read when TensorFlow is imported, in the processes that run models too. Its errors reach us as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet():
     import tensorflow as tf
 

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("export", "serving", "benchmark", "loadtest")
+API = (ROOT / "export/__init__.py", ROOT / "benchmark/__init__.py")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 # What a package may import of the others; every package may import commandline.
@@ -81,8 +82,20 @@ def test_no_module_imports_itself_through_others() -> None:
 @pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"],
                          ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_init_files_are_empty(path: Path) -> None:
-    # transforms/ excepted: its list is the registry's.
-    assert path.parent.name == "transforms" or path.read_text() == ""
+    # transforms/ excepted: its list is the registry's. And the Python API's, which import nothing (see below).
+    assert path.parent.name == "transforms" or path in API or path.read_text() == ""
+
+
+def test_the_python_api_is_imported_name_by_name_when_it_is_used() -> None:
+    script = ("import sys, export, benchmark\n"
+              "begins = ('export.', 'benchmark.', 'numpy', 'click')\n"
+              "loaded = [name for name in sys.modules if name.startswith(begins)]\n"
+              "assert not loaded, loaded\n")
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    for path in API:
+        names = set(re.search(r"__all__ = \[(.*)\]", path.read_text())[1].replace('"', "").split(", "))  # type: ignore
+        taken = {child.stem for child in path.parent.iterdir()}
+        assert not names & taken, "importing a module of that name would replace the function"
 
 
 @pytest.mark.parametrize("command", [

@@ -68,7 +68,7 @@ def peaks(process: subprocess.Popen[bytes]) -> tuple[int, int]:
 def test_export_cost(tmp_path: Path) -> None:
     proof = Proof("export_cost", seed=1, about=[
         "export/freeze.py", "export/variables.py", "export/saved_model.py", "export/graph_file.py",
-        "export/restoring.py", "export/optimize.py", "tests/export/test_export_cost.py"])
+        "export/restoring.py", "export/optimization.py", "tests/export/test_export_cost.py"])
     rows = [proof.row(f"{megabytes} MB", measure(count, tmp_path / str(megabytes)))
             for megabytes, count in ((10, 2), (150, 36), (1000, 238))]
     for row in rows[1:]:

@@ -1,16 +1,16 @@
 """Freeze, transform, reconvert, verify, publish: a trained model -> the next version of a variant."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
 import click
 
-from commandline import json_option
+from commandline import json_option, progress, user_errors
 from export import diagnosis, edited, equivalence, loaded, manifest, pipeline, publish, saved_model
 from export import warmup as warm
 from export.edited import fix_option
@@ -38,14 +38,57 @@ from export.saved_model import Content, SavedModel
 from export.served import node_count
 from export.sources import Source, checkpoint_option, inputs_option, outputs_option, source_argument
 from export.stages import Stages
-from export.verify import show
+from export.verification import show
 from serving.client import payloads
 from user_error import FailedError, UserError
 from version_directory import SAMPLES, model_bytes
 from whole_file import write_json
 
+_SERVE = ("serve",)
+_BATCHES = (1, 3, 100)
 _EXPORT = Path(__file__).parent
 _CLIENT = _EXPORT.parent / "serving" / "client"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A version just made: the pipeline's steps in words, the proof, and before and after in bytes and nodes."""
+
+    steps: tuple[str, ...]
+    equality: Report
+    bytes: tuple[int, int]
+    nodes: tuple[int, int]
+    stages: str
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """A published version. `manifest` is what its files say of how it came about; `made` is None when it was reused."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    made: Made | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What --json writes."""
+        return {"path": str(self.path), **self.manifest}
+
+    def __str__(self) -> str:
+        if self.made is None:
+            return f"{self.path} is up to date"
+        (before, after), (nodes_before, nodes_after) = self.made.bytes, self.made.nodes
+        return (f"{self.path}: {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB, {nodes_before} -> {nodes_after} nodes "
+                f"({self.made.stages})")
+
+
+class NotEqualError(FailedError):
+    """Nothing was published: the result does not answer as the source does. `report` is what --json writes of it."""
+
+    def __init__(self, steps: Sequence[str], equality: Report, report: dict[str, Any]) -> None:
+        super().__init__(f"nothing published, the result is not equal: {equality.why_not()}")
+        self.steps = tuple(steps)
+        self.equality = equality
+        self.report = report
 
 
 @click.command()
@@ -92,29 +135,79 @@ def command(source: str | None, base: Path, version: int | None, transforms: str
       python -m export optimize frozen.pb --inputs x=input:0 --outputs y=softmax:0 --to models/own
       python -m export optimize train/model.ckpt-900 --from-checkpoint --inputs x=in:0 --outputs y=out:0 --to models/own
     """
+    try:
+        found = _optimized(
+            Source.of(source, checkpoint, inputs, outputs), base, version, transforms, signatures, tags, sample_file,
+            batches, allow_constant, atol, rtol, seed, fixed, allow, allow_random, graph_limit, warmup, reuse)
+    except NotEqualError as refused:
+        if json_path != "-":
+            _show(refused.steps, refused.equality)
+        if json_path:
+            write_json(json_path, refused.report)
+        raise
+    if json_path != "-":
+        if found.made:
+            _show(found.made.steps, found.made.equality)
+        click.echo(str(found))
+    if json_path:
+        write_json(json_path, found.to_json())
+
+
+def optimize(source: str | Path, *, to: str | Path, version: int | None = None, transforms: str = "default",
+             from_checkpoint: bool = False, inputs: Mapping[str, str] | None = None,
+             outputs: Mapping[str, str] | None = None, signatures: Sequence[str] | None = None,
+             tags: Sequence[str] = _SERVE, samples: str | Path | None = None, batches: Sequence[int] = _BATCHES,
+             allow_constant: Sequence[str] = (), atol: float | None = None, rtol: float | None = None, seed: int = 0,
+             fix: Mapping[str, str] | None = None, allow: Collection[str] = (), allow_random: Collection[str] = (),
+             graph_limit: int = saved_model.GRAPH_LIMIT, warmup: bool = False, reuse: bool = False,
+             show_progress: bool = False) -> Optimized:
+    """Publishes the model `source`, optimized, as the next version below `to`, and prints nothing.
+
+    Each parameter is an option of `python -m export optimize`; inputs and outputs are {key: tensor name}, fix is
+    {placeholder: value}.
+
+    Raises NotEqualError when nothing was published since the answers differ, UserError for what could not be done.
+    """
+    def listed(pairs: Mapping[str, str] | None) -> str | None:
+        return ",".join(f"{key}={tensor}" for key, tensor in pairs.items()) if pairs else None
+    with user_errors(), progress(show_progress):
+        if not str(to) or not batches or min(batches) < 1:
+            raise UserError("`to` names a folder, and batch sizes are positive integers such as (1, 3, 17)")
+        given = Source(str(source), from_checkpoint, listed(inputs), listed(outputs))
+        return _optimized(
+            given, Path(to), version, transforms, None if signatures is None else tuple(signatures), tuple(tags),
+            Path(samples) if samples else None, tuple(batches), tuple(allow_constant) or None, atol, rtol, seed,
+            dict(fix or {}), frozenset(allow), frozenset(allow_random), graph_limit, warmup, reuse)
+
+
+def _optimized(given: Source, base: Path, version: int | None, transforms: str, signatures: tuple[str, ...] | None,
+               tags: tuple[str, ...], sample_file: Path | None, batches: tuple[int, ...],
+               allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
+               fixed: dict[str, str], allow: frozenset[str], allow_random: frozenset[str], graph_limit: int,
+               warmup: bool, reuse: bool) -> Optimized:
+    """What the command and the function do: the newest version if it may be reused, else the next one."""
     pipeline.parse(transforms)
-    given = Source.of(source, checkpoint, inputs, outputs)
     wanted = manifest.recipe(
-        {"transforms": transforms, "inputs": inputs, "outputs": outputs, "signatures": signatures, "tags": tags,
-         "batches": batches, "atol": atol, "rtol": rtol, "allow_constant": allow_constant, "seed": seed,
+        {"transforms": transforms, "inputs": given.inputs, "outputs": given.outputs, "signatures": signatures,
+         "tags": tags, "batches": batches, "atol": atol, "rtol": rtol, "allow_constant": allow_constant, "seed": seed,
          "graph_limit": graph_limit, "warmup": warmup,
          "fix": fixed, "allow": sorted(allow), "allow_random": sorted(allow_random),
          "samples": manifest.digest(sample_file) if sample_file else None},
         code(), source=given.digest())
     found = manifest.reusable(base, wanted) if reuse else None
     if found:
-        if json_path != "-":
-            click.echo(f"{found} is up to date")
-        result = {"path": str(found), **(manifest.read(found) or {})}
-    else:
-        real = payloads.load_samples(sample_file) if sample_file else None
-        loaded.prepare()
-        plan = Plan(batches, real or {}, budget(atol, rtol), seed, frozenset(allow_constant or ()), None, allow,
-                    allow_random)
-        result = _publish(given, base, version, transforms, signatures, tags, plan, fixed, graph_limit, warmup, wanted,
-                          json_path)
-    if json_path:
-        write_json(json_path, result)
+        return Optimized(found, manifest.read(found) or {}, None)
+    real = payloads.load_samples(sample_file) if sample_file else None
+    loaded.prepare()
+    plan = Plan(batches, real or {}, budget(atol, rtol), seed, frozenset(allow_constant or ()), None, allow,
+                allow_random)
+    return _publish(given, base, version, transforms, signatures, tags, plan, fixed, graph_limit, warmup, wanted)
+
+
+def _show(steps: Sequence[str], equality: Report) -> None:
+    for line in steps:
+        click.echo(f"  {line}")
+    show(equality)
 
 
 def code() -> list[Path]:
@@ -125,9 +218,8 @@ def code() -> list[Path]:
 
 def _publish(given: Source, base: Path, version: int | None, transforms: str, signatures: tuple[str, ...] | None,
              tags: tuple[str, ...], plan: Plan, fixed: dict[str, str], graph_limit: int, warmup: bool,
-             wanted: dict[str, Any], json_path: str | None) -> dict[str, Any]:
-    """Returns what --json tells of a published version; of one that is refused it is written here."""
-    stage, shown = Stages(), json_path != "-"
+             wanted: dict[str, Any]) -> Optimized:
+    stage = Stages()
     with publish.new_version(base, version) as made:
         staging = made.path
         with stage("start TensorFlow"):
@@ -154,25 +246,19 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
                     equality.reasons = [one.replace(str(path), given.name) for one in equality.reasons]
             sizes = model_bytes(path), model_bytes(staging)
             before, after = node_count(model), node_count(saved_model.read(staging, tags))
-        if shown:
-            for line in report.steps:
-                click.echo(f"  {line}")
-            show(equality)
+        steps = tuple(map(str, report.steps))
         if not equality.equal:
-            if json_path:
-                write_json(json_path, {"path": None, "reasons": equality.all_reasons(), **report.to_json(),
-                                       "equality": equality.by_signature()})
-            raise FailedError(f"nothing published, the result is not equal: {equality.why_not()}")
+            raise NotEqualError(steps, equality, {
+                "path": None, "reasons": equality.all_reasons(), **report.to_json(),
+                "equality": equality.by_signature()})
         if warmup:
             warm.write(staging, [(key, inputs) for key, one in equality.signatures.items()
                                  for inputs in one.requests.values() if not effects_of(model, key)])
         manifest.write(staging, wanted, **_facts(given, frozen, transforms, report, equality), seconds=stage.seconds,
                        nodes={"before": before, "after": after})
     published = made.published
-    if shown:
-        click.echo(f"{published}: {sizes[0] / 1e6:.2f} MB -> {sizes[1] / 1e6:.2f} MB, "
-                   f"{before} -> {after} nodes ({stage})")
-    return {"path": str(published), **(manifest.read(published) or {})}
+    return Optimized(published, manifest.read(published) or {},
+                     Made(steps, equality, sizes, (before, after), str(stage)))
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """python -m export verify: are two SavedModels equal on the same inputs, and how far apart?"""
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
 
-from commandline import json_option
+from commandline import json_option, progress, user_errors
 from export import loaded, saved_model
 from export.equivalence import Plan, Report, check
 from export.options import (
@@ -25,7 +26,7 @@ from export.samples import refuse_strangers
 from export.sources import Source, inputs_option, outputs_option
 from export.stages import Stages
 from serving.client import payloads
-from user_error import FailedError
+from user_error import FailedError, UserError
 from version_directory import SAMPLES
 from whole_file import write_json
 
@@ -64,6 +65,40 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
       python -m export verify models/mnist/original models/mnist/optimized
       python -m export verify a b --samples images.npz --batch 1,8 --json report.json
     """
+    report = _verified(before, after, sample_file, batches, allow_constant, atol, rtol, seed, made_up, allow,
+                       allow_random, signatures, tags, inputs, outputs)
+    if json_path != "-":
+        show(report)
+    if json_path:
+        write_json(json_path, report.to_json())
+    if not report.equal:
+        raise FailedError(f"not equal: {report.why_not()}")
+    return 0
+
+
+def verify(before: str | Path, after: str | Path, *, samples: str | Path | None = None,
+           batches: Sequence[int] = (1, 3, 17), allow_constant: Sequence[str] = (), atol: float | None = None,
+           rtol: float | None = None, seed: int = 0, random: int | None = None, allow: Collection[str] = (),
+           allow_random: Collection[str] = (), signatures: Sequence[str] | None = None,
+           tags: Sequence[str] = ("serve",), inputs: str | None = None, outputs: str | None = None,
+           show_progress: bool = False) -> Report:
+    """Compares the answers of two models, and prints nothing. The report has `equal`, `why_not()` and `to_json()`.
+
+    Each parameter is an option of `python -m export verify`. Raises UserError for what could not be compared.
+    """
+    with user_errors(), progress(show_progress):
+        if not batches or min(batches) < 1:
+            raise UserError("batch sizes are positive integers such as (1, 3, 17)")
+        return _verified(str(before), str(after), Path(samples) if samples else None, tuple(batches),
+                         tuple(allow_constant), atol, rtol, seed, random, frozenset(allow), frozenset(allow_random),
+                         None if signatures is None else tuple(signatures), tuple(tags), inputs, outputs)
+
+
+def _verified(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...],
+              allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
+              made_up: int | None, allow: frozenset[str], allow_random: frozenset[str],
+              signatures: tuple[str, ...] | None, tags: tuple[str, ...], inputs: str | None,
+              outputs: str | None) -> Report:
     loaded.prepare()
     with Source.found(before, inputs, outputs).saved_model(tags) as source, \
             Source.found(after, inputs, outputs).saved_model(tags) as other:
@@ -75,14 +110,7 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
         plan = Plan(batches, arrays, budget(atol, rtol), seed, frozenset(allow_constant or ()), only_real, allow,
                     allow_random)
         with Stages()(f"compare {before} with {after}"):
-            report = check(source, other, tags, plan, signatures)
-    if json_path != "-":
-        show(report)
-    if json_path:
-        write_json(json_path, report.to_json())
-    if not report.equal:
-        raise FailedError(f"not equal: {report.why_not()}")
-    return 0
+            return check(source, other, tags, plan, signatures)
 
 
 def show(report: Report) -> None:
