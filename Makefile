@@ -2,7 +2,8 @@
 PYTHON ?= python3
 DATA ?= digits
 RUN := .venv/bin/python -m
-.PHONY: demo test check proof lock
+BATCH ?= 32
+.PHONY: demo release test check proof lock
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed ## build, optimize, serve and measure the reference model
@@ -10,6 +11,14 @@ demo: .venv/.installed ## build, optimize, serve and measure the reference model
 	@$(RUN) export optimize models/mnist/original --to models/mnist/optimized --reuse
 	@$(RUN) benchmark compare original optimized --model mnist --batch 100 --repeat 200 --protocol rest,grpc \
 		--html reports/demo.html --json reports/demo.json
+
+release: .venv/.installed ## your model, optimized, with its evidence (SOURCE=path NAME=mine, BATCH=32)
+	@test -n "$(SOURCE)" -a -n "$(NAME)" || { echo 'error: name your model: make release SOURCE=path/to/model NAME=mine' >&2; exit 2; }
+	@$(RUN) export import '$(SOURCE)' --to 'models/$(NAME)/original' --reuse
+	@$(RUN) export optimize 'models/$(NAME)/original' --to 'models/$(NAME)/optimized' --reuse
+	@$(RUN) benchmark compare original optimized --model '$(NAME)' --batch $(BATCH) $(COMPARE) --json 'reports/$(NAME).json' \
+		--html 'reports/$(NAME).html' --card 'reports/$(NAME)-card.svg' --card 'reports/$(NAME)-card.png'
+	@echo "New version: $$(ls -d 'models/$(NAME)/optimized'/[0-9]* | sort -V | tail -n 1); report: reports/$(NAME).html, verdict to paste: reports/$(NAME)-card.svg and .png"
 
 test: .venv/.installed ## the tests, two files at a time: half of their time is waiting for processes and timeouts
 	@$(RUN) pytest -q -n 2 --dist loadfile

@@ -10,8 +10,8 @@ import click
 
 from benchmark.issuing.interleaved import LEAST_CLEAR, LONG_S, Plan, duration, measure
 from benchmark.options import announce
+from benchmark.reports import card, environment, stored
 from benchmark.reports import compare as report
-from benchmark.reports import environment, stored
 from benchmark.reports.compare import CompareResult, Settings, compared
 from benchmark.reports.head import head, stolen_time
 from benchmark.reports.terminal import plain
@@ -59,6 +59,10 @@ class Measured:
     def html(self, path: str | Path) -> None:
         """Writes the report, one file that works offline."""
         write_text(path, report.html(self.result))
+
+    def card(self, path: str | Path) -> None:
+        """Writes the verdicts as a picture, .svg or .png."""
+        card.write(path, self.result)
 
 
 def planned(targets: Sequence[Target], inputs: Inputs, protocols: tuple[str, ...] | None, batches: tuple[int, ...],

@@ -174,6 +174,10 @@ def demand_options(command: Command) -> Any:
     return decorated
 
 
+card_option = click.option("--card", "cards", multiple=True, metavar="PATH", callback=report.card_paths,
+                           help="Write the verdicts as a picture, .svg or .png, to PATH; repeatable.")
+
+
 def output_options(command: Command) -> Any:
     """--html and --json: one parameter `output`. A path that cannot be written is refused at once."""
     @wraps(command)

@@ -1,14 +1,17 @@
 """python -m benchmark report: stored results as tables, HTML, Markdown; two or more side by side."""
 from pathlib import Path
+from typing import cast
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
-from benchmark.reports import kinds, several, stored, terminal
+from benchmark.reports import card, kinds, several, stored, terminal
+from benchmark.reports.compare import CompareResult
 from benchmark.reports.head import Head
 from commandline import json_option
-from whole_file import write_json, write_text
+from user_error import UserError
+from whole_file import refuse_unwritable, write_json, write_text
 
 
 @click.command(epilog="""\b
@@ -22,11 +25,16 @@ and every difference of machine, versions or models is listed.
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False), metavar="RESULT ...")
 @click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
 @click.option("--markdown", "markdown_path", metavar="PATH", help="Write Markdown tables to PATH ('-': stdout).")
+@click.option("--card", "cards", multiple=True, metavar="PATH", callback=lambda *given: card_paths(*given),
+              help="Write the verdicts of a comparison as a picture, .svg or .png, to PATH; repeatable.")
 @json_option
-def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | None, json_path: str | None) -> None:
+def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | None, cards: tuple[str, ...],
+            json_path: str | None) -> None:
     """Shows stored results (--json of the other commands, or the rounds that an interrupted run left)."""
     results = [stored.load(path) for path in paths]
     names = [Path(path).name for path in paths]
+    if cards and (len(results) > 1 or results[0]["kind"] != "compare"):
+        raise UserError("--card is of one comparison: name one result of 'compare'")
     different = several.differences(names, results)
     console = Console(stderr="-" in (json_path, markdown_path), highlight=False)
     for name, result in zip(names, results, strict=True):
@@ -39,9 +47,19 @@ def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | 
         write_json(json_path, {"runs": results, "differences": different})
     if markdown_path:
         write_text(markdown_path, "\n".join(map(markdown, names, results)))
+    for path in cards:
+        card.write(path, cast(CompareResult, results[0]))
     if html_path:
         page = kinds.of(results[0]).html(results[0]) if len(results) == 1 else several.html(names, results, different)
         write_text(html_path, page)
+
+
+def card_paths(_ctx: click.Context, _param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Each is a .svg or .png file that can be written: told before the work whose picture would be lost."""
+    for path in paths:
+        card.kind_of(path)
+        refuse_unwritable(Path(path))
+    return paths
 
 
 def deliver(result: Head, html_path: str | None, json_path: str | None) -> None:

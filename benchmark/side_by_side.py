@@ -10,6 +10,7 @@ from benchmark.measured import LEAST, MAX_TIME_S, MOST, Measured, measured, plan
 from benchmark.options import (
     Output,
     budget_options,
+    card_option,
     comma_list,
     demand_options,
     output_options,
@@ -66,15 +67,18 @@ Exit status: 0 measured, whatever the verdict; 1 wrong answers, a server that di
               help="Seconds of measuring in all, after which it ends with what it has.")
 @budget_options
 @demand_options
+@card_option
 @output_options
 def command(variants: tuple[str, ...], source: Source, batches: tuple[int, ...], repeat: int | None,
             protocols: tuple[str, ...] | None, warmup: int, processes: int, max_s: float, budget: Budget | None,
-            demands: Demands, against: Path | None, output: Output) -> None:
+            demands: Demands, against: Path | None, cards: tuple[str, ...], output: Output) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
     plan = planned(source.targets(variants, otherwise=None), source.inputs, protocols, batches, repeat, warmup,
                    processes, budget, max_s, demands)
     found = measured(plan, demands, against, Path(output.json) if output.json and output.json != "-" else None)
     output.deliver(found.result)
+    for path in cards:
+        found.card(path)
     if found.failures:
         raise FailedError("; ".join(found.failures))
 

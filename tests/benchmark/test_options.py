@@ -87,7 +87,7 @@ CASES: dict[str, dict[str, Case]] = {
     "null-server": _changes(["--rest-port", "1", "--grpc-port", "2"], rest_port="3", grpc_port="4", work_ms="5"),
     "scenarios": {}, "report": {}}
 # Where a result goes: refused before anything is done where it cannot be written, and written otherwise.
-OUTPUTS = {"--json", "--html", "--markdown"}
+OUTPUTS = {"--card", "--json", "--html", "--markdown"}
 # compare judges by these what it has measured (test_demands.py); split uses them when its server is there.
 LATER = {("compare", "--fail-if"), ("compare", "--fail-if-not"), ("compare", "--against"), ("compare", "--budget"),
          ("split", "--batch"), ("split", "--repeat"), ("split", "--samples"), ("split", "--seed"),

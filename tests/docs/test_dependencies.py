@@ -14,6 +14,7 @@ TESTS = list((ROOT / "tests").rglob("*.py"))
 IMPORT_NAMES = {
     "google-auth": "google.auth", "grpcio": "grpc", "grpcio-health-checking": "grpc_health",
     "grpcio-reflection": "grpc_reflection", "hdrhistogram": "hdrh", "mlcommons-loadgen": "mlperf_loadgen",
+    "pillow": "PIL",
     "protobuf": "google.protobuf", "pysimdjson": "simdjson", "scikit-learn": "sklearn",
     "tensorflow-serving-api": "tensorflow_serving"}
 # Never imported: commands, plugins of pytest, types for mypy, and the parser that uvicorn takes if it is installed.
