@@ -8,7 +8,7 @@ from near_zero_models import KINDS, build
 from export import equivalence, pipeline, saved_model
 from export.equivalence import Plan, Report
 from export.freeze import freeze
-from export.optimize import content
+from export.optimization import content
 from export.rounding import measuring
 
 

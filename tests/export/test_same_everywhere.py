@@ -10,7 +10,7 @@ import tensorflow as tf
 from click.testing import CliRunner, Result
 from upstream_forms import counter
 
-from export import describe, freeze, manifest, optimize, scan, verify
+from export import describe, freeze, manifest, optimization, scan, verification
 from user_error import FailedError
 
 tf1 = tf.compat.v1
@@ -50,8 +50,8 @@ def test_keras_files_are_taken_by_every_command(tmp_path: Path, keras_file: Path
     assert "nothing touches" in run(scan.command, keras_file).stdout
     run(freeze.command, keras_file, "--out", tmp_path / "frozen.pb")
     assert (tmp_path / "frozen.pb").is_file()
-    run(optimize.command, keras_file, "--to", tmp_path / "to")
-    assert run(verify.command, keras_file, tmp_path / "to").exception is None
+    run(optimization.command, keras_file, "--to", tmp_path / "to")
+    assert run(verification.command, keras_file, tmp_path / "to").exception is None
 
 
 def test_checkpoints_are_taken_by_every_command(tmp_path: Path, checkpoint: Path) -> None:
@@ -59,11 +59,11 @@ def test_checkpoints_are_taken_by_every_command(tmp_path: Path, checkpoint: Path
     assert "nothing touches" in run(scan.command, f"{checkpoint}.meta", *ENDS).stdout
     run(freeze.command, checkpoint, "--from-checkpoint", *ENDS, "--out", tmp_path / "frozen.pb")
     # A frozen graph is a model, too, once its ends are known.
-    assert run(verify.command, checkpoint, tmp_path / "frozen.pb", *ENDS).exception is None
+    assert run(verification.command, checkpoint, tmp_path / "frozen.pb", *ENDS).exception is None
 
 
 def test_one_model_has_one_node_count_and_one_size(tmp_path: Path, keras_file: Path) -> None:
-    shown = run(optimize.command, keras_file, "--to", tmp_path / "to").stdout
+    shown = run(optimization.command, keras_file, "--to", tmp_path / "to").stdout
     described = json.loads(run(describe.command, tmp_path / "to", "--json", "-").stdout)
     kept = manifest.read(tmp_path / "to" / "1")
     assert kept is not None
@@ -75,7 +75,7 @@ def test_one_model_has_one_node_count_and_one_size(tmp_path: Path, keras_file: P
 def test_a_refusal_has_its_reasons_at_the_top(tmp_path: Path) -> None:
     models = counter(tmp_path / "one"), counter(tmp_path / "two", 2.0)
     with pytest.raises(FailedError):
-        run(verify.command, *models, "--json", tmp_path / "report.json")
+        run(verification.command, *models, "--json", tmp_path / "report.json")
     reasons = json.loads((tmp_path / "report.json").read_text())["reasons"]
     assert any("changes the variable 'requests'" in reason for reason in reasons)
     assert any(reason.startswith("signature 'serving_default': output 'y'") for reason in reasons)
@@ -83,7 +83,7 @@ def test_a_refusal_has_its_reasons_at_the_top(tmp_path: Path) -> None:
 
 def test_real_examples_are_counted_once(tmp_path: Path, keras_file: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((8, 4), np.float32), labels=np.arange(8) % 3)
-    run(optimize.command, keras_file, "--to", tmp_path / "to", "--samples", tmp_path / "x.npz")
-    shown = run(verify.command, keras_file, tmp_path / "to", "--samples", tmp_path / "x.npz").stdout
+    run(optimization.command, keras_file, "--to", tmp_path / "to", "--samples", tmp_path / "x.npz")
+    shown = run(verification.command, keras_file, tmp_path / "to", "--samples", tmp_path / "x.npz").stdout
     assert "8 real and" in shown
     assert "accuracy of 8 examples" in shown

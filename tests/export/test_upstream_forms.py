@@ -7,17 +7,17 @@ import pytest
 from click.testing import CliRunner
 from upstream_forms import FORMS, constant_by_graph, counter, initial_weights, parsed_and_fed, set_at_load
 
-from export import optimize, saved_model
+from export import optimization, saved_model
 from export.equivalence import Plan, check
 from export.freeze import freeze
-from export.verify import show
+from export.verification import show
 from user_error import FailedError, UserError
 
 TESTDATA = Path(os.environ.get("UPSTREAM", ""), "tensorflow_serving/servables/tensorflow/testdata")
 
 
 def published(source: Path, to: Path, *more: str) -> Path:
-    CliRunner().invoke(optimize.command, [str(source), "--to", str(to), *more], standalone_mode=False,
+    CliRunner().invoke(optimization.command, [str(source), "--to", str(to), *more], standalone_mode=False,
                        catch_exceptions=False)
     return to / "1"
 

@@ -265,7 +265,7 @@ def _last(tf: Any, kind: str, x: Any) -> dict[str, Any]:
 
 def optimize(seed: int, folder: Path) -> dict[str, Any]:
     """What `optimize` makes of the model of a seed: {"seed", "drawn", "published"} or with "refused", the one line."""
-    from export.optimize import command
+    from export.optimization import command
     from user_error import UserError
     facts = build(seed, folder / "source" / "1")
     try:
