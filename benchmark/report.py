@@ -57,8 +57,8 @@ def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | 
 def card_paths(_ctx: click.Context, _param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
     """Each is a .svg or .png file that can be written: told before the work whose picture would be lost."""
     for path in paths:
-        card.kind_of(path)
         refuse_unwritable(Path(path))
+        card.kind_of(path)
     return paths
 
 
