@@ -245,3 +245,10 @@ def test_signatures_with_inputs_of_their_own_get_the_same_examples() -> None:
     assert len(set(feeds)) == 2
     assert values[0] == values[1]
     assert [len(result.classifications) for result in results] == [2, 2]
+
+
+def test_labels_that_are_no_text_can_be_read() -> None:
+    labels = np.array([[b"a\xff", b"b"]], object)
+    predictor, fake = served(string_signature("c", ("classes",), CLASSIFY_METHOD), compute=lambda *_: [labels])
+    [row] = predictor.classify(fake, "c", examples(1)).classifications
+    assert [made.label for made in row.classes] == ["a\ufffd", "b"]

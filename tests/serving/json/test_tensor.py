@@ -16,6 +16,7 @@ from serving.errors import Code, ServingError
 from serving.json import numbers, tensor
 from serving.json.tensor import PredictBody
 from serving.json.values import ELEMENT_TYPES, decode_base64
+from serving.servable import TensorSpec
 
 SIZES = st.lists(st.integers(0, 4), min_size=0, max_size=3)
 
@@ -193,3 +194,10 @@ def test_base64(text: str, value: bytes | None) -> None:
             decode_base64(text)
     else:
         assert decode_base64(text) == value
+
+
+@pytest.mark.parametrize("depth", [65, 254, 255, 5000])
+def test_lists_nested_far_deeper_than_any_tensor_are_refused(depth: int) -> None:
+    body = b'{"inputs": ' + b"[" * depth + b"1" + b"]" * depth + b"}"
+    with pytest.raises(ServingError, match="tensor parsing error: x"):
+        PredictBody(body).inputs({"x": TensorSpec("x:0", 1, None)})
