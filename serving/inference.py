@@ -106,7 +106,7 @@ def _classification(outputs: Mapping[str, Array], examples: int) -> Any:
             one = made.add()
             if labels is not None:
                 # A proto3 string has to be UTF-8; a label that is not would make the whole answer unreadable.
-                one.label = labels[row][column].decode("utf-8", "replace")
+                one.label = labels[row][column].decode("utf-8", "replace")  # decision 140
             if numbers is not None:
                 one.score = numbers[row][column]
     return result

@@ -42,7 +42,7 @@ def _message_classes() -> dict[str, Any]:
 _CLASSES = _message_classes()
 
 
-class Profiler:
+class Profiler:  # decision 142
     """Takes one profile at a time."""
 
     def __init__(self, stopping: threading.Event) -> None:

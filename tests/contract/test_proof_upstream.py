@@ -51,8 +51,8 @@ def test_upstream(tmp_path: Path) -> None:
         if find_spec("tf_keras") is not None:
             environment["TF_USE_LEGACY_KERAS"] = "1"
         child = subprocess.run([sys.executable, "tests/support/upstream_tests.py", str(checkout),
-                                str(tmp_path / "work"), str(results)], cwd=ROOT, env=environment, capture_output=True, text=True,
-                               check=False)
+                                str(tmp_path / "work"), str(results)], cwd=ROOT, env=environment,
+                               capture_output=True, text=True, check=False)
         assert results.exists(), child.stderr[-3000:]
         outcomes = json.loads(results.read_text())
         reasons = excuses(checkout)
