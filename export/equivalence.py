@@ -174,7 +174,7 @@ def _refuse_unknown(plan: Plan, signatures: Mapping[str, Any]) -> None:
 
 def _check_signature(report: Report, key: str, signature: Any, reference: LoadedModel, candidate: LoadedModel,
                      plan: Plan, maker: Maker) -> None:
-    asked = _Asked(key, plan)
+    asked = _Asked(key, plan, payloads.examples(plan.samples, samples.specs(signature)))
     one = report.signatures[key] = SignatureReport(Comparison({}))
     one.constant = "" if maker.depends_on_values(key) else "its graph makes its answer from no value that is fed"
     if not one.constant and key in plan.allow_constant:
@@ -230,6 +230,7 @@ class _Asked:
 
     key: str
     plan: Plan
+    samples: int  # real examples that there are
     pairs: list[tuple[Answer, Answer]] = field(default_factory=list)
     inputs: list[dict[str, Array]] = field(default_factory=list)  # of each pair
     labelled: list[tuple[Answer, Answer, Array]] = field(default_factory=list)
@@ -239,11 +240,6 @@ class _Asked:
     random: int = 0
     refused: str = ""
     reason: str = ""
-
-    @property
-    def samples(self) -> int:
-        """How many real examples there are."""
-        return min((len(array) for array in self.plan.samples.values() if array.ndim), default=1)
 
     def ask(self, reference: LoadedModel, candidate: LoadedModel, batch: int, real: bool,
             inputs: dict[str, Array]) -> bool:
