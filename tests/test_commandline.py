@@ -74,7 +74,7 @@ def test_an_error_is_one_line() -> None:
 @pytest.mark.parametrize(("arguments", "line"), [
     (["nope"], "error: no command 'nope' (there are: "),
     (["optimise"], "error: no command 'optimise' (did you mean 'optimize'?)"),
-    (["freeze"], "error: Missing argument 'SRC'."),
+    (["freeze"], "error: Missing option '--out'."),
 ])
 def test_usage_errors_are_one_line(arguments: list[str], line: str) -> None:
     done = subprocess.run([sys.executable, "-m", "export", *arguments], cwd=ROOT, capture_output=True, text=True,
