@@ -40,9 +40,10 @@ class Inputs:
             made: list[Arrays] = [payloads.make(specs, batch, self.seed + i) for i in range(count)]
             return made, f"random inputs from the model's metadata, seed {self.seed}"
         arrays = payloads.load_samples(samples) if samples.suffix == ".npz" else recorded(samples, specs)
+        if self.samples:
+            payloads.refuse_strangers(arrays, specs)
         picked: list[Arrays] = [payloads.pick(arrays, specs, batch, i * batch) for i in range(count)]
-        size = min(len(arrays[name]) for name in specs)
-        return picked, f"{size:,} samples of {samples.name}, {count} different batches in turn"
+        return picked, f"{payloads.examples(arrays, specs):,} samples of {samples.name}, {count} different batches in turn"
 
 
 def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:

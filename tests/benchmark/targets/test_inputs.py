@@ -41,7 +41,7 @@ def test_samples_of_another_signature_are_not_taken_by_chance(tmp_path: Path) ->
     (tmp_path / "assets.extra").mkdir()
     np.savez(tmp_path / "assets.extra/samples.npz", y=np.zeros((3, 4)))
     assert "random inputs" in Inputs("", None, 0).batches(SIGNATURE, 1, tmp_path, 1)[1]
-    with pytest.raises(UserError, match="no array 'x'"):
+    with pytest.raises(UserError, match="'y' is no input; the inputs are: x"):
         Inputs("", tmp_path / "assets.extra/samples.npz", 0).batches(SIGNATURE, 1, None, 1)
 
 
