@@ -1,4 +1,4 @@
-# One line each; `make` alone runs the main job.
+# `make` without a target runs `demo`.
 PYTHON ?= python3
 DATA ?= digits
 RUN := .venv/bin/python -m
@@ -12,15 +12,15 @@ demo: .venv/.installed ## build, optimize, serve and measure the reference model
 	@$(RUN) benchmark compare original optimized --model mnist --batch 100 --repeat 200 --protocol rest,grpc \
 		--html reports/demo.html --json reports/demo.json
 
-release: .venv/.installed ## your model, optimized, with its evidence (SOURCE=path NAME=mine, BATCH=32)
+release: .venv/.installed ## optimizes your model and compares it (SOURCE=path NAME=mine, BATCH=32)
 	@test -n "$(SOURCE)" -a -n "$(NAME)" || { echo 'error: name your model: make release SOURCE=path/to/model NAME=mine' >&2; exit 2; }
 	@$(RUN) export import '$(SOURCE)' --to 'models/$(NAME)/original' --reuse
 	@$(RUN) export optimize 'models/$(NAME)/original' --to 'models/$(NAME)/optimized' --reuse
 	@$(RUN) benchmark compare original optimized --model '$(NAME)' --batch $(BATCH) $(COMPARE) --json 'reports/$(NAME).json' \
 		--html 'reports/$(NAME).html' --card 'reports/$(NAME)-card.svg' --card 'reports/$(NAME)-card.png'
-	@echo "New version: $$(ls -d 'models/$(NAME)/optimized'/[0-9]* | sort -V | tail -n 1); report: reports/$(NAME).html, verdict to paste: reports/$(NAME)-card.svg and .png"
+	@echo "New version: $$(ls -d 'models/$(NAME)/optimized'/[0-9]* | sort -V | tail -n 1); report: reports/$(NAME).html, verdict card: reports/$(NAME)-card.svg and .png"
 
-test: .venv/.installed ## the tests, two files at a time: half of their time is waiting for processes and timeouts
+test: .venv/.installed ## the tests, two files in parallel: half of their time is waiting for processes and timeouts
 	@$(RUN) pytest -q -n 2 --dist loadfile
 
 check: .venv/.installed ## the style checks
@@ -30,10 +30,10 @@ check: .venv/.installed ## the style checks
 	@.venv/bin/shellcheck tfserving.sh .ci/run
 	@$(RUN) pytest -q tests/docs
 
-proof: .venv/.installed ## every long count in full, into docs/proof/ (ONLY=NAME: one of them)
+proof: .venv/.installed ## the long tests with all their cases, results in docs/proof/ (ONLY=NAME: one of them)
 	@$(RUN) pytest -q -m "proof or contract" --timeout=0 $(if $(ONLY),-k '$(ONLY)')
 
-lock: .venv/.installed ## constraints.txt from what is installed
+lock: .venv/.installed ## writes constraints.txt from the packages installed in .venv
 	@(echo '# Every version that the tests ran with. Made by: make lock'; .venv/bin/pip freeze --all --exclude-editable \
 		| grep -v '^pip==') > constraints.txt
 

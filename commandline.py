@@ -35,7 +35,7 @@ EXIT_TERMINATED = 143
 
 
 def _json_path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    # Told before the work whose result would be lost.
+    # Checked before the work: an error at its end would lose the result.
     if value not in (None, "-"):
         refuse_unwritable(Path(str(value)))
     return value
@@ -46,7 +46,7 @@ json_option = click.option("--json", "json_path", metavar="PATH", callback=_json
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived: unwinds as Ctrl-C does, so what is half-written goes and no child process stays."""
+    """Raised at SIGTERM, so that it unwinds as Ctrl-C does: partial files are removed, child processes are ended."""
 
 
 class Commands(click.Group):  # decision 1
@@ -72,8 +72,8 @@ class Commands(click.Group):  # decision 1
     def resolve_command(
             self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self._table and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self._table, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(self._table)}"
+            similar = difflib.get_close_matches(args[0], self._table, n=1)
+            hint = f"did you mean '{similar[0]}'?" if similar else f"there are: {', '.join(self._table)}"
             raise click.UsageError(f"no command '{args[0]}' ({hint})", ctx)
         return super().resolve_command(ctx, args)
 
@@ -103,7 +103,7 @@ def run(commands: Commands) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted; nothing half-written is left behind", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): say nothing, and keep the interpreter from flushing into it.
+        # The reader of our output has ended (`| head`): print nothing, and avoid a second error when Python flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_COULD_NOT_RUN)
     except OSError as error:
@@ -118,7 +118,7 @@ def status_of(error: UserError) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    # Once is enough: a second SIGTERM must not break the clean-up that the first began.
+    # A second SIGTERM must not interrupt the clean-up that the first one started.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
 
@@ -160,7 +160,7 @@ def user_errors() -> Iterator[None]:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Shows on stderr that `title` is under way, and how long it took once it is done."""
+    """Shows `title` on stderr while the block runs, and afterwards how many seconds it took."""
     console = progress_console()
     began = perf_counter()
     if console.is_terminal and not console.quiet:
@@ -175,15 +175,15 @@ def step(title: str) -> Iterator[None]:
 def quiet() -> Iterator[None]:
     """Holds back what TensorFlow's C++ side writes to stderr while imported; shows it if the import fails."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except Exception:
-            chatter.seek(0)
-            os.write(kept, chatter.read())
+            captured.seek(0)
+            os.write(stderr, captured.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

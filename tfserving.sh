@@ -10,13 +10,13 @@ Usage: ./tfserving.sh [VARIANT] [--backend container|binary|embedded] [--pull] [
 
 Hosts models/$MODEL/VARIANT (default: original) in the foreground; Ctrl-C stops it.
 
-Backend, the first that can run here unless one is forced:
+Backend: the first of these that can run here, unless --backend chooses one:
   container  the tensorflow/serving image, where a Docker engine answers and the image is there
   binary     a tensorflow_model_server on PATH (it listens on all interfaces: it has no bind flag)
   embedded   this project's own server, same API, from .venv (make .venv/.installed)
 
 Options:
-  --backend NAME   force a backend (or BACKEND=NAME)
+  --backend NAME   use this backend (or BACKEND=NAME)
   --pull           pull the image when it is not there
   -- FLAG ...      further flags for the server, such as --enable_batching
   -h, --help       this text
@@ -53,7 +53,7 @@ resolve_root() {
   (cd "$(dirname "$path")" && pwd)
 }
 
-# versions BASE_PATH: its model versions, newest last
+# versions BASE_PATH: prints the numbers of its model versions, newest last
 versions() {
   local entry
   for entry in "$1"/*/; do
@@ -62,14 +62,14 @@ versions() {
   done | sort -n
 }
 
-# folders DIRECTORY: the names of the folders in it, on one line
+# folders DIRECTORY: prints the names of the folders in it, on one line
 folders() {
   local entry names=()
   for entry in "$1"/*/; do [[ -d $entry ]] && names+=("$(basename "$entry")"); done
   echo "${names[*]+"${names[*]}"}"
 }
 
-# variants MODEL_DIRECTORY: the names that this script can host
+# variants MODEL_DIRECTORY: prints the names of the variants that this script can host
 variants() {
   local entry
   for entry in "$1"/*/; do
@@ -93,7 +93,7 @@ check_variant() {
   die "there is no variant '$variant' of $model; there are: $there"
 }
 
-# engine_answers: a Docker engine answers within 5 s
+# engine_answers: succeeds if a Docker engine answers within 5 s
 engine_answers() {
   command -v docker >/dev/null || return 1
   if command -v timeout >/dev/null; then
@@ -105,7 +105,7 @@ engine_answers() {
 
 image_is_there() { docker image inspect "$image" >/dev/null 2>&1; }
 
-# image_is_wanted: pulls the image if the user says so, by --pull or when asked on a terminal
+# image_is_wanted: pulls the image if the user agrees, by --pull or at a prompt on the terminal
 image_is_wanted() {
   local answer=no
   if [[ $pull == yes ]]; then
@@ -199,18 +199,18 @@ start_server() {
       ;;
     binary) tensorflow_model_server "${common[@]}" ${flags[@]+"${flags[@]}"} & ;;
     embedded)
-      # From the project's folder, so that its packages are found wherever the user stands.
+      # From the project's folder, so that Python finds the packages whatever the user's current folder is.
       (cd "$root" && exec .venv/bin/python -m serving serve "${common[@]}" ${flags[@]+"${flags[@]}"}) &
       ;;
   esac
   server=$!
 }
 
-# stop_server: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end here; requests that run are answered first
+# stop_server: handles Ctrl-C, SIGTERM and SIGHUP (a closed terminal); the server first answers running requests
 stop_server() {
   local status=0
   trap '' INT TERM HUP
-  say 'stopping' || true # a terminal that was closed takes no words
+  say 'stopping' || true # writing fails if the terminal was closed
   if [[ $backend == container ]]; then
     docker stop --time 10 "$container" >/dev/null 2>&1 || true
   fi
@@ -218,13 +218,13 @@ stop_server() {
     kill -TERM "$server" 2>/dev/null || true
     wait "$server" 2>/dev/null || status=$?
   fi
-  # Other servers end with a signal's status however they end.
+  # The other servers end with the signal's status even if all requests were answered.
   [[ $backend == embedded ]] || status=0
   say 'stopped' || true
   exit "$status"
 }
 
-# await_ready: returns once the model answers; ends with the server's own status if it dies before
+# await_ready: returns once the model is available; exits with an error if the server ends before
 await_ready() {
   local status
   until rest_get "/v1/models/$model" | grep -q '"AVAILABLE"'; do
@@ -239,7 +239,7 @@ await_ready() {
   done
 }
 
-# announce: where the model answers, and a line to try
+# announce: prints the model's addresses and a command to try
 announce() {
   local newest request url=http://127.0.0.1:$rest_port/v1/models/$model
   newest=$(versions "$models/$model/$variant" | tail -n 1)

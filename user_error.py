@@ -1,4 +1,4 @@
-"""What the user can put right. Raised at any depth; `commandline` gives each kind its exit status."""
+"""Errors that the user can correct. Any module raises them; `commandline` gives each class its exit status."""
 
 
 class UserError(Exception):
@@ -9,4 +9,4 @@ class UserError(Exception):
 
 
 class FailedError(UserError):
-    """It was done, and failed: not equal, a wrong answer, a server that refuses or dies."""
+    """It was done, and the outcome is a failure: models not equal, a wrong answer, a server that refuses or ends."""

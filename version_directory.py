@@ -4,7 +4,7 @@
         VERSION/                    a version: the name of the directory is a number
             saved_model.pb          or saved_model.pbtxt
             variables/  assets/
-            assets.extra/           files that go with a version and that loading it does not read
+            assets.extra/           files about a version; loading it does not read them
 """
 import re
 from collections.abc import Iterable
@@ -20,9 +20,9 @@ EXTRA = "assets.extra"
 WARMUP = Path(EXTRA, "tf_serving_warmup_requests")
 # Real examples, by input key, for measuring and for checking.
 SAMPLES = Path(EXTRA, "samples.npz")
-# What the version was made from, and how it was checked.
+# The sources that the version was made from, and the results of its checks.
 MANIFEST = Path(EXTRA, "manifest.json")
-# One request as REST takes it, to try the model with.
+# The body of one REST request, to try the model with.
 REQUEST = Path(EXTRA, "request.json")
 
 _MAX_VERSION = 2**63 - 1
@@ -37,7 +37,7 @@ def number(name: str) -> int | None:  # decision 110
 
 
 def numbered(names: Iterable[str]) -> dict[int, str]:
-    """The versions among directory entries, lowest first, each with its entry's name (of 1 and 01, one)."""
+    """The versions among directory entries, lowest first, each with one entry's name (`1` or `01`)."""
     found: dict[int, str] = {}
     for name in sorted(names):
         version = number(name)
@@ -60,7 +60,7 @@ def model_file(directory: Path) -> Path | None:
 
 
 def model_bytes(directory: Path) -> int:
-    """Bytes of the files that loading a version may read: those in assets.extra are about it, not of it."""
+    """Bytes of the files that loading a version may read: all but those in assets.extra."""
     return sum(file.stat().st_size for file in directory.rglob("*")
                if file.is_file() and EXTRA not in file.relative_to(directory).parts)
 
@@ -70,7 +70,7 @@ class NoModelError(UserError):
 
 
 class DamagedModelError(UserError):
-    """A model file that cannot be parsed. `file` is which."""
+    """A model file that cannot be parsed. `file` is its path."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(f"{file} cannot be parsed, so it is truncated or corrupted; copy it again")
@@ -78,9 +78,9 @@ class DamagedModelError(UserError):
 
 
 def read_model(directory: Path, message: Any) -> Path:
-    """Fills `message`, an empty SavedModel, from the directory's model file, and returns that file.
+    """Parses the directory's model file into `message`, an empty SavedModel message, and returns the file's path.
 
-    The message is the caller's, so that this needs no TensorFlow, and the caller's kind of message is filled.
+    The caller passes the message, so that this module needs no TensorFlow and works with every SavedModel class.
     Raises NoModelError, DamagedModelError, and OSError for a file that may not be read.
     """
     from google.protobuf import text_format

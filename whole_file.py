@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files so that each appears complete or not at all."""
 import errno
 import json
 import os
@@ -14,7 +14,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def refuse_unwritable(path: Path) -> None:
-    """UserError unless `whole_file` can make a file there. A device is none: renaming would put a file in its place."""
+    """Raises UserError unless `whole_file` can write `path`. A device is refused: the rename would replace it."""
     target = path.resolve()
     folder = target.parent if target.parent.exists() else target.parent.parent
     if (target.exists() and not target.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -22,7 +22,7 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a whole file or none: '-' is standard output, any other path appears by one rename."""
+    """Writes `text` to standard output if `path` is '-', else to a file as `whole_file` does."""
     if str(path) == "-":
         print(text)
         return
@@ -36,9 +36,9 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file that gets its name by one rename, once all of it is on disk. Raises UserError that names it.
+    """Opens a temporary file and renames it to `path` once all of it is on disk. Raises UserError that names `path`.
 
-    A folder that is missing is made, but no chain of them: that is a mistyped path.
+    A missing folder is created, but not its parents: several missing folders are more likely a mistyped path.
     """
     refuse_unwritable(Path(path))
     target = Path(path).resolve()
@@ -50,7 +50,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a report is as readable as any other file of the user's.
+        # mkstemp makes files that only the user can read; a result file gets the usual permissions.
         os.chmod(partial, 0o666 & ~umask())
         os.replace(partial, target)
     except BaseException as error:
@@ -62,7 +62,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def remedied(error: OSError) -> str:
-    """What the system says of a failure, and what to do about it where that is not what the user just tried."""
+    """The system's error message; for a full disk also what to do about it."""
     reason = error.strerror or str(error)
     return f"{reason}; make room there, or write elsewhere" if error.errno in _FULL else reason
 
@@ -72,7 +72,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def umask() -> int:
-    # There is no way to read the umask but to set it.
+    # The umask can only be read by setting it.
     mask = os.umask(0)
     os.umask(mask)
     return mask
