@@ -47,20 +47,20 @@ def add_arguments(parser: Any) -> None:
     add("--variant", metavar="NAME", help="what is served, such as optimized; only shown in the request names")
     add("--signature", default="", metavar="NAME", help="the signature to call (serving_default)")
     add("--batch", type=int, default=1, metavar="N", help="examples per request (1)")
-    add("--samples", metavar="FILE.npz", help="inputs by input name (made up from the model's metadata)")
+    add("--samples", metavar="FILE.npz", help="inputs by input name (default: generated from the model's metadata)")
     add("--recorded", metavar="FILE", help="send the requests of this file (python -m serving record, or TensorFlow "
-                                           "Serving's request log) and expect its answers")
-    add("--payloads", type=int, default=8, metavar="N", help="different requests that are sent in turn (8)")
-    add("--seed", type=int, default=0, help="of made-up inputs and Poisson arrivals (0)")
+                                           "Serving's request log) and check that the answers equal those in it")
+    add("--payloads", type=int, default=8, metavar="N", help="number of different requests, sent cyclically (8)")
+    add("--seed", type=int, default=0, help="random seed of generated inputs and Poisson arrivals (0)")
     add("--grpc-address", default=GRPC_ADDRESS, metavar="HOST:PORT", help=f"the gRPC server ({GRPC_ADDRESS})")
-    add("--saved-model", metavar="DIR", help="the model's version directory, for REST servers that do not tell its "
+    add("--saved-model", metavar="DIR", help="the model's version directory, for REST servers that do not report its "
                                              "signatures (most KServe runtimes)")
     add("--header", action="append", metavar="NAME:VALUE", help="sent with every request; may be repeated")
     add("--tls-authority", metavar="FILE", help="certificate (PEM) of the authority to trust; turns TLS on for gRPC")
     add("--rate", type=float, default=0.0, metavar="R",
-        help="open loop: each user sends R requests per second on schedule, whatever the answers do; "
-             "latency counts from the intended start")
-    add("--arrivals", choices=("poisson", "constant"), default="poisson", help="how --rate is spaced (poisson)")
+        help="open loop: each user sends R requests per second on schedule, whether or not earlier answers have "
+             "arrived; latency counts from the intended start")
+    add("--arrivals", choices=("poisson", "constant"), default="poisson", help="request spacing with --rate (poisson)")
     add("--requests-per-user", type=int, default=0, metavar="N", help="stop a user after N requests, and the run "
                                                                      "when all have stopped")
     add("--slo", action="append", metavar="P=TIME", type=_is_objective,
@@ -74,7 +74,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def settings(options: argparse.Namespace) -> Settings:
-    """What the command line says. Raises UserError for what contradicts itself."""
+    """The options as Settings. Raises UserError for options that contradict each other."""
     if options.model_version and options.label:
         raise UserError("--model-version and --label both choose a version: give one of them")
     if options.samples and options.recorded:
@@ -91,7 +91,7 @@ def settings(options: argparse.Namespace) -> Settings:
 
 
 def _is_objective(text: str) -> str:
-    """Stays text: Locust sends the options of a master to its workers as plain values."""
+    """Checks the option but keeps its text, because Locust sends a master's options to its workers as plain values."""
     try:
         parse_objective(text)
     except UserError as error:

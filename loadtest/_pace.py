@@ -30,7 +30,7 @@ class Pace:
         return self._rate > 0
 
     def step(self) -> bool:
-        """One request; False when there are no more, and all have their answers."""
+        """Sends one request; returns False when all requests have been sent and answered."""
         if self._left == 0:
             gevent.joinall(list(self._flying))
             return False
@@ -49,7 +49,7 @@ class Pace:
         return True
 
     def stop(self) -> None:
-        """Leaves no request behind when the user stops."""
+        """Ends the requests that are still running when the user stops."""
         gevent.killall(list(self._flying))
 
     def _gap(self) -> float:

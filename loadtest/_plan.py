@@ -1,11 +1,11 @@
-"""How many users a shape wants, and when: a pure function of the time."""
+"""The number of users that a load shape has at a given time."""
 
 STEPS = 5
 SPIKE_BASE = 0.1
 
 
 def planned_users(shape: str, elapsed_s: float, run_s: float, users: int) -> int | None:
-    """How many users there should be after `elapsed_s` of `run_s`; None when the run is over."""
+    """The number of users after `elapsed_s` of `run_s` seconds; None when the run is over."""
     done = elapsed_s / run_s
     if done >= 1:
         return None

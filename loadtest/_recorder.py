@@ -1,7 +1,7 @@
 """HDR histograms beside Locust's statistics, merged from all workers, and the verdict on them.
 
-Locust keeps response times below 100 ms in buckets of 1 ms, which cannot tell 0.4 ms from 1.4 ms. These keep three
-significant digits, and a merge of workers' histograms is the histogram that one process would have recorded.
+Locust rounds response times below 100 ms to whole milliseconds. These histograms keep three significant digits, and
+merging those of several workers gives the histogram that one process would have recorded.
 """
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ class Recorder:
         return self.failures[key] + (self.latency[key].count if key in self.latency else 0)
 
     def take(self) -> list[Any]:
-        """All that was recorded since the last call, as plain values for a worker's report."""
+        """Everything recorded since the last call, as plain values for a worker's report; then clears it."""
         taken = [[*key, self.failures[key], *(part[key].encode() if key in part else None
                                               for part in (self.latency, self.service))] for key in self.keys]
         self.clear()
@@ -82,9 +82,9 @@ class Verdict:
 
 
 def verdicts(recorder: Recorder, objectives: tuple[Objective, ...], max_error_ratio: float | None) -> list[Verdict]:
-    """Each objective for each request name; where nothing was answered, none is kept.
+    """The verdict on each objective for each request name; a name without any right answer misses all of them.
 
-    Objectives alone allow no failure: latencies of the few that got through would say nothing of the rest.
+    If objectives are given without a maximum error ratio, no failure is allowed: latency covers only right answers.
     """
     if objectives and max_error_ratio is None:
         max_error_ratio = 0.0

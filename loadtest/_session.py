@@ -1,4 +1,4 @@
-"""One Locust process: its settings, its recorder, and what it does at the start, at each report and at the end."""
+"""The state of one Locust process, and its actions at the start, at each report to the master and at the end."""
 import logging
 import sys
 from collections import Counter
@@ -28,7 +28,7 @@ log = logging.getLogger("loadtest")
 
 
 class Session:
-    """What the users of one process share. `work(kind)` is made by whoever needs it first."""
+    """What the users of one process share. The first call of `work(kind)` makes it, later calls return the same."""
 
     def __init__(self, environment: Any) -> None:
         self.environment = environment
@@ -41,7 +41,7 @@ class Session:
 
     @property
     def settings(self) -> Settings:
-        # Read anew each time: a worker gets its master's options only when a test starts.
+        # Read each time, because a worker gets its master's options only when a test starts.
         return _options.settings(self.environment.parsed_options)
 
     def work(self, kind: str, make: Callable[[Settings], Work]) -> Work:
@@ -51,7 +51,7 @@ class Session:
             return self._work[kind]
 
     def is_current(self, work: Work) -> bool:
-        return any(one is work for one in self._work.values())
+        return any(current is work for current in self._work.values())
 
     def next_user(self) -> int:
         """A number that no other user of this test has, also on other workers."""
@@ -123,7 +123,7 @@ def _prepare(session: Session) -> None:
         environment.events.spawning_complete.add_listener(
             lambda **_: environment.runner.greenlet.spawn(_quit_when_users_are_done, session))
     if environment.parsed_options.headless:
-        # A server that cannot be asked is one line now, not a traceback per user later.
+        # If the server cannot be reached, this gives one error line now instead of a traceback per user later.
         for user_class in environment.user_classes:
             user_class.prepare_work(session)
 
@@ -134,9 +134,9 @@ def _quit_when_users_are_done(session: Session) -> None:
     while runner.user_count:
         gevent.sleep(POLL_S)
     if isinstance(runner, MasterRunner):
-        # A quitting master waits half a second for last reports, which a busy machine does not always make.
+        # A quitting master waits only half a second for the last reports, which is too short on a busy machine.
         before = session.reports.copy()
-        with gevent.Timeout(LAST_REPORT_S, False):  # a worker that died has none
+        with gevent.Timeout(LAST_REPORT_S, False):  # a worker that died sends none
             while any(session.reports[worker] == before[worker] for worker in runner.clients):
                 gevent.sleep(POLL_S)
     runner.quit()
@@ -156,6 +156,6 @@ def _or_exit(action: Callable[[], None]) -> None:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         for worker in psutil.Process().children():
-            # Forked by --processes; they would wait for their master for ever.
+            # Forked by --processes; they would wait for their master forever.
             worker.terminate()
         sys.exit(EXIT_COULD_NOT_RUN)

@@ -1,4 +1,4 @@
-"""Load shapes, active only with --shape: a shape class that Locust finds in a file would override -u for everybody."""
+"""Load shapes. In a module that Locust does not search: a shape class found there would always override -u."""
 import sys
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a REST and a gRPC user have in common: paced requests, sent in turn, their answers checked."""
+"""The base class of REST and gRPC users: sends the prepared requests cyclically, on time, and reports failures."""
 from typing import Any
 
 import gevent
@@ -14,7 +14,7 @@ RETRY_S = 1.0
 
 
 class PredictUser(User):  # decision 53
-    """Asks again as soon as it has its answer, or on schedule with --rate. `KIND` is shown as the request type."""
+    """Sends the next request after each answer, or on schedule with --rate. `KIND` is shown as the request type."""
     abstract = True
     KIND = ""
 
@@ -28,7 +28,7 @@ class PredictUser(User):  # decision 53
 
     @classmethod
     def prepare_work(cls, session: _session.Session) -> _work.Work:
-        """The process's work for this protocol. Raises UserError when the server cannot be asked."""
+        """The requests and answers of this process for the user's protocol. Raises UserError if the server fails."""
         raise NotImplementedError
 
     def send(self, due: float) -> None:
@@ -41,7 +41,7 @@ class PredictUser(User):  # decision 53
             raise StopUser
 
     def on_start(self) -> None:
-        """Asks the server what it takes; as long as it cannot be asked, that is a failure each second."""
+        """Prepares the requests; while the server cannot be reached, retries and reports a failure once a second."""
         while True:
             try:
                 self.work = self.prepare_work(self.session)

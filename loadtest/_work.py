@@ -1,4 +1,4 @@
-"""What users send and how its answers are checked: made once per process and protocol."""
+"""The requests that users send, and the check of the answers: made once per process and protocol."""
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,7 +24,7 @@ class NotSentError(Exception):
 
 @dataclass
 class Work:
-    """Prepared requests, sent in turn, and the answers they must get."""
+    """Prepared requests, which users send cyclically, and the expected answers."""
     model: str
     version: int
     batch: int
@@ -47,15 +47,15 @@ class Work:
         return f"{self.model}/{version or self.version} batch {self.batch}"
 
     def follow(self, client: Client) -> None:
-        """Takes the newest version that the server now has; keeps the last one while it cannot be asked."""
+        """Sets `version` to the newest version on the server; does nothing while the server cannot be reached."""
         try:
-            self.version = max((one.version for one in client.status() if one.state == "AVAILABLE"),
+            self.version = max((found.version for found in client.status() if found.state == "AVAILABLE"),
                                default=self.version)
         except UserError:
             return
 
     def check(self, index: int, raw: bytes) -> tuple[int | None, str | None]:
-        """The version that answered if the answer tells, and why the answer is wrong, or None."""
+        """The version that gave the answer (None if unknown), and why the answer is wrong (None if it is right)."""
         right = self._right[index]
         if raw in right:
             return right[raw], None
@@ -72,7 +72,7 @@ class Work:
 
 
 def make(client: Client, settings: Settings, version_of: Callable[[bytes], int | None] = lambda raw: None) -> Work:
-    """Asks the server what it takes, and once for every answer. Raises UserError when that fails or is wrong."""
+    """Reads the model's metadata, prepares the requests and sends each once. Raises UserError if one fails."""
     metadata = client.metadata()
     shown = f"{settings.model}/{settings.variant}" if settings.variant else settings.model
     work = Work(shown, metadata.version, settings.batch, client.decode, version_of)

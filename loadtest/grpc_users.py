@@ -17,7 +17,7 @@ _ready_process = 0
 
 
 def _make_ready() -> None:
-    """gRPC must be told of gevent before the first channel, once in each process that Locust forks."""
+    """Prepares gRPC for gevent: needed before the first channel, once in each process that Locust forks."""
     global _ready_process
     if _ready_process != os.getpid():
         grpc.experimental.gevent.init_gevent()

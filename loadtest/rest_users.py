@@ -34,7 +34,7 @@ class RestUser(PredictUser, FastHttpUser):
         super().__init__(environment)
         url = urlsplit(self.host)
         self._origin = f"{url.scheme}://{url.netloc}"
-        # Compressed answers would measure the compression.
+        # With compressed answers the latency would include the compression.
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", **settings.headers}
 
     @classmethod
@@ -71,7 +71,7 @@ class RestUser(PredictUser, FastHttpUser):
 
 
 def _follow(session: _session.Session, client: RestClient, work: _work.Work) -> None:
-    """REST answers do not tell their version: ask which is the newest, so that names change when it does."""
+    """Asks the server once a second for its newest version, which request names show and REST answers do not have."""
     gevent.sleep(FOLLOW_S)
     while session.is_current(work):
         work.follow(client)
