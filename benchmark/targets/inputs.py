@@ -43,7 +43,8 @@ class Inputs:
         if self.samples:
             payloads.refuse_strangers(arrays, specs)
         picked: list[Arrays] = [payloads.pick(arrays, specs, batch, i * batch) for i in range(count)]
-        return picked, f"{payloads.examples(arrays, specs):,} samples of {samples.name}, {count} different batches in turn"
+        size = payloads.examples(arrays, specs)
+        return picked, f"{size:,} samples of {samples.name}, {count} different batches in turn"
 
 
 def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:

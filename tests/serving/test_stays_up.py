@@ -119,7 +119,7 @@ class Target:
 
     def __init__(self, server: Server) -> None:
         service = _Service(server._predictor, lambda models: None, False)
-        methods = _methods(service, lambda call, code: None, threading.Event())
+        methods = _methods(service, lambda call, code: None, threading.Event(), set())
         self._handlers = {**methods[PREDICTION_SERVICE], **methods[MODEL_SERVICE]}
 
     def ask(self, method: str, data: bytes) -> Context:
