@@ -181,6 +181,12 @@ def test_random_numbers_are_named_and_compared_with_seeds(awkward: Callable[[str
         run("verify", awkward("draws"), tmp_path / "to", "--allow-random", "other")
 
 
+def test_noise_below_the_tolerance_is_named_too(awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="signature 'serving_default' draws random numbers"):
+        run("optimize", awkward("draws_little"), "--to", tmp_path / "to", "--batch", "1,3")
+    run("optimize", awkward("draws_for_nothing"), "--to", tmp_path / "to", "--batch", "1,3")
+
+
 def test_real_samples_of_a_request_are_taken_whole(awkward: Callable[[str], Path], run: Run, tmp_path: Path,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(2)

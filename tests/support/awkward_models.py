@@ -301,3 +301,25 @@ def draws(path: Path) -> None:
             return {"y": x + tf.random.normal(tf.shape(x)) + tf.random.uniform([])}
     made = Module()
     save(path, made, serving_default=made.serve, sample=made.sample)
+
+
+@awkward
+def draws_little(path: Path) -> None:
+    """Noise far below the tolerance of its answers."""
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": 1e6 * (1 + x) + tf.random.uniform([])}
+    made = Module()
+    save(path, made, serving_default=made.serve)
+
+
+@awkward
+def draws_for_nothing(path: Path) -> None:
+    """Random numbers that reach no answer, as those of a dropout that keeps everything."""
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": x @ random(3, 2) * tf.floor(1 + tf.random.uniform([]))}
+    made = Module()
+    save(path, made, serving_default=made.serve)
