@@ -67,7 +67,7 @@ server, client and waking up is in the figures. Every part is one interleaved ru
 @click.option("--repeat", type=click.IntRange(4), default=200, show_default=True,
               help="Requests per target and protocol in part loop; 25 times as many in part empty, half in instead.")
 @click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
-              help="Processes per target in parts loop and empty; two tell how far equals are apart.")
+              help="Processes per target in parts loop and empty; two show how far two equal processes are apart.")
 @output_options
 def command(variant: str, source: Source, parts: tuple[str, ...], repeat: int, processes: int, output: Output) -> None:
     """Measures what the server adds to VARIANT's Session.run, beside empty servers and a web application."""

@@ -23,7 +23,7 @@ Examples:
   python -m benchmark split --url http://127.0.0.1:8501 --grpc 127.0.0.1:8500
 \b
 Each request asks the server (header x-server-timing) where its own time went. A server that does not say, as the
-genuine TensorFlow Serving does not, is split by its metrics, which are means over requests and tell less.
+genuine TensorFlow Serving does not, is split by its metrics, which are means over requests and show less.
 """)
 @click.argument("variant", required=False)
 @source_options(grappler=False)

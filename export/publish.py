@@ -103,7 +103,7 @@ def _staging_home(base: Path) -> Path:  # decision 20
 
 
 def _claim(home: Path, prefix: str) -> tuple[Path, int]:
-    """A new directory and its lock, held until we end, however we end: it tells other runs that we are alive."""
+    """A new directory and its lock, held until this run ends in any way: others see by it that it is alive."""
     turn = os.open(home, os.O_RDONLY)
     try:
         # One at a time, so that nobody takes a directory for abandoned before its owner has locked it.

@@ -108,7 +108,7 @@ class GrpcServer:
         stopped = self._server.stop(left)
         if stopped.wait(max(left - _COUNTED_BEFORE_S, 0)):
             return 0
-        # Counted before grpcio cancels them: then nothing tells them from calls that their clients gave up.
+        # Counted before grpcio cancels them: afterwards they look like calls that their clients gave up.
         running = {context for context in self._running.copy() if context.is_active()}
         stopped.wait()
         return len(running & self._running) + self._threads._work_queue.qsize()

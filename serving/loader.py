@@ -60,7 +60,7 @@ class LoadedModel:  # decision 30
         self.memory = MemoryLimit(-1)
 
     def try_out(self) -> None:  # decision 81
-        """One run of zeros (a batch of 1), after which `answers` tells whether this version can answer at all.
+        """One run of zeros (a batch of 1), after which `answers` says whether this version can answer at all.
 
         Only of a graph of bounded operations: any other may keep what it is given, or never end. That zeros are refused
         is an answer, too: they are made up.

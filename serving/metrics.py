@@ -1,6 +1,6 @@
 """What is counted and timed, as Prometheus text under TensorFlow Serving's names; and the access log.
 
-Beside those, series of our own tell versions, signatures and transports apart, which the original's do not.
+Beside those, series of our own separate versions, signatures and transports, which the original's do not.
 """
 import json
 import sys
@@ -46,7 +46,7 @@ class Call:
     watch: Stopwatch | None = None
 
     def pinned(self, servable: Servable) -> Servable:
-        """What answers this request; it tells the stopwatch, if there is one."""
+        """What answers this request; the stopwatch, if there is one, is given it."""
         self.version = servable.version
         return servable if self.watch is None else Watched(servable, self.watch)
 

@@ -24,8 +24,8 @@ class Pace:  # decision 37
     def note(self, size: int, began: float, ended: float, here: bool) -> None:
         """Learns from one piece of work; `here`: it was done where it was taken for quick. Times are perf_counter's.
 
-        The first ones also prepare what later ones use, and tell nothing. One that was slow where others wait for it
-        sends all of its kind away for twenty times as long: such mistakes take a twentieth of the time at most.
+        The first ones also prepare what later ones use, so they are not counted. One that was slow where others wait for
+        it sends all of its kind away for twenty times as long: such mistakes take a twentieth of the time at most.
         """
         seconds = ended - began
         if here:
@@ -53,7 +53,7 @@ class Step(Protocol):
 
 
 class Steps:
-    """Tells which runs of a graph take a time that the size of their inputs bounds.
+    """Finds the graphs whose run time is bounded by the size of their inputs.
 
     Loops, queues and calls out of the graph do not, nor does an operation whose result is as large as one of its
     values says (Fill, Range, Tile), nor what unpacks (images, examples, strings). What is not listed counts as these.

@@ -1,4 +1,4 @@
-"""What flags and files tell before TensorFlow is imported and models are loaded: mistakes are told at once."""
+"""Mistakes in flags and files, found before TensorFlow is imported and models are loaded."""
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +57,7 @@ def check(flags: Flags) -> list[Model]:  # decision 33
 
 
 def _refuse_taken(host: str, port: int, flag: str) -> None:
-    """Tells of a taken port now, not after the models have been loaded."""
+    """Reports a taken port now, not after the models have been loaded."""
     if not port:
         return
     try:

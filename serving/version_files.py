@@ -33,7 +33,7 @@ class Failure:
 
 
 def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict[str, Failure]:
-    """Why no model can be served, as far as their files tell: name -> reasons; nothing as soon as one could be.
+    """Why no model can be served, as far as their files show: name -> reasons; nothing as soon as one could be.
 
     Args:
         check: raises ServingError for a version's directory that is no SavedModel.

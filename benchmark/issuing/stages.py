@@ -52,7 +52,7 @@ def split(instance: Instance, clients: dict[str, Client], signature: str, inputs
 
 
 def asked(client: Client, inputs: Arrays, signature: str) -> dict[str, float]:
-    """One request: the seconds of its parts. What the server does not tell of its own time is in "wire"."""
+    """One request: the seconds of its parts. Server time that the server does not report counts as "wire"."""
     began = perf_counter()
     request = client.prepare(inputs, signature)
     ready = perf_counter()
@@ -84,7 +84,7 @@ def by_metrics(rows: Sequence[dict[str, float]], counts: Any) -> Parts:
 def server_counts(instance: Instance) -> Any:
     """[request µs, requests, runtime µs, runs] since the server started, from its Prometheus metrics."""
     if instance.rest is None:
-        raise UserError(f"{instance.target.name} does not tell its timing over gRPC: give its --url too, for its "
+        raise UserError(f"{instance.target.name} does not report its timing over gRPC: give its --url too, for its "
                         "metrics")
     connection = http.client.HTTPConnection(urlsplit(instance.rest).netloc, timeout=10)
     connection.request("GET", METRICS_PATH)
@@ -92,7 +92,7 @@ def server_counts(instance: Instance) -> Any:
     connection.close()
     found = counts_in(text)
     if not found[1]:
-        raise FailedError(f"{instance.target.name} tells neither timing nor request_latency at {METRICS_PATH}: "
+        raise FailedError(f"{instance.target.name} reports neither timing nor request_latency at {METRICS_PATH}: "
                           f"start it with a --monitoring_config_file that holds '{MONITORING.strip()}'")
     return found
 

@@ -68,10 +68,10 @@ def parts_of(result: SplitResult) -> tuple[list[str], list[list[str]]]:
 def words(result: SplitResult) -> str:
     """What the parts are of, and who reported them."""
     if result["splits"][0]["by"] == "metrics":
-        return (f"{result['target']} does not tell the timing of a request: means over all requests, the server's from "
-                "its metrics, which do not separate parsing, waiting and rendering.")
-    return ("As the server tells of each request (server-timing), protocols in turns: means of the middle half of the "
-            "requests by their whole time, so that the parts add up.")
+        return (f"{result['target']} does not report the timing of a request: means over all requests, the server's "
+                "from its metrics, which do not separate parsing, waiting and rendering.")
+    return ("As the server reports for each request (server-timing), protocols in turns: means of the middle half of "
+            "the requests by their whole time, so that the parts add up.")
 
 
 def html(result: SplitResult) -> str:

@@ -11,7 +11,7 @@ VERTEX = "vertex:"
 
 @dataclass(frozen=True)
 class Access:
-    """What an address asks for beside a request. `saved_model` tells signatures where the server does not."""
+    """What an address asks for beside a request. `saved_model` has the signatures, if the server reports none."""
 
     headers: tuple[tuple[str, str], ...] = ()
     tls: Tls | None = None

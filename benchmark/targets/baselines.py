@@ -48,6 +48,6 @@ def web_app(kind: str, name: str, target: Target) -> Target:
 
 def _command(name: str, model: str, base: Path, module: str, *arguments: str) -> Target:
     version = Target(name, model, base_path=base).version_directory
-    # It does not tell signatures: clients read them from the version itself.
+    # It reports no signatures: clients read them from the version itself.
     return Target(name, model, "command", base, argv=(sys.executable, "-m", module, *arguments),
                   access=Access(saved_model=str(version)))

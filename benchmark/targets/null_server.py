@@ -2,7 +2,7 @@
 
 It speaks enough of TensorFlow Serving's API for one model whose output `x` is its input `x` (float32, [-1, 4]): the
 answer is the request's own bytes under another tag, so no time goes into parsing. --work-ms makes it busy for a known
-time per request, which tells whether a measurement finds what is there.
+time per request, which shows whether a measurement finds a known difference.
 """
 import asyncio
 import signal

@@ -17,7 +17,7 @@ IN_PROCESS = ("session", "predictor")
 class Target:
     """A variant under a backend; or servers that someone else runs ("address"), or that `argv` starts ("command").
 
-    In `argv`, {port} and {rest_port} stand for ports; it tells the model's status as TensorFlow Serving does.
+    In `argv`, {port} and {rest_port} stand for ports; the program reports its status as TensorFlow Serving does.
     """
 
     name: str

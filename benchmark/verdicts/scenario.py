@@ -7,7 +7,7 @@
     warmup_s = 2
     measure_s = 60
     repeats = 3
-    percentile = 99.9                           # the one the result must be able to tell
+    percentile = 99.9                           # the percentile that the result must have enough samples for
     arrivals = {kind = "poisson", rate_per_s = 40, seed = 7}   # constant, closed {clients}, offline {clients}
     slo = {percentile = 99, latency_ms = 50}
     validity = {max_rate_error = 0.02, max_error_ratio = 0.0, max_generator_cpu = 0.7, max_late_ms = 1.0}

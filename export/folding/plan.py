@@ -202,7 +202,7 @@ class Plan:
         return name
 
     def _shape_after(self, item: Node) -> Shape:
-        """A node's known shape; where a Reshape's row is not known, the matrix that it is multiplied by tells it."""
+        """A node's known shape; a Reshape's unknown row size is read from the matrix it is multiplied by."""
         shape = self.known.get(item.name)
         if item.op == "Reshape" and shape and len(shape) == 2 and shape[1] is None:
             for reader in self.draft.readers(item.name):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 Answer: TypeAlias = Mapping[str, Array]
 
-# Fewer rows than this do not tell the scale of a column.
+# Fewer rows than this do not show the scale of a column.
 _ENOUGH_ROWS = 8
 
 
@@ -195,7 +195,7 @@ def strict_scales(references: Sequence[Answer]) -> list[Answer]:
 
 
 def _columns(arrays: Sequence[Array]) -> Array | None:
-    """max|a| of each column over all arrays; None where they have none, or too few rows to tell their scale."""
+    """max|a| of each column over all arrays; None where they have none, or too few rows to show their scale."""
     widths = {array.shape[-1] for array in arrays}
     if len(widths) != 1 or any(array.ndim < 2 for array in arrays) or widths == {0}:
         return None

@@ -57,7 +57,7 @@ _OPTIONS = (
                  help=f"The server: host:port, or a URL for REST ({REST_ADDRESS}; gRPC: {GRPC_ADDRESS}); "
                       "a Vertex AI endpoint: projects/P/locations/L/endpoints/E."),
     click.option("--saved-model", metavar="DIR", help="The model's version directory, for servers that do not "
-                                                      "tell its signatures (Vertex AI, most KServe runtimes)."),
+                                                      "report its signatures (Vertex AI, most KServe runtimes)."),
     click.option("--header", "headers", multiple=True, metavar="NAME:VALUE",
                  help="Sent with the request (gRPC: as metadata); may be given more than once."),
     click.option("--tls-authority", metavar="FILE", help="Certificate (PEM) of the authority to trust."),

@@ -10,7 +10,7 @@ from user_error import FailedError, UserError
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 DEFAULT_SIGNATURE = "serving_default"
-# The project's own server tells its timing to who sends it.
+# The embedded server reports the timing of a request that carries this header.
 ASKS_TIMING = ASKED
 
 

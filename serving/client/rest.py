@@ -40,7 +40,7 @@ class RestApi:
 
     `address` is "host:port" or a URL; a path in it goes before /v1/models (as gateways need). `headers` go with
     every request. `layout` "row" sends {"instances"} where all inputs have the batch as first axis, and {"inputs"}
-    otherwise; "column" always sends {"inputs"}. `metadata` is for servers that do not tell it (most KServe runtimes).
+    otherwise; "column" always sends {"inputs"}. `metadata` is for servers that do not report it (most KServe runtimes).
     """
     measured_by: str
 
@@ -68,7 +68,7 @@ class RestApi:
         return self.decode(self.send(self.prepare(inputs, signature_name)), signature_name)
 
     def metadata(self) -> Metadata:
-        """What was given, or else what the server now tells."""
+        """What was given, or else what the server reports now."""
         if not self._told:
             self._metadata = json_codec.metadata(self._exchange("GET", f"{self._path}/metadata"))
         assert self._metadata is not None

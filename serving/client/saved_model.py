@@ -1,4 +1,4 @@
-"""What a SavedModel takes and gives, read from its files: for servers that do not tell it themselves."""
+"""What a SavedModel takes and gives, read from its files: for servers that do not report it themselves."""
 from pathlib import Path
 
 from serving.client.payloads import specs_of

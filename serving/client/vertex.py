@@ -1,7 +1,7 @@
 """A client of Vertex AI endpoints: the REST predict API, with Google's credentials.
 
 The endpoint forwards {"instances"} to the model's container and answers {"predictions", "deployedModelId", ...}, so
-the JSON is TensorFlow Serving's. What it does not tell is the model's signature: that comes from the SavedModel.
+the JSON is TensorFlow Serving's. It does not report the model's signature: that is read from the SavedModel.
 """
 import json
 import platform
@@ -59,9 +59,9 @@ class VertexClient(RestClient):  # decision 54
         return Request(f"{self._resource}:{'rawPredict' if signature_name else 'predict'}", body)
 
     def metadata(self) -> Metadata:
-        """That of the SavedModel given: an endpoint tells no signatures."""
+        """That of the SavedModel given: an endpoint reports no signatures."""
         if self._metadata is None:
-            raise UserError("Vertex AI does not tell what a model takes: name its SavedModel (--saved-model)")
+            raise UserError("Vertex AI does not report a model's signatures: name its SavedModel (--saved-model)")
         return self._metadata
 
     def status(self) -> tuple[VersionStatus, ...]:

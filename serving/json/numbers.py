@@ -71,7 +71,7 @@ def _quotes(value: Value) -> int:
             total += 2 * len(item)
             pending += item.values()
         elif isinstance(item, list):
-            # In a list of numbers there is nothing to find; should others follow, the count tells.
+            # In a list of numbers there is nothing to find; if other values follow, their count shows it.
             pending += item[:1] if item and isinstance(item[0], int | float) else item
     return total
 

@@ -90,7 +90,7 @@ def test_a_server_that_only_counts_is_split_by_its_counts(monkeypatch: pytest.Mo
     result = {"target": "a", "splits": [{"protocol": name, "batch": 1, **each} for name, each in found.items()],
               "kind": "split", "model": "m", "inputs": "none",
               "environment": {"cpu": "x", "cpu_quota": 1.0, "time": "now"}}
-    assert "does not tell the timing" in html(result)
+    assert "does not report the timing" in html(result)
     head, rows = parts_of(result)
     assert head[-1] == "total"
     assert float(rows[0][-1]) == pytest.approx(sum(map(float, rows[0][1:-1])), abs=0.06)
