@@ -3,8 +3,11 @@ import signal
 
 import pytest
 
-# A shell starts its background jobs with SIGINT ignored, and every process of the tests would inherit that.
+# A shell starts its background jobs with SIGINT ignored, and nohup its command with SIGHUP: every process of the tests
+# would inherit that. A signal with a handler is back at its default in a new program.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
