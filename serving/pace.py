@@ -24,8 +24,9 @@ class Pace:  # decision 37
     def note(self, size: int, began: float, ended: float, here: bool) -> None:
         """Learns from one piece of work; `here`: it was done where it was taken for quick. Times are perf_counter's.
 
-        The first ones also prepare what later ones use, so they are not counted. One that was slow where others wait for
-        it sends all of its kind away for twenty times as long: such mistakes take a twentieth of the time at most.
+        The first ones also prepare what later ones use, so they are not counted. One that was slow on the event loop
+        sends all of its kind to the worker threads for twenty times as long: such mistakes take a twentieth of the
+        time at most.
         """
         seconds = ended - began
         if here:
