@@ -34,7 +34,7 @@ A rate is kept only when, with 95 % confidence, no more requests were slow than 
 def command(variants: tuple[str, ...], source: Source, slo: str, protocol: str | None, batch: int, start: float,
             tolerance: float, most_s: float, output: Output) -> None:
     """Finds the highest rate (Poisson arrivals) at which VARIANTs keep a latency promise."""
-    promise = scenario.parse_slo(slo)
+    promise = scenario.parse_percentile_slo(slo)
     assert promise is not None
     found = source.targets(variants)
     chosen = Scenario("search", protocol=protocol_for(found, protocol, "grpc"), batch=batch, slo=promise,

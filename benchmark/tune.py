@@ -49,7 +49,7 @@ def command(variant: str, source: Source, slo: str | None, protocol: str | None,
     target = source.target(variant)
     if target.backend != "embedded":
         raise UserError("tune starts embedded servers: name a variant without a backend")
-    promise = scenario.parse_slo(slo)
+    promise = scenario.parse_percentile_slo(slo)
     chosen = Scenario("tune", protocol=protocol_for([target], protocol, "grpc"), batch=batch, slo=promise,
                       percentile=promise.percentile if promise else 50, arrivals=Closed(clients), warmup_s=1)
     out.mkdir(parents=True, exist_ok=True)

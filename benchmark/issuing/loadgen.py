@@ -99,7 +99,8 @@ def _settings(scenario: Scenario, seconds: float, rate_per_s: float) -> Any:
         settings.server_target_qps = arrivals.rate_per_s
         settings.schedule_rng_seed = arrivals.seed + 1
         settings.server_target_latency_ns = round((scenario.slo.latency_ms if scenario.slo else 1e5) * 1e6)
-        settings.server_target_latency_percentile = (scenario.slo.percentile if scenario.slo else 99) / 100
+        promised = scenario.slo.percentile if scenario.slo else 99
+        settings.server_target_latency_percentile = (promised if 0 < promised < 100 else 99) / 100
         settings.min_query_count = max(1, round(arrivals.rate_per_s * seconds))
     elif isinstance(arrivals, Offline):
         settings.scenario = lg.TestScenario.Offline

@@ -13,6 +13,8 @@ from typing import Required, TypedDict
 
 import psutil
 
+from version_directory import EXTRA, model_bytes
+
 PACKAGES = ("tensorflow", "numpy", "grpcio", "protobuf", "urllib3", "hdrhistogram")
 CPU_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
              "amx_tile", "amx_int8", "amx_bf16")
@@ -70,7 +72,7 @@ def environment(models: Mapping[str, Path] | None = None, seed: int | None = Non
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "variables": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
-        "models": {name: {"digest": digest(path), "bytes": size(path), "version": path.name}
+        "models": {name: {"digest": digest(path), "bytes": model_bytes(path), "version": path.name}
                    for name, path in (models or {}).items()},
     }
 
@@ -133,18 +135,12 @@ def digest(directory: Path) -> str:
     """SHA-256 over names and contents of all files of a model version (assets.extra, which is about it, excepted)."""
     total = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and "assets.extra" not in path.relative_to(directory).parts:
+        if path.is_file() and EXTRA not in path.relative_to(directory).parts:
             total.update(f"{path.relative_to(directory)}\0{path.stat().st_size}\0".encode())
             with path.open("rb") as file:
                 while part := file.read(1 << 20):
                     total.update(part)
     return total.hexdigest()[:16]
-
-
-def size(directory: Path) -> int:
-    """Bytes on disk of a model version, assets.extra excepted."""
-    return sum(path.stat().st_size for path in directory.rglob("*")
-               if path.is_file() and "assets.extra" not in path.relative_to(directory).parts)
 
 
 def _as_typed() -> list[str]:

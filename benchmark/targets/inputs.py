@@ -11,8 +11,8 @@ from serving.client import payloads
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Signature
 from user_error import UserError
+from version_directory import SAMPLES
 
-SAMPLES = Path("assets.extra", "samples.npz")
 MOST_RECORDED = 2000
 DISTINCT = 4
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmark.targets.addresses import Access
 from benchmark.targets.operations import operations
 from user_error import UserError
+from version_directory import newest
 
 PROTOCOLS = ("rest", "grpc")
 SERVERS = ("embedded", "container", "binary")
@@ -46,7 +47,7 @@ class Target:
     @property
     def version_directory(self) -> Path | None:
         """The version a server takes: the newest."""
-        return newest_version(self.base_path) if self.base_path else None
+        return newest(self.base_path) if self.base_path else None
 
 
 def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), signature: str = "",
@@ -62,12 +63,12 @@ def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), 
         raise UserError(f"no model '{model}' in {models}/: there are {', '.join(there) or 'none'}; "
                         "'python -m export build' makes some, --model names another")
     if not base.is_dir() or not variant:
-        there = sorted(path.name for path in (models / model).iterdir() if path.is_dir() and newest_version(path))
+        there = sorted(path.name for path in (models / model).iterdir() if path.is_dir() and newest(path))
         raise UserError(f"no variant '{variant}' in {models / model}: there are {', '.join(there) or 'none'}")
-    if newest_version(base) is None:
+    if newest(base) is None:
         raise UserError(f"{base} has no version (a folder named by a number, with a saved_model.pb in it): "
                         f"make one with 'python -m export build' or 'python -m export optimize'")
-    operations(newest_version(base) or base)  # a broken file is told now, not after a server has started
+    operations(newest(base) or base)  # a broken file is told now, not after a server has started
     return Target(text, model, backend, base.resolve(), flags=tuple(flags), signature=signature, grappler=grappler)
 
 
@@ -76,9 +77,3 @@ def running_targets(urls: Sequence[str], grpcs: Sequence[str], model: str,
     """Servers that already run. The n-th gRPC address is of the same server as the n-th URL."""
     pairs = zip_longest(urls, grpcs)
     return [Target(url or grpc or "", model, "address", rest=url, grpc=grpc, access=access) for url, grpc in pairs]
-
-
-def newest_version(base_path: Path) -> Path | None:
-    versions = [path for path in base_path.iterdir()
-                if path.name.isdecimal() and any((path / f"saved_model.{kind}").is_file() for kind in ("pb", "pbtxt"))]
-    return max(versions, key=lambda path: int(path.name), default=None)

@@ -89,7 +89,7 @@ class Measurement:
             found.append(f"requests started late: p99 {recorder.late.percentile(99) * 1e3:.1f} ms after their time: "
                          "use a quieter machine, or allow the generator real-time threads (ulimit -r)")
         percentiles = {self.scenario.percentile} | ({self.scenario.slo.percentile} if self.scenario.slo else set())
-        for percentile in sorted(percentiles):
+        for percentile in sorted(percentiles - {0.0, 100.0}):  # a mean or a maximum needs no number of samples
             need = samples_needed(percentile)
             if self.answered < need:
                 found.append(f"p{percentile:g} needs {need:,} samples, there are {self.answered:,}: measure longer")
@@ -100,7 +100,8 @@ class Measurement:
         slo = self.scenario.slo
         if slo is None or not self.answered:
             return None
-        return self.recorder.intended.percentile(slo.percentile) * 1e3 <= slo.latency_ms
+        intended = self.recorder.intended
+        return (intended.percentile(slo.percentile) if slo.percentile else intended.mean) * 1e3 <= slo.latency_ms
 
     def result(self) -> tuple[str, float]:
         """The scenario's one figure and its name, as MLPerf defines it for its scenario."""

@@ -12,7 +12,6 @@
     slo = {percentile = 99, latency_ms = 50}
     validity = {max_rate_error = 0.02, max_error_ratio = 0.0, max_generator_cpu = 0.7, max_late_ms = 1.0}
 """
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,6 +20,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from benchmark.verdicts.arrivals import Arrivals, Closed, Constant, Offline, Poisson
 from benchmark.verdicts.records import ScenarioRecord
+from serving.client.objective import parse_objective
 from user_error import UserError
 
 KINDS: dict[str, type[Arrivals]] = {
@@ -34,7 +34,10 @@ def protocol_name(protocol: str) -> str:
 
 @dataclass(frozen=True)
 class Slo:
-    """A promise: `percentile` % of the requests are answered within latency_ms of their intended start."""
+    """A promise: `percentile` % of the requests are answered within latency_ms of their intended start.
+
+    Percentile 0 stands for the mean, 100 for the longest.
+    """
 
     percentile: float = 99.0
     latency_ms: float = 100.0
@@ -101,13 +104,19 @@ def find(name: str) -> Scenario:
 
 
 def parse_slo(text: str | None) -> Slo | None:
-    """"99:50" is p99 within 50 ms; "p99=50ms" is the same."""
+    """The promise of "p99=50ms", "mean=300us" or "max=1s": see `parse_objective`."""
     if text is None:
         return None
-    match = re.fullmatch(r"p?(\d+(?:\.\d+)?)[:=](\d+(?:\.\d+)?)(?:ms)?", text)
-    if not match or not 0 < float(match[1]) < 100:
-        raise UserError(f"--slo is a percentile and milliseconds, such as p99=50ms, not '{text}'")
-    return Slo(float(match[1]), float(match[2]))
+    objective = parse_objective(text)
+    return Slo(objective.percentile, objective.seconds * 1e3)
+
+
+def parse_percentile_slo(text: str | None) -> Slo | None:
+    """As parse_slo, for what can only be decided by counting slow requests. Raises UserError for a mean or maximum."""
+    slo = parse_slo(text)
+    if slo and not 0 < slo.percentile < 100:
+        raise UserError(f"--slo {text}: the promise is one of a percentile here, such as p99=50ms")
+    return slo
 
 
 def parse(table: Mapping[str, Any], source: str) -> Scenario:

@@ -24,7 +24,7 @@ mkdir -p "$work/srv/packages" "$work/models"
 tar -c -C "$root/.venv/lib/python3.11/site-packages" --exclude=__pycache__ --exclude='__editable__*' \
   --exclude=./{mypy,mypyc,ruff,vulture,sklearn,scipy,locust,gevent,hypothesis,pip,include} \
   --exclude='*/tensorflow/include' . | tar -x -C "$work/srv/packages"
-cp -r "$root/serving" "$root/commandline.py" "$work/srv/packages/"
+cp -r "$root/serving" "$root"/*.py "$work/srv/packages/"
 
 cat >"$work/usr/bin/tensorflow_model_server" <<'SERVER'
 #!/bin/sh

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.targets.child import STOP_S, Child, python_module
-from serving import tensor_proto
-from serving.client.payloads import Array, Arrays, TensorSpec
+from serving.client.payloads import Array, Arrays, specs_of
 from serving.client.protocol import Signature
 from serving.protos import meta_graph_pb2
 from user_error import FailedError
@@ -61,7 +60,7 @@ class InProcessConnection:
 
     def signature(self) -> Signature:
         definition = meta_graph_pb2.SignatureDef.FromString(self._call("signature", None))
-        return Signature(definition.method_name, _specs(definition.inputs), _specs(definition.outputs))
+        return Signature(definition.method_name, specs_of(definition.inputs), specs_of(definition.outputs))
 
     def prepare(self, inputs: Arrays) -> int:
         return int(self._call("prepare", dict(inputs)))
@@ -83,9 +82,3 @@ class InProcessConnection:
         except (EOFError, ConnectionError):
             self._engine.await_death("while it was asked", 5.0)
             raise FailedError(f"the {self._engine.title} closed its connection") from None
-
-
-def _specs(tensors: Any) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(tensor_proto.numpy_dtype(tensor.dtype), None if tensor.tensor_shape.unknown_rank
-                             else tuple(dim.size for dim in tensor.tensor_shape.dim))
-            for name, tensor in tensors.items() if tensor.dtype}

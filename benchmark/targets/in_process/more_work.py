@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from version_directory import EXTRA
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
@@ -35,8 +37,8 @@ def export(source: Path, target: Path, percent: float, signature_name: str = "se
     shutil.rmtree(partial, ignore_errors=True)
     concrete = tf.function(more).get_concrete_function(**specs)
     tf.saved_model.save(module, str(partial), signatures={signature_name: concrete})
-    if (source / "assets.extra").is_dir():
-        shutil.copytree(source / "assets.extra", partial / "assets.extra")
+    if (source / EXTRA).is_dir():
+        shutil.copytree(source / EXTRA, partial / EXTRA)
     partial.rename(target)
 
 
