@@ -192,7 +192,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         return load(name, number, path, ["serve"], config_pb2.ConfigProto())
     store = ModelStore(loaded, poll_s=0)
     store.configure([Model(name, str(root / name)) for name in ("half", "slow")])
-    server = RestServer(Predictor(store), "127.0.0.1", 0, threads=4)
+    server = RestServer(Predictor(store), "127.0.0.1", 0, threads=4, timeout_ms=600_000)
     server.start()
     yield server.port
     server.stop(1)
