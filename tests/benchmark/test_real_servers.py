@@ -65,7 +65,7 @@ def test_a_model_that_does_not_load_is_one_line(models: Path) -> None:
     done = _benchmark(models, "compare", "original", "broken")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "broken/1: its saved_model.pb is damaged" in done.stderr
+    assert "broken/1/saved_model.pb cannot be parsed" in done.stderr
 
 
 def test_the_article_prints_its_three_lines(models: Path) -> None:
