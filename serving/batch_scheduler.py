@@ -1,4 +1,4 @@
-"""Tasks -> batches: when a batch is full or due, and which of a few threads runs it. The parameters say all of it.
+"""Tasks -> batches: the parameters decide when a batch is full or due; a few threads run the batches.
 
 The rules are TensorFlow Serving's shared batch scheduler: a task goes into the open batch of its queue or begins the
 next one; a batch is due when another follows it, when it is full, or when its first task has waited for the timeout.
@@ -22,7 +22,7 @@ _UNSIGNED = 1 << 64
 class Parameters:
     """BatchingParameters as values; the defaults are TensorFlow Serving's.
 
-    `given_size` is max_batch_size as it was given, where that was negative: no limit.
+    `given_size` is max_batch_size as the file has it, if that is negative (no limit); else 0.
     """
 
     max_batch_size: int = 1000
@@ -36,7 +36,7 @@ class Parameters:
     given_size: int = 0
 
     def check_allowed_sizes(self) -> None:
-        """Raises INVALID_ARGUMENT, as each model's load does. Only the last entry is looked at, as by the original."""
+        """Raises INVALID_ARGUMENT, as the load of each model does. Like the original, it checks only the last entry."""
         sizes, size = self.allowed_batch_sizes, self.given_size or self.max_batch_size
         if sizes and sizes[-1] != size:
             raise invalid("Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
@@ -49,7 +49,8 @@ def read_parameters(path: str, of_server: bool = True) -> Parameters:
     Sizes are unsigned in the original: a negative one is no limit.
 
     Args:
-        of_server: the threads are the server's, and have to be some; a model's own file has no say in them there.
+        of_server: the file is the server's, and must ask for at least one thread; in a model's own file the number of
+            threads is ignored.
     """
     message = text_proto.read(path, text_proto.message("BatchingParameters"))
 
@@ -132,7 +133,7 @@ class Scheduler:
         return queue
 
     def remove_queues(self, queues: Sequence[Queue]) -> None:
-        """Forgets queues that nobody waits for any more."""
+        """Removes queues that no request waits for."""
         with self._due:
             for queue in queues:
                 self._queues.remove(queue)
@@ -186,12 +187,12 @@ class Scheduler:
                 if batch is None or queue is None:
                     return
                 if any(q.batches for q in self._queues):
-                    # The notice of another batch may have reached this thread.
+                    # This thread may have been woken by the notification for another batch: pass it on.
                     self._due.notify()
             queue.process(batch.tasks)
 
     def _next(self) -> tuple[Queue | None, _Batch | None]:
-        """A batch that is due, the queues taking turns."""
+        """A batch that is due; the queues are served in rotation."""
         now = monotonic()
         for _ in range(len(self._queues)):
             queue = self._queues[0]
@@ -211,7 +212,7 @@ class Scheduler:
 
 
 def _parts(task: Task, room: int, most: int) -> list[Task]:
-    """The task in parts: what still fits into the open batch, then batches full."""
+    """The task in parts: first what still fits into the open batch, then parts that each fill a batch."""
     cuts = [0, *range(room or most, task.size, most), task.size]
     return [Task([value[a:b] for value in task.values], b - a, task.deadline, task.enqueued, task.started)
             for a, b in pairwise(cuts)]

@@ -1,7 +1,7 @@
-"""Requests -> batches, as TensorFlow Serving's batching parameters say.
+"""Requests -> batches, by TensorFlow Serving's batching parameters.
 
-A batch holds requests for the same tensors of the same version. It is run when it is full or its first request has
-waited for the timeout, by one of a few threads that all batches of a scheduler share.
+A batch holds requests for the same tensors of the same version. It is run when it is full or when its first request has
+waited for the timeout. All batches of a scheduler share a few threads.
 """
 import logging
 import threading
@@ -24,16 +24,16 @@ PER_MODEL_FILE = "batching_params.pbtxt"
 
 
 class Batching:
-    """Wraps servables: one scheduler for all, or one for each version that brings its own parameters."""
+    """Wraps servables: one scheduler for all, or one for each version that has its own parameters file."""
 
     def __init__(self, parameters_file: str, per_model: bool, metrics: BatchingMetrics | None = None) -> None:
-        # Read even where every model has its own: a wrong file is told of.
+        # Read even if every model has its own file, so that a mistake in this one is reported.
         parameters = read_parameters(parameters_file) if parameters_file else Parameters()
         self._shared = None if per_model else Scheduler(parameters)
         self._metrics = metrics
 
     def wrap(self, servable: Loaded, path: Path) -> Loaded:
-        """The servable with batching, if it is to have it. Raises ServingError for unfit parameters."""
+        """The servable with batching; unchanged if it gets none. Raises ServingError for invalid parameters."""
         if self._shared is not None:
             return BatchingServable(servable, self._shared, metrics=self._metrics)
         own = path / PER_MODEL_FILE
@@ -50,7 +50,7 @@ class Batching:
 
 
 class BatchingServable:
-    """A servable whose runs are put together into batches."""
+    """A servable that combines the requests of several callers into one run."""
 
     def __init__(self, servable: Loaded, scheduler: Scheduler, owns_scheduler: bool = False,
                  metrics: BatchingMetrics | None = None) -> None:
@@ -97,8 +97,8 @@ class BatchingServable:
         if timeout_s == 0:
             raise ServingError(Code.DEADLINE_EXCEEDED, "no time to wait for a batch")
         size = _batch_size(values)
-        # A wrong type fails on its own, not with everything that shares its batch; and nothing can be put together
-        # out of no rows: the original waits for ever.
+        # A request of a wrong type fails alone, not with all others in its batch. A request without rows cannot be
+        # batched: with one, the original waits forever.
         # decision 34
         if size == 0 or any(value.dtype != self._dtypes.get(feed) for feed, value in zip(feeds, values, strict=True)):
             return self._servable.run(feeds, values, fetches, timeout_s, started)
@@ -128,7 +128,7 @@ class BatchingServable:
         except ServingError as error:
             _fail(tasks, error)
         except Exception as error:
-            # The requests that wait have to be told, whatever it was, and the next batch needs this thread.
+            # Whatever the error is: the waiting requests must get an answer, and the next batch needs this thread.
             log.exception("a batch of model %s failed", self.name)
             _fail(tasks, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
         finally:
@@ -178,7 +178,7 @@ class BatchingServable:
                     "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name "
                     "have equal dimensions starting with the first dim."))
             columns = _same_shape(columns)
-        # The first row of the last request is a valid row.
+        # Padded with the first row of the last request, which is a valid row.
         rows = columns + [columns[-1][:1]] * padding
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 

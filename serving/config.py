@@ -1,7 +1,7 @@
 """The server's flags and its models.config, as values.
 
-`Flags` is the one table: names, types and defaults are TensorFlow Serving's, the text says what a flag does here.
-The parser, --help, the list of flags that are accepted without effect, and the documentation are all made from it.
+`Flags` is the only table of flags: names, types and defaults are TensorFlow Serving's, the text says what a flag does
+here. The parser, --help, the list of flags without effect, and the documentation are generated from it.
 """
 import dataclasses
 import difflib
@@ -36,7 +36,7 @@ class NotStartedError(UserError):  # decision 80
 
 
 def flag(default: T, text: str, *, ours: bool = False, ignored: bool = False) -> T:
-    """A row of the table. `ours`: TensorFlow Serving has no such flag; `ignored`: accepted, without effect here."""
+    """A row of the table. `ours`: not a flag of TensorFlow Serving; `ignored`: accepted, without effect here."""
     made: T = field(default=default, metadata={"text": text, "ours": ours, "ignored": ignored})
     return made
 
@@ -111,7 +111,7 @@ class Flags:
 
 
 def tags_of(flags: Flags) -> list[str]:
-    """The tags of --saved_model_tags; without any, the one that every exported model has."""
+    """The tags of --saved_model_tags; "serve", the tag of every exported model, if the flag is empty."""
     return flags.saved_model_tags.split(",") if flags.saved_model_tags else ["serve"]
 
 
@@ -121,9 +121,9 @@ FLAGS: Mapping[str, dataclasses.Field[Any]] = {row.name: row for row in dataclas
 def parse_flags(arguments: Sequence[str]) -> Flags:  # decision 32
     """Reads `--flag=value`, `--flag value`, `--bool` and `--bool=false`.
 
-    Raises NotStartedError for an unknown flag or a value of the wrong type. The original ignores what it does not
-    know and runs on without it; a misspelt flag would be found by its missing effect only. Arguments that ask for
-    nothing ("", and "--" at the end, as scripts make them) are ignored here too.
+    Raises NotStartedError for an unknown flag or a value of the wrong type. The original ignores unknown flags, so
+    that a misspelt one shows only by its missing effect. Empty arguments ("", and "--" at the end, as scripts make
+    them) are ignored here too.
     """
     values: dict[str, Any] = {}
     rest = list(arguments)
@@ -153,7 +153,7 @@ def parse_flags(arguments: Sequence[str]) -> Flags:  # decision 32
 
 
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
-# What C's scanf takes, and nothing after it.
+# The numbers that C's scanf accepts, with nothing after them.
 _INT = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+")
 _FLOAT = re.compile(r"[ \t\n\v\f\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:nan|inf|infinity)")
 
@@ -188,7 +188,7 @@ def help_text() -> str:
 
 
 PLATFORM = "tensorflow"
-_TENSORFLOW = 1  # the only model_type that there is
+_TENSORFLOW = 1  # the only model_type that exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +199,13 @@ class Model:
     base_path: str
     policy: Policy = field(default_factory=Latest)
     labels: Mapping[str, int] = field(default_factory=dict)
-    # What the entry says of it: model_platform, and the number of its deprecated model_type.
+    # The entry's model_platform, and the number of its deprecated model_type.
     platform: str = PLATFORM
     model_type: int = 0
 
 
 def read_models(flags: Flags) -> list[Model]:
-    """The models that the flags ask for. Raises ServingError in the original's words."""
+    """The models that the flags name. Raises ServingError with the original's message."""
     if flags.model_config_file:
         return models_of(text_proto.read(flags.model_config_file, model_server_config_pb2.ModelServerConfig()))
     if not flags.model_base_path:
@@ -215,7 +215,7 @@ def read_models(flags: Flags) -> list[Model]:
 
 
 def models_of(config: Any) -> list[Model]:
-    """The models of a ModelServerConfig message, checked but for their platforms. Raises ServingError."""
+    """The models of a ModelServerConfig message, checked except for their platforms. Raises ServingError."""
     if config.WhichOneof("config") == "custom_model_config":
         raise ServingError(Code.UNIMPLEMENTED, "custom_model_config is not supported; use model_config_list")
     return checked([Model(entry.name, entry.base_path, _policy(entry), dict(entry.version_labels),
@@ -223,7 +223,7 @@ def models_of(config: Any) -> list[Model]:
 
 
 def reread_models(flags: Flags) -> list[Model]:
-    """The models of --model_config_file, which was read before. Raises ServingError in the original's words."""
+    """The models of --model_config_file, read once more. Raises ServingError with the original's message."""
     config = text_proto.read(flags.model_config_file, model_server_config_pb2.ModelServerConfig())
     if config.WhichOneof("config") != "model_config_list":
         raise ServingError(Code.FAILED_PRECONDITION, "Cannot transition to requested config. It is only legal to "
@@ -232,7 +232,7 @@ def reread_models(flags: Flags) -> list[Model]:
 
 
 def check_no_platform_changes(known: Collection[str], models: Iterable[Model]) -> None:
-    """Raises INVALID_ARGUMENT if one of the models that are known (all are TensorFlow's) asks for another platform."""
+    """Raises INVALID_ARGUMENT if a model that is already known (its platform is "tensorflow") names another one."""
     for model in models:
         if model.name in known and (platform := _platform(model)) != PLATFORM:
             raise invalid(f"Illegal to change a model's platform. For model {model.name} platform was {PLATFORM} "
@@ -240,7 +240,7 @@ def check_no_platform_changes(known: Collection[str], models: Iterable[Model]) -
 
 
 def check_platforms(models: Iterable[Model]) -> None:
-    """Raises INVALID_ARGUMENT for a platform that there is not."""
+    """Raises INVALID_ARGUMENT for an unknown platform."""
     for model in models:
         platform = _platform(model)
         if platform != PLATFORM:

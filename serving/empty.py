@@ -1,8 +1,8 @@
-"""Servers that do nothing, on the layers of the real ones: what HTTP and gRPC cost by themselves.
+"""Servers that run no model, on the real servers' HTTP and gRPC layers: they show what those layers alone cost.
 
     python -m serving.empty --port P --rest_api_port R
 
-They answer a predict request of one input with that input under the answer's name, in one slice of bytes.
+They answer a predict request of one input with that input as the output: the request's bytes are copied unparsed.
 """
 import argparse
 import signal
@@ -20,7 +20,7 @@ from serving.servable import VersionStatus
 
 
 class Empty:  # decision 155
-    """The HTTP handler: it gives the request's numbers back, and says that the model is there."""
+    """The HTTP handler: answers predict with the request's own numbers, and status with AVAILABLE."""
 
     def handle(self, request: Request) -> Response:
         if request.method == "POST":
@@ -31,7 +31,7 @@ class Empty:  # decision 155
 
 
 def echo(request: bytes, context: Any) -> bytes:
-    """PredictRequest {1: model_spec, 2: inputs} -> PredictResponse {1: outputs}: entries of both maps look alike."""
+    """PredictRequest {1: model_spec, 2: inputs} -> PredictResponse {1: outputs}; both maps look alike on the wire."""
     return b"\x0a" + request[request[1] + 3:]
 
 

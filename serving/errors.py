@@ -1,6 +1,6 @@
 """What can go wrong while a request is answered: one exception, with the canonical status codes.
 
-The codes are gRPC's (and absl's); each transport maps them once. Messages are TensorFlow Serving's own words,
+The codes are gRPC's (and absl's); each transport maps them once. Messages are TensorFlow Serving's, word for word,
 because people search for them and programs match them.
 """
 from enum import Enum
@@ -34,8 +34,8 @@ class Code(Enum):
 class ServingError(Exception):
     """A request that cannot be answered.
 
-    The message may have several lines (TensorFlow's often do) and is sent to the client as it is. `advice` is not
-    sent: a sentence for whoever runs the server, given where the cause is known.
+    The message may have several lines (TensorFlow's often do) and is sent to the client unchanged. `advice` is not
+    sent: it is a sentence for the server's operator, given if the cause is known.
     """
 
     def __init__(self, code: Code, message: str, advice: str = "") -> None:
@@ -49,10 +49,10 @@ class ServingError(Exception):
 
 
 def invalid(message: str, advice: str = "") -> ServingError:
-    """The commonest error: the request itself is wrong."""
+    """INVALID_ARGUMENT, the most frequent error: the request itself is wrong."""
     return ServingError(Code.INVALID_ARGUMENT, message, advice)
 
 
 def not_found(message: str, advice: str = "") -> ServingError:
-    """A model, version or label that is not there."""
+    """NOT_FOUND: there is no such model, version or label."""
     return ServingError(Code.NOT_FOUND, message, advice)

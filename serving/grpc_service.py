@@ -1,6 +1,7 @@
 """The gRPC API: PredictionService and ModelService over the predictor; error -> grpc.StatusCode.
 
-Handlers take bytes and return messages; one wrapper parses, gives the deadline, maps errors and reports the call.
+Handlers take parsed messages and return messages; one wrapper parses, sets the deadline, maps errors and reports the
+call to the metrics and the access log.
 """
 import logging
 import threading
@@ -39,7 +40,7 @@ PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 
 _STATUS = {code: status for code in Code for status in grpc.StatusCode if status.value[0] == code.value}
-# Message sizes are TensorFlow's business (2 GB); a port that is taken is an error, not shared in silence.
+# gRPC limits no message size (protobuf does: 2 GB). A port in use is an error: by default it would silently be shared.
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
 
 _LAME_DUCK_S = 0.1
@@ -50,7 +51,7 @@ Answer = Callable[[Any, Call, float | None], Any]
 
 
 class GrpcServer:
-    """Serves a predictor over gRPC. `start` raises OSError for an address that cannot be had."""
+    """Serves a predictor over gRPC. `start` raises OSError for an address that cannot be bound."""
 
     def __init__(self, predictor: Predictor, addresses: Sequence[str], threads: int, *, reload: Reload,
                  observe: Observer, tensor_content: bool = False, with_health: bool = False,
@@ -75,7 +76,7 @@ class GrpcServer:
         for name, methods in _methods(
                 _Service(predictor, reload, tensor_content), observe, self._draining, self._running).items():
             self._server.add_registered_method_handlers(name, methods)
-        # Last, since it answers what no other service has.
+        # Last, since it answers every method that no other service has.
         self._server.add_generic_rpc_handlers((_Unknown(),))
 
     def start(self) -> None:
@@ -91,13 +92,13 @@ class GrpcServer:
         self._server.start()
 
     def stop(self, drain_s: float) -> int:  # decision 38
-        """Takes no more calls, and ends when those that run have been answered or time is up.
+        """Accepts no new calls, and ends when the running ones are answered or `drain_s` seconds have passed.
 
         Returns how many calls were not answered in time.
 
-        grpcio has no way to ask clients to go but to stop, and ends with CANCELLED, which nobody retries, what reaches
-        it before the client has heard. So calls are first answered UNAVAILABLE for a moment: clients that retry are
-        then waiting to try again, elsewhere or later.
+        The only way to make clients leave is grpcio's stop(). It ends calls that arrive before their client has learned
+        of it with CANCELLED, which no client retries. So for a moment before that, calls are answered UNAVAILABLE:
+        clients that retry then try again elsewhere or later.
         """
         if self._health is not None:
             self._health.enter_graceful_shutdown()
@@ -108,7 +109,7 @@ class GrpcServer:
         stopped = self._server.stop(left)
         if stopped.wait(max(left - _COUNTED_BEFORE_S, 0)):
             return 0
-        # Counted before grpcio cancels them: afterwards they look like calls that their clients gave up.
+        # Counted before grpcio cancels them: afterwards they look like calls that their clients cancelled.
         running = {context for context in self._running.copy() if context.is_active()}
         stopped.wait()
         return len(running & self._running) + self._threads._work_queue.qsize()
@@ -241,9 +242,9 @@ def _handler(api: str, kind: Any, answer: Answer, observe: Observer, draining: t
                 raise ServingError(Code.UNAVAILABLE, "the server is stopping; try again")
             left = context.time_remaining()
             if (left is not None and left <= 0) or not context.is_active():
-                # Given up by its client while it waited for a thread: not worth running.
+                # Its client cancelled it while it waited for a thread: running it would be useless.
                 raise ServingError(Code.DEADLINE_EXCEEDED if context.is_active() else Code.CANCELLED, "")
-            # Parsed here, since grpcio's answer to bytes that cannot be parsed has words of its own.
+            # Parsed here, since grpcio's own error for bytes that cannot be parsed has another text.
             response = answer(kind.FromString(data), call, left)
             code = Code.OK
             raw = response.SerializeToString()
@@ -266,7 +267,7 @@ def _handler(api: str, kind: Any, answer: Answer, observe: Observer, draining: t
 
 
 class _Unknown(grpc.GenericRpcHandler):
-    """UNIMPLEMENTED, without grpcio's own words, for every method that there is not."""
+    """UNIMPLEMENTED with an empty message, instead of grpcio's own, for every unknown method."""
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         return grpc.unary_unary_rpc_method_handler(

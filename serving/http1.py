@@ -1,8 +1,8 @@
 """HTTP/1.1 on asyncio, behaving as libevent's server does under TensorFlow Serving.
 
-What counts is what clients can see: which malformed requests are answered 400 and closed, 501 for unknown
-methods, 417, Expect: 100-continue, chunked bodies, when a connection stays open. Requests on one connection are
-answered one after the other; a handler runs in a worker thread, unless it knows that it will be quick.
+It agrees in what clients can see: which malformed requests are answered 400 and closed, 501 for unknown methods,
+417, Expect: 100-continue, chunked bodies, when a connection stays open. Requests on one connection are answered one
+after the other; a handler runs in a worker thread unless the request is known to be quick.
 """
 import asyncio
 import select
@@ -34,7 +34,7 @@ from serving.http_message import (
 _MAX_HEAD_BYTES = 1 << 20
 _READ_AHEAD = 1 << 16
 _LINGER_S = 2.0
-# Its request may be on the way: a connection that is closed before it comes is reset, and looks like a failure.
+# A request may be on its way: if the connection is closed before it arrives, the client sees a reset, a failure.
 _FIRST_REQUEST_S = 0.25
 
 
@@ -42,10 +42,10 @@ class Handler(Protocol):
     """What answers requests."""
 
     def handle(self, request: Request) -> Response:
-        """In a worker thread: the answer, however long it takes."""
+        """The answer, however long it takes. Called in a worker thread."""
 
     def on_event_loop(self, request: Request) -> Response | None:
-        """On the event loop, where all others wait: the answer if it is known to come quickly, else None."""
+        """The answer if the request is known to be quick, else None. Called on the event loop, which it blocks."""
 
 
 class _State(Enum):
@@ -60,7 +60,7 @@ class _State(Enum):
 
 
 class Workers:
-    """Threads that run handlers. Leaner than an executor: nobody waits for a result."""
+    """Threads that run handlers. Cheaper than an executor: there is no future to hold a result."""
 
     def __init__(self, count: int) -> None:
         self._queue: SimpleQueue[tuple[Callable[[Request], None], Request] | None] = SimpleQueue()
@@ -72,7 +72,7 @@ class Workers:
         self._queue.put((work, request))
 
     def stop(self) -> None:
-        """Lets the threads end when they have done what they do."""
+        """Ends the threads once all submitted work is done."""
         for _ in range(self._count):
             self._queue.put(None)
 
@@ -95,10 +95,10 @@ class Service:
 
 
 def _is_reset(transport: Any) -> bool:
-    """Whether the client, which has ended its side, has closed the other one too, as far as is known here.
+    """Whether a client that has closed its sending side is known to have gone entirely (a reset).
 
-    An event loop does not look at a connection whose client has ended; an orderly close of both sides cannot be told
-    from one of the sending side alone before something is written.
+    The event loop no longer watches such a connection. Before something is written, an orderly close of both sides
+    cannot be distinguished from a close of the sending side alone.
     """
     if not hasattr(select, "poll"):
         return False
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):  # decision 43
 
     def data_received(self, data: bytes) -> None:
         if self.state is _State.CLOSING:
-            return  # what a refused client is still sending
+            return  # the rest of a refused request
         self.arrived = perf_counter()
         if self.state is _State.BODY and not self.buffer and len(data) < self.wanted:
             self.keep(data)
@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):  # decision 43
             self.pause()
 
     def pause_writing(self) -> None:
-        # The client reads more slowly than it asks: its next request waits.
+        # The client sends requests faster than it reads the answers: its next request waits.
         self.blocked = True
 
     def resume_writing(self) -> None:
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):  # decision 43
             self.proceed()
 
     def eof_received(self) -> bool:
-        # Answers to whole requests are still sent; a request that is not complete is dropped, as by libevent.
+        # Complete requests are still answered; an incomplete one is dropped, as by libevent.
         self.ended = True
         return self.state is _State.BUSY and bool(self.transport.can_write_eof())
 
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):  # decision 43
             self.transport.resume_reading()
 
     def proceed(self) -> None:
-        """Goes as far as the buffer allows."""
+        """Processes as much of the buffer as possible."""
         try:
             while self.step():
                 pass
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):  # decision 43
             self.answer(page(error.status))
 
     def step(self) -> bool:
-        """One step of the state; False when more data, or the end of a handler, is needed."""
+        """One step of the state machine; False when it needs more data, or the end of a handler."""
         match self.state:
             case _State.BODY | _State.CHUNK:
                 return self.read_body()
@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):  # decision 43
         return (line[:-1] if line.endswith(b"\r") else line).decode("latin-1")
 
     def take_whole_head(self) -> None:
-        """The usual case at once: all headers are there, each line ends with CR LF."""
+        """Reads all headers in one step in the usual case: they have all arrived, and each line ends with CR LF."""
         end = self.buffer.find(b"\r\n\r\n", 0, _MAX_HEAD_BYTES - self.head_bytes - 4)
         if end < 0 or self.buffer.count(b"\n", 0, end) != self.buffer.count(b"\r\n", 0, end):
             return
@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):  # decision 43
 
     def chunk(self, line: str) -> None:
         size = chunk_size(line)
-        # libevent answers 413 to a size that is no number, too.
+        # libevent answers 413 to a size that is not a number, too.
         if size is None or self.body_bytes + size > self.service.max_body_bytes:
             raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         self.head_bytes = 0
@@ -301,9 +301,9 @@ class Connection(asyncio.Protocol):  # decision 43
         request.body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         self.body = []
         self.state = _State.BUSY
-        # Its last byte, not this moment: it may have waited behind others on this connection.
+        # The arrival of its last byte, not the current time: it may have waited behind others on this connection.
         request.came = self.arrived
-        # Requests that come in one piece are not all answered before the event loop turns to other connections.
+        # So that the event loop serves other connections between pipelined requests that arrived together.
         response = None if self.buffer else self.service.handler.on_event_loop(request)
         if response is not None:
             self.answer(response)
@@ -313,7 +313,7 @@ class Connection(asyncio.Protocol):  # decision 43
         self.service.workers.submit(self.work, request)
 
     def work(self, request: Request) -> None:
-        """In a worker thread. What came over a connection that is gone meanwhile is not run."""
+        """Handles a request in a worker thread, unless its connection has been lost meanwhile."""
         if self.transport.is_closing():
             return
         if self.ended and _is_reset(self.transport):
@@ -324,7 +324,7 @@ class Connection(asyncio.Protocol):  # decision 43
             self.service.loop.call_soon_threadsafe(self.answer, response)
 
     def answer(self, response: Response) -> None:
-        """Sends an answer and goes on with what has come in meanwhile."""
+        """Sends an answer and processes what has arrived meanwhile."""
         request, service = self.request, self.service
         if service.draining:
             response.close = True
@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):  # decision 43
             self.transport.close()
 
     def finish(self) -> None:
-        """Closes in a way that lets a client which is still sending read the answer first."""
+        """Closes the connection so that a client which is still sending can read the answer first."""
         unread = self.state is not _State.BUSY or self.buffer
         self.state = _State.CLOSING
         self.buffer.clear()
@@ -364,7 +364,7 @@ class Connection(asyncio.Protocol):  # decision 43
         return self.state is not _State.CLOSING and (self.state is not _State.LINE or bool(self.buffer))
 
     def drain(self) -> None:
-        """Closes the connection if it is idle, else after its answer. One without a request yet gets a moment."""
+        """Closes the connection: now if it is idle, else after its answer, or soon if no request has come yet."""
         if self.request is self.unused:
             self.unused = None
             self.service.loop.call_later(_FIRST_REQUEST_S, self.drain)

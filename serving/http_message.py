@@ -11,18 +11,18 @@ _SHORTEST_REQUEST_LINE = len("GET / HTTP/1.0")
 _VERSION = re.compile(r"HTTP/(\d{1,9})\.(\d{1,9})")
 _STRAY_RETURN = re.compile(r"\r(?![ \t\r])")
 _LENGTH = re.compile(r"\s*[+-]?\d+")
-# What strtoll takes for base 16, then the end or a space; a line of white space is a zero whose space ends it.
+# What C's strtoll reads in base 16, then the end or a space; a line of white space alone is read as 0.
 _CHUNK_SIZE = re.compile(r"[ \t\v\f\r]*([+-]?)(?:0[xX](?=[0-9A-Fa-f]))?([0-9A-Fa-f]+)(?: .*)?| .*", re.S)
 _CHARACTER = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})"
 _URI = re.compile(rf"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):)?(?://(?P<host>[^/?#]*))?"
                   rf"(?P<path>{_CHARACTER}*)(?:\?(?:{_CHARACTER}|\?)*)?(?:#(?:{_CHARACTER}|\?)*)?")
-_LONGEST_LENGTH = 20  # digits; more only say "too much", and int() refuses thousands
+_LONGEST_LENGTH = 20  # digits; a longer number is too large anyway, and int() refuses thousands of digits
 _DEFAULT_TYPE = "text/html; charset=ISO-8859-1"
 _PAGE = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
 
 
 class BadRequestError(Exception):
-    """A request that is answered with a page of this status, and the connection closed."""
+    """A request that is answered with an error page of this status; then the connection is closed."""
 
     def __init__(self, status: int = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(status)
@@ -33,7 +33,7 @@ class BadRequestError(Exception):
 class Request:
     """One request; `headers` has lower-case names and the first value of each.
 
-    `came` is when it was there as a whole, on perf_counter's clock, if its headers ask for that.
+    `came` is when its last byte arrived, in seconds of time.perf_counter, if its headers ask for server timing.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Request:
     @property
     def keeps_connection(self) -> bool:
         connection = self.headers.get("connection", "").lower()
-        # libevent looks for Proxy-Connection in its own answer, too, where it never is.
+        # libevent also looks for Proxy-Connection, but in its own answer, which never has it.
         return not self.proxied and (connection == "keep-alive" if self.minor == 0 else connection != "close")
 
     @property
@@ -58,7 +58,7 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """What is sent back. `close` ends the connection after it."""
+    """An answer. `close`: the connection is closed after it."""
 
     status: int
     body: bytes = b""
@@ -108,7 +108,7 @@ def add_header(headers: list[tuple[str, str]], line: str) -> None:
 
 
 def resolve_target(request: Request) -> None:
-    """Leaves path, query and fragment of the target; the address of a proxy request is dropped."""
+    """Reduces the target to path, query and fragment: a proxy request's scheme and host are dropped."""
     uri = _URI.fullmatch(request.target)
     if not uri:
         raise BadRequestError
@@ -117,7 +117,7 @@ def resolve_target(request: Request) -> None:
 
 
 def content_length(text: str | None) -> int:
-    """The bytes that a Content-Length announces."""
+    """The number of bytes that a Content-Length header announces."""
     if text is None:
         return 0
     if not _LENGTH.fullmatch(text) or (length := int(text.strip()[:_LONGEST_LENGTH])) < 0:
@@ -126,7 +126,7 @@ def content_length(text: str | None) -> int:
 
 
 def chunk_size(line: str) -> int | None:
-    """The size that opens a chunk; None for what is no size. An extension has to stand behind a space."""
+    """The size in a chunk's first line; None if it is not a size. An extension must follow a space."""
     found = _CHUNK_SIZE.fullmatch(line)
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""A port that speaks HTTP: listening, draining, and the threads that handlers run in."""
+"""An HTTP server on a port: listening, draining, and the threads that handlers run in."""
 import asyncio
 import socket
 import ssl
@@ -11,10 +11,10 @@ _BACKLOG = 1024
 
 
 class HttpServer:
-    """Answers requests on a port, in a thread of its own.
+    """Answers requests on a port, in a separate thread.
 
-    `start` binds in the caller's thread (OSError for a taken port); `port` is then the port bound. `stop` takes no
-    more connections, lets running requests end within `drain_s` seconds and closes.
+    `start` binds in the caller's thread (OSError for a port in use); `port` is then the port bound. `stop` accepts no
+    new connections, gives running requests `drain_s` seconds to end, and closes.
     """
 
     def __init__(self, handler: Handler, host: str, port: int, *, threads: int = 16, max_body_bytes: int = 1 << 30,
@@ -27,7 +27,7 @@ class HttpServer:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Binds, and answers from now on."""
+        """Binds the port and begins to answer."""
         listener = socket.create_server((self.host, self.port), backlog=_BACKLOG,
                                         family=socket.AF_INET6 if ":" in self.host else socket.AF_INET)
         self.port = listener.getsockname()[1]
@@ -43,7 +43,7 @@ class HttpServer:
             lambda: Connection(self._service), sock=listener, backlog=_BACKLOG, ssl=self._tls)
 
     def stop(self, drain_s: float = 10.0) -> int:
-        """Ends in order: every request that has come in whole is answered. Returns how many were not, in time."""
+        """Answers every request that has arrived completely, then ends. Returns how many were not answered in time."""
         if self._thread is None or not self._thread.is_alive():
             return 0
         cut = asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop).result()
@@ -56,7 +56,7 @@ class HttpServer:
     async def _drain(self, drain_s: float) -> int:
         deadline = self._loop.time() + drain_s
         for listening in self._server.sockets:
-            # What asyncio has accepted becomes a connection one turn later, and is lost if its server has closed.
+            # asyncio makes a connection one loop iteration after it accepts it; if the server closes first, it is lost.
             self._loop.remove_reader(listening)
         await asyncio.sleep(0)
         self._server.close()
@@ -76,7 +76,7 @@ class HttpServer:
         return cut
 
     async def _accept_those_who_wait(self) -> None:
-        """Those who have connected but were not yet accepted would be reset: they are answered, too."""
+        """Accepts clients that have connected but were not yet accepted: otherwise they would be reset."""
         self._listener.setblocking(False)
         with suppress(BlockingIOError):
             for _ in range(_BACKLOG):
@@ -85,7 +85,7 @@ class HttpServer:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's event loop where there is one."""
+    """uvloop's event loop if uvloop is installed, else asyncio's."""
     try:
         import uvloop
     except ImportError:

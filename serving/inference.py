@@ -1,7 +1,7 @@
-"""Classify and Regress: tf.Examples in, results out, as values; the run between them is the predictor's.
+"""Classify and Regress: tf.Examples in, results out. The predictor runs the graph between the two.
 
-A signature is checked before the examples, and the answer's tensors after the run, in TensorFlow Serving's
-order and words. A method, Classify or Regress, is a `plan` (what is fed, what is fetched) and a `result`.
+The signature is checked before the examples, and the output tensors after the run, in TensorFlow Serving's order
+and with its messages. A method, Classify or Regress, is a `plan` (what is fed, what is fetched) and a `result`.
 """
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ from serving.servable import (
 )
 from serving.tensor_proto import data_type, data_type_name
 
-# What the run is asked for, by the part that the tensor plays: {"classes": "Cast:0", "scores": "Softmax:0"}.
+# The tensors to fetch, by their role: {"classes": "Cast:0", "scores": "Softmax:0"}.
 Fetches = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way of answering about examples.
+    """Classify or Regress: how tf.Examples are answered.
 
     `plan(signature, check_method_name)` gives the fed tensor and the fetches; `result(outputs, examples)`
     makes the message. Both raise INVALID_ARGUMENT.
@@ -105,7 +105,7 @@ def _classification(outputs: Mapping[str, Array], examples: int) -> Any:
         for column in range(some.shape[1]):
             one = made.add()
             if labels is not None:
-                # A proto3 string has to be UTF-8; a label that is not would make the whole answer unreadable.
+                # A proto3 string must be UTF-8: any other label would make the whole answer unreadable.
                 one.label = labels[row][column].decode("utf-8", "replace")  # decision 140
             if numbers is not None:
                 one.score = numbers[row][column]

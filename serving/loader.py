@@ -1,7 +1,7 @@
 """SavedModel -> Servable: a version loaded into a v1 Session, as TensorFlow Serving runs models.
 
-The sole user of TensorFlow in the server. Session.run costs 84 us a call for a trivial graph, most of it Python; the
-call below it that it ends in costs 20 us, takes the very same arrays, and is what is used here.
+The only module of the server that uses TensorFlow. Session.run takes 84 us per call for a trivial graph, most of it in
+Python. The lower-level call that it makes takes 20 us with the same arrays; it is used here.
 """
 import logging
 import math
@@ -32,8 +32,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet():
     import tensorflow as tf
     from google.protobuf import text_format
-    from tensorflow.python.client import pywrap_tf_session  # RunOptions buffers have no other maker
-    from tensorflow.python.saved_model.loader_impl import SavedModelLoader  # loads in the steps that C++ takes
+    from tensorflow.python.client import pywrap_tf_session  # the only way to make RunOptions buffers
+    from tensorflow.python.saved_model.loader_impl import SavedModelLoader  # loads in the same steps as C++
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 log = logging.getLogger("serving")
 
@@ -49,21 +49,21 @@ class LoadedModel:  # decision 30
             self.metadata.signature_def[key].CopyFrom(signature)
         self.signatures: Mapping[str, Signature] = {
             key: _signature(key, signature) for key, signature in meta_graph.signature_def.items()
-            # TensorFlow keeps what a model was trained with beside what it serves; no client means it.
+            # TensorFlow lists a model's init op and training op among its signatures; no client calls them.
             if key not in ("__saved_model_init_op", "__saved_model_train_op")}
         self._session = session
         self._steps = Steps(meta_graph.graph_def.library.function)
         self._small = meta_graph.ByteSize() <= _SMALL_BYTES
         self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], _Plan] = {}
-        # Whether a run has succeeded, or none may be tried.
+        # Whether a run has succeeded, or no trial run is allowed.
         self.answers = True
         self.memory = MemoryLimit(-1)
 
     def try_out(self) -> None:  # decision 81
-        """One run of zeros (a batch of 1), after which `answers` says whether this version can answer at all.
+        """One run with zeros (a batch of 1); then `answers` says whether this version can answer at all.
 
-        Only of a graph of bounded operations: any other may keep what it is given, or never end. That zeros are refused
-        is an answer, too: they are made up.
+        Only for a graph of bounded operations: any other might store its input, or never end. A version that refuses
+        the zeros as invalid counts as able to answer, since they are made up.
         """
         signature = self.signatures.get(DEFAULT_SIGNATURE) or next(iter(self.signatures.values()), None)
         if signature is None:
@@ -92,7 +92,7 @@ class LoadedModel:  # decision 30
         plan = self._plans.get(key)
         if plan is None:
             if timeout_s == 0:
-                raise _timed_out()  # a new plan walks the graph: nothing is known of it, least of all that it is quick
+                raise _timed_out()  # to make a plan, the graph is searched, which may take long
             plan = self._plan(*key)
             if len(self._plans) < _MOST_PLANS:
                 self._plans[key] = plan
@@ -111,13 +111,13 @@ class LoadedModel:  # decision 30
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
         except UnicodeDecodeError as error:
-            # TensorFlow's own words quote the request's bytes, and cannot be raised in Python: only the code is lost.
+            # TensorFlow's message quotes the request's bytes and cannot be raised in Python; only its code is lost.
             raise invalid(error.object.decode(errors="replace")) from None
         self.answers = True
         if plan.bounded:
             plan.pace.note(size, began, perf_counter(), here)
             if self._small and here and plan.call is None and plan.claim.acquire(blocking=False):
-                with suppress(Exception):  # whatever it is, the usual way of running stays
+                with suppress(Exception):  # whatever the error: the session can still run the graph
                     plan.call = self._callable(feeds, fetches, values)
         if bytes in map(type, results):  # a string of rank 0
             return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
@@ -125,12 +125,12 @@ class LoadedModel:  # decision 30
 
     def _refuse_too_many(self, plan: "_Plan", feeds: Sequence[str], values: Sequence[Array],
                          fetches: Sequence[str]) -> None:
-        """Raises RESOURCE_EXHAUSTED for more examples than memory is left for."""
+        """Raises RESOURCE_EXHAUSTED for more examples than fit into the free memory."""
         examples = max((len(value) for value in values if value.ndim), default=0)
         if examples < FEWEST_EXAMPLES or self.memory.most_bytes < 0:
             return
         if plan.bytes_per_example is None:
-            # Two more runs, of a graph that keeps nothing; once. What they cannot tell is not limited.
+            # Two additional runs, once per plan; the graph keeps no state. If they show no growth there is no limit.
             plan.bytes_per_example = 0
             with suppress(tf.errors.OpError, UnicodeDecodeError):
                 traced = [self._traced([value[:count] if value.ndim and len(value) == examples else value
@@ -178,19 +178,19 @@ class LoadedModel:  # decision 30
 
 _QUICK_S, _SLOW_S = 0.0005, 0.002
 _MOST_ZEROS = 1 << 24
-# A callable has a copy of the graph, constants included, and takes as long to make as the graph is large.
+# A callable holds a copy of the graph with its constants; the time to make it grows with the graph.
 _SMALL_BYTES = 1 << 20
-# Clients choose which outputs they want: a signature of many has very many combinations.
+# Clients choose which outputs they want, and many outputs have very many combinations.
 _MOST_PLANS = 1000
 
 
 @dataclass(slots=True)
 class _Plan:
-    """The handles of one combination of tensors, and which runs of it are known to be quick.
+    """The handles of one combination of tensors, and which of its runs are known to be quick.
 
     TensorFlow hands every run to its own threads and back, which is most of the time that a small run takes. A quick
-    one is run in the calling thread instead, by `call` once one thread has made it; there it cannot be interrupted at
-    its deadline.
+    run is done in the calling thread instead, by `call`, once some thread has made that; there it cannot be interrupted
+    at its deadline.
     """
 
     feeds: list[Any]
@@ -203,7 +203,7 @@ class _Plan:
     claim: threading.Lock = field(default_factory=threading.Lock)
 
     def fits(self, values: Sequence[Array]) -> bool:
-        """Whether `call` takes these: it exists, and finds the types that it does not look at itself."""
+        """Whether `call` can run these: it exists, and the arrays have the dtypes that it does not check itself."""
         return self.call is not None and [value.dtype for value in values] == self.dtypes
 
 
@@ -211,7 +211,7 @@ _UNKNOWN_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
 
 def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any) -> LoadedModel:
-    """Loads a version. Raises ServingError with TensorFlow Serving's code and words."""
+    """Loads a version. Raises ServingError with TensorFlow Serving's code and message."""
     meta_graph = read_meta_graph(path, tags)
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=options)
@@ -221,7 +221,7 @@ def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any)
         saver, _ = files.load_graph(graph, list(tags))
         variables = path / "variables" / "variables"
         if saver is not None and variables.with_suffix(".index").is_file():
-            # Not Saver.restore, which wraps what is wrong with a file into advice for training.
+            # Not Saver.restore, which hides the error about a file behind advice for training.
             names = saver.saver_def
             session.run(names.restore_op_name, {names.filename_tensor_name: str(variables)})
         files.run_init_ops(session, list(tags))
@@ -238,12 +238,12 @@ def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any)
         session.close()
         if missing := _UNKNOWN_OPERATION.search(str(error)):
             raise _unknown_operation(missing[1]) from None
-        # TensorFlow's Python loader has no one error type for a graph that it cannot import.
+        # TensorFlow's Python loader raises several error types for a graph that it cannot import.
         raise ServingError(Code.INVALID_ARGUMENT, f"{type(error).__name__}: {error}") from error
 
 
 def load_op_libraries(paths: str) -> None:
-    """Loads the shared libraries of --tensorflow_op_libraries. Raises ServingError that names the one."""
+    """Loads the shared libraries of --tensorflow_op_libraries. Raises ServingError that names the faulty one."""
     for path in filter(None, paths.split(",")):
         try:
             tf.load_op_library(path)
@@ -253,15 +253,15 @@ def load_op_libraries(paths: str) -> None:
 
 
 def _unknown_operation(name: str) -> ServingError:
-    """For a graph with an operation that no one has registered."""
+    """The error for a graph with an operation that is not registered."""
     return ServingError(
         Code.NOT_FOUND, f"Op type not registered '{name}' in binary running on this machine",
-        f"The operation {name} is of a library that is not loaded: give its shared library (in the Python package, "
-        "such as tensorflow_text, a .so file) to --tensorflow_op_libraries, or export the model without it.")
+        f"The operation {name} belongs to a library that is not loaded: give its shared library (a .so file in its "
+        "Python package, such as tensorflow_text) to --tensorflow_op_libraries, or export the model without it.")
 
 
 def session_options(config_file: str, session: int, intra_op: int, inter_op: int) -> Any:
-    """The ConfigProto for every session: the file's, with the threads of the flags. Raises ServingError."""
+    """The ConfigProto for every session: the file's, with the flags' thread counts. Raises ServingError."""
     options = config_pb2.ConfigProto()
     if config_file:
         text_proto.read(config_file, options)
@@ -279,7 +279,7 @@ def session_options(config_file: str, session: int, intra_op: int, inter_op: int
 
 
 def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:  # decision 33
-    """TensorFlow Serving calls such a version AVAILABLE, and every request to it fails."""
+    """Refuses a graph whose file of variables is missing: TensorFlow Serving loads it, and every request fails."""
     if (path / "variables" / "variables.index").is_file():
         return
     held = {node.op for node in meta_graph.graph_def.node} & {"VariableV2", "Variable", "VarHandleOp"}
@@ -316,7 +316,7 @@ _buffers_lock = threading.Lock()
 
 
 def _run_options(timeout_s: float | None, here: bool) -> Any:
-    """A RunOptions buffer; timeouts are rounded up by at most 2 %, so that few are made, which are kept."""
+    """A RunOptions buffer, from a cache; timeouts are rounded up by at most 2 %, so that few buffers are made."""
     milliseconds = 0
     if timeout_s is not None and not here:
         if timeout_s <= 0:

@@ -1,9 +1,9 @@
-"""How much memory a request takes while the graph runs, and whether that is there.
+"""How much memory a request takes while the graph runs, and whether that much is free.
 
-An operation holds its inputs and its outputs: what one example takes is measured as the two largest tensors that grow
-by an example, in two traced runs of the request's own first and first two examples. TensorFlow holds some more
-(branches, buffers of convolutions) or less (what is computed in place). The figure keeps a server from being killed; it
-is no promise to the byte.
+An operation holds its inputs and its outputs. So the memory per example is estimated as the growth of the two tensors
+that grow most, between a traced run of the request's first example and one of its first two. TensorFlow may hold more
+(branches, buffers of convolutions) or less (operations in place): the estimate is not exact, but it keeps the system
+from killing the server.
 """
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from pathlib import Path
 
 from serving.errors import Code, ServingError
 
-# Fewer are let through unmeasured: machines that serve a model hold some of its examples.
+# Smaller requests are not measured: a machine that serves a model has memory for a few of its examples.
 FEWEST_EXAMPLES = 16
 _SMALL_BYTES = 64 << 20
-# Of what is free: others need some, too.
+# The share of the free memory that one request may take: other requests and processes need some, too.
 _SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:  # decision 130
-    """What one request may take. `most_bytes` 0: a share of what is free at that moment; below 0: no limit."""
+    """The bytes one request may take: `most_bytes`; if 0, a share of what is free at that moment; below 0, no limit."""
 
     most_bytes: int = 0
     free: Callable[[], int | None] = lambda: free_bytes()
@@ -43,13 +43,13 @@ class MemoryLimit:  # decision 130
 
 
 def bytes_per_example(one: Mapping[str, int], two: Mapping[str, int]) -> int:
-    """Of traced runs with one and with two examples: node -> bytes of its outputs. 0 where nothing grows."""
+    """The estimate from traced runs with one and with two examples (node -> bytes of its outputs); 0: nothing grows."""
     grown = sorted((two[name] - size for name, size in one.items() if name in two), reverse=True)
     return sum(size for size in grown[:2] if size > 0)
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
-    """What this process can still take: the least of its cgroup's limit and the machine's memory. None: unknown."""
+    """The bytes this process can still allocate, by its cgroup's limit and the machine's memory; None: unknown."""
     found = [free for free in (
         _machine(root / "proc/meminfo"),
         _cgroup(root / "sys/fs/cgroup/memory.max", root / "sys/fs/cgroup/memory.current",
@@ -67,7 +67,7 @@ def _machine(meminfo: Path) -> int | None:
 
 def _cgroup(limit: Path, used: Path, stat: Path, cache: str) -> int | None:
     try:
-        # "max" is no limit. Cached files are given back when memory is short.
+        # "max" means no limit. The kernel frees cached files when memory is short.
         return int(limit.read_text()) - int(used.read_text()) + _fields(stat).get(cache, 0)
     except (OSError, ValueError):
         return None

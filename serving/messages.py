@@ -1,7 +1,7 @@
 """TensorFlow Serving's request messages, answered by the predictor. Shared by gRPC and by warm-up.
 
-Input tensors are read when the predictor asks for them, so that a request which is wrong in two ways is told of the
-same mistake first as by the original.
+Input tensors are read when the predictor needs them, so that a request with two mistakes gets the same error as from
+the original.
 """
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ from serving.protos import (
 from serving.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE, Array, ModelSpec, Servable, TensorSpec
 from serving.tensor_proto import data_type, data_type_name, to_ndarray, to_proto
 
-# The typed fields whose bytes on the wire are the array's own: field number, shifted, with the wire type for bytes.
+# The typed fields that hold an array's bytes unchanged on the wire: their tags (field number, wire type "bytes").
 _PACKED = {np.dtype(kind): bytes([number << 3 | 2]) for kind, number in (
     ("f4", 5), ("f8", 6), ("c8", 9), ("c16", 12))}
 _NUMBERS = {np.dtype(kind): name for kind, name in (
@@ -113,7 +113,7 @@ def write_fields(proto: Any, array: Array) -> None:
     elif array.dtype.itemsize == 2:
         proto.half_val.extend(array.ravel().view(np.uint16).tolist())
     else:
-        # The narrow and quantized types: rare, and read alike from either place.
+        # The narrow and quantized types, which are rare: clients read them from tensor_content as well.
         _write_content(proto, array)
 
 
@@ -149,7 +149,7 @@ def _describe(message: Any, servable: Servable, name: str, signature_name: str) 
 
 
 class _Inputs(Mapping[str, Array]):
-    """The inputs of a PredictRequest, each made an array when it is asked for."""
+    """The inputs of a PredictRequest; each becomes an array when it is looked up."""
 
     __slots__ = ("_protos", "_specs")
 

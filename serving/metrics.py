@@ -1,6 +1,6 @@
 """What is counted and timed, as Prometheus text under TensorFlow Serving's names; and the access log.
 
-Beside those, series of our own separate versions, signatures and transports, which the original's do not.
+Additional series of this project separate versions, signatures and transports, which the original's do not.
 """
 import json
 import sys
@@ -22,11 +22,11 @@ _LATENCY = [10.0 * 1.8 ** k for k in range(33)]
 _EXAMPLES = [2.0 ** k for k in range(15)]
 _QUEUING = [100.0 * 1.2 ** k for k in range(52)]
 _BATCH_SIZES = [2.0 ** k for k in range(14)]
-# What the original counts as requests of its gRPC API; of its REST API it counts all, and names those with a verb.
+# The gRPC methods that the original counts. Of its REST API it counts every request, and labels those with a verb.
 _COUNTED = {"Predict", "Classify", "Regress"}
 _VERBS = {"predict", "classify", "regress"}
 
-# Clients choose the names of the models they ask for: this many combinations are told apart, the rest are one.
+# Clients choose the model names in their requests: so many combinations get their own series, the rest share one.
 _MOST_COMBINATIONS = 5000
 
 Labels = tuple[str, ...]
@@ -46,7 +46,7 @@ class Call:
     watch: Stopwatch | None = None
 
     def pinned(self, servable: Servable) -> Servable:
-        """What answers this request; the stopwatch, if there is one, is given it."""
+        """Notes which servable answers this request; returns it, timed if the request has a stopwatch."""
         self.version = servable.version
         return servable if self.watch is None else Watched(servable, self.watch)
 
@@ -99,7 +99,7 @@ class Histogram:
         if counts is None:
             counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
             self._sums[labels] = 0.0
-        # The original's bounds are exclusive: 1 example is not in the bucket that ends at 1.
+        # The original's bounds are exclusive: a request of 1 example is not in the bucket that ends at 1.
         counts[bisect_right(self._bounds, value)] += 1
         self._sums[labels] += value
 
@@ -141,25 +141,25 @@ class BatchingMetrics:
         self.all = (self._queuing, self._runs, self._padding, self._input, self._processed)
 
     def asked(self, size: int, inputs: int) -> None:
-        """A request of so many rows in each of its inputs is to be put into a batch."""
+        """Counts a request for a batch: `size` rows in each of `inputs` input tensors."""
         with self.lock:
             for _ in range(inputs):
                 self._input.observe((), size)
 
     def waited(self, seconds: Iterable[float]) -> None:
-        """So long each request of a batch has waited for it."""
+        """Counts how long each request of a batch has waited for it."""
         with self.lock:
             for each in seconds:
                 self._queuing.observe(("",), int(each * 1e6))
 
     def formed(self, size: int, padding: int) -> None:
-        """A batch of `size` rows, `padding` of them to fill it up, is going to be run."""
+        """Counts a batch that is about to run: `size` rows, `padding` of them added to reach an allowed size."""
         with self.lock:
             self._padding.observe((str(size),), padding)
             self._processed.observe((), size)
 
     def ran(self) -> None:
-        """A batch was run."""
+        """Counts a batch that was run."""
         with self.lock:
             self._runs.add(())
 
@@ -224,24 +224,24 @@ class Metrics:
                      self._calls, self._call_time)
 
     def loaded(self, path: str, seconds: float, success: bool) -> None:
-        """A version was loaded in so many seconds, or could not be: both take time, as the original counts it."""
+        """Counts an attempt to load a version and its time; like the original, also one that failed."""
         with self._lock:
             self._loads.add((path, "success" if success else "fail"))
             self._load_time.add((path,), int(seconds * 1e6))
 
     def warmed_up(self, path: str, seconds: float, records: int) -> None:
-        """The warm-up records of a version were run."""
+        """Counts the warm-up of a version."""
         with self._lock:
             self._warm_ups.observe((path, "OK"), int(seconds * 1e6))
             self._warm_up_records.add((path, "OK"), records)
 
     def ran(self, api: str, model: str, seconds: float) -> None:
-        """The graph was run for a request."""
+        """Counts a run of the graph for a request."""
         with self._lock:
             self._runtime.observe((api, model, "TF1"), int(seconds * 1e6))
 
     def answered(self, call: Call, code: Code) -> None:
-        """A request was answered. This is an Observer."""
+        """Counts an answered request. This is an Observer."""
         microseconds = int((perf_counter() - call.began) * 1e6)
         version = "" if call.version is None else str(call.version)
         ours = (call.entrypoint, call.api, call.model, version, call.signature or DEFAULT_SIGNATURE)
@@ -259,8 +259,8 @@ class Metrics:
                 self._call_time.observe(ours, microseconds)
 
     def text(self, readiness: Readiness | None = None) -> str:
-        """All series in Prometheus' text format, and how the models stand."""
-        with self._lock, self.batching.lock:  # briefly: requests wait for them
+        """All series in Prometheus' text format, with gauges of the models' readiness."""
+        with self._lock, self.batching.lock:  # held briefly: requests wait for them
             copies = [metric.copy() for metric in self._all]
         lines: list[str] = []
         for metric in (*copies, *_standing(readiness)):
@@ -287,7 +287,7 @@ class AccessLog:
             self._file.flush()
 
     def close(self) -> None:
-        """Ends the log; standard output stays open."""
+        """Closes the file, unless it is standard output."""
         if self._file is not sys.stdout:
             self._file.close()
 

@@ -1,7 +1,7 @@
-"""Loads and unloads what versions.py decides, and lends loaded versions to requests.
+"""Loads and unloads the versions that versions.py decides on, and lends loaded versions to requests.
 
-One thread looks at the directories, a few load, and requests pin. All state is behind one lock, which is never held
-while a model is loaded, unloaded or run. An error stays with its model: the others are loaded and served.
+One thread looks at the directories, a few load, and requests pin versions. One lock guards all state; it is never held
+while a model is loaded, unloaded or run. An error affects only its own model: the others are loaded and served.
 """
 import logging
 import os
@@ -28,7 +28,7 @@ LoadFunction = Callable[[str, int, Path], Loaded]
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How a failed load is tried again."""
+    """How often, and after how many seconds, a failed load is tried again."""
 
     count: int = 5
     interval_s: float = 60.0
@@ -36,7 +36,7 @@ class Retries:
 
 @dataclass(slots=True)
 class _Version:
-    """One version of a model, from the first look to END; kept afterwards, since GetModelStatus shows it."""
+    """One version of a model, from its discovery to END; kept afterwards, since GetModelStatus shows it."""
 
     path: Path
     state: State = State.START
@@ -55,7 +55,7 @@ class _Model:
     removed: bool = False
     # Why no version was found at the last look; None when there was one.
     missing: ServingError | None = None
-    # Versions that the policy names, and that were not there at the last look.
+    # Versions that the policy names, but that were not on disk at the last look.
     absent: frozenset[int] = frozenset()
 
 
@@ -94,17 +94,17 @@ class ModelStore:
             ended = self._changed.wait_for(lambda: all(v.state is State.END for m in self._models.values()
                                                        for v in m.versions.values()), timeout_s)
         if ended:
-            # Else a request still runs, and will need a worker to unload what it used.
+            # Otherwise a request still runs, and its version needs a worker to be unloaded later.
             self._workers.shutdown(wait=False)
 
     # -- requests
 
     def pin(self, spec: ModelSpec) -> "_Pin":
-        """The servable asked for, as a context that keeps it loaded."""
+        """A context that gives the servable of `spec` and keeps it loaded."""
         return _Pin(self, spec)
 
     def lend(self, spec: ModelSpec) -> _Version:
-        """Looks a servable up and counts one more user. Raises ServingError."""
+        """Finds a version and increases its count of users. Raises ServingError."""
         with self._lock:
             number = spec.version
             if spec.label is not None:
@@ -120,14 +120,14 @@ class ModelStore:
         raise not_found(f"Servable not found for request: {ModelSpec(spec.name, number)}")
 
     def give_back(self, version: _Version) -> None:
-        """The end of what `lend` began."""
+        """Decreases the count of users that `lend` increased; the last user lets an unwanted version be unloaded."""
         with self._lock:
             version.pins -= 1
             if version.pins == 0 and version.state is State.UNLOADING:
                 self._workers.submit(self._take_down, version)
 
     def status(self, spec: ModelSpec) -> list[VersionStatus]:
-        """The versions known of a model, newest first; a label is not looked at, as in the original."""
+        """The known versions of a model, newest first; a label is ignored, as in the original."""
         with self._lock:
             model = self._models.get(spec.name)
             versions = dict(model.versions) if model else {}
@@ -145,21 +145,21 @@ class ModelStore:
             return sorted(name for name, model in self._models.items() if not model.removed)
 
     def readiness(self) -> Readiness:
-        """Which of the configured models can answer, and which versions are wanted and not there."""
+        """Which of the configured models can answer, and which wanted versions cannot."""
         with self._lock:
             return Readiness({name: _readiness(model) for name, model in self._models.items() if not model.removed})
 
     # -- configuration
 
     def configure(self, models: Iterable[Model], timeout_s: float | None = None) -> dict[str, Failure]:  # decision 31
-        """Replaces the configuration, and waits until each new model has been loaded or has failed to.
+        """Replaces the configuration, and waits until each new model has been loaded or has failed to load.
 
-        The order is TensorFlow Serving's: first the labels are checked against what is loaded now, and nothing is
-        changed when one of them names a version that is not; then models come and go.
+        The order is TensorFlow Serving's: first the labels are checked against the versions that are loaded now, and if
+        one of them names another version, nothing is changed; then models are added and removed.
 
         Returns:
-            Why new models have no version that answers: name -> reasons, in the original's words. The configuration
-            holds even so, and later versions will be found.
+            Why new models have no version that answers: name -> reasons, with the original's text. The configuration
+            is in force even so, and later versions will be found.
 
         Raises:
             ServingError: FAILED_PRECONDITION for a label, INVALID_ARGUMENT for a platform.
@@ -176,7 +176,7 @@ class ModelStore:
                 for name, model in configured.items():
                     known = self._models.get(name)
                     if known is None or known.removed:
-                        # What failed before may have been put right: a model that comes back starts afresh.
+                        # The cause of an earlier failure may be gone: a model that is added again starts anew.
                         kept = {n: v for n, v in known.versions.items() if not v.error} if known else {}
                         self._models[name] = _Model(model, kept)
                     else:
@@ -185,7 +185,7 @@ class ModelStore:
                     if name not in configured:
                         known.removed = True
                         self._want(known, ())
-            # Where the files are looked at once only, a new configuration is no reason to look at known models again.
+            # If the files are looked at only once, a new configuration is no reason to look at known models again.
             self.look(None if self._poll_s > 0 else new)
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping.is_set() or all(
@@ -193,7 +193,7 @@ class ModelStore:
                 return {name: self._reasons(name) for name in new if not self._serving.get(name)}
 
     def await_any(self) -> dict[str, Failure]:  # decision 80
-        """Waits until one model can answer, or none has another try left; returns as `configure` does."""
+        """Waits until a model can answer, or until no load will be tried again; returns the same as `configure`."""
         with self._changed:
             def over() -> bool:
                 return self._stopping.is_set() or any(self._serving.values()) or all(
@@ -217,7 +217,7 @@ class ModelStore:
         return dict(model.labels)
 
     def _settled(self, name: str) -> bool:
-        """Whether nothing is left to wait for but other files, or another try."""
+        """Whether every wanted version is loaded, or its load has failed at least once."""
         return all(v.error is not None or v.state in (State.AVAILABLE, State.END)
                    for v in self._models[name].versions.values() if v.wanted)
 
@@ -231,7 +231,7 @@ class ModelStore:
     # -- versions
 
     def look(self, only: Collection[str] | None = None) -> None:
-        """Looks at every model's directory once, or only at theirs, and starts what follows from it."""
+        """Looks once at the directories of all models, or of those in `only`, and starts the loads and unloads due."""
         with self._lock:
             configs = {name: model.config for name, model in self._models.items()
                        if not model.removed and (only is None or name in only)}
@@ -246,7 +246,7 @@ class ModelStore:
 
     def _note_seen(self, model: _Model, seen: Mapping[int, str] | ServingError) -> None:
         if isinstance(seen, ServingError):
-            # The directory may be away for a moment (a remounted disk): what is loaded stays.
+            # The directory may be missing only for a moment (a remounted disk): loaded versions stay.
             if model.missing is None or seen.message != model.missing.message:
                 log.warning("%s: %s", seen.code.name, seen.message)
             model.missing = seen
@@ -288,7 +288,7 @@ class ModelStore:
                     del self._serving[name][action.version]
                     if version.pins == 0:
                         self._workers.submit(self._take_down, version)
-                    # Else the last request to end gives it to a worker.
+                    # Otherwise the last request to end hands it to a worker.
         self._changed.notify_all()
 
     def _bring_up(self, name: str, number: int, version: _Version) -> None:
@@ -302,7 +302,7 @@ class ModelStore:
             self._load_failed(name, number, version, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"),
                               perf_counter() - began)
         else:
-            # Told before it answers: whoever sees its answer finds this line.
+            # Logged before the version can answer, so that the line precedes every answer.
             log.info("version %s of model %s is loaded from %s, in %.1f s", number, name, version.path,
                      perf_counter() - began)
             with self._lock:
@@ -342,7 +342,7 @@ class ModelStore:
             log.info("version %s of model %s is unloaded, from %s, in %.1f s", servable.version, servable.name,
                      version.path, perf_counter() - began)
         with self._lock:
-            # Wanted again while its last request ran: then it is loaded anew.
+            # If it was wanted again while its last request ran, it is loaded again.
             version.state = State.START if version.wanted else State.END
             self._advance()
 
@@ -351,7 +351,7 @@ class ModelStore:
             try:
                 self.look()
             except Exception:
-                # Whatever it was, the next look may succeed, and what is loaded answers meanwhile.
+                # Whatever the error is: the next look may succeed, and loaded versions answer meanwhile.
                 log.exception("looking for versions failed")
 
 
@@ -395,7 +395,7 @@ def _readiness(model: _Model) -> ModelReadiness:
             elif version.state is State.AVAILABLE:
                 reason = "loaded, but its first run failed, and no request has succeeded"
             missing.append(Missing(number, reason))
-    # The one that answers may be one that is no longer wanted, and stays until a wanted one can take its place.
+    # A version that is no longer wanted also answers: it stays until a wanted one can replace it.
     return ModelReadiness(any(map(answers, model.versions.values())), tuple(missing))
 
 

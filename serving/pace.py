@@ -1,7 +1,7 @@
-"""Which work is known to be quick: learned from how long it took, up to a size, and until it proves otherwise.
+"""Which work is known to be quick, up to which input size: learned from measured times, until one contradicts them.
 
-Quick work need not be handed to another thread, which costs more than the work itself. But where it is then done nobody
-can interrupt it, so only work qualifies whose time is told by the size of what it is given (see `Steps`).
+Quick work need not be handed to another thread, which costs more than the work itself. But in the calling thread it
+cannot be interrupted, so only work qualifies whose time is bounded by the size of its input (see `Steps`).
 """
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _SHARE = 20
 
 @dataclass(slots=True)
 class Pace:  # decision 37
-    """Work of one kind that takes longer the more it is given. Up to `quick_bytes` it is known to be quick."""
+    """Work of one kind, whose time grows with its input. Up to `quick_bytes` of input it is known to be quick."""
 
     quick_s: float
     slow_s: float
@@ -22,11 +22,11 @@ class Pace:  # decision 37
     not_before: float = 0.0
 
     def note(self, size: int, began: float, ended: float, here: bool) -> None:
-        """Learns from one piece of work; `here`: it was done where it was taken for quick. Times are perf_counter's.
+        """Learns from one run on `size` bytes; `here`: it was done in the calling thread, as quick work.
 
-        The first ones also prepare what later ones use, so they are not counted. One that was slow on the event loop
-        sends all of its kind to the worker threads for twenty times as long: such mistakes take a twentieth of the
-        time at most.
+        Times are perf_counter's, in seconds. The first runs also initialize what later runs use, so they are not
+        counted. After a run in the calling thread that was slow, all work of its kind goes to the worker threads for
+        twenty times as long as that run took: such mistakes block the caller for a twentieth of the time at most.
         """
         seconds = ended - began
         if here:
@@ -38,12 +38,12 @@ class Pace:  # decision 37
             self.quick_bytes = max(self.quick_bytes, size)
 
     def forget(self) -> None:
-        """Begins anew: something has changed."""
+        """Forgets what is known to be quick, since something has changed."""
         self.quick_bytes, self.runs = -1, 0
 
 
 class Step(Protocol):
-    """An operation of a graph, as TensorFlow's own class has it."""
+    """An operation of a graph: the part of tf.Operation that is used here."""
 
     name: str
     type: str
@@ -56,8 +56,9 @@ class Step(Protocol):
 class Steps:
     """Finds the graphs whose run time is bounded by the size of their inputs.
 
-    Loops, queues and calls out of the graph do not, nor does an operation whose result is as large as one of its
-    values says (Fill, Range, Tile), nor what unpacks (images, examples, strings). What is not listed counts as these.
+    Not bounded: loops, queues, calls out of the graph, operations whose result is as large as one of their input values
+    says (Fill, Range, Tile), and operations that decode (images, examples, strings). An operation that is not listed
+    below counts as unbounded.
     """
 
     def __init__(self, functions: Iterable[Any]) -> None:
@@ -71,7 +72,7 @@ class Steps:
         self._unbounded = unbounded
 
     def bounded(self, fetched: Iterable[Step], fed: Collection[str]) -> bool:
-        """Whether no operation between the fed tensors ("x:0") and the fetched operations may take longer."""
+        """Whether every operation between the fed tensors ("x:0") and the fetched operations is bounded."""
         seen: set[str] = set()
         pending = list(fetched)
         while pending:

@@ -1,7 +1,7 @@
-"""One core that answers requests for every transport, in TensorFlow Serving's order and words.
+"""The core that answers requests for every transport, with TensorFlow Serving's checks and messages.
 
-It knows signatures, not wire formats: arrays and Input messages in, arrays and result messages out. The order
-of the checks is TensorFlow Serving's: a request that is wrong twice is told about the first mistake only.
+It knows signatures, not wire formats: arrays and Input messages in, arrays and result messages out. The checks have
+TensorFlow Serving's order, which shows in the error for a request with two mistakes.
 """
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,10 +29,10 @@ class Store(Protocol):
     """Where servables come from."""
 
     def pin(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
-        """The servable asked for; it is not unloaded before the context ends."""
+        """The servable of `spec`; it is not unloaded before the context ends."""
 
     def status(self, spec: ModelSpec) -> list[VersionStatus]:
-        """The versions known of a model, newest first."""
+        """The known versions of a model, newest first."""
 
 
 class Predictor:
@@ -40,15 +40,15 @@ class Predictor:
 
     def __init__(self, store: Store, check_method_names: bool = False,
                  ran: Callable[[str, str, float], None] | None = None) -> None:
-        """`ran(api, model, seconds)` is told of every run of a graph."""
+        """`ran(api, model, seconds)` is called after every run of a graph."""
         self._store = store
         self._check_method_names = check_method_names
         self._ran = ran
 
     def pin(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
-        """Pins the servable that `spec` names, from parsing to answer.
+        """Keeps the servable that `spec` names loaded until the context ends: from parsing to answer.
 
-        Raises INVALID_ARGUMENT for an empty name or unknown label, NOT_FOUND for what is not loaded.
+        Raises INVALID_ARGUMENT for an empty name or unknown label, NOT_FOUND if it is not loaded.
         """
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
@@ -59,7 +59,7 @@ class Predictor:
         return self._store.status(spec)
 
     def known(self, name: str) -> list[VersionStatus]:
-        """As `status`, and empty for a model of which no version was ever found."""
+        """As `status`, but empty for a model of which no version was ever found."""
         try:
             return self._store.status(ModelSpec(name))
         except ServingError as error:
@@ -150,7 +150,7 @@ class Predictor:
             plans.append((method, fetches))
         serialized = inference.serialized_examples(examples)
         tensors = sorted({tensor for _, fetches in plans for tensor in fetches.values()})
-        # The same examples for every input tensor of the signatures, as many as there are.
+        # Every distinct input tensor of the signatures is fed the same examples.
         results = servable.run(sorted(feeds), [serialized] * len(feeds), tensors, timeout_s)
         found = dict(zip(tensors, results, strict=True))
         return [method.result({part: found[tensor] for part, tensor in fetches.items()}, len(serialized))
@@ -175,7 +175,7 @@ class Predictor:
 
 
 def _of_several_tensors(servable: Servable, signature: Signature, side: str, alias: str) -> ServingError:
-    """A ragged or sparse tensor has no name of its own, only its components have."""
+    """The error for a ragged or sparse tensor, which has no tensor name: only its components have one."""
     where = servable.metadata.signature_def[signature.name] if servable.metadata is not None else None
     info = None if where is None else (where.inputs if side == "input" else where.outputs)[alias]
     sparse = info is not None and info.WhichOneof("encoding") == "coo_sparse"

@@ -1,7 +1,7 @@
-"""tensorflow.ProfilerService on the gRPC port: a trace of some seconds, as TensorBoard's "capture profile" asks for it.
+"""tensorflow.ProfilerService on the gRPC port: records a trace of some seconds for TensorBoard's "capture profile".
 
-The profile is written on the server's machine, into whichever directory the request names. So only clients on this
-machine are answered: from elsewhere a stranger could write files.
+The profile is written on the server's machine, into the directory that the request names. So only clients on this
+machine are answered: otherwise strangers could write files here.
 """
 import threading
 from pathlib import Path
@@ -32,7 +32,7 @@ def _message_classes() -> dict[str, Any]:
         for field, (number, kind) in fields.items():
             message.field.add(name=field, number=number, label=kinds.LABEL_OPTIONAL,
                               type=kinds.Type.Value(f"TYPE_{kind.upper()}"))
-    # A pool of its own: TensorFlow may have the real definitions loaded.
+    # In a separate pool, since TensorFlow may have loaded the real definitions into the default one.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.{name}"))
@@ -88,7 +88,7 @@ class Profiler:  # decision 142
         return _CLASSES["ProfileResponse"](empty_trace=not trace)
 
     def _trace(self, seconds: float) -> bytes:
-        # Imported when it is first asked for: few servers ever are.
+        # Imported at the first request, since few servers ever get one.
         from tensorflow.python.profiler.internal import _pywrap_profiler  # the only maker of sessions
         with TemporaryDirectory(prefix="profile") as folder:
             session = _pywrap_profiler.ProfilerSession()

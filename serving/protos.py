@@ -1,12 +1,11 @@
-"""The serving and tensor messages, without TensorFlow: the only place that knows how.
+"""The serving and tensor messages, imported without TensorFlow.
 
     from serving.protos import predict_pb2, prediction_service_pb2_grpc
 
-The generated modules live inside the `tensorflow` package, whose `__init__` loads all of TensorFlow (6 s,
-550 MB). So while they are imported here, an empty package with TensorFlow's path stands in for it; afterwards
-every trace of it is gone. When TensorFlow is imported later it runs the same generated modules again and gets
-the very same message classes, since protobuf keeps one class per message of its one descriptor pool. When
-TensorFlow was imported first, its own modules are used.
+The generated modules are in the `tensorflow` package, whose `__init__` loads all of TensorFlow (6 s, 550 MB). So they
+are imported here with an empty package in its place, which has TensorFlow's path and is removed afterwards. If
+TensorFlow is imported later, it runs the same generated modules again and gets the same message classes, since protobuf
+has one class per message in its descriptor pool. If TensorFlow was imported first, its own modules are used.
 """
 import importlib.util
 import sys
@@ -20,7 +19,7 @@ def _tensorflow_as_a_bare_package() -> Iterator[None]:  # decision 51
     if "tensorflow" in sys.modules:
         yield
         return
-    spec = importlib.util.find_spec("tensorflow")  # of a top-level package: looks for it, does not run it
+    spec = importlib.util.find_spec("tensorflow")  # finds a top-level package without importing it
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("the tensorflow package, which holds the messages, is not installed "
                                   "(pip install tensorflow tensorflow-serving-api)", name="tensorflow")

@@ -1,11 +1,11 @@
-"""Whether a server can take traffic, and which versions are wanted and not there. Values only."""
+"""Whether a server can take traffic, and which wanted versions do not answer. Values only."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A version that the configuration asks for and that does not answer; `version` None: none was found at all.
+    """A wanted version that does not answer; `version` None: no version of the model was found.
 
     `reason`: a state ("LOADING"), or why it cannot be loaded, or why nothing was found.
     """
@@ -19,7 +19,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class ModelReadiness:
-    """One model: whether a version of it answers requests, and what is wanted beside."""
+    """One model: whether a version of it answers requests, and which wanted versions do not."""
 
     answers: bool
     missing: tuple[Missing, ...] = ()
@@ -33,12 +33,12 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether every model has a version that answers. What else is wanted does not count: a server that answers
-        with the version it has is of more use to its clients than one that is taken out."""
+        """Whether every model has a version that answers. Other wanted versions do not count: a server that answers
+        with an older version is more useful to clients than a server taken out of service."""
         return all(model.answers for model in self.models.values())
 
     def text(self) -> str:
-        """For people: `ready` or `not ready`, then a line for whatever is wanted and not there."""
+        """For people: `ready` or `not ready`, then a line for each wanted version that does not answer."""
         lines = ["ready" if self.ready else "not ready"]
         for name, model in sorted(self.models.items()):
             lines += [f"model {name}: {' '.join(str(each).split())}" for each in model.missing]

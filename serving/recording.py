@@ -1,8 +1,8 @@
 """Recorded traffic: a TFRecord of tensorflow.serving.PredictionLog.
 
-TensorFlow Serving logs requests in this format and warms versions up with it (a file called
-assets.extra/tf_serving_warmup_requests in a version). Here it also carries requests with their answers from one
-server to a check of another.
+TensorFlow Serving logs requests in this format and reads warm-up requests from it (the file
+assets.extra/tf_serving_warmup_requests of a version). Here it also holds one server's answers, so that another
+server's answers can be compared with them.
 """
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from user_error import UserError
 
 @dataclass(frozen=True)
 class Predicted:
-    """A predict request, and its answer where one was recorded (else no outputs and version None)."""
+    """A predict request, and its answer if one was recorded (else no outputs, and version None)."""
     model: str
     inputs: Mapping[str, Array]
     signature_name: str = ""
@@ -44,7 +44,7 @@ class Predicted:
 
     @classmethod
     def of_log(cls, predict_log: Any) -> "Predicted":
-        """Of a PredictLog. Raises ValueError for tensors that contradict themselves."""
+        """The request and answer in a PredictLog. Raises ValueError for a tensor whose parts contradict each other."""
         request, response = predict_log.request, predict_log.response
         return cls(request.model_spec.name,
                    {name: tensor_proto.to_ndarray(tensor) for name, tensor in request.inputs.items()},
@@ -61,7 +61,7 @@ def write(path: str | Path, recorded: Iterable[Predicted]) -> int:
 def read(path: str | Path) -> Iterator[Predicted]:
     """The predict requests of a file, in order; logs of other kinds (classify, regress) are left out.
 
-    Raises UserError that names the file and the record which cannot be read.
+    Raises UserError that names the file and the record that cannot be read.
     """
     for number, log in enumerate(logs(path), 1):
         if log.WhichOneof("log_type") == "predict_log":
@@ -72,7 +72,7 @@ def read(path: str | Path) -> Iterator[Predicted]:
 
 
 def logs(path: str | Path) -> Iterator[Any]:
-    """All PredictionLogs of a file. Raises UserError that names the file and the record which cannot be read."""
+    """All PredictionLogs of a file. Raises UserError that names the file and the record that cannot be read."""
     number = 0
     try:
         for number, record in enumerate(tfrecord.read(path), 1):  # noqa: B007 (the message below names it)

@@ -3,11 +3,11 @@
     POST /v1/models/NAME[/versions/N|/labels/LABEL]:predict|classify|regress
     GET  /v1/models/NAME[/versions/N|/labels/LABEL][/metadata]
 
-and, of our own: GET /models, /health/live, /health/ready, and the metrics.
+and, not part of that API: GET /models, /health/live, /health/ready, and the metrics.
 
-Handlers translate only: JSON to values, the predictor's answer to JSON. They run in worker threads; small requests that
-have proven quick are answered on the event loop. One wrapper turns what handlers raise into an answer; one table gives
-the status of each code.
+Handlers only translate: JSON to values, the predictor's answer to JSON. They run in worker threads; small requests that
+have proven quick are answered on the event loop. One wrapper turns exceptions into answers; one table gives the HTTP
+status of each code.
 """
 import logging
 import re
@@ -46,11 +46,11 @@ _API = re.compile(r"/v1/.*", re.I)
 _VERSION = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _INFER = re.compile(rf"(?i:/v1/models/(?P<name>[^/:]+){_VERSION}):(?P<verb>classify|regress|predict)")
 _MODEL = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<part>metadata))?", re.I)
-# Only a preflight's Origin is looked at, and in lower case only, as browsers send it.
+# Only the Origin of a preflight request is read, and only in lower case, as browsers send it.
 _ORIGIN = re.compile("https?://")
 _MAX_VERSION = 2**63 - 1
 _JSON = "application/json"
-# Handing a request to a thread and its answer back costs some 0.1 ms: what takes not much longer need not go.
+# Handing a request to a thread and its answer back takes about 0.1 ms: too much for a request that takes little longer.
 _QUICK_S, _SLOW_S = 0.0002, 0.005
 _MOST_AT_ONCE = 1 << 14
 _MOST_KNOWN = 256
@@ -86,7 +86,7 @@ class RestApi:
         if self._on_event_loop and answered and _may_be_quick(request):
             known = self._known.get(request.target)
             if known is None:
-                if len(self._known) >= _MOST_KNOWN:  # clients choose how they write a name
+                if len(self._known) >= _MOST_KNOWN:  # bounded, since clients can write one name in many ways
                     self._known.clear()
                 _, spec = _resolved(request.method, request.target)
                 assert spec is not None
@@ -95,13 +95,13 @@ class RestApi:
         return response
 
     def on_event_loop(self, request: Request) -> Response | None:  # decision 70
-        """The answer to a predict request that is known to be quick, as others like it were; else None.
+        """The answer to a predict request to a target whose requests of this size were quick; else None.
 
-        Its time limit is zero, which a servable keeps by running only what it knows to be quick itself.
+        The time limit is zero: with it a servable runs only what it knows to be quick.
         """
         known = self._known.get(request.target)
         if known is None:
-            # Probes do not wait for a thread: a server whose threads are all busy is alive.
+            # Health probes do not wait for a thread: a server whose threads are all busy is alive.
             return self._health(request.target.partition("?")[0]) if request.target.startswith("/health/") else None
         pace, spec = known
         if len(request.body) > pace.quick_bytes or not _may_be_quick(request):
@@ -114,16 +114,16 @@ class RestApi:
             pace.forget()
         else:
             pace.note(len(request.body), call.began, perf_counter(), True)
-            # Whichever target it was that was slow: all of them share the event loop.
+            # A slow request to one target holds back all targets, since they share the event loop.
             self._not_before = max(self._not_before, pace.not_before)
         return response
 
     def _handle(self, request: Request, call: Call, ends: float | None,
                 spec: ModelSpec | None = None) -> Response | None:
-        """The answer, or None where nothing was done since no time was given for it. Every error ends here, once.
+        """The answer; None if `ends` is 0 and the graph is not known to be quick. All errors become answers here.
 
-        `ends` is when its time is over, by perf_counter; 0: no time is given. `spec` is what `call.api` asks for, where
-        that is known already.
+        `ends` is the deadline, by perf_counter; 0: only quick work may be done. `spec` is the model asked for, if it is
+        known already.
         """
         if asked(request.headers.items()):
             call.watch = Stopwatch(QUEUE, request.came)
@@ -162,13 +162,13 @@ class RestApi:
         return self._answer(spec, request, call, ends)
 
     def _own_endpoint(self, request: Request) -> Response | None:
-        """What is not part of the /v1 API: metrics, liveness, readiness, the list of models."""
+        """The answer for a path outside the /v1 API: metrics, liveness, readiness, the list of models."""
         path = request.target.partition("?")[0].partition("#")[0]
         if self._monitoring and path == self._monitoring[0]:
             if path != request.target:
                 text = f"Unexpected path: {request.target}. Should be {path}"
                 return Response(400, text.encode(), "text/plain")
-            # Clients choose the names in it, which need not be text.
+            # It contains names that clients chose, which need not be valid UTF-8.
             return Response(200, self._monitoring[1]().encode("utf-8", "replace"), "text/plain")
         if self._ready and path == "/models":
             readiness = self._ready()
@@ -197,7 +197,7 @@ class RestApi:
             with self._predictor.pin(spec) as servable:
                 call.version = servable.version
                 return self._json(answer.metadata(servable.name, servable.version, servable.metadata))
-        _left(ends)  # what has waited for a thread past its time is not even parsed
+        _left(ends)  # a request that waited for a thread beyond its deadline is not parsed
         body = _body(request, self._max_body_bytes)
         if call.api == "predict":
             return self._predict(spec, PredictBody(body), call, ends)
@@ -239,7 +239,7 @@ class RestServer(HttpServer):
 
 
 def _left(ends: float | None) -> float | None:
-    """The seconds until `ends`, for the run of a graph. Raises DEADLINE_EXCEEDED when there are none."""
+    """The seconds until `ends`, for the run of a graph. Raises DEADLINE_EXCEEDED if `ends` is past."""
     if not ends:
         return ends
     left = ends - perf_counter()
@@ -249,14 +249,14 @@ def _left(ends: float | None) -> float | None:
 
 
 def _may_be_quick(request: Request) -> bool:
-    """A larger body is never looked at on the event loop, nor one that unpacks to who knows how much."""
+    """False for a body that is large, or compressed and so of unknown size: the event loop never reads those."""
     return (request.method == "POST" and "content-encoding" not in request.headers
             and len(request.body) <= _MOST_AT_ONCE and len(request.target) < _LONGEST_KEPT)
 
 
 @lru_cache(maxsize=256)
 def _resolved(method: str, target: str) -> tuple[str, ModelSpec | None]:
-    """What is asked for, and of which model (None: its version is too big). Kept, since clients repeat themselves."""
+    """The API called, and the model (None: its version number is too big). Cached, since clients repeat targets."""
     if method == "POST" and (found := _INFER.fullmatch(target)):
         return found["verb"], _model_spec(found)
     if method == "GET" and (found := _MODEL.fullmatch(target)):
@@ -280,7 +280,7 @@ def _decoded(text: str) -> str:
 
 
 def _body(request: Request, limit: int) -> bytes:
-    """The body, unpacked where it says it is gzip. What cannot be unpacked counts as empty, as in the original."""
+    """The body, decompressed if its header says gzip. If it cannot be, it counts as empty, as in the original."""
     if not request.body or "gzip" not in request.headers.get("content-encoding", ""):
         return request.body
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)

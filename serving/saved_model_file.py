@@ -1,4 +1,4 @@
-"""saved_model.pb -> MetaGraphDef, without TensorFlow: what is no SavedModel is told before TensorFlow is imported."""
+"""saved_model.pb -> MetaGraphDef, without TensorFlow: an invalid file is reported before TensorFlow is imported."""
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from version_directory import DamagedModelError, NoModelError, read_model
 
 
 def read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
-    """The MetaGraphDef with exactly these tags. Raises ServingError in the original's words."""
+    """The MetaGraphDef with exactly these tags. Raises ServingError with the original's message."""
     try:
         return _read(path, tags)
     except PermissionError as error:
@@ -31,19 +31,19 @@ def _read(path: Path, tags: Sequence[str]) -> Any:
             raise ServingError(
                 Code.FAILED_PRECONDITION, "Error while attempting to reserve resources to load servable "
                 f"{{name: {path.parent.name} version: {path.name}}}: {path}; Not a directory") from None
-        # A path may also be a SavedModel whose large parts are in files of their own; TensorFlow itself reads those.
+        # It may also be a SavedModel whose large parts are in separate files; TensorFlow itself reads those.
         raise not_found("Specified file path does not appear to contain a SavedModel bundle (should have a file "
                         f"called `saved_model.pb`)\nSpecified file path: {path}") from None
     for meta_graph in model.meta_graphs:
         if set(meta_graph.meta_info_def.tags) == set(tags):
             return meta_graph
-    named = " ".join(reversed(dict.fromkeys(tags)))  # the order of the original's set, for one or two of them
+    named = " ".join(reversed(dict.fromkeys(tags)))  # the order in which the original prints one or two tags
     raise not_found(f"Could not find meta graph def matching supplied tags: {{ {named} }}. To "
                     "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`")
 
 
 def _ends_early(data: bytes) -> bool:
-    """Whether a message that does not parse says that it is longer than the file (and not just nonsense)."""
+    """Whether a message that does not parse was cut off: its lengths say that it is longer than the file."""
     at = 0
 
     def varint() -> int:

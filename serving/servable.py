@@ -1,6 +1,7 @@
-"""The values that every part of the server shares: which model is meant, what it takes and gives, its state.
+"""The values that all parts of the server share: a request's model, its signatures, its versions' states.
 
-Plain values and one interface. Nothing here imports TensorFlow, so transports and their tests need none.
+Plain values and the interface of a loaded version. Nothing here imports TensorFlow, so transports and their tests do
+not need it.
 """
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ REGRESS_METHOD = "tensorflow/serving/regress"
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """The servable that a request asks for: the newest version, one by number, or one by label."""
+    """The servable that a request names: the newest version, or one by number or by label."""
 
     name: str
     version: int | None = None
@@ -81,20 +82,20 @@ class Servable(Protocol):
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
             timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
-        """Runs the graph: one array for each fed tensor name in, the fetched tensors out, in their order.
+        """Runs the graph: one array for each tensor name in `feeds`; returns the tensors in `fetches`, in that order.
 
-        `started` is called, in whichever thread, when there is nothing left to wait for before the run. Strings are
-        object arrays of bytes. With a `timeout_s` of 0 only what is known to end at once is run, in the calling thread;
-        all else is DEADLINE_EXCEEDED. Raises ServingError with TensorFlow's own code and message.
+        `started` is called, in any thread, just before the graph runs (after the wait for a batch). Strings are object
+        arrays of bytes. With a `timeout_s` of 0 the graph is run, in the calling thread, only if that is known to be
+        quick; otherwise DEADLINE_EXCEEDED is raised. Raises ServingError with TensorFlow's own code and message.
         """
 
 
 class Loaded(Servable, Protocol):
-    """A servable as its keeper sees it."""
+    """A servable as the model store sees it: it can also be asked whether it works, and be unloaded."""
 
     @property
     def answers(self) -> bool:
-        """Whether it is known, or must be taken, to be able to answer requests."""
+        """Whether it can answer requests, as far as is known."""
 
     def close(self) -> None:
         """Frees it. No request is running."""

@@ -1,4 +1,4 @@
-"""`python -m serving serve`: wires the parts together, opens the ports, and drains on SIGTERM."""
+"""`python -m serving serve`: connects the parts, opens the ports, and on SIGTERM finishes running requests and ends."""
 import logging
 import os
 import signal
@@ -32,9 +32,9 @@ from serving.model_store import ModelStore, Retries
 from serving.startup import channel_arguments, check, did_not_load
 
 log = logging.getLogger("serving")
-# gRPC's own lines about a port say less than ours; whoever wants them sets the variable.
+# gRPC's own log lines about a port say less than this server's. Setting the variable shows them.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-# For versions that no request uses, when all the time to drain is over.
+# Time to unload versions that no request uses, even if --drain_seconds has passed.
 _UNLOAD_S = 0.5
 
 
@@ -54,7 +54,7 @@ class Server:
         self._access_log = AccessLog(_open_log(flags.access_log)) if flags.access_log else None
         self._stopping = threading.Event()
         self._open_parts: list[Any] = []
-        # Imported here, since TensorFlow takes seconds: a wrong flag or file is told of at once.
+        # Imported here, since TensorFlow takes seconds to import: mistakes in flags and files are reported before that.
         from serving.batching import Batching
         from serving.grpc_service import GrpcServer
         from serving.loader import load_op_libraries, session_options
@@ -93,12 +93,12 @@ class Server:
         self._rest = self._rest_server(host, flags.rest_api_port) if flags.rest_api_port and not shared else None
 
     def start(self) -> None:
-        """Loads the models, then opens the ports: whoever gets a connection gets an answer."""
+        """Loads the models, then opens the ports, so that a client that can connect gets an answer."""
         flags = self._flags
         with _held_back() as told:
             failures = self._store.configure(self._models)
         self._store.start()
-        # Why nothing can be served is told in one line, by the error.
+        # If nothing can be served, the error gives the reasons in one line; log lines would repeat them.
         if len(failures) < len(self._models):
             for record in told:
                 log.handle(record)
@@ -135,9 +135,9 @@ class Server:
             raise did_not_load("model", failures)
 
     def stop(self) -> int:
-        """Takes no more requests, answers those that run, and unloads the models; also after a start that failed.
+        """Accepts no new requests, answers the running ones, unloads the models; also usable after a failed start.
 
-        Takes --drain_seconds at most, in all. Returns how many requests were cut, since they took longer.
+        All of that takes --drain_seconds at most. Returns how many requests took longer and were aborted.
         """
         self._stopping.set()
         drain = self._flags.drain_seconds
@@ -177,7 +177,7 @@ class Server:
                 self.reload(reread_models(self._flags))
                 told = ""
             except ServingError as error:
-                # What is served stays as it is; said once, not every second.
+                # The models stay as they are; the error is logged once, not at every poll.
                 if error.message != told:
                     log.error("%s is not applied: %s", self._flags.model_config_file, error.message)
                 told = error.message
@@ -185,7 +185,7 @@ class Server:
 
 @contextmanager
 def _held_back() -> Iterator[list[logging.LogRecord]]:
-    """Keeps warnings and errors of the log in a list, for the time of the context."""
+    """Within the context, warnings and errors go to a list, not to the log."""
     kept: list[logging.LogRecord] = []
 
     def hold(record: logging.LogRecord) -> bool:
@@ -205,12 +205,12 @@ def _open_log(path: str) -> TextIO:
 
 
 class _Serve(click.Command):
-    """A command that leaves its arguments to the flags' own parser, as click knows nothing of `--bool=false`."""
+    """A command whose arguments are parsed by serving.config, since click does not support `--bool=false`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--help" in args or "-h" in args:
             click.echo(ctx.get_help())
-            # Beside other flags it keeps a server from being started, and whoever wants one has to notice.
+            # With other flags beside it no server starts although one was wanted: the exit status shows that.
             ctx.exit(0 if len(args) == 1 else EXIT_NOT_STARTED)
         ctx.params["arguments"] = list(args)
         ctx.args = []
@@ -243,7 +243,7 @@ def command(arguments: list[str]) -> None:
             return
         _serve(flags)
     except NotStartedError as error:
-        # Scripts made for the original read its line from its standard output; nobody has to read it twice.
+        # Scripts written for the original read this line from standard output. At a terminal it would appear twice.
         if not _same_output():
             click.echo(error.original)
         fail(str(error), EXIT_NOT_STARTED)
@@ -252,7 +252,7 @@ def command(arguments: list[str]) -> None:
 def _same_output() -> bool:
     try:
         return os.path.sameopenfile(1, 2)
-    except OSError:  # one of them is closed: what is written there is lost anyway
+    except OSError:  # one of the streams is closed
         return False
 
 
@@ -262,11 +262,11 @@ def _serve(flags: Flags) -> None:
     def end(*_: object) -> None:
         stop.set()
         if not answering.is_set():
-            # Loading can take minutes, and there is nothing to drain.
+            # Loading can take minutes, and there are no requests to finish.
             os._exit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # SIGINT too: a shell starts its background jobs with it ignored. Who starts with nohup means SIGHUP ignored.
+        # SIGINT too: shells start background jobs with it ignored. SIGHUP stays ignored if nohup has set that.
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
     server = start(flags)
@@ -280,12 +280,12 @@ def _serve(flags: Flags) -> None:
         log.info("Stopped; every request was answered")
     logging.shutdown()
     sys.stdout.flush()
-    # A run that was given up is still in TensorFlow's hands; waiting for its thread would undo the time limit.
+    # TensorFlow may still be running an aborted request; waiting for its thread would defeat the time limit.
     os._exit(EXIT_FAILED if cut else 0)
 
 
 def start(flags: Flags) -> Server:
-    """A server that answers. Raises NotStartedError, with the original's words and what to do."""
+    """A server that answers. Raises NotStartedError with the original's message and what to do."""
     server = None
     try:
         server = Server(flags)

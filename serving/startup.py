@@ -14,7 +14,7 @@ _FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform
 
 
 def check(flags: Flags) -> list[Model]:  # decision 33
-    """The models to serve, if flags and files leave hope for it. Raises ServingError."""
+    """The models to serve. Raises ServingError if flags or files show that the server cannot start."""
     if not flags.port and not flags.grpc_socket_path:
         raise invalid("At least one of server_options.grpc_port or server_options.grpc_socket_path must be set.")
     if not 0 <= flags.port < 65536 or not 0 <= flags.rest_api_port < 65536:
@@ -48,7 +48,7 @@ def check(flags: Flags) -> list[Model]:  # decision 33
             text_proto.read_text(getattr(flags, name))
     models, tags = read_models(flags), tags_of(flags)
     check_platforms(models)
-    # With tries left, a version that is broken now may be whole for the next one.
+    # If loads are retried, a version that is broken now may be complete at the next try.
     final = flags.max_num_load_retries <= 0
     failures = unservable(models, lambda path: read_meta_graph(path, tags) if final else None)
     if failures:
@@ -57,7 +57,7 @@ def check(flags: Flags) -> list[Model]:  # decision 33
 
 
 def _refuse_taken(host: str, port: int, flag: str) -> None:
-    """Reports a taken port now, not after the models have been loaded."""
+    """Reports a port in use now, not after the models have been loaded."""
     if not port:
         return
     try:
@@ -69,14 +69,14 @@ def _refuse_taken(host: str, port: int, flag: str) -> None:
 
 
 def did_not_load(kind: str, failures: Mapping[str, Failure]) -> ServingError:
-    """The error for models that have no version that answers, in the original's words."""
+    """The error for models that have no version that answers, with the original's message."""
     whole = Failure.joined(failures.values())
     return ServingError(Code.UNKNOWN, f"{len(failures)} {kind}(s) did not become available: {{{whole}, }}",
                         whole.advice)
 
 
 def channel_arguments(flags: Flags) -> list[tuple[str, str | int]]:
-    """--grpc_channel_arguments as grpcio takes them. Raises ServingError."""
+    """--grpc_channel_arguments as grpcio's options. Raises ServingError."""
     made: list[tuple[str, str | int]] = []
     for argument in filter(None, flags.grpc_channel_arguments.split(",")):
         name, equals, value = argument.partition("=")

@@ -62,7 +62,7 @@ _DATA_TYPES = {dtype: data_type for data_type, (dtype, _) in _TYPES.items()}
 
 
 def numpy_dtype(data_type: int) -> DType:
-    """The numpy dtype of a DataType: `object` (of bytes) for strings. ValueError when there is none."""
+    """The numpy dtype of a DataType: `object` (of bytes) for strings. Raises ValueError if there is none."""
     if data_type not in _TYPES:
         raise ValueError(f"{data_type_name(data_type)} tensors have no numpy form")
     return _TYPES[data_type][0]
@@ -79,20 +79,20 @@ def data_type(dtype: DType) -> int:
 
 
 def data_type_name(data_type: int) -> str:
-    """"DT_FLOAT" of 1; a number the messages do not know is itself."""
+    """"DT_FLOAT" for 1; "DataType N" for an unknown number N."""
     known = types_pb2.DataType.DESCRIPTOR.values_by_number.get(data_type)
     return known.name if known else f"DataType {data_type}"
 
 
 def to_proto(array: Array | np.generic) -> TensorProto:  # decision 35
-    """The message of an array of any dtype and shape; str elements become UTF-8.
+    """The TensorProto of an array of any dtype and shape; str elements become UTF-8.
 
-    Raises ValueError for a dtype without a tensor type, object arrays of other things than str and bytes, and
-    content that no message can hold (2 GB).
+    Raises ValueError for a dtype without a tensor type, an object array of anything but str and bytes, and content
+    too large for a message (2 GB).
     """
     array = np.asarray(array)
     proto = TensorProto(dtype=data_type(array.dtype))
-    # An empty shape message is a scalar's shape; touching it makes it present, as TensorFlow writes it.
+    # For a scalar the shape message is empty; SetInParent makes it present, as TensorFlow writes it.
     proto.tensor_shape.SetInParent()
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
@@ -109,9 +109,9 @@ def to_proto(array: Array | np.generic) -> TensorProto:  # decision 35
 
 
 def to_ndarray(proto: TensorProto) -> Array:
-    """The array of a message. Numeric `tensor_content` is viewed, not copied: such arrays are read-only.
+    """The array of a TensorProto. Numeric `tensor_content` is not copied: such arrays are read-only views.
 
-    Raises ValueError when dtype, shape and content do not fit together.
+    Raises ValueError if dtype, shape and content do not fit together.
     """
     dtype, field = numpy_dtype(proto.dtype), _TYPES[proto.dtype][1]
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
@@ -142,7 +142,7 @@ def _typed_values(proto: TensorProto, field: str, dtype: DType) -> Array:
     if field == "half_val":
         return np.array(values, np.int32).astype(np.uint16).view(dtype)
     if dtype.kind == "c":
-        # Real and imaginary parts alternate; a part without its other half is no value.
+        # Real and imaginary parts alternate; a last real part without an imaginary part is ignored.
         parts = np.array(values, np.float32 if field == "scomplex_val" else np.float64)
         return parts[:len(parts) // 2 * 2].view(dtype)
     if dtype.names:

@@ -44,7 +44,7 @@ def _message_classes() -> dict[str, Any]:
                 made.type, made.type_name = kinds.TYPE_MESSAGE, f".{kind}"
             else:
                 made.type = kinds.Type.Value(f"TYPE_{kind.upper()}")
-    # A pool of its own: the real definitions may be loaded beside these.
+    # In a separate pool, since the real definitions may be loaded in the default one.
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
@@ -61,7 +61,7 @@ def message(name: str) -> Any:
 
 
 def read_text(path: str) -> str:
-    """A configuration file's text. Raises ServingError in the original's words, which maps files into memory."""
+    """A configuration file's text. Raises ServingError with the messages of the original (which uses mmap)."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -79,7 +79,7 @@ def read_text(path: str) -> str:
 
 
 def read(path: str, into: M) -> M:
-    """Parses a file into the message. Raises ServingError in the original's words, with place and reason."""
+    """Parses a file into the message. Raises ServingError with the original's message, place and reason."""
     text = read_text(path)
     try:
         text_format.Parse(text, into)
@@ -89,8 +89,8 @@ def read(path: str, into: M) -> M:
     return into
 
 
-# Python's words for a mistake -> protobuf's in C++, which people can search for, and the token whose place C++ names:
-# the one at fault, the next one, or the one before it.
+# Messages of protobuf in Python -> those in C++, which the original prints, and the token whose position C++ reports:
+# the wrong one ("this"), the next one, or the one before it.
 _TOKEN = re.compile(r"""[+-]?[\w.]+|"[^"\n]*"|'[^'\n]*'|\S|$""")
 _SPACE = re.compile(r"(?:\s|#[^\n]*)*")
 _WORDS = (

@@ -1,8 +1,8 @@
-"""TFRecord files, without TensorFlow: length, its checksum, bytes, their checksum, again and again.
+"""TFRecord files, without TensorFlow. Each record is a length, its checksum, the bytes and their checksum.
 
-The checksums are CRC-32C, masked as TensorFlow masks them. A loop over bytes would take a second per 10 MB, so long
-records are summed in numpy: chunks side by side, then pairs of chunks, since a CRC of a whole is linear in the CRCs
-of its parts.
+The checksums are CRC-32C, masked as TensorFlow masks them. A loop over bytes would take a second per 10 MB, so the
+checksum of a long record is computed in numpy: all chunks in parallel, then combined in pairs, since the CRC of a whole
+is linear in the CRCs of its parts.
 """
 import os
 import struct
@@ -22,7 +22,7 @@ _POLYNOMIAL = 0x82F63B78
 
 
 class CorruptedRecordError(ValueError):
-    """A file that is no TFRecord file, or a damaged one: `offset` is where its record begins."""
+    """The file is damaged, or not a TFRecord file: `offset` is the byte at which the unreadable record begins."""
 
     def __init__(self, path: Path, offset: int, why: str) -> None:
         super().__init__(f"{path}: corrupted record at byte {offset}: {why}")
@@ -61,7 +61,7 @@ def write(path: str | Path, records: Iterable[bytes]) -> int:
 
 
 def masked_crc32c(data: bytes) -> int:
-    """TensorFlow's mask keeps a checksum of data that holds checksums from being weak."""
+    """The checksum as TensorFlow writes it: masked, since a CRC of data that contains its own CRC is weak."""
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -73,7 +73,7 @@ def crc32c(data: bytes) -> int:
         for byte in data:
             crc = int(_TABLE[(crc ^ byte) & 0xFF]) ^ crc >> 8
         return crc ^ 0xFFFFFFFF
-    # Zeros in front change nothing while the register is zero, so any length can be made 2**k chunks.
+    # Leading zeros do not change a register that is zero, so any length can be padded to 2**k chunks.
     chunks = 1 << (-(-len(data) // _CHUNK) - 1).bit_length()
     padded = np.zeros(chunks * _CHUNK, np.uint8)
     padded[-len(data):] = np.frombuffer(data, np.uint8)
@@ -85,7 +85,7 @@ def crc32c(data: bytes) -> int:
     while len(crcs) > 1:
         crcs = _after_zeros(crcs[::2], power) ^ crcs[1::2]
         power += 1
-    # What the initial register, all ones, becomes over so many bytes.
+    # The effect of the register's initial value (all ones) after this many bytes.
     ones = np.array([0xFFFFFFFF], np.uint32)
     for power in range(len(data).bit_length()):
         if len(data) >> power & 1:

@@ -1,7 +1,7 @@
-"""Where the server's time for one request went, told to whoever asks for it.
+"""How long each stage of a request took in the server, reported to clients that ask for it.
 
-A request with the header (gRPC: metadata) `x-server-timing: 1` gets the durations of its stages with its answer, as
-the header (gRPC: trailing metadata) `server-timing`, in the words of W3C Server Timing:
+A request with the header (gRPC: metadata) `x-server-timing: 1` gets the durations of its stages with its answer, in
+the header (gRPC: trailing metadata) `server-timing`, in the format of W3C Server Timing:
 
     parse;dur=0.412, queue;dur=0.005, run;dur=3.310, render;dur=0.251        (milliseconds)
 
@@ -21,19 +21,19 @@ _STAGE = re.compile(r"(\w+);dur=([\d.]+)")
 
 
 def asked(headers: Container[tuple[str, str]]) -> bool:
-    """Whether a request with these headers, or this metadata, wants to be told."""
+    """Whether a request with these headers, or this metadata, asks for its timing."""
     return ASKED in headers
 
 
 class Stopwatch:  # decision 75
-    """The stages of one request. Each begins when another ends, so together they are the whole time."""
+    """The stages of one request. Each begins when the previous one ends, so their sum is the whole time."""
 
     def __init__(self, stage: str, began: float) -> None:
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._stage, self._since = stage, began
 
     def enter(self, stage: str) -> None:
-        """What is done from now on."""
+        """Ends the current stage and begins `stage`."""
         now = perf_counter()
         self._seconds[self._stage] += now - self._since
         self._stage, self._since = stage, now
@@ -45,7 +45,7 @@ class Stopwatch:  # decision 75
 
 
 class Watched:
-    """A servable whose runs are timed: until the graph starts (in a batch, others come first), and until it ends."""
+    """A servable that times its runs: the wait until the graph starts (for a batch), and the run of the graph."""
 
     def __init__(self, servable: Servable, watch: Stopwatch) -> None:
         self._servable = servable
@@ -77,5 +77,5 @@ class Watched:
 
 
 def read(text: str) -> dict[str, float]:
-    """{stage: milliseconds} of a `server-timing` value."""
+    """A `server-timing` value as {stage: milliseconds}."""
     return {stage: float(milliseconds) for stage, milliseconds in _STAGE.findall(text)}

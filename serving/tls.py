@@ -1,4 +1,4 @@
-"""SSLConfig files, the original's form of keys and certificates, for both transports."""
+"""SSLConfig files, which hold keys and certificates in the original's format, for both transports."""
 import re
 import ssl
 import tempfile
@@ -29,7 +29,7 @@ def rest_context(config_file: str) -> ssl.SSLContext | None:
 
 
 def _read(path: str) -> tuple[Any, ssl.SSLContext]:
-    """The SSLConfig, and a context of it, which proves that it can be used: grpcio says nothing of what is wrong."""
+    """The SSLConfig and an SSLContext made from it. Making one finds mistakes, which grpcio does not report."""
     config = text_proto.read(path, text_proto.message("SSLConfig"))
     for field, kind in _KINDS.items():
         text = getattr(config, field)
@@ -51,12 +51,12 @@ def _read(path: str) -> tuple[Any, ssl.SSLContext]:
 
 
 def _load_chain(context: ssl.SSLContext, path: str, config: Any) -> None:
-    # The ssl module reads keys from files only; this one is private and gone at once.
+    # The ssl module reads keys only from files; this one is private and is deleted right after.
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
         pem.write(config.server_key + "\n" + config.server_cert)
         pem.flush()
         try:
-            # Without a password: OpenSSL would ask for one at the terminal, and wait.
+            # With no password given, OpenSSL would ask for one at the terminal, and wait.
             context.load_cert_chain(pem.name, password="")
             return
         except (ssl.SSLError, ValueError) as error:
@@ -64,7 +64,7 @@ def _load_chain(context: ssl.SSLContext, path: str, config: Any) -> None:
                 raise invalid(f"{path}: server_key is not the key of server_cert; give a pair") from None
             failure = error
     try:
-        # Which of the two it is: a certificate can be read by itself.
+        # Finds which of the two is wrong: a certificate can be read by itself.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=config.server_cert)
     except (ssl.SSLError, ValueError) as error:
         raise _unreadable(path, "server_cert", error) from None

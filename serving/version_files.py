@@ -1,4 +1,4 @@
-"""Models as files: which versions lie in a directory, what is wrong with it, and in which words that is told."""
+"""Models as files: which versions a directory has, what is wrong with it, and the messages that say so."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ _ANOTHER_COPY = "Export or copy the version again."
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a model, or a version of it, does not answer, as the original writes it; and what to do, in a sentence."""
+    """Why a model, or a version of it, does not answer: the original's text, and a sentence about what to do."""
 
     text: str
     advice: str
@@ -27,16 +27,16 @@ class Failure:
 
     @staticmethod
     def joined(failures: Iterable[Failure]) -> Failure:
-        """Several as one: each text, and each advice once."""
+        """Several failures as one: all texts, and each different advice once."""
         each = list(failures)
         return Failure(", ".join(one.text for one in each), " ".join(dict.fromkeys(one.advice for one in each)))
 
 
 def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict[str, Failure]:
-    """Why no model can be served, as far as their files show: name -> reasons; nothing as soon as one could be.
+    """Why no model can be served, judging by the files: name -> reasons. Empty if any model could be served.
 
     Args:
-        check: raises ServingError for a version's directory that is no SavedModel.
+        check: raises ServingError for a version's directory that is not a SavedModel.
     """
     reasons: dict[str, Failure] = {}
     for model in models:
@@ -57,22 +57,22 @@ def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict
 
 
 def directory(model: Model) -> Path:
-    """Where a base path lies: a file:// URI is its path, as TensorFlow reads it; its host is not looked at."""
+    """The directory of a base path. Of a file:// URI it is the path, as TensorFlow reads it; the host is ignored."""
     path = model.base_path
-    # Not unquoted: TensorFlow takes a URI's path as it stands.
+    # Not unquoted: TensorFlow uses the path of a URI unchanged.
     return Path("/" + urlsplit(path, allow_fragments=False).path.lstrip("/")) if path.startswith("file://") else (
         Path(path))
 
 
 def failure(name: str, number: int | None, error: ServingError) -> Failure:
-    """Of a version that does not load; or of a whole model, of whose directory something is wrong."""
+    """The Failure of a version that does not load, or (`number` None) of a model whose directory is wrong."""
     servable = f"name: {name}" if number is None else f"name: {name} version: {number}"
     return Failure(f"{{{{{servable}}} due to error: {error.code.name}: {error.message}}}",
                    error.advice or _ANOTHER_COPY)
 
 
 def no_versions(model: Model) -> ServingError:
-    """What is wrong with a directory that has none of the wanted versions."""
+    """The error for a directory that has none of the wanted versions."""
     return not_found(f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
                      "to name your leaf directory as a number (eg. '/1/')?", _ANOTHER_BASE_PATH)
 

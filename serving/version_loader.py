@@ -1,4 +1,4 @@
-"""A version from its directory to the moment it may answer: loaded, wrapped for batching, warmed up, its time noted."""
+"""Makes a version ready to answer: loads it, wraps it for batching, warms it up, and counts how long that took."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,9 @@ from serving.warmup import warm_up
 
 @dataclass
 class VersionLoader:
-    """What a ModelStore loads versions with. `options` are the session's; `warm_up_runs` 0 leaves warm-up out.
+    """Loads versions for a ModelStore. `options`: the session's ConfigProto; `warm_up_runs` 0: no warm-up.
 
-    `predictor` answers warm-up requests. It needs the store, which needs this: whoever makes the three sets it.
+    `predictor` answers the warm-up requests. It needs the store, which needs this object, so it is set last.
     """
 
     tags: Sequence[str]
@@ -31,7 +31,7 @@ class VersionLoader:
     predictor: Predictor | None = field(default=None, init=False)
 
     def load(self, name: str, number: int, path: Path) -> Loaded:
-        """A version that can answer. Raises ServingError with TensorFlow Serving's code and words."""
+        """A version that can answer. Raises ServingError with TensorFlow Serving's code and message."""
         loaded = self._loaded(name, number, path)
         try:
             made: Loaded = self.batching.wrap(loaded, path) if self.batching else loaded
@@ -48,13 +48,13 @@ class VersionLoader:
             loaded = load(name, number, path, self.tags, self.options)
             success = True
         finally:
-            # As in the original, what comes after, batching and warm-up, does not make a load one that failed.
+            # As in the original, a later failure in batching or warm-up does not count as a failed load.
             self.metrics.loaded(str(path), perf_counter() - began, success)
         loaded.memory = self.memory
         return loaded
 
     def _warmed_up(self, made: Loaded, path: Path) -> bool:
-        """Whether the version's own requests have been run: it has some, and they are wanted."""
+        """Runs the version's warm-up requests; False if it has none or warm-up is off."""
         if not self.warm_up_runs or self.predictor is None:
             return False
         began = perf_counter()

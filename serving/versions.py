@@ -1,7 +1,7 @@
-"""Which versions of a model should be loaded, and what to do next. Pure: values in, values out.
+"""Which versions of a model should be loaded, and what to do next. Pure functions.
 
-The rules are TensorFlow Serving's (file system source, AvailabilityPreservingPolicy): the policy wants versions
-among those on disk; the newest wanted one is loaded first; an old one goes only when a wanted one can answer.
+The rules are TensorFlow Serving's (file system source, AvailabilityPreservingPolicy): the policy chooses versions among
+those on disk; the newest chosen one is loaded first; an old one is unloaded only when a chosen one can answer.
 """
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class All:
 
 @dataclass(frozen=True, slots=True)
 class Specific:
-    """These versions, where they exist."""
+    """These versions, if they exist."""
 
     versions: frozenset[int]
 
@@ -60,7 +60,7 @@ Action: TypeAlias = Load | Unload
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How one version stands; `wanted` by the policy or not."""
+    """The state of one version, and whether the policy wants it."""
 
     state: State
     wanted: bool
@@ -86,12 +86,12 @@ def next_action(versions: Mapping[int, Snapshot]) -> Action | None:
     """The next step for one model, or None when there is nothing to do now.
 
     Args:
-        versions: every version that is wanted or loaded; START means that a load may begin, END that it failed.
+        versions: every version that is wanted or loaded; START: it can be loaded now; END: its load failed.
     """
     serving = [v for v, s in versions.items() if s.state is State.AVAILABLE]
     surplus = [v for v in serving if not versions[v].wanted]
     any_wanted = any(s.wanted for s in versions.values())
-    # An old version stays until a wanted one can answer; of several old ones only the newest is worth keeping.
+    # An old version stays until a wanted one can answer; of several old ones only the newest stays.
     if surplus and (not any_wanted or len(surplus) < len(serving) or len(surplus) > 1):
         return Unload(min(surplus))
     waiting = [v for v, s in versions.items() if s.state is State.START and s.wanted]

@@ -1,6 +1,6 @@
-"""Warm-up: the requests that a version carries are run before it is served, so that no client waits for the first.
+"""Warm-up: recorded requests are run before a version is served, so that no client waits for one-time costs.
 
-They are TensorFlow Serving's: a TFRecord of PredictionLog in assets.extra/tf_serving_warmup_requests.
+The file is the one TensorFlow Serving reads: assets.extra/tf_serving_warmup_requests, a TFRecord of PredictionLog.
 """
 from pathlib import Path
 
@@ -19,7 +19,7 @@ MOST_RECORDS = 1000
 def warm_up(predictor: Predictor, servable: Servable, version: Path, iterations: int = 1) -> int:
     """Runs each recorded request `iterations` times; returns how many records there were.
 
-    Raises ServingError when a record cannot be read or answered: the version is not fit to be served.
+    Raises ServingError if a record cannot be read or answered; the version is then not served.
     """
     path = version / WARMUP
     if not path.is_file():
@@ -35,7 +35,7 @@ def warm_up(predictor: Predictor, servable: Servable, version: Path, iterations:
                 try:
                     _replay(predictor, servable, log)
                 except ServingError as error:
-                    # The message is the original's, which names neither.
+                    # The message is the original's, which names neither the file nor the record; the advice does.
                     raise ServingError(error.code, error.message, _advice(path, count)) from None
     except tfrecord.CorruptedRecordError as error:
         hint = "" if error.offset else " (Is this even a TFRecord file?)"
