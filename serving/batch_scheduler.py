@@ -151,9 +151,11 @@ class Scheduler:
             raise invalid(f"Task size {task.size} is larger than maximum input batch size {p.max_batch_size}")
         with self._due:
             batches = queue.batches
-            room = p.max_execution_batch_size - batches[-1].size if batches else p.max_execution_batch_size
-            self._refuse_when_full(queue, task, room)
-            parts = _parts(task, room, p.max_execution_batch_size) if p.split and task.size > room else [task]
+            space_left = p.max_execution_batch_size - batches[-1].size if batches else p.max_execution_batch_size
+            self._refuse_when_full(queue, task, space_left)
+            parts = [task]
+            if p.split and task.size > space_left:
+                parts = _parts(task, space_left, p.max_execution_batch_size)
             for part in parts:
                 if not batches or batches[-1].size + part.size > p.max_execution_batch_size:
                     batches.append(_Batch(task.enqueued))
@@ -162,18 +164,18 @@ class Scheduler:
             self._due.notify()
         return parts
 
-    def _refuse_when_full(self, queue: Queue, task: Task, room: int) -> None:
+    def _refuse_when_full(self, queue: Queue, task: Task, space_left: int) -> None:
         p, waiting = self.parameters, max(len(queue.batches), 1)
         full = "The batch scheduling queue to which this task was submitted is full; "
         if p.split:
-            capacity = (p.max_enqueued_batches - waiting) * p.max_execution_batch_size + room
+            capacity = (p.max_enqueued_batches - waiting) * p.max_execution_batch_size + space_left
             if task.size > capacity:
                 raise ServingError(Code.UNAVAILABLE, (
                     f"{full}task size is {task.size} but scheduling capacity is only {capacity} "
                     f"(num_enqueued_batches={waiting}, max_enqueued_batches={p.max_enqueued_batches}, "
-                    f"open_batch_size={p.max_execution_batch_size - room}, "
+                    f"open_batch_size={p.max_execution_batch_size - space_left}, "
                     f"max_execution_batch_size={p.max_execution_batch_size})"))
-        elif task.size > room and waiting >= p.max_enqueued_batches:
+        elif task.size > space_left and waiting >= p.max_enqueued_batches:
             raise ServingError(Code.UNAVAILABLE, f"{full}currently {waiting} batches enqueued and "
                                f"max_enqueued_batches is {p.max_enqueued_batches}")
 
@@ -211,8 +213,8 @@ class Scheduler:
         return max(0.0, min(due) + self.parameters.batch_timeout_s - monotonic()) if due else None
 
 
-def _parts(task: Task, room: int, most: int) -> list[Task]:
+def _parts(task: Task, space_left: int, most: int) -> list[Task]:
     """The task in parts: first what still fits into the open batch, then parts that each fill a batch."""
-    cuts = [0, *range(room or most, task.size, most), task.size]
+    cuts = [0, *range(space_left or most, task.size, most), task.size]
     return [Task([value[a:b] for value in task.values], b - a, task.deadline, task.enqueued, task.started)
             for a, b in pairwise(cuts)]

@@ -134,8 +134,8 @@ def parse_flags(arguments: Sequence[str]) -> Flags:  # decision 32
             continue
         name, equals, value = argument[2:].partition("=")
         if not argument.startswith("--") or name not in FLAGS:
-            near = difflib.get_close_matches(argument.lstrip("-").partition("=")[0], FLAGS, n=1)
-            hint = f"did you mean --{near[0]}? " if near else ""
+            matches = difflib.get_close_matches(argument.lstrip("-").partition("=")[0], FLAGS, n=1)
+            hint = f"did you mean --{matches[0]}? " if matches else ""
             raise _refused(f"unknown argument: {argument}", f" ({hint}see --help)")
         kind = type(FLAGS[name].default)
         if not equals:

@@ -32,7 +32,7 @@ from serving.protos import (
     regression_pb2,
 )
 from serving.servable import Servable
-from serving.timing import PARSE, TELL, Stopwatch, asked
+from serving.timing import ANSWER_HEADER, PARSE, Stopwatch, asked
 
 log = logging.getLogger("serving")
 
@@ -249,7 +249,7 @@ def _handler(api: str, kind: Any, answer: Answer, observe: Observer, draining: t
             code = Code.OK
             raw = response.SerializeToString()
             if call.watch is not None:
-                context.set_trailing_metadata(((TELL, call.watch.text()),))
+                context.set_trailing_metadata(((ANSWER_HEADER, call.watch.text()),))
             return raw
         except ServingError as error:
             code, text = error.code, error.message

@@ -141,12 +141,12 @@ class LoadedModel:  # decision 30
 
     def _traced(self, values: Sequence[Array], feeds: Sequence[str], fetches: Sequence[str]) -> dict[str, int]:
         """Runs the graph; node -> bytes of its outputs."""
-        told = config_pb2.RunMetadata()
-        self._session.run(list(fetches), dict(zip(feeds, values, strict=True)), run_metadata=told,
+        trace = config_pb2.RunMetadata()
+        self._session.run(list(fetches), dict(zip(feeds, values, strict=True)), run_metadata=trace,
                           options=config_pb2.RunOptions(trace_level=config_pb2.RunOptions.FULL_TRACE))
         return {node.node_name: sum(output.tensor_description.allocation_description.requested_bytes
                                     for output in node.output)
-                for device in told.step_stats.dev_stats for node in device.node_stats}
+                for device in trace.step_stats.dev_stats for node in device.node_stats}
 
     def close(self) -> None:
         """Frees the session and its variables. No request may be running."""
@@ -292,19 +292,19 @@ def _signature(name: str, message: Any) -> Signature:
     def specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
         return {alias: TensorSpec(info.name, info.dtype, shape_of(info)) for alias, info in sorted(tensors.items())}
 
-    kept = meta_graph_pb2.SignatureDef()
-    kept.CopyFrom(message)
+    copy = meta_graph_pb2.SignatureDef()
+    copy.CopyFrom(message)
     return Signature(name, message.method_name, specs(message.inputs), specs(message.outputs),
                      {alias: to_ndarray(value) for alias, value in message.defaults.items()},
-                     text_format.MessageToString(kept))
+                     text_format.MessageToString(copy))
 
 
 # What Session.run puts before TensorFlow's own message.
-_PYTHONS_WORDS = re.compile(r"Graph execution error:\n\n(Detected at .*?\nNode: '[^'\n]*'\n)?", re.S)
+_PYTHON_PREFIX = re.compile(r"Graph execution error:\n\n(Detected at .*?\nNode: '[^'\n]*'\n)?", re.S)
 
 
 def _serving_error(error: Any) -> ServingError:
-    return ServingError(Code(error.error_code), _PYTHONS_WORDS.sub("", error.message, count=1))
+    return ServingError(Code(error.error_code), _PYTHON_PREFIX.sub("", error.message, count=1))
 
 
 def _timed_out() -> ServingError:

@@ -177,8 +177,8 @@ class ModelStore:
                     known = self._models.get(name)
                     if known is None or known.removed:
                         # The cause of an earlier failure may be gone: a model that is added again starts anew.
-                        kept = {n: v for n, v in known.versions.items() if not v.error} if known else {}
-                        self._models[name] = _Model(model, kept)
+                        usable = {n: v for n, v in known.versions.items() if not v.error} if known else {}
+                        self._models[name] = _Model(model, usable)
                     else:
                         known.config = model
                 for name, known in self._models.items():

@@ -31,7 +31,7 @@ from serving.pace import Pace
 from serving.predictor import Predictor
 from serving.readiness import Readiness
 from serving.servable import DEFAULT_SIGNATURE, ModelSpec
-from serving.timing import PARSE, QUEUE, TELL, Stopwatch, asked
+from serving.timing import ANSWER_HEADER, PARSE, QUEUE, Stopwatch, asked
 
 log = logging.getLogger("serving")
 
@@ -143,7 +143,7 @@ class RestApi:
         if call.api:
             self._observe(call, code)
         if call.watch is not None:
-            response.headers = (*response.headers, (TELL, call.watch.text()))
+            response.headers = (*response.headers, (ANSWER_HEADER, call.watch.text()))
         return response
 
     def _route(self, request: Request, call: Call, ends: float | None) -> Response:

@@ -95,12 +95,12 @@ class Server:
     def start(self) -> None:
         """Loads the models, then opens the ports, so that a client that can connect gets an answer."""
         flags = self._flags
-        with _held_back() as told:
+        with _held_back() as records:
             failures = self._store.configure(self._models)
         self._store.start()
         # If nothing can be served, the error gives the reasons in one line; log lines would repeat them.
         if len(failures) < len(self._models):
-            for record in told:
+            for record in records:
                 log.handle(record)
         if failures and len(failures) == len(self._models):
             failures = self._store.await_any()
@@ -171,16 +171,16 @@ class Server:
             self._access_log.answered(call, code)
 
     def _poll_config(self) -> None:
-        told = ""
+        last_error = ""
         while not self._stopping.wait(self._flags.model_config_file_poll_wait_seconds):
             try:
                 self.reload(reread_models(self._flags))
-                told = ""
+                last_error = ""
             except ServingError as error:
                 # The models stay as they are; the error is logged once, not at every poll.
-                if error.message != told:
+                if error.message != last_error:
                     log.error("%s is not applied: %s", self._flags.model_config_file, error.message)
-                told = error.message
+                last_error = error.message
 
 
 @contextmanager

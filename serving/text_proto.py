@@ -93,7 +93,7 @@ def read(path: str, into: M) -> M:
 # the wrong one ("this"), the next one, or the one before it.
 _TOKEN = re.compile(r"""[+-]?[\w.]+|"[^"\n]*"|'[^'\n]*'|\S|$""")
 _SPACE = re.compile(r"(?:\s|#[^\n]*)*")
-_WORDS = (
+_MESSAGES_OF_CPP = (
     (r'(Message type ".*" has no field named "\w+"\.)', r"{0}", "next"),
     (r'Message type ".*" should not have multiple "(\w+)" fields\.',
      'Non-repeated field "{0}" is specified multiple times.', "before"),
@@ -115,10 +115,10 @@ def _place_and_reason(error: text_format.ParseError, text: str) -> str:
     at = len("".join(lines[:(error.GetLine() or 1) - 1])) + (error.GetColumn() or 1) - 1
     token = _TOKEN.match(text, at)
     assert token is not None
-    for pattern, words, place in _WORDS:
+    for pattern, text_of_cpp, place in _MESSAGES_OF_CPP:
         if found := re.fullmatch(pattern, reason):
             field = re.search(r"(\w+)\s*:\s*$", text[:at])
-            reason = words.format(*found.groups(), token=token[0], field=field[1] if field else "")
+            reason = text_of_cpp.format(*found.groups(), token=token[0], field=field[1] if field else "")
             if place == "end":
                 at = len(text)
             elif place == "before" and token[0] not in "{<":

@@ -14,15 +14,15 @@ from typing import Any
 
 from serving.servable import Array, Servable, Signature
 
-ASK, TELL = "x-server-timing", "server-timing"
-ASKED = (ASK, "1")
+REQUEST_HEADER, ANSWER_HEADER = "x-server-timing", "server-timing"
+REQUESTED = (REQUEST_HEADER, "1")
 PARSE, QUEUE, RUN, RENDER = STAGES = "parse", "queue", "run", "render"
 _STAGE = re.compile(r"(\w+);dur=([\d.]+)")
 
 
 def asked(headers: Container[tuple[str, str]]) -> bool:
     """Whether a request with these headers, or this metadata, asks for its timing."""
-    return ASKED in headers
+    return REQUESTED in headers
 
 
 class Stopwatch:  # decision 75

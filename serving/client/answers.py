@@ -1,14 +1,13 @@
-"""Are two answers equal, and how far apart: the project's one tolerance table.
+"""Compares two answers: are they equal, and how large is the difference? The project's only tolerance table.
 
     comparison = compare(expected, actual)              # two answers: name -> array
-    comparison = prove(pairs_of_answers)                # a proof: the reference must not be constant, either
+    comparison = prove(pairs_of_answers)                # many pairs; fails also if the reference is constant
     print(comparison.summary())
 
-The reference chooses the row: floats that are probabilities along their last axis (in 0..1, each row summing
-to 1) are held to an absolute bound, other floats to a bound relative to a scale: the largest magnitude of their
-output, or what the caller knows of the numbers that were added up to make it. Integers, strings, booleans,
-infinities and the pattern of NaNs are exact. Reduced precision has no default: outputs of such a dtype are exact,
-unless the caller states a Budget.
+The reference selects the row of the table. Probabilities along the last axis (floats in 0..1, each row summing to 1)
+have an absolute bound. Other floats have a bound relative to a scale: the largest magnitude in the output, or, if the
+caller knows it, the size of the numbers whose sum the output is. Integers, strings, booleans, infinities and the
+positions of NaNs must be equal. So must outputs of reduced precision, unless the caller states a Budget.
 """
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 Array: TypeAlias = NDArray[Any]
 Answer: TypeAlias = Mapping[str, Array]
 
-# Fewer rows than this do not show the scale of a column.
+# With fewer rows than this, the scale of a column is not known.
 _ENOUGH_ROWS = 8
 
 
@@ -39,7 +38,7 @@ class Row:
 
 
 EXACT = Row("exact")
-# A caller's scale of what was added up is larger than what came out of it; rounding is 6e-8 of it (float32).
+# The summands can be much larger than their sum; the rounding error of float32 is 6e-8 of the summands.
 _SUMMANDS = "what was added up"
 ADDED_UP = {"float32": Row("float32", relative=1e-5, scale=_SUMMANDS),
             "complex64": Row("float32", relative=1e-5, scale=_SUMMANDS),
@@ -52,7 +51,7 @@ FLOAT64 = Row("float64", relative=1e-9)
 
 @dataclass(frozen=True)
 class Budget:
-    """What a caller grants to reduced precision: bounds of all float outputs, in place of the table's.
+    """The differences that a caller allows for reduced precision: bounds for all float outputs, instead of the table's.
 
     `disagreement` is the share (0..1) of an output's integers, strings or booleans that may differ.
     """
@@ -63,9 +62,9 @@ class Budget:
 
 @dataclass(frozen=True)
 class OutputComparison:
-    """One output: `max_abs` is max|a-b|, `max_rel` that over the scale, `ulps` float steps.
+    """One output: `max_abs` is max|a-b|, `max_rel` that divided by the scale, `ulps` the same in float steps.
 
-    `worst` is the index of the element furthest out of (or nearest to) its bound; None when nothing differs.
+    `worst` is the index of the element with the largest difference in relation to its bound; None if nothing differs.
     """
     name: str
     row: str
@@ -80,7 +79,7 @@ class OutputComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All outputs of one or more answers. `constant`: those whose reference was the same for all examples."""
+    """All outputs of one or more answers. `constant`: the outputs whose reference was the same for all examples."""
     outputs: Mapping[str, OutputComparison]
     reasons: tuple[str, ...] = ()
     examples: int = 0
@@ -95,7 +94,7 @@ class Comparison:
         return max(self.outputs.values(), key=_badness, default=None)
 
     def summary(self) -> str:
-        """One line: equal, with the row and the distance of the worst output; or why not."""
+        """One line: "equal", with the row and the difference of the worst output; or the reasons why not."""
         if self.reasons:
             return f"not equal: {'; '.join(self.reasons)}"
         worst = self.worst_output
@@ -118,10 +117,10 @@ def compare(expected: Answer, actual: Answer, budget: Budget | None = None, scal
             added_up: Answer | None = None) -> Comparison:
     """Compares two answers to one request, output by output; axis 0 of an output counts its examples.
 
-    scales: for float outputs by name, what their elements are held against; it broadcasts against the output.
-      Without it that is max|a| of the output: what one near-zero example has lost by cancelling was added up
-      from numbers of the other examples' size.
-    added_up: the scale of what was added up to make each element, where it is known; it grants what `scales` refuses.
+    scales: by name, the scale of a float output's elements; it broadcasts against the output. The default is max|a| of
+      the output: an element near zero is assumed to be a sum of numbers as large as the other examples' elements.
+    added_up: by name, the known size of the numbers whose sum each element is. An element that fails with `scales`
+      passes if it is within the bound for this scale.
     """
     outputs = {name: _compare_output(name, np.asarray(expected[name]), np.asarray(actual[name]), budget,
                                      (scales or {}).get(name), (added_up or {}).get(name))
@@ -136,10 +135,10 @@ def compare(expected: Answer, actual: Answer, budget: Budget | None = None, scal
 def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None,
           scales: Sequence[Answer] | None = None,
           advice: str = "use other inputs, or weights that are not at their initial state") -> Comparison:
-    """Compares (expected, actual) pairs, and fails as proof when the whole reference is constant.
+    """Compares (expected, actual) pairs; not equal if the whole reference is constant.
 
-    Each output of the result is the worst among the pairs. A reference that never changes would be equal to a
-    model that ignores its input, so it proves nothing. `scales`: for each pair, as `compare` takes them.
+    Each output of the result is the worst among the pairs. A constant reference proves nothing: a model that ignores
+    its input would also be equal to it. `scales`: one for each pair, as `compare` takes them.
     `advice`: what to do about a constant reference.
     """
     total = Comparison({})
@@ -150,7 +149,7 @@ def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None,
         for name, array in expected.items():
             examples = np.atleast_1d(array)
             if len(examples) and name not in varying:
-                # Slices, not items: an item of strings is no array.
+                # Slices, not items: an item of a string array is not an array.
                 one = first.setdefault(name, examples[:1])
                 same_shape = one.shape[1:] == examples.shape[1:]
                 if not same_shape or not _identical(np.broadcast_to(one, examples.shape), examples):
@@ -159,8 +158,8 @@ def prove(pairs: Iterable[tuple[Answer, Answer]], budget: Budget | None = None,
     if not total.outputs:
         return replace(total, reasons=(*total.reasons, "nothing was compared"))
     if not varying:
-        words = (f"the reference is constant over {total.examples} examples, which proves nothing: {advice}")
-        return replace(total, reasons=(*total.reasons, words), constant=constant)
+        reason = f"the reference is constant over {total.examples} examples, which proves nothing: {advice}"
+        return replace(total, reasons=(*total.reasons, reason), constant=constant)
     return replace(total, constant=constant)
 
 
@@ -175,11 +174,11 @@ def combine(comparisons: Sequence[Comparison]) -> Comparison:
 
 
 def strict_scales(references: Sequence[Answer]) -> list[Answer]:
-    """For each of one model's answers, the smallest scale that its elements can claim without knowing the graph.
+    """For each of one model's answers, the strictest scales that can be chosen without knowing the graph.
 
-    That of the example and, where the answers together have enough rows, that of the column (the last axis), so that
-    an example, or a column, of large numbers grants nothing to one of small numbers. An element that cancels may fail
-    this for no reason but rounding: measure what was added up, before such an answer is called wrong.
+    An element's scale is that of its example or, if that is smaller and all answers together have enough rows, that of
+    its column (the last axis). So large numbers in one example or column do not allow larger differences in another. An
+    element whose summands cancel may fail this by rounding alone: measure its summands before calling the answer wrong.
     """
     found: list[dict[str, Array]] = [{} for _ in references]
     for name in references[0] if references else ():
@@ -195,7 +194,7 @@ def strict_scales(references: Sequence[Answer]) -> list[Answer]:
 
 
 def _columns(arrays: Sequence[Array]) -> Array | None:
-    """max|a| of each column over all arrays; None where they have none, or too few rows to show their scale."""
+    """max|a| of each column over all arrays; None if they have no columns, or too few rows to know their scale."""
     widths = {array.shape[-1] for array in arrays}
     if len(widths) != 1 or any(array.ndim < 2 for array in arrays) or widths == {0}:
         return None
@@ -259,7 +258,7 @@ def _compare_floats(name: str, row: Row, expected: Array, actual: Array, scale: 
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.where(same, 0.0, np.abs(a - b))
-    error[np.isnan(error)] = np.inf  # a number where the other has NaN
+    error[np.isnan(error)] = np.inf  # NaN in only one of the two
     scale = _scale(a) if scale is None else np.asarray(scale, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = np.where(error == 0, 0.0, error / scale)
@@ -274,7 +273,7 @@ def _compare_floats(name: str, row: Row, expected: Array, actual: Array, scale: 
 def _scale(a: Array, per_example: bool = False) -> Array:
     """max|a| of the output, or of each example, over finite values, shaped to broadcast against `a`.
 
-    With one number per example the whole output is the scale: a sum that cancels has no scale of its own.
+    If an example has only one number, the scale is that of the whole output: the number may be a sum that cancels.
     """
     magnitude = np.where(np.isfinite(a), np.abs(a), 0.0)
     whole = not per_example or a.ndim == 0 or a.size == len(a)
@@ -283,7 +282,7 @@ def _scale(a: Array, per_example: bool = False) -> Array:
 
 
 def _ulps(expected: Array, actual: Array) -> int | None:
-    """The most representable steps between two elements that are both finite; None for complex and float4."""
+    """The largest distance between two finite elements in representable steps; None for complex and float4."""
     if expected.dtype.kind == "c" or "float4" in expected.dtype.name:
         return None
     counted = np.isfinite(expected) & np.isfinite(actual) & (expected != actual)
@@ -294,7 +293,7 @@ def _ulps(expected: Array, actual: Array) -> int | None:
 
 
 def _ordered(floats: Array) -> Array:
-    """Unsigned integers in the order of the floats, one step apart where the floats are neighbours."""
+    """Unsigned integers in the order of the floats; adjacent floats become adjacent integers."""
     bits = floats.view(f"u{floats.dtype.itemsize}")
     sign = bits.dtype.type(1 << (8 * bits.itemsize - 1))
     return np.where(bits & sign, ~bits, bits | sign)
@@ -312,7 +311,7 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
 
 
 def _identical(a: Array, b: Array) -> bool:
-    """Same shape and values, NaN like NaN."""
+    """Whether shapes and values are equal; NaN equals NaN."""
     if a.shape != b.shape:
         return False
     return bool(np.all((a == b) | ((a != a) & (b != b))))

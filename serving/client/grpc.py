@@ -1,4 +1,4 @@
-"""The gRPC client: a channel of its own, requests serialized before the clock starts."""
+"""The gRPC client: one channel per client; requests are serialized before the time is measured."""
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,10 +25,10 @@ from serving.protos import (
     model_pb2,
     predict_pb2,
 )
-from serving.timing import ASK, TELL, read
+from serving.timing import ANSWER_HEADER, REQUEST_HEADER, read
 from user_error import UserError
 
-# What gRPC's core would print on stderr is in the error it returns, too. Read when the first channel is made.
+# The messages that gRPC's core would print on stderr are also in its errors. It reads this at the first channel.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _PREDICTION = "/tensorflow.serving.PredictionService"
@@ -36,7 +36,7 @@ _MODEL = "/tensorflow.serving.ModelService"
 
 
 class GrpcClient:
-    """A `Client` of TensorFlow Serving's gRPC API. `address` is "host:port"; `headers` go along as call metadata."""
+    """A `Client` of TensorFlow Serving's gRPC API. `address` is "host:port"; `headers` are sent as call metadata."""
     measured_by = f"grpcio {grpc.__version__}, synchronous, one channel per client"
 
     def __init__(self, address: str, model: str, version: int | None = None, label: str | None = None, *,
@@ -46,14 +46,14 @@ class GrpcClient:
         self._channel = channel(address, tls, connect_timeout_s)
         self._answer_timeout_s = answer_timeout_s
         self._headers = tuple((name.lower(), value) for name, value in (headers or {}).items()) or None
-        self._asks = ASK in dict(self._headers or ())
-        self._told = ""
+        self._asks_timing = REQUEST_HEADER in dict(self._headers or ())
+        self._timing = ""
         self._spec = model_pb2.ModelSpec(name=model)
         if version is not None:
             self._spec.version.value = version
         elif label:
             self._spec.version_label = label
-        # Bytes in, bytes out: messages are made before a send and read after it.
+        # These take and return bytes: messages are serialized before `send` and parsed after it.
         self._call_predict = self._channel.unary_unary(f"{_PREDICTION}/Predict")
         self._call_metadata = self._channel.unary_unary(f"{_PREDICTION}/GetModelMetadata")
         self._call_status = self._channel.unary_unary(f"{_MODEL}/GetModelStatus")
@@ -94,7 +94,7 @@ class GrpcClient:
                                    one.status.error_message) for one in response.model_version_status)
 
     def server_timing(self) -> dict[str, float]:
-        return read(self._told)
+        return read(self._timing)
 
     def close(self) -> None:
         self._channel.close()
@@ -108,10 +108,10 @@ class GrpcClient:
 
     def _call(self, method: Any, request: bytes) -> bytes:
         try:
-            if not self._asks:
+            if not self._asks_timing:
                 return method(request, timeout=self._answer_timeout_s, metadata=self._headers)
             raw, call = method.with_call(request, timeout=self._answer_timeout_s, metadata=self._headers)
-            self._told = dict(call.trailing_metadata() or ()).get(TELL, "")
+            self._timing = dict(call.trailing_metadata() or ()).get(ANSWER_HEADER, "")
             return raw
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
@@ -131,10 +131,10 @@ def channel(address: str, tls: Tls | None = None, connect_timeout_s: float = CON
     options = [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),
-        # Channels to one address share a connection unless told not to: clients would then wait for each other.
+        # By default channels to one address share a connection, so that clients would wait for each other.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 0),
-        # A connection attempt lasts as long as the back-off before the next one.
+        # A connection attempt may take as long as the back-off before the next one.
         ("grpc.min_reconnect_backoff_ms", milliseconds),
         ("grpc.initial_reconnect_backoff_ms", min(1000, milliseconds)),
         ("grpc.max_reconnect_backoff_ms", milliseconds),
@@ -144,12 +144,12 @@ def channel(address: str, tls: Tls | None = None, connect_timeout_s: float = CON
 
 
 def answered_version(raw: bytes) -> int:
-    """The model version that gave a raw answer to predict."""
+    """The model version that a serialized PredictResponse names."""
     return int(predict_pb2.PredictResponse.FromString(raw).model_spec.version.value)
 
 
 def code_name(number: int) -> str:
-    """"NOT_FOUND" of 5."""
+    """The name of a status code: "NOT_FOUND" for 5."""
     return next((code.name for code in grpc.StatusCode if code.value[0] == number), str(number))
 
 

@@ -1,4 +1,4 @@
-"""The JSON of TensorFlow Serving's REST API, from the client's side: requests out, answers in."""
+"""The JSON of TensorFlow Serving's REST API for clients: writes requests, reads answers."""
 import base64
 import json
 import math
@@ -17,7 +17,7 @@ from user_error import UserError
 
 def request_body(inputs: Arrays, signature_name: str = "", layout: str = "row",
                  extra: Mapping[str, Any] | None = None) -> bytes:
-    """A predict request. Row form where every input has the same first axis, unless `layout` is "column".
+    """A predict request. In row form if every input has the same first size, unless `layout` is "column".
 
     Raises ValueError for complex inputs, which JSON cannot carry.
     """
@@ -32,7 +32,7 @@ def request_body(inputs: Arrays, signature_name: str = "", layout: str = "row",
 def outputs(raw: bytes, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
     """The outputs of an answer in row or column form, in their signature's dtypes.
 
-    Raises UserError when this is not a predict answer, or not one of this signature.
+    Raises UserError if this is not an answer to predict, or not one for this signature.
     """
     answer = _load(raw)
     if "predictions" in answer:
@@ -62,7 +62,7 @@ def metadata(raw: bytes) -> Metadata:
 
 
 def status(raw: bytes) -> tuple[VersionStatus, ...]:
-    """Of TensorFlow Serving's answer, or of KServe's {"name", "ready"}, whose models have one version."""
+    """The versions in TensorFlow Serving's answer, or in KServe's {"name", "ready"}, whose models have one version."""
     answer = _load(raw)
     if "ready" in answer:
         ready = str(answer["ready"]).lower() == "true"  # some runtimes write it as a string
@@ -76,7 +76,7 @@ def status(raw: bytes) -> tuple[VersionStatus, ...]:
 
 
 def plain_values(array: Array) -> Any:
-    """Nested lists for any JSON reader: strings as text or {"b64"}, NaN and infinities as words."""
+    """Nested lists for any JSON reader: strings as text or {"b64"}, NaN and infinities as strings."""
     if array.dtype.kind == "O":
         return _map_leaves(array.tolist(), _json_string)
     if array.dtype.kind == "c":
@@ -86,7 +86,7 @@ def plain_values(array: Array) -> Any:
 
 
 def error_message(raw: bytes) -> str:
-    """What the body of a refusal says: {"error": "..."}, {"error": {"message": "..."}}, or else the text itself."""
+    """The message in the body of an error: {"error": "..."}, {"error": {"message": "..."}}, or else the body itself."""
     try:
         error = json.loads(raw)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
@@ -102,7 +102,7 @@ def _rows(columns: Mapping[str, Any]) -> Any:
 
 
 def _json_value(array: Any) -> Any:
-    """What orjson can write as it stands: a contiguous array of its own dtypes, or nested lists."""
+    """A value that orjson can write: a contiguous array of a dtype that it knows, or nested lists."""
     array = np.asarray(array)
     if array.dtype.kind in "OSU":
         return _map_leaves(array.tolist(), _json_string)
@@ -118,7 +118,7 @@ def _json_value(array: Any) -> Any:
 def _dump(body: Mapping[str, Any], inputs: Arrays) -> bytes:
     if all(_is_finite(array) for array in inputs.values()):
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-    # orjson writes null for NaN and infinity; the server reads the words that Python's json writes.
+    # orjson writes null for NaN and infinity; Python's json writes NaN and Infinity, which the server reads.
     return json.dumps(body, default=lambda array: array.tolist()).encode()
 
 
@@ -140,7 +140,7 @@ def to_array(value: Any, spec: TensorSpec) -> Array:
     """The array of nested lists in the dtype of `spec`. Raises ValueError for lists of unequal length."""
     if spec.dtype.kind == "O":
         return _string_array(value)
-    if value == []:  # says nothing of the further axes
+    if value == []:  # has no information about the other axes
         return np.zeros([0, *(max(size, 0) for size in (spec.shape or ())[1:])], spec.dtype)
     array = np.array(value)
     if spec.dtype.names:
@@ -186,7 +186,7 @@ def _load(raw: bytes) -> dict[str, Any]:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         try:
-            value = json.loads(raw)  # slower, but takes the server's NaN and Infinity
+            value = json.loads(raw)  # slower, but reads the server's NaN and Infinity
         except ValueError:
             value = None
     if not isinstance(value, dict):

@@ -10,7 +10,7 @@ _GRAMMAR = re.compile(r"(mean|max|p?(\d+(?:\.\d+)?))[=:](\d+(?:\.\d+)?)(us|ms|s)
 
 @dataclass(frozen=True)
 class Objective:
-    """A service level: `percentile` (0 is the mean, 100 the longest) of the latency is at most `seconds`."""
+    """A service level: the latency at `percentile` (0: the mean; 100: the maximum) is at most `seconds`."""
     percentile: float
     seconds: float
 
@@ -20,9 +20,9 @@ class Objective:
 
 
 def parse_objective(text: str) -> Objective:
-    """Objective(99, 0.05) of "p99=50ms"; without a unit the time is in milliseconds, and "99:50" is the same.
+    """Reads "p99=50ms" as Objective(99, 0.05). Without a unit the time is in milliseconds; "99:50" means the same.
 
-    Raises UserError for what is no objective; a percentile is above 0 and at most 100, a time above 0.
+    Raises UserError for any other text; a percentile must be above 0 and at most 100, a time above 0.
     """
     match = _GRAMMAR.fullmatch(text)
     percentile = float(match[2] or {"mean": 0, "max": 100}[match[1]]) if match else -1.0

@@ -10,7 +10,7 @@ from serving.client.rest import RestApi, tls_context, why
 
 
 class OneOffRestClient(RestApi):  # decision 52
-    """`requests`: slow per request, but it honours proxies and certificates as the environment sets them."""
+    """A client that uses `requests`: slow, but it uses the proxies and certificates that the environment sets."""
     measured_by = f"requests {requests.__version__}, a connection per request"
 
     def __init__(self, address: str, model: str, version: int | None = None, label: str | None = None, *,
@@ -18,7 +18,7 @@ class OneOffRestClient(RestApi):  # decision 52
                  tls: Tls | None = None) -> None:
         super().__init__(address, model, version, label, headers=headers, layout=layout, metadata=metadata)
         tls = tls or Tls()
-        tls_context(tls)  # names a file that cannot be used, which requests does not
+        tls_context(tls)  # its error names a file that cannot be used; that of requests does not
         self._verify = tls.authority or tls.verify
         self._certificate = (tls.certificate, tls.key) if tls.certificate and tls.key else tls.certificate
 
@@ -42,7 +42,7 @@ class OneOffRestClient(RestApi):  # decision 52
 
 
 def _root(error: BaseException) -> BaseException:
-    """The innermost reason: requests and urllib3 wrap the system's word three times."""
+    """The innermost error: requests and urllib3 wrap the system's error three times."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error

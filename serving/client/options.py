@@ -1,4 +1,4 @@
-"""The options by which a command line names a model on a running server, and the client they make."""
+"""Command line options that name a model on a running server, and the client made from them."""
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ _OPTIONS = (
     click.option("--version", type=click.IntRange(min=1), help="One version (default: the newest)."),
     click.option("--label", help="The version that has this label (such as stable or canary)."),
     click.option("--protocol", type=click.Choice(["rest", "grpc", "vertex"]), default="rest", show_default=True,
-                 help="How to ask."),
+                 help="The API to use."),
     click.option("--address", metavar="HOST:PORT",
                  help=f"The server: host:port, or a URL for REST ({REST_ADDRESS}; gRPC: {GRPC_ADDRESS}); "
                       "a Vertex AI endpoint: projects/P/locations/L/endpoints/E."),
@@ -77,7 +77,7 @@ def target_options(command: Command) -> Command:
 def target(*, model: str | None, version: int | None, label: str | None, protocol: str, address: str | None,
            headers: tuple[str, ...], saved_model: str | None, tls: bool, tls_authority: str | None,
            tls_certificate: str | None, tls_key: str | None) -> Target:
-    """The target that the options of `target_options` name. Raises UserError for what contradicts itself."""
+    """The target that the options of `target_options` name. Raises UserError for options that contradict each other."""
     if version is not None and label:
         raise UserError("--version and --label both choose a version: give one of them")
     if tls_key and not tls_certificate:
@@ -92,7 +92,7 @@ def target(*, model: str | None, version: int | None, label: str | None, protoco
 
 @contextmanager
 def naming_models(client: Client, model_given: bool) -> Iterator[None]:
-    """Adds to "no such model" the models that the server has, where it lists them (the project's own, over REST)."""
+    """Adds the models that the server has to a "no such model" error, if it lists them (the embedded server's REST)."""
     try:
         yield
     except AnswerError as error:
@@ -105,7 +105,7 @@ def naming_models(client: Client, model_given: bool) -> Iterator[None]:
 
 
 def parse_headers(headers: tuple[str, ...]) -> dict[str, str]:
-    """{"Name": "value"} of "Name: value" strings. Raises UserError for what HTTP and gRPC cannot both send."""
+    """"Name: value" strings as {"Name": "value"}. Raises UserError for a header that HTTP or gRPC cannot send."""
     parsed = {}
     for header in headers:
         found = _HEADER.fullmatch(header)

@@ -1,4 +1,4 @@
-"""Inputs for a signature: made from its dtypes and shapes (seeded), or picked from a .npz of samples."""
+"""Inputs for a signature: random ones from its dtypes and shapes (seeded), or examples from a .npz of samples."""
 import difflib
 import re
 import zipfile
@@ -19,13 +19,13 @@ Arrays: TypeAlias = Mapping[str, Array]
 UNKNOWN_SIZE = 16
 INTEGERS_BELOW = 10
 _PADDED = ("bytes", "length")
-_INDICES, _VALUES, _SHAPE = (re.compile(f"[._/]?({words})$|^({words})[._/]?") for words in (
+_INDICES, _VALUES, _SHAPE = (re.compile(f"[._/]?({names})$|^({names})[._/]?") for names in (
     "indices", "values", "dense_shape|shape"))
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a signature says of a tensor. `object` is the dtype of strings (bytes).
+    """A tensor's dtype and shape in a signature. `object` is the dtype of strings (bytes).
 
     An unknown size in `shape` is -1; a `shape` of None is an unknown rank.
     """
@@ -43,7 +43,7 @@ def shape_of(tensor: Any) -> tuple[int, ...] | None:
 
 
 def specs_of(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
-    """Of a SignatureDef message's inputs or outputs, without those of no type: TF2's init op is listed as one."""
+    """The specs of a SignatureDef's inputs or outputs, without entries of no type, such as TF2's init op."""
     return {name: TensorSpec(tensor_proto.numpy_dtype(tensor.dtype), shape_of(tensor))
             for name, tensor in tensors.items() if tensor.dtype}
 
@@ -52,9 +52,9 @@ def make(specs: Mapping[str, TensorSpec], batch: int = 1, seed: int = 0) -> dict
     """Random inputs: the same for the same specs, batch and seed, and different for every input's name.
 
     The leading unknown size becomes `batch`, others UNKNOWN_SIZE; an unknown rank becomes [batch]. Floats are in
-    [0, 1), uint8 in 0..255 (pixels), other integers in 0..9, since they are mostly indices; strings are short
-    words. Where a model expects more (token ids, JPEG bytes, serialized examples) use samples. Raises UserError
-    for a batch that the signature's fixed sizes do not allow.
+    [0, 1), uint8 in 0..255 (pixels), other integers in 0..9, since they are mostly indices; strings are short words.
+    For a model that needs special values (token ids, JPEG bytes, serialized examples) use samples. Raises UserError for
+    a batch that the signature's fixed sizes do not allow.
     """
     check_batch(specs, batch)
     made = {name: _values(spec.dtype, _shape(spec, batch), np.random.default_rng([seed, *name.encode()]))
@@ -65,7 +65,7 @@ def make(specs: Mapping[str, TensorSpec], batch: int = 1, seed: int = 0) -> dict
 
 
 def _make_sparse(made: dict[str, Array], parts: tuple[str, str, str], batch: int, random: np.random.Generator) -> None:
-    """Makes the three parts one sparse tensor of `batch` rows, each with 1 to 3 values in order."""
+    """Makes the three parts a valid sparse tensor of `batch` rows, each with 1 to 3 values in ascending order."""
     indices, values, shape = parts
     rank = made[indices].shape[1]
     sizes = np.array([batch, *[UNKNOWN_SIZE] * (rank - 1)], np.int64)
@@ -80,7 +80,7 @@ def _make_sparse(made: dict[str, Array], parts: tuple[str, str, str], batch: int
 
 
 def check_batch(specs: Mapping[str, TensorSpec], batch: int) -> None:
-    """Raises UserError unless some input can be `batch` examples long, or all of them already are."""
+    """Raises UserError unless an input takes any batch size, or all fixed batch sizes are `batch`."""
     if batch < 1:
         raise UserError(f"a batch has at least 1 example, not {batch}")
     batched = [spec.shape for spec in specs.values() if spec.shape != ()]
@@ -103,7 +103,7 @@ def load_samples(path: str | Path) -> dict[str, Array]:
 
 
 def save_samples(file: BinaryIO, arrays: Arrays) -> None:
-    """Writes an .npz that `load_samples` reads. numpy cuts zeros off the ends of strings: those keep their lengths."""
+    """Writes an .npz that `load_samples` reads, with the lengths of strings that end in zeros, which numpy cuts off."""
     stored: dict[str, Any] = {}
     for name, array in arrays.items():
         if array.dtype != object:
@@ -125,12 +125,12 @@ def _padded(array: Array) -> Array:
 
 
 def pick(samples: Arrays, specs: Mapping[str, TensorSpec], batch: int = 1, start: int = 0) -> dict[str, Array]:
-    """`batch` consecutive examples from example `start`, beginning again at the end; other arrays are ignored.
+    """`batch` consecutive examples from example `start`; after the last one the first follows.
 
-    An input that belongs to the request and not to an example (a scalar, or one whose signature has a fixed first
-    size beside inputs of any batch) takes its array whole, or one entry of an array with one more axis. Where the
-    arrays are one whole request (see `is_whole`) all of them are taken as they are, whatever `batch` is.
-    Raises UserError when an input is missing or does not fit its dtype or shape.
+    Arrays that are named like no input are ignored. An input that belongs to the request and not to an example (a
+    scalar, or an input of fixed first size beside inputs of any batch size) gets its whole array, or one entry of an
+    array with one more axis. If the arrays are one whole request (see `is_whole`), all are taken whole, whatever
+    `batch` is. Raises UserError if an input is missing or does not fit its dtype or shape.
     """
     missing = [name for name in specs if name not in samples]
     if missing:
@@ -148,7 +148,7 @@ def pick(samples: Arrays, specs: Mapping[str, TensorSpec], batch: int = 1, start
         if whole:
             rows = array
         elif spec.shape is not None and (not spec.shape or (any_batch and spec.shape[0] >= 0)):
-            # One for each request: where there is an axis more, request by request.
+            # The input belongs to the request: an array with one more axis has an entry for each request.
             rows = array[start // batch % len(array)] if array.ndim == len(spec.shape) + 1 else array
         elif spec.shape is not None and array.shape == spec.shape:
             rows = array
@@ -163,10 +163,10 @@ def pick(samples: Arrays, specs: Mapping[str, TensorSpec], batch: int = 1, start
 
 
 def is_whole(samples: Arrays, specs: Mapping[str, TensorSpec]) -> bool:
-    """Whether the arrays are one request instead of rows that each are an example.
+    """Whether the arrays are one whole request, and not one example per row.
 
-    They are where they cannot be rows of the same examples: their first axes differ, they are the indices, values and
-    shape of a sparse tensor, or one of them ends another's rows (a ragged tensor's row_splits).
+    They are if their rows cannot belong to the same examples: their first sizes differ, they are the indices, values
+    and shape of a sparse tensor, or one of them holds the row ends of another (a ragged tensor's row_splits).
     """
     lengths = {len(samples[name]) for name, spec in specs.items()
                if name in samples and samples[name].ndim and (spec.shape is None or spec.shape[:1] == (-1,))}
@@ -177,7 +177,7 @@ def is_whole(samples: Arrays, specs: Mapping[str, TensorSpec]) -> bool:
 
 
 def examples(samples: Arrays, specs: Mapping[str, TensorSpec]) -> int:
-    """How many examples the samples hold for a signature; 1 where they are one whole request."""
+    """How many examples the samples hold for a signature; 1 if they are one whole request."""
     if is_whole(samples, specs):
         return 1
     any_batch = _takes_any_batch(specs)
@@ -187,20 +187,20 @@ def examples(samples: Arrays, specs: Mapping[str, TensorSpec]) -> int:
 
 
 def refuse_strangers(samples: Arrays, inputs: Iterable[str], besides: Sequence[str] = ("labels",)) -> None:
-    """Raises UserError for an array that is named as no input: a mistyped name would leave its input to chance."""
+    """Raises UserError for an array that is named like no input: a mistyped name would leave its input random."""
     known = sorted(set(inputs))
     strangers = [name for name in samples if name not in known and name not in besides]
     if strangers:
-        near = difflib.get_close_matches(strangers[0], known, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        matches = difflib.get_close_matches(strangers[0], known, n=1)
+        hint = f" (did you mean '{matches[0]}'?)" if matches else ""
         raise UserError(f"the samples' array '{strangers[0]}' is no input{hint}; the inputs are: "
                         f"{', '.join(known) or 'none'}")
 
 
 def sparse_parts(specs: Mapping[str, TensorSpec]) -> list[tuple[str, str, str]]:
-    """The inputs that are the indices, values and dense shape of one sparse tensor, by their shapes and names.
+    """The inputs that are the indices, values and dense shape of a sparse tensor, found by their shapes and names.
 
-    TensorFlow 2 calls them X, X_1 and X_2; people call them X_indices, X_values and X_dense_shape, or X_shape.
+    TensorFlow 2 names them X, X_1 and X_2; people name them X_indices, X_values and X_dense_shape, or X_shape.
     """
     found = []
     for key, spec in specs.items():
@@ -251,7 +251,7 @@ def _values(dtype: np.dtype[Any], shape: tuple[int, ...], random: np.random.Gene
         return random.integers(0, 256, shape, np.uint8)
     if dtype.kind in "iu":
         return random.integers(0, INTEGERS_BELOW, shape).astype(dtype)
-    if dtype.names:  # TensorFlow's quantized types: integers under a name
+    if dtype.names:  # TensorFlow's quantized types: structured dtypes with one integer field
         return random.integers(0, INTEGERS_BELOW, shape).astype(dtype[0]).view(dtype)
     if dtype.name.startswith(("int", "uint")):  # ml_dtypes' narrow integers
         return random.integers(0, 2, shape).astype(np.int8).astype(dtype)

@@ -24,7 +24,7 @@ SHOWN_VALUES = 12
 @click.command("predict", epilog="""
 \b
 Examples:
-  python -m serving predict                                         # made-up inputs, from the model's metadata
+  python -m serving predict                                         # random inputs, by the model's metadata
   python -m serving predict --samples models/mnist/original/1/assets.extra/samples.npz --batch 3
   python -m serving predict --model half_plus_two --inputs '{"x": [1.0, 2.0, 5.0]}'
   python -m serving predict --inputs @inputs.json --protocol grpc --address localhost:8500
@@ -33,7 +33,7 @@ Examples:
   python -m serving predict --json - | jq .outputs.softmax.values
 
 \b
-Exit status: 0 with an answer, 1 when the server refuses the request, 2 when it cannot be asked.
+Exit status: 0 with an answer, 1 if the server refuses the request, 2 if the request cannot be made or sent.
 """)
 @target_options
 @click.option("--signature", "signature_name", default="", metavar="NAME",
@@ -42,7 +42,7 @@ Exit status: 0 with an answer, 1 when the server refuses the request, 2 when it 
 @click.option("--samples", metavar="FILE.npz", help="Take the inputs from the arrays of this file, by input name.")
 @click.option("--start", type=click.IntRange(min=0), default=0, help="The first example to take from --samples.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Examples in the request.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the inputs that are made up.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
 @click.option("--rows", type=click.IntRange(min=0), default=SHOWN_VALUES, show_default=True,
               help="Rows of each output to print; 0: all of them.")
 @json_option
@@ -52,7 +52,7 @@ def command(signature_name: str, given: str | None, samples: str | None, start: 
     where = target(**options)
     if given and samples:
         raise UserError("--inputs and --samples both give the inputs: give one of them")
-    # Read before connecting: what is wrong with them needs no server to be told.
+    # Read before connecting: mistakes in them can be reported without a server.
     values = read_inputs(given) if given else None
     arrays = payloads.load_samples(samples) if samples else None
     client = where.client()
@@ -92,7 +92,7 @@ def command(signature_name: str, given: str | None, samples: str | None, start: 
 
 
 def misfits(inputs: Arrays, specs: Mapping[str, TensorSpec]) -> list[str]:
-    """The inputs whose shape is not one that the signature has, each in a sentence."""
+    """A sentence for each input whose shape the signature does not allow."""
     return [f"input '{name}' is {TensorSpec(array.dtype, array.shape)}, and the signature has {specs[name]}"
             for name, array in inputs.items()
             if (shape := specs[name].shape) is not None and (len(shape) != array.ndim or any(
@@ -100,7 +100,7 @@ def misfits(inputs: Arrays, specs: Mapping[str, TensorSpec]) -> list[str]:
 
 
 def read_inputs(text: str) -> dict[str, Any]:
-    """The values of a JSON object, or of one in a file named with "@". Raises UserError."""
+    """The values of a JSON object, given as text or as "@FILE". Raises UserError."""
     try:
         values = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except OSError as error:

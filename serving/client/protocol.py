@@ -1,22 +1,22 @@
-"""What every client can do, whatever the transport: `Client`, and the values it gives and raises."""
+"""The interface of all clients, whatever the transport: `Client`, the values it returns and its errors."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serving.client.payloads import Array, Arrays, TensorSpec
-from serving.timing import ASKED
+from serving.timing import REQUESTED
 from user_error import FailedError, UserError
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 DEFAULT_SIGNATURE = "serving_default"
 # The embedded server reports the timing of a request that carries this header.
-ASKS_TIMING = ASKED
+ASKS_TIMING = REQUESTED
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A SignatureDef: inputs and outputs by key, in the order the server gives."""
+    """A SignatureDef: inputs and outputs by key, in the server's order."""
     method_name: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
@@ -30,7 +30,7 @@ class Metadata:
     signatures: Mapping[str, Signature]
 
     def signature(self, name: str = "") -> Signature:
-        """The signature of that name; "" is serving_default. Raises UserError that lists what there is."""
+        """The signature of that name; "" is serving_default. Raises UserError that lists the existing ones."""
         found = self.signatures.get(name or DEFAULT_SIGNATURE)
         if found is None:
             raise UserError(f"model '{self.model}' version {self.version} has no signature "
@@ -51,7 +51,7 @@ class VersionStatus:
 class Tls:
     """Files in PEM form. `authority` replaces the system's certificates; `certificate` and `key` are the client's own.
 
-    `verify=False` accepts any server: for tests of one's own servers.
+    `verify=False` accepts any server certificate: for tests of your own servers.
     """
     authority: str | None = None
     certificate: str | None = None
@@ -69,14 +69,14 @@ class AnswerError(FailedError):
 
 
 class UnreachableError(UserError):
-    """There is no connection, or it broke, or the answer did not come in time."""
+    """The connection failed or broke, or the answer did not arrive in time."""
 
 
 class Client(Protocol):
     """One connection to one model on one server, for use by one thread.
 
-    `predict` is prepare, send and decode in one. To measure, prepare before the clock starts, time only `send`,
-    and decode after it has stopped. All methods raise AnswerError and UnreachableError.
+    `predict` combines prepare, send and decode. To measure latency, time only `send`: prepare before it, decode after
+    it. All methods raise AnswerError and UnreachableError.
     """
     measured_by: str
 
@@ -84,7 +84,7 @@ class Client(Protocol):
         """The request, serialized. Raises ValueError for inputs that the transport cannot carry."""
 
     def send(self, request: Any) -> bytes:
-        """Sends a prepared request and gives the body of the answer, not decoded."""
+        """Sends a prepared request and returns the body of the answer, not decoded."""
 
     def decode(self, raw: bytes, signature_name: str = "") -> dict[str, Array]:
         """The outputs by key, in the dtypes of the signature."""
@@ -92,9 +92,9 @@ class Client(Protocol):
     def predict(self, inputs: Arrays, signature_name: str = "") -> dict[str, Array]: ...
 
     def server_timing(self) -> dict[str, float]:
-        """What the server says of the last answer: milliseconds by stage. Empty when it says nothing.
+        """The server's timing of the last answer: milliseconds by stage. Empty if the server reports none.
 
-        The project's own server says it to clients that send the header ASKS_TIMING.
+        The embedded server reports it to clients that send the header ASKS_TIMING.
         """
 
     def metadata(self) -> Metadata: ...

@@ -22,7 +22,7 @@ Examples:
 
 \b
 The file is a TFRecord of tensorflow.serving.PredictionLog, the format of TensorFlow Serving's own request logs and
-warm-up files. It holds what was sent and what was answered, so that another server can be held to it.
+warm-up files. It holds the requests and the answers, so that another server's answers can be compared with them.
 """)
 @target_options
 @click.option("--to", "path", required=True, metavar="FILE", help="The file to write.")
@@ -32,7 +32,7 @@ warm-up files. It holds what was sent and what was answered, so that another ser
               help="The signature to call (default: serving_default).")
 @click.option("--samples", metavar="FILE.npz", help="Take the inputs from the arrays of this file, by input name.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Examples in a request.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the inputs that are made up.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
 @json_option
 def command(path: str, count: int, signature_name: str, samples: str | None, batch: int, seed: int,
             json_path: str | None, **options: Any) -> None:

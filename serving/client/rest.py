@@ -1,6 +1,6 @@
-"""The REST API as a client sees it, and `RestClient`, which measures.
+"""The REST API for clients, and `RestClient`, the client for measurements.
 
-Of Python's HTTP libraries http.client takes the least CPU per request, so it disturbs a measurement on the same
+Of Python's HTTP libraries http.client uses the least CPU time per request, so it disturbs a measurement on the same
 machine the least (`requests` sends a tenth as many requests per CPU-second).
 """
 import http.client
@@ -25,7 +25,7 @@ from serving.client.protocol import (
     UnreachableError,
     VersionStatus,
 )
-from serving.timing import TELL, read
+from serving.timing import ANSWER_HEADER, read
 from user_error import UserError
 
 
@@ -36,10 +36,10 @@ class Request:
 
 
 class RestApi:
-    """TensorFlow Serving's REST API and KServe's V1 protocol as a `Client`, over the one method `_exchange`.
+    """TensorFlow Serving's REST API and KServe's V1 protocol as a `Client`; subclasses implement `_exchange`.
 
-    `address` is "host:port" or a URL; a path in it goes before /v1/models (as gateways need). `headers` go with
-    every request. `layout` "row" sends {"instances"} where all inputs have the batch as first axis, and {"inputs"}
+    `address` is "host:port" or a URL; a path in it is put before /v1/models (as gateways need). `headers` are sent with
+    every request. `layout` "row" sends {"instances"} if all inputs have the batch as first axis, and {"inputs"}
     otherwise; "column" always sends {"inputs"}. `metadata` is for servers that do not report it (most KServe runtimes).
     """
     measured_by: str
@@ -52,7 +52,7 @@ class RestApi:
         self._layout = layout
         self._path = f"{self._url.path.rstrip('/')}/v1/models/{quote(model, safe='')}{version_path(version, label)}"
         self._metadata = metadata
-        self._told = metadata is not None
+        self._metadata_given = metadata is not None
 
     def prepare(self, inputs: Arrays, signature_name: str = "") -> Request:
         return Request(f"{self._path}:predict", json_codec.request_body(inputs, signature_name, self._layout))
@@ -68,8 +68,8 @@ class RestApi:
         return self.decode(self.send(self.prepare(inputs, signature_name)), signature_name)
 
     def metadata(self) -> Metadata:
-        """What was given, or else what the server reports now."""
-        if not self._told:
+        """The metadata given to the client, or else what the server reports."""
+        if not self._metadata_given:
             self._metadata = json_codec.metadata(self._exchange("GET", f"{self._path}/metadata"))
         assert self._metadata is not None
         return self._metadata
@@ -78,7 +78,7 @@ class RestApi:
         return json_codec.status(self._exchange("GET", self._path))
 
     def models(self) -> tuple[str, ...]:
-        """The names of the models on the server; empty where it does not list them, as the original does not."""
+        """The names of the models on the server; empty if it does not list them (TensorFlow Serving does not)."""
         try:
             listed = json.loads(self._exchange("GET", f"{self._path.rpartition('/v1/models/')[0]}/models"))
             return tuple(str(model["name"]) for model in listed["models"])
@@ -86,11 +86,11 @@ class RestApi:
             return ()
 
     def server_timing(self) -> dict[str, float]:
-        """See Client.server_timing: nothing is kept of an answer but its body."""
+        """See Client.server_timing: empty here, since only the body of an answer is kept."""
         return {}
 
     def close(self) -> None:
-        """Nothing is open between requests."""
+        """Does nothing: no connection is open between requests."""
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +108,7 @@ class RestApi:
 
 
 class RestClient(RestApi):  # decision 52
-    """The measuring client: one persistent connection, which `reconnects` counts when it had to be opened anew."""
+    """The client for measurements: one persistent connection; `reconnects` counts how often it was opened again."""
     measured_by = f"http.client of Python {platform.python_version()}, one persistent connection per client"
 
     def __init__(self, address: str, model: str, version: int | None = None, label: str | None = None, *,
@@ -125,7 +125,7 @@ class RestClient(RestApi):  # decision 52
         self.reconnects = 0
 
     def server_timing(self) -> dict[str, float]:
-        return read(self._answered.getheader(TELL, "")) if self._answered is not None else {}
+        return read(self._answered.getheader(ANSWER_HEADER, "")) if self._answered is not None else {}
 
     def close(self) -> None:
         self._connection.close()
@@ -141,7 +141,7 @@ class RestClient(RestApi):  # decision 52
             if fresh:
                 raise UnreachableError(f"{self._where()}: the server closed the connection before it answered "
                                        f"({why(error)}); see its log") from None
-        # The server had closed the idle connection, so this request was not served: send it on a new one.
+        # The server had closed the idle connection, so this request was not served: it is sent on a new connection.
         self.reconnects += 1
         return self._exchange(method, path, body)
 
@@ -152,7 +152,7 @@ class RestClient(RestApi):  # decision 52
             self._connection.close()
             raise UnreachableError(f"{self._where()}: cannot connect ({why(error)}); is the server running, "
                                    "and is this its REST port?") from None
-        # http.client has one timeout for connecting and answering: from here on it is the answer's.
+        # http.client has one timeout for connecting and for answers: from here on it is the one for answers.
         opened: socket.socket = self._connection.sock
         opened.settimeout(self._answer_timeout_s)
 
@@ -176,7 +176,7 @@ class RestClient(RestApi):  # decision 52
 
 
 def parse_address(address: str) -> SplitResult:
-    """Raises UserError for what is neither host:port nor an http(s) URL."""
+    """The address as a URL. Raises UserError if it is neither host:port nor an http(s) URL."""
     url = urlsplit(address if "://" in address else f"http://{address}")
     try:
         valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
@@ -188,7 +188,7 @@ def parse_address(address: str) -> SplitResult:
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Raises UserError that names the file which cannot be used."""
+    """An SSLContext with these files. Raises UserError that names the file that cannot be used."""
     try:
         context = ssl.create_default_context(cafile=tls.authority)
         if tls.certificate:
@@ -209,10 +209,10 @@ def version_path(version: int | None, label: str | None) -> str:
 
 
 def why(error: BaseException) -> str:
-    """The reason of a failed connection in a few words."""
+    """The reason of a failed connection in a few text."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, socket.gaierror):
         return "unknown host"
-    words = str(getattr(error, "strerror", None) or error or type(error).__name__)
-    return "".join(letter if letter.isprintable() else "." for letter in words)
+    text = str(getattr(error, "strerror", None) or error or type(error).__name__)
+    return "".join(letter if letter.isprintable() else "." for letter in text)

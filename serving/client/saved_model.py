@@ -1,4 +1,4 @@
-"""What a SavedModel takes and gives, read from its files: for servers that do not report it themselves."""
+"""A SavedModel's signatures, read from its files: for servers that do not report them."""
 from pathlib import Path
 
 from serving.client.payloads import specs_of
@@ -13,7 +13,7 @@ SERVE = {"serve"}
 def metadata_of(path: str | Path, model: str | None = None) -> Metadata:  # decision 54
     """The signatures of a version directory, without TensorFlow. `model` is its name (default: models/NAME/...).
 
-    Raises UserError for what is no SavedModel or has no graph to serve.
+    Raises UserError if it is not a SavedModel, or has no graph to serve.
     """
     version = Path(path).resolve()
     saved = saved_model_pb2.SavedModel()

@@ -1,4 +1,4 @@
-"""python -m serving status: which versions of a model a running server has, and whether they answer."""
+"""python -m serving status: which versions of a model a running server has, and their states."""
 import time
 from typing import Any
 
@@ -20,18 +20,18 @@ POLL_S = 0.1
 Examples:
   python -m serving status
   python -m serving status --model mnist --version 1 --protocol grpc
-  python -m serving status --wait 60                    # until it answers
-  python -m serving status --signatures                 # what it takes and gives
+  python -m serving status --wait 60                    # until a version is AVAILABLE, for 60 s at most
+  python -m serving status --signatures                 # the inputs and outputs of the newest version
   python -m serving status --json - | jq .versions
 
 \b
-Exit status: 0 when a version is AVAILABLE, 1 when none is or the model is unknown,
-2 when the server cannot be reached.
+Exit status: 0 if a version is AVAILABLE, 1 if none is or the model is unknown,
+2 if the server cannot be reached.
 """)
 @target_options
 @click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS",
-              help="Wait so long for a version to become AVAILABLE.")
-@click.option("--signatures", is_flag=True, help="Also show what the newest version takes and gives.")
+              help="How long to wait for a version to become AVAILABLE.")
+@click.option("--signatures", is_flag=True, help="Also show the inputs and outputs of the newest version.")
 @json_option
 def command(wait_s: float, signatures: bool, json_path: str | None, **options: Any) -> int:
     """The versions of a model on a running server, and their states."""
@@ -59,7 +59,7 @@ def command(wait_s: float, signatures: bool, json_path: str | None, **options: A
 
 
 def wait(client: Client, timeout_s: float) -> tuple[VersionStatus, ...]:
-    """The versions, once one is AVAILABLE. Raises UserError, with the last reason, when none is in time."""
+    """The versions, once one is AVAILABLE. If none is in time, raises UserError or FailedError with the last reason."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -71,7 +71,7 @@ def wait(client: Client, timeout_s: float) -> tuple[VersionStatus, ...]:
         except (AnswerError, UnreachableError) as error:
             last, unreachable = str(error), isinstance(error, UnreachableError)
         if time.monotonic() >= deadline:
-            # Waited for or not, an unreachable server is one cause with one exit status.
+            # An unreachable server has the same exit status with and without --wait.
             raise (UnreachableError if unreachable else FailedError)(f"not available after {timeout_s:g} s: {last}")
         time.sleep(POLL_S)
 

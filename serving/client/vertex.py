@@ -33,13 +33,13 @@ Authorize = Callable[[], Mapping[str, str]]
 class VertexClient(RestClient):  # decision 54
     """A measuring `Client` of one Vertex AI endpoint.
 
-    `endpoint` is "projects/P/locations/L/endpoints/E", or a URL that ends so (dedicated and private endpoints have
-    hosts of their own). `metadata` are the signatures of the model deployed there, as `metadata_of` reads them from
-    its SavedModel. `authorize` gives the headers for a request; by default those of the credentials that the
-    environment has (google-auth's application default credentials).
+    `endpoint` is "projects/P/locations/L/endpoints/E", or a URL that ends like that (dedicated and private endpoints
+    have their own hosts). `metadata` holds the signatures of the model deployed there, as `metadata_of` reads them from
+    its SavedModel. `authorize` returns the headers for a request; the default uses the credentials of the environment
+    (google-auth's application default credentials).
 
-    serving_default goes through :predict; another signature through :rawPredict, which hands the container the
-    whole request.
+    serving_default is called through :predict; another signature through :rawPredict, which passes the whole request to
+    the container.
     """
     measured_by = (f"http.client of Python {platform.python_version()}, one persistent connection per client, "
                    "tokens by google-auth")
@@ -59,7 +59,7 @@ class VertexClient(RestClient):  # decision 54
         return Request(f"{self._resource}:{'rawPredict' if signature_name else 'predict'}", body)
 
     def metadata(self) -> Metadata:
-        """That of the SavedModel given: an endpoint reports no signatures."""
+        """The metadata of the given SavedModel: an endpoint reports no signatures."""
         if self._metadata is None:
             raise UserError("Vertex AI does not report a model's signatures: name its SavedModel (--saved-model)")
         return self._metadata
@@ -86,7 +86,7 @@ def default_credentials() -> Authorize:
         import google.auth.transport.requests
     except ImportError:
         raise UserError("Vertex AI needs google-auth: pip install google-auth") from None
-    # With its own connect timeout: google-auth would wait two minutes for a network that is not there.
+    # With a connect timeout: without a network google-auth would wait for two minutes.
     request = partial(google.auth.transport.requests.Request(), timeout=(CONNECT_TIMEOUT_S, ANSWER_TIMEOUT_S))
     try:
         found = google.auth.default(scopes=[SCOPE])
@@ -98,7 +98,7 @@ def default_credentials() -> Authorize:
     def authorize() -> Mapping[str, str]:
         headers: dict[str, str] = {}
         try:
-            # Asks for a token when there is none or it is about to expire; otherwise it only copies it.
+            # Fetches a token if there is none or it is about to expire; otherwise it only copies the token.
             credentials.before_request(request, "POST", "", headers)
         except google.auth.exceptions.TransportError as error:
             raise UnreachableError(f"no token from Google: cannot connect ({error})") from None
@@ -109,7 +109,7 @@ def default_credentials() -> Authorize:
 
 
 def _split(endpoint: str) -> tuple[str, str]:
-    """("https://host", "/v1/projects/...") of a resource name or a URL."""
+    """A resource name or a URL as ("https://host", "/v1/projects/...")."""
     found = _RESOURCE.search(endpoint)
     if not found or found.end() != len(endpoint):
         raise UserError(f"'{endpoint}' is no Vertex AI endpoint; write projects/P/locations/L/endpoints/E, or a URL "

@@ -1,8 +1,8 @@
 """Answers -> JSON, byte for byte as TensorFlow Serving writes them.
 
-Predictions and results have RapidJSON's pretty form (four spaces; the row form keeps an example on one line, and
-so its first bracket on the line of the key); status and metadata have protobuf's JSON form (one space).
-Floating-point numbers have six significant digits if these give the same value back, else nine (float) or
+Predictions and results are indented as RapidJSON's PrettyWriter does (four spaces; in row form an example is on one
+line, and the first bracket on the line of the key); status and metadata have protobuf's JSON form (one space).
+Floating-point numbers have six significant digits if these are read back as the same value, else nine (float) or
 seventeen (double).
 """
 import base64
@@ -21,7 +21,7 @@ from serving.readiness import Readiness
 from serving.servable import Array, VersionStatus
 from serving.tensor_proto import data_type
 
-# Digits that always give the value back, and the smallest number that is not flushed to zero.
+# The number of digits that always reads back as the same value, and the smallest number that is not flushed to zero.
 _DIGITS = {np.dtype(np.float32): (9, float(np.finfo(np.float32).tiny)),
            np.dtype(np.float64): (17, float(np.finfo(np.float64).tiny))}
 _MANY = 24
@@ -31,7 +31,7 @@ _LINE = "\n    "
 
 
 def predictions(outputs: Mapping[str, Array], row: bool) -> bytes:
-    """The body of a predict answer. Raises INVALID_ARGUMENT where an output has no such form."""
+    """The body of a predict answer. Raises INVALID_ARGUMENT if an output cannot be written in that form."""
     text = _row_form(outputs) if row else _column_form(outputs)
     return text.encode("utf-8", "surrogateescape")
 
@@ -56,7 +56,7 @@ def regressions(result: Any) -> bytes:
 
 
 def error(message: str) -> bytes:
-    """The body of an error. What is not UTF-8 in a message becomes U+FFFD: the body stays JSON."""
+    """The body of an error. Bytes of the message that are not UTF-8 become U+FFFD, so that the body is valid JSON."""
     text = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return f'{{{_LINE}"error": {string(text)}\n}}'.encode()
 
@@ -71,7 +71,8 @@ def status(versions: Sequence[VersionStatus]) -> bytes:
 def models(found: Mapping[str, Sequence[VersionStatus]], readiness: Readiness) -> bytes:
     """The body of the list of models, which is not part of TensorFlow Serving's API.
 
-    `ready`: a version of it answers. `missing`: what is wanted and not there; its version is null where none was found.
+    `ready`: a version of the model answers. `missing`: the wanted versions that do not; a version of null means that
+    none was found.
     """
     return _proto_json({"models": [
         {"name": name, "ready": readiness.models[name].answers,
@@ -89,7 +90,7 @@ def metadata(name: str, version: int, signatures: Any) -> bytes:
 
 
 def _whole_numbers(value: Any) -> Any:
-    """C++ prints a float that is whole without a point, Python with one."""
+    """Turns whole floats into ints: C++ prints them without a decimal point, Python with one."""
     if isinstance(value, dict):
         return {key: _whole_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -127,7 +128,7 @@ def _row_form(outputs: Mapping[str, Array]) -> str:
 
 
 def _one_matrix(array: Array) -> str | None:
-    """What most models answer, an output [batch, classes] of floats, in the row form."""
+    """The row form of the most common answer, one output [batch, classes] of floats; None for any other."""
     if array.ndim != 2 or not array.size or array.dtype not in _DIGITS:
         return None
     texts, width = decimals(array.ravel()), array.shape[1]
@@ -154,7 +155,7 @@ def _column_form(outputs: Mapping[str, Array]) -> str:
 
 def _nested(texts: Sequence[str], shape: Sequence[int], enclose: Callable[[int, Sequence[str]], str],
             outer: int) -> Sequence[str]:
-    """The elements put into lists, from the innermost dimension out to `outer`."""
+    """Joins elements into lists, from the innermost dimension out to dimension `outer`."""
     for level in range(len(shape) - 1, outer - 1, -1):
         size, count = shape[level], math.prod(shape[:level])
         texts = [enclose(level, texts[n * size:(n + 1) * size]) for n in range(count)]
@@ -200,7 +201,7 @@ def _scores(classes: Sequence[Any]) -> Sequence[str]:
 
 
 def decimal(value: float, dtype: np.dtype[Any]) -> str:
-    """A floating-point number as the genuine server prints it: 0.1, 1.0, 1e+20, NaN, -Infinity."""
+    """A floating-point number as the original prints it: 0.1, 1.0, 1e+20, NaN, -Infinity."""
     if not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     digits, smallest = _DIGITS[dtype]
@@ -213,7 +214,7 @@ def decimal(value: float, dtype: np.dtype[Any]) -> str:
 
 
 def decimals(values: Array) -> list[str]:
-    """`decimal` of each number of an array of rank 1, in one sweep where they are many."""
+    """`decimal` of each number of an array of rank 1; vectorized for long arrays."""
     dtype = values.dtype
     if values.size < _MANY:
         return _few_decimals(values)
@@ -231,7 +232,7 @@ def decimals(values: Array) -> list[str]:
 
 
 def _few_decimals(values: Array) -> list[str]:
-    """`decimals` for those that are few, where each step of Python counts."""
+    """`decimals` for short arrays, for which numpy's overhead is larger than the work."""
     numbers, dtype = values.tolist(), values.dtype
     digits, smallest = _DIGITS[dtype]
     magnitudes = list(map(abs, numbers))
@@ -245,15 +246,15 @@ def _few_decimals(values: Array) -> list[str]:
 
 
 def _has_six_digits(values: Array, magnitudes: Array) -> Array:
-    """Which values the six-digit text gives back."""
+    """Which values are read back unchanged from their text of six digits."""
     exponents = np.floor(np.log10(np.where((magnitudes > 0) & np.isfinite(magnitudes), magnitudes, 1.0)))
     places = 5 - exponents.astype(np.int64)
-    # The logarithm may be off by one next to a power of ten; five digits more or less decide nothing there.
+    # Next to a power of ten the logarithm may be off by one; one digit more or less gives the same result there.
     powers = _POWERS[np.abs(places)]
     rounded = np.where(places >= 0, np.rint(magnitudes * powers) / powers, np.rint(magnitudes / powers) * powers)
     short = rounded.astype(values.dtype) == np.abs(values)
     if values.dtype == np.float64:
-        # Scaling by a power of ten is not exact in the same precision: those that come close are tried out.
+        # In the same precision, scaling by a power of ten is not exact: values that come close are formatted and read.
         close = np.flatnonzero((np.abs(rounded - magnitudes) <= 4 * np.spacing(magnitudes)) | (magnitudes < 1e-300))
         short = np.zeros(len(values), np.bool_)
         short[close] = [float(f"{v:.6g}") == v for v in values[close].tolist()]

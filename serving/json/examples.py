@@ -1,8 +1,8 @@
-"""REST classify and regress bodies -> the Input message: a list of tf.Examples, perhaps with a shared context."""
+"""REST classify and regress bodies -> the Input message: a list of tf.Examples, optionally with a shared context."""
 from typing import Any
 
 from serving.errors import ServingError, invalid
-from serving.json.rapid import Value, members
+from serving.json.rapidjson import Value, members
 from serving.json.tensor import parse_document, signature_name
 from serving.json.values import c_string, decode_base64, format_error, is_base64, type_name
 from serving.protos import example_pb2, feature_pb2, input_pb2
@@ -13,7 +13,7 @@ _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 
 
 def parse_examples(body: bytes) -> tuple[str, Any]:
-    """The signature name and the Input message of a body. Raises INVALID_ARGUMENT in the genuine words."""
+    """The signature name and the Input message of a body. Raises INVALID_ARGUMENT with the original's message."""
     doc = parse_document(body)
     name = signature_name(doc)
     message = input_pb2.Input()
@@ -23,7 +23,7 @@ def parse_examples(body: bytes) -> tuple[str, Any]:
         with_context.context.CopyFrom(_example(doc["context"]))
         examples = with_context.examples
     if "examples" not in doc:
-        # The text says classify for both methods.
+        # The original's text says "classify" for both methods.
         raise format_error(doc, "When method is classify, key 'examples' is expected and was not found")
     if not isinstance(doc["examples"], list):
         raise format_error(doc, "Expecting 'examples' value to be an list/array")

@@ -1,9 +1,9 @@
-"""The fast way in: bodies of plain numbers, read by simdjson straight into arrays.
+"""The fast path for requests: bodies of plain numbers, which simdjson reads directly into arrays.
 
-Almost every request body is {"instances": NUMBERS} or {"inputs": NUMBERS}, perhaps with a signature name. Such
-bodies are recognised by their ends; simdjson checks and converts the numbers; and the array is regular if the
-brackets and commas of the text are those of a regular array, which is one comparison of bytes. Whatever does
-not fit is left to the exact parser: None never means that the body is wrong.
+Almost every request body is {"instances": NUMBERS} or {"inputs": NUMBERS}, perhaps with a signature name. Such bodies
+are recognised by their beginning and end, and simdjson checks and converts the numbers. The array is regular if the
+text's brackets and commas are those of a regular array, which one comparison of bytes shows. All other bodies are left
+to the exact parser: None never means that the body is wrong.
 """
 import math
 import re
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import simdjson
 
-from serving.json.rapid import Value
+from serving.json.rapidjson import Value
 from serving.json.values import to_floats
 from serving.servable import Array
 
@@ -24,9 +24,9 @@ _HEAD = re.compile(_SPACE + rb"\{" + _SPACE + b"(?:" + _SIGNATURE + _COMMA + b")
                    rb'"(instances|inputs)"' + _SPACE + b":" + _SPACE + rb"(?=\[)")
 _TAIL = re.compile(_SPACE + b"(?:" + _COMMA + _SIGNATURE + _SPACE + rb")?\}" + _SPACE)
 _NOT_STRUCTURE = bytes(sorted(set(range(256)) - set(b"[],")))
-# A number that RapidJSON may round otherwise than the nearest double: many digits, or an exponent.
+# A number that RapidJSON may not round to the nearest double: many digits, or an exponent.
 _ROUNDED = re.compile(rb"[0-9.]{17}|[0-9][eE]")
-# Zero times a large power of ten: zero for simdjson, and for RapidJSON a number that is too big.
+# Zero times a large power of ten: simdjson reads zero; for RapidJSON the number is too big.
 _ZERO_POWER = re.compile(rb"0[eE]\+?[0-9]{3}")
 _MAX_RANK = 32
 _MANTISSA_TAIL, _HALF_WAY, _NEAR = (1 << 29) - 1, 1 << 28, 8
@@ -35,10 +35,10 @@ _parsers = threading.local()
 
 
 def _parse(body: bytes, recursive: bool = False) -> Any:
-    """What simdjson makes of a body, None if it refuses: Python objects, or a document that is still simdjson's."""
+    """The body parsed by simdjson (`recursive`: as Python objects, else as simdjson's document); None if it refuses."""
     if (b"0e" in body or b"0E" in body) and _ZERO_POWER.search(body):
         return None
-    # A parser owns the memory of its document: one for each thread.
+    # One parser for each thread, since a parser owns the memory of its document.
     if not hasattr(_parsers, "parser"):
         _parsers.parser = simdjson.Parser()
     try:
@@ -46,15 +46,15 @@ def _parse(body: bytes, recursive: bool = False) -> Any:
     except ValueError:
         return None
     except RuntimeError:
-        # Among others: the last document is still in use somewhere.
+        # One possible reason: this parser's last document is still in use.
         del _parsers.parser
         return None
 
 
 def parse_plain(body: bytes) -> dict[str, Value] | None:
-    """The object that a body is, if simdjson reads it and no name is repeated in it; else None."""
+    """The body as an object, if simdjson can read it and no object in it repeats a name; else None."""
     doc = _parse(body, recursive=True)
-    # Escaped quotes or repeated names leave more quotes in the text than the document accounts for.
+    # With escaped quotes or repeated names the text has more quotes than the document's names and strings explain.
     if type(doc) is not dict:
         return None
     quotes = body.count(b'"')
@@ -71,18 +71,18 @@ def _quotes(value: Value) -> int:
             total += 2 * len(item)
             pending += item.values()
         elif isinstance(item, list):
-            # In a list of numbers there is nothing to find; if other values follow, their count shows it.
+            # A list that begins with a number is not searched; strings in it would show as too many quotes.
             pending += item[:1] if item and isinstance(item[0], int | float) else item
     return total
 
 
 def rounding_matters(body: bytes) -> bool:
-    """Whether a double in the body may be rounded otherwise by RapidJSON than by simdjson."""
+    """Whether RapidJSON and simdjson may round a double in the body differently."""
     return _ROUNDED.search(body) is not None
 
 
 class PlainArray:
-    """A body that is one plain array: read by simdjson, and taken out in a type later."""
+    """A body that is one plain array: parsed first, converted to an array once its type is known."""
 
     def __init__(self, body: bytes, start: int, end: int, signature_name: str, row: bool) -> None:
         self.signature_name = signature_name
@@ -91,7 +91,7 @@ class PlainArray:
         self._array: Any = None
 
     def read(self) -> bool:
-        """Has simdjson read it; False if it refuses."""
+        """Parses the body; False if simdjson refuses it."""
         document = _parse(self._body)
         if document is not None:
             self._array = document["instances" if self.row else "inputs"]
@@ -111,7 +111,7 @@ class PlainArray:
         return self._take("u", np.uint64) if unsigned else self._take("i", np.int64)
 
     def release(self) -> None:
-        """Gives the parser back: it reads nothing else while its document is in use."""
+        """Frees the parser: it cannot read another body while its document is in use."""
         self._array = None
 
     def _take(self, kind: Literal["d", "i", "u"], dtype: type[np.generic]) -> Array | None:
@@ -126,13 +126,13 @@ class PlainArray:
 
 
 def find_array(body: bytes) -> PlainArray | None:
-    """The plain array that a body consists of, if it looks so at both ends and is JSON."""
+    """The plain array that a body consists of, if its beginning and end look like one and simdjson reads it."""
     head = _HEAD.match(body)
     end = body.rfind(b"]") + 1
     tail = _TAIL.fullmatch(body, end)
     if not head or not tail or (head[1] is not None and tail[1] is not None):
         return None
-    # A string inside would need quotes, and names repeated would too.
+    # Strings, or repeated names, inside the array would need more quotes.
     if body.find(b'"', head.end(), end) >= 0:
         return None
     name = head[1] if head[1] is not None else tail[1]
@@ -148,7 +148,7 @@ def _shape(structure: bytes) -> tuple[int, ...] | None:
     commas = structure.find(b"]") - rank
     text, shape = b"[" + b"," * commas + b"]", [commas + 1]
     for depth in range(1, rank):
-        # The first list of this depth ends where one bracket more closes than its elements have.
+        # The first list of this depth ends at the first run of brackets that closes one more than its elements do.
         start = rank - depth
         end = structure.find(b"]" * (depth + 1), start) + depth
         size = (end - start + 1) // (len(text) + 1)
@@ -160,6 +160,6 @@ def _shape(structure: bytes) -> tuple[int, ...] | None:
 
 
 def near_half_way(doubles: Array) -> bool:
-    """Whether a double is so close to the middle of two floats that its own rounding decides which it becomes."""
+    """Whether a double is so close to the middle between two floats that an error in its last bit changes the float."""
     tails = doubles.view(np.int64) & _MANTISSA_TAIL
     return bool((np.abs(tails - _HALF_WAY) <= _NEAR).any())

@@ -1,8 +1,8 @@
 """REST predict bodies -> tensors: the row form ("instances") and the column form ("inputs").
 
-The rules, their order and the error texts are TensorFlow Serving's (tensor.cc). A body that is as it should
-be goes through C loops: simdjson reads it, and a plain array of numbers never becomes Python objects. Whatever
-is wrong or unusual is read again by the exact parser and walked value by value, for the genuine answer.
+The rules, their order and the error texts are TensorFlow Serving's (tensor.cc). Usual bodies are read by compiled code:
+simdjson, which does not turn a plain array of numbers into Python objects. Wrong or unusual bodies are read again by
+the exact parser and checked value by value, so that the answer equals the original's.
 """
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from serving.errors import ServingError, invalid
-from serving.json import numbers, rapid
-from serving.json.rapid import Value, members
+from serving.json import numbers, rapidjson
+from serving.json.rapidjson import Value, members
 from serving.json.text import quote
 from serving.json.values import (
     ELEMENT_TYPES,
@@ -29,9 +29,9 @@ _SMALL = 256
 
 
 class PredictBody:
-    """The body of a predict request. Raises ServingError with INVALID_ARGUMENT when it is no JSON object.
+    """The body of a predict request. Raises ServingError with INVALID_ARGUMENT if it is not a JSON object.
 
-    It is read in two steps, since the signature it names says what its values are to be: here, and in `inputs`.
+    It is read in two steps: the constructor finds the signature name; `inputs` reads the values, given the signature.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -48,7 +48,7 @@ class PredictBody:
         self.row = "instances" in doc
 
     def inputs(self, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
-        """The tensors by input alias. Raises ServingError (INVALID_ARGUMENT, UNIMPLEMENTED) in the genuine words."""
+        """The tensors by input alias. Raises ServingError (INVALID_ARGUMENT, UNIMPLEMENTED), worded as the original."""
         if not specs:
             raise invalid(f"Failed to get input map for signature: {self.signature_name or 'DEFAULT'}")
         if self._plain is not None:
@@ -77,8 +77,8 @@ def parse_document(body: bytes) -> dict[str, Value]:
 
 def _exact_document(body: bytes) -> dict[str, Value]:
     try:
-        doc = rapid.parse(body)
-    except rapid.JsonError as error:
+        doc = rapidjson.parse(body)
+    except rapidjson.JsonError as error:
         raise invalid(f"JSON Parse error: {error}") from None
     if not isinstance(doc, dict):
         raise format_error(doc, "Is not object")
@@ -86,7 +86,7 @@ def _exact_document(body: bytes) -> dict[str, Value]:
 
 
 def signature_name(doc: dict[str, Value]) -> str:
-    """The optional "signature_name". Raises INVALID_ARGUMENT when it is no string."""
+    """The optional "signature_name". Raises INVALID_ARGUMENT if it is not a string."""
     name = doc.get("signature_name", "")
     if not isinstance(name, str):
         raise format_error(doc, "not formatted correctly. 'signature_name' key must be a string value.")
@@ -106,11 +106,11 @@ def _plain_array(plain: numbers.PlainArray, specs: Mapping[str, TensorSpec]) -> 
 
 
 class _RoundingError(Exception):
-    """A value depends on how RapidJSON rounds: the body has to be read again by the exact parser."""
+    """A value depends on RapidJSON's rounding: the exact parser must read the body again."""
 
 
 class _Reader:
-    """Reads the tensors of one signature from a document. `exact`: its numbers are RapidJSON's to the last bit."""
+    """Reads the tensors of a signature from a document. `exact`: its numbers are rounded exactly as by RapidJSON."""
 
     def __init__(self, specs: Mapping[str, TensorSpec], exact: bool) -> None:
         self.specs = specs
@@ -139,7 +139,7 @@ class _Reader:
                               "required as per tensorinfo_map")
             return {alias: self._column(value, alias) for alias in self.specs}
         arrays = {}
-        for alias in sorted(self.specs, reverse=True):  # of two that are missing the original names the last one
+        for alias in sorted(self.specs, reverse=True):  # if several are missing, the original names the last one
             if alias not in value:
                 raise invalid(f"Missing named input: {alias} in 'inputs' object.")
             arrays[alias] = self._column(value[alias], alias)
@@ -172,7 +172,7 @@ class _Reader:
         return found if len(found) == len(self.specs) else _exact_rows(instances, self.specs)
 
     def _regular(self, value: Value, alias: str) -> Array | None:
-        """The array of a value all of whose elements are as they should be; None asks for a closer look."""
+        """The array of a value whose elements all have the right type; None if they must be checked one by one."""
         shape = shape_of(value)
         flat = flattened(value, shape)
         kind = ELEMENT_TYPES.get(self.specs[alias].dtype)
@@ -189,7 +189,7 @@ def _is_named(value: Value) -> bool:
 
 
 class _Rows:
-    """The tensors that rows add up to, one row after the other."""
+    """Collects the tensors of the row form, row by row."""
 
     def __init__(self, specs: Mapping[str, TensorSpec]) -> None:
         self.specs = specs

@@ -1,11 +1,11 @@
-"""Text that TensorFlow Serving's JSON writer makes: strings, and values quoted in error messages."""
+"""Text as TensorFlow Serving's JSON writer makes it: strings, and values quoted in error messages."""
 import math
 import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from serving.json.rapid import Value, members
+from serving.json.rapidjson import Value, members
 
 _QUOTED = re.compile(r'["\\\x00-\x1f]')
 _SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -13,9 +13,9 @@ _QUOTE_LIMIT = 256
 
 
 def quote(value: Value) -> str:
-    """The text of a value as error messages quote it: pretty, arrays on one line, cut after 256 characters.
+    """The text of a value as error messages quote it: indented, arrays on one line, cut after 256 characters.
 
-    It also ends where a number is not finite: RapidJSON's writer refuses to write NaN and infinities.
+    It is also cut at a number that is not finite: RapidJSON's writer stops at NaN and infinities.
     """
     text = ""
     for token in _tokens(value):
@@ -26,7 +26,7 @@ def quote(value: Value) -> str:
 
 
 def _tokens(value: Value) -> Iterator[str]:
-    """The text in the steps in which RapidJSON's writer makes it: the limit is looked at between them."""
+    """The text in the pieces in which RapidJSON's writer makes it; the limit is checked between pieces."""
     stack: list[tuple[Iterator[Any], str, int]] = []
     prefix = ""
     while True:
@@ -73,7 +73,7 @@ def _scalar(value: Value) -> str:
 
 
 def _double(value: float) -> str:
-    """Digits that give the finite value back, laid out as RapidJSON does: 1.0, 0.001, 1e30."""
+    """A finite number with enough digits to read it back unchanged, in RapidJSON's format: 1.0, 0.001, 1e30."""
     sign = "-" if math.copysign(1, value) < 0 else ""
     if value == 0:
         return sign + "0.0"
@@ -91,11 +91,11 @@ def _double(value: float) -> str:
 def _grisu2(value: float) -> tuple[str, int]:
     """Digits and power of ten of a positive double by Grisu2 (Loitsch 2010), which RapidJSON uses.
 
-    Not repr(): Grisu2 works in 64 bits, so its digits always give the value back but are not always the nearest.
+    Not repr(): Grisu2 works in 64 bits. Its digits always read back as the value, but are not always the closest to it.
     """
     fraction, exponent = math.frexp(value)
     whole, exponent = int(fraction * 2**53), exponent - 53
-    # The boundaries to the neighbours and the value itself, scaled to 64 bits.
+    # The boundaries to the adjacent doubles, and the value itself, scaled to 64 bits.
     shift = 64 - (2 * whole + 1).bit_length()
     high, exponent = (2 * whole + 1) << shift, exponent - 1 - shift
     low = (4 * whole - 1) << (shift - 1) if whole == 2**52 else (2 * whole - 1) << shift
@@ -117,12 +117,12 @@ def _grisu2(value: float) -> tuple[str, int]:
         digits += str(rest >> unit)
         rest %= 1 << unit
         if rest < delta:
-            near = distance * 10**-left if left > -9 else 0
-            return _rounded(digits, delta, rest, 1 << unit, near), left - power
+            scaled = distance * 10**-left if left > -9 else 0
+            return _rounded(digits, delta, rest, 1 << unit, scaled), left - power
 
 
 def _rounded(digits: str, delta: int, rest: int, ten: int, distance: int) -> str:
-    """Lowers the last digit while that comes closer to the value."""
+    """Decreases the last digit as long as that brings the number closer to the value."""
     last = int(digits)
     while rest < distance and delta - rest >= ten and (
             rest + ten < distance or distance - rest > rest + ten - distance):

@@ -1,7 +1,7 @@
-"""JSON values -> tensor elements: which values each type takes, {"b64": ...}, and the words of refusal.
+"""JSON values -> tensor elements: which values each type accepts, {"b64": ...}, and the error messages.
 
-The order of the checks and the texts are TensorFlow Serving's (tensor.cc). One rule is stricter: an integer
-that int8, int16 or uint8 cannot hold is refused as one that int32 cannot hold is, never wrapped around.
+The order of the checks and the messages are TensorFlow Serving's (tensor.cc). One rule is stricter: an integer that
+int8, int16 or uint8 cannot hold is refused, as the original does for int32; the original wraps it around.
 """
 import base64
 import math
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from serving.errors import Code, ServingError, invalid
-from serving.json.rapid import Repeated, Value
+from serving.json.rapidjson import Repeated, Value
 from serving.json.text import quote
 from serving.protos import types_pb2
 from serving.servable import Array, string_array
@@ -28,9 +28,9 @@ _TYPE_NAMES = {type(None): "Null", dict: "Object", Repeated: "Object", list: "Ar
 
 @dataclass(frozen=True, slots=True)
 class ElementType:
-    """What the elements of a tensor may be in JSON, and the numpy type they become.
+    """The Python types that JSON elements of a tensor may have, and the numpy type they become.
 
-    `low` and `high` bound the integers that are taken, 0 and 0 where there are no bounds.
+    `low` and `high` bound the integers that are accepted; both 0: no bounds.
     """
 
     dtype: np.dtype[Any]
@@ -45,7 +45,7 @@ class ElementType:
         return not self.high or not values or (self.low <= min(values) and max(values) <= self.high)
 
     def array(self, values: list[Value]) -> Array:
-        """The elements, which are known to fit, as an array of rank 1."""
+        """The elements as an array of rank 1; `takes` must have accepted them."""
         if self.dtype == object:
             return string_array([v.encode("utf-8", "surrogateescape") if isinstance(v, str) else v for v in values])
         if self.dtype.kind == "f":
@@ -75,22 +75,22 @@ _BITS: dict[np.dtype[Any], tuple[Any, Any, Any]] = {
     np.dtype(np.float64): (np.uint64, np.uint64(2**63 - 1), np.uint64(2**52))}
 
 
-# The smallest and the largest normal number; and how many numbers numpy is slower with than Python.
+# The smallest and the largest normal number; up to how many numbers Python is faster than numpy.
 _NORMAL = {np.dtype(kind): (float(np.finfo(kind).tiny), float(np.finfo(kind).max)) for kind in (np.float32, np.float64)}
 _FEW = 16
 
 
 def _are_normal(values: list[Value], smallest: float, largest: float) -> bool:
-    """Whether numbers become floats without one that is flushed to zero or overflows."""
+    """Whether none of the numbers is flushed to zero or overflows as a float."""
     magnitudes = list(map(abs, filter(None, values)))
     return not magnitudes or (smallest <= min(magnitudes) and max(magnitudes) <= largest)
 
 
 def to_floats(doubles: Array, dtype: np.dtype[Any]) -> Array:
-    """Doubles in a floating-point type, denormals flushed to zero as the genuine server does."""
+    """Doubles in a floating-point type, with denormals flushed to zero, as the original does."""
     with np.errstate(over="ignore", under="ignore"):
         values = doubles.astype(dtype)
-    # By their bits: less than the smallest normal number and not zero (which wraps around to the largest).
+    # Compares bits: less than the smallest normal number, but not zero (which wraps around to the largest integer).
     integer, magnitude, smallest = _BITS[dtype]
     denormal = (values.view(integer) & magnitude) - 1 < smallest - 1
     if denormal.any():
@@ -104,7 +104,7 @@ def data_type_name(dtype: int) -> str:
 
 
 def type_name(value: Value) -> str:
-    """RapidJSON's name of a value's type."""
+    """RapidJSON's name for a value's type."""
     if isinstance(value, bool):
         return "True" if value else "False"
     return _TYPE_NAMES[type(value)]
@@ -116,12 +116,12 @@ def format_error(value: Value, text: str) -> ServingError:
 
 
 def c_string(name: str) -> str:
-    """A name as C++ code that takes it for a C string sees it."""
+    """A name as C++ code reads it that takes it for a C string: cut at the first NUL."""
     return name.partition("\0")[0]
 
 
 def shape_of(value: Value) -> tuple[int, ...]:
-    """The shape that a value has if it is regular: the sizes of the first lists, outermost first."""
+    """The shape of a value, if it is regular: the sizes of the first list at each level, outermost first."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
@@ -144,7 +144,7 @@ def flattened(value: Value, shape: Sequence[int]) -> list[Value] | None:
 
 
 def fill(value: Value, shape: Sequence[int], dtype: int, elements: list[Any]) -> None:
-    """Adds the elements of a value to `elements`, in order. Raises at the first that is not as it should be."""
+    """Adds the elements of a value to `elements`, in order. Raises INVALID_ARGUMENT at the first that does not fit."""
     rank = len(shape)
     pending = [iter((value,))]
     while pending:
@@ -168,16 +168,16 @@ def fill(value: Value, shape: Sequence[int], dtype: int, elements: list[Any]) ->
 
 
 def filled_array(elements: list[Any], shape: Sequence[int], dtype: int, alias: str) -> Array:
-    """The array of what `fill` found. Raises INVALID_ARGUMENT for a rank that no tensor has."""
+    """The array of the elements that `fill` collected. Raises INVALID_ARGUMENT for a rank that is too high."""
     if len(shape) > _MAX_RANK:
         raise invalid(f"tensor parsing error: {alias}")
     kind = ELEMENT_TYPES.get(dtype)
     if kind is None:
         try:
-            return np.empty(shape, numpy_dtype(dtype))  # a type that JSON cannot hold comes in empty only
+            return np.empty(shape, numpy_dtype(dtype))  # empty: any other array of a type without JSON form is refused
         except ValueError:
             raise invalid(f"tensor parsing error: {alias}") from None
-    # A name given twice in a row leaves more elements than the shape holds.
+    # A row that gives a name twice leaves more elements than the shape holds.
     return kind.array(elements[:math.prod(shape)]).reshape(shape)
 
 
@@ -211,7 +211,7 @@ def is_base64(value: Value) -> bool:
 
 
 def decode_base64(text: str) -> bytes:
-    """Bytes of a base64 text: white space is skipped, padding ('=' or '.') may be missing but not wrong."""
+    """The bytes of a base64 text. White space is skipped; padding ('=' or '.') may be missing, but not be wrong."""
     packed = _BASE64_SPACE.sub("", text)
     bare = packed.rstrip("=.")
     padding, missing = len(packed) - len(bare), -len(bare) % 4

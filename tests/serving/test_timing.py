@@ -19,7 +19,7 @@ from serving.http_message import Request
 from serving.predictor import Predictor
 from serving.rest import RestApi
 from serving.servable import Array
-from serving.timing import ASK, QUEUE, STAGES, TELL, Stopwatch, Watched, read
+from serving.timing import ANSWER_HEADER, QUEUE, REQUEST_HEADER, STAGES, Stopwatch, Watched, read
 
 RUN_S = 0.02
 
@@ -39,7 +39,7 @@ def slow(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) 
 @pytest.mark.parametrize("kind", [RestClient, GrpcClient])
 def test_the_stages_are_told_to_who_asks(kind: Any, servers: Servers) -> None:
     inputs = {"x": np.zeros(50_000, np.float32)}
-    with kind(servers.rest if kind is RestClient else servers.grpc, "echo", headers={ASK: "1"}) as client:
+    with kind(servers.rest if kind is RestClient else servers.grpc, "echo", headers={REQUEST_HEADER: "1"}) as client:
         request, least = client.prepare(inputs), dict.fromkeys(STAGES, float("inf"))
         for _ in range(20):
             began = time.perf_counter()
@@ -66,10 +66,10 @@ def test_grpc_trailers_are_empty_for_those_who_do_not_ask(servers: Servers) -> N
         with GrpcClient(servers.grpc, "echo") as client:
             request = client.prepare({"x": np.zeros(2, np.float32)})
         plain, no, asked = (method.with_call(request, metadata=metadata, timeout=60)[1].trailing_metadata()
-                            for metadata in (None, ((ASK, "0"),), ((ASK, "1"),)))
+                            for metadata in (None, ((REQUEST_HEADER, "0"),), ((REQUEST_HEADER, "1"),)))
     assert not plain
     assert not no
-    assert [key for key, _ in asked] == [TELL]
+    assert [key for key, _ in asked] == [ANSWER_HEADER]
 
 
 class SlowStore:
@@ -89,18 +89,18 @@ class SlowStore:
 def test_waiting_for_a_thread_and_the_run_are_told_apart() -> None:
     api = RestApi(Predictor(SlowStore()), timeout_ms=0, cors=False, max_body_bytes=1000,
                   observe=lambda call, code: None, monitoring=None, ready=None)
-    request = Request("POST", "/v1/models/m:predict", headers={ASK: "1"}, body=b'{"instances": [1.0]}',
+    request = Request("POST", "/v1/models/m:predict", headers={REQUEST_HEADER: "1"}, body=b'{"instances": [1.0]}',
                       came=time.perf_counter() - 0.5)
     response = api.handle(request)
-    told = read(dict(response.headers)[TELL])
+    told = read(dict(response.headers)[ANSWER_HEADER])
     assert response.status == 200
     assert told["queue"] >= 500
     assert told["run"] >= RUN_S * 1e3
     # Nothing is counted twice.
     assert sum(told.values()) < (time.perf_counter() - request.came) * 1e3
-    for silent in ({}, {ASK: "0"}, {ASK: ""}):
+    for silent in ({}, {REQUEST_HEADER: "0"}, {REQUEST_HEADER: ""}):
         request.headers = silent
-        assert TELL not in dict(api.handle(request).headers)
+        assert ANSWER_HEADER not in dict(api.handle(request).headers)
 
 
 def test_a_batch_that_waits_for_others_is_a_queue() -> None:

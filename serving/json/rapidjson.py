@@ -1,19 +1,19 @@
-"""JSON as TensorFlow Serving reads and quotes it: RapidJSON's grammar, error texts, offsets and number rounding.
+"""JSON as TensorFlow Serving reads it: RapidJSON's grammar, error texts, offsets and rounding of numbers.
 
-This parser is exact, not fast: it runs when a body is wrong or unusual, so that the answer is the genuine one.
+This parser is exact, not fast: it reads bodies that are wrong or unusual, so that the answer equals the original's.
 Differences from the JSON standard, all RapidJSON's: NaN and Infinity are numbers, text after the first value is
-ignored, bytes that are not UTF-8 pass, and a number is rounded in up to three steps (so it may be a unit in the
-last place off). Nesting is bounded, and nothing recurses.
+ignored, bytes that are not UTF-8 are accepted, and a number is rounded in up to three steps (so it may be wrong by a
+unit in the last place). Nesting is bounded, and the parser does not recurse.
 
-Values: dict (Repeated where a name occurs twice), list, str (bytes that are not UTF-8 as surrogate escapes),
-int (what fits into 64 bits), float, bool, None.
+Values: dict (Repeated if a name occurs twice), list, str (bytes that are not UTF-8 as surrogate escapes), int (if it
+fits into 64 bits), float, bool, None.
 """
 import math
 import re
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from serving.json.rapid_number import NumberTooBigError, number
+from serving.json.rapidjson_number import NumberTooBigError, number
 
 Value: TypeAlias = Any
 
@@ -24,7 +24,7 @@ _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
 _DIGITS = re.compile(rb"[0-9]*")
 _NUMBER = rb"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|NaN|Inf(?:inity)?)"
 _SPACED_COMMA = rb"[ \n\r\t]*,[ \n\r\t]*"
-# RapidJSON has no limit, its stack has: ten times what the genuine server was seen to take.
+# RapidJSON has no limit but the size of its stack; this is ten times the depth that the original was seen to accept.
 _MAX_DEPTH = 100_000
 _REST_OF_NUMBERS = re.compile(b"(?:" + _NUMBER + _SPACED_COMMA + b")*" + _NUMBER + rb"(?=[ \n\r\t]*\])")
 _ESCAPES = {ord(c): value for c, value in zip('"\\/bfnrt', '"\\/\b\f\n\r\t', strict=True)}
@@ -34,14 +34,14 @@ _LITERALS: dict[int, tuple[bytes, Value]] = {
 
 
 class JsonError(Exception):
-    """A body that is not JSON. `offset` is in bytes, None where RapidJSON's caller names none."""
+    """A body that is not JSON. `offset` is in bytes; None if TensorFlow Serving's message has none."""
 
     def __init__(self, text: str, offset: int | None = None) -> None:
         super().__init__(text if offset is None else f"{text} at offset: {offset}")
 
 
 class Repeated(dict[str, Value]):
-    """An object in which a name occurs more than once: the mapping holds the first of each, `pairs` all."""
+    """An object in which a name occurs more than once: the mapping has each name's first value, `pairs` has all."""
 
     def __init__(self, pairs: list[tuple[str, Value]]) -> None:
         super().__init__(reversed(pairs))
@@ -49,12 +49,12 @@ class Repeated(dict[str, Value]):
 
 
 def members(value: dict[str, Value]) -> Iterable[tuple[str, Value]]:
-    """The members of an object in their order, repeated ones too."""
+    """The members of an object in their order, with repeated ones."""
     return value.pairs if isinstance(value, Repeated) else value.items()
 
 
 def parse(text: bytes) -> Value:  # decision 42
-    """The first value in `text`. Raises JsonError in RapidJSON's words."""
+    """The first value in `text`. Raises JsonError with RapidJSON's message."""
     if not text:
         raise JsonError("The document is empty")
     return _Parser(text).document()
@@ -69,7 +69,7 @@ class _Parser:
         return JsonError(text, self.at if offset is None else offset)
 
     def skip_space(self) -> int:
-        """Moves to the next character that is no white space and returns it."""
+        """Moves to the next character that is not white space and returns it."""
         found = _SPACE.match(self.text, self.at)
         assert found
         self.at = found.end()
@@ -87,7 +87,7 @@ class _Parser:
                 self.at += 1
         if self.skip_space() == 0:
             raise self.error("The document is empty.")
-        # Open arrays and objects; an object also keeps the name whose value comes next.
+        # Open arrays and objects; for an object also the name whose value comes next.
         stack: list[tuple[list[Any], str | None]] = []
         while True:
             value, opened = self.value_or_open(stack)
@@ -97,7 +97,7 @@ class _Parser:
                 value, opened = self.close_or_next(stack, value)
 
     def value_or_open(self, stack: list[tuple[list[Any], str | None]]) -> tuple[Value, bool]:
-        """Reads a value, or the beginning of one that has others inside (True)."""
+        """Reads a scalar or an empty container (then False), or the beginning of a container (then True)."""
         first = self.text[self.at]
         if first == 0x5B:  # [
             self.at += 1
@@ -125,7 +125,8 @@ class _Parser:
         stack.append((container, name))
 
     def close_or_next(self, stack: list[tuple[list[Any], str | None]], value: Value) -> tuple[Value, bool]:
-        """Puts a finished value where it belongs: the container it finishes, or True when another follows."""
+        """Adds a value to the innermost open container. Returns (the container, False) if that is now complete, else
+        (None, True): another value follows."""
         container, name = stack[-1]
         if name is None:
             container.append(value)
@@ -216,7 +217,7 @@ class _Parser:
         return int(found[0], 16)
 
     def numbers(self) -> list[Value]:
-        """In an array of numbers only: all but the last of them, in one sweep. Otherwise nothing."""
+        """In an array of numbers only: all but the last of them, found by one regular expression. Otherwise nothing."""
         found = _REST_OF_NUMBERS.match(self.text, self.at)
         if not found:
             return []
@@ -225,7 +226,7 @@ class _Parser:
         try:
             return [number(token.strip(b" \n\r\t")) for token in tokens]
         except NumberTooBigError:
-            # One of them is too big; reading them one by one finds its offset.
+            # One number is too big; reading them one by one finds its offset.
             self.at = found.start()
             return []
 

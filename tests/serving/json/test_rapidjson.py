@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from serving.json.rapid import JsonError, Repeated, members, parse
+from serving.json.rapidjson import JsonError, Repeated, members, parse
 from serving.json.text import quote, string
 
 JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
