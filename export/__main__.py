@@ -3,7 +3,7 @@ import os
 
 from commandline import Commands, run
 
-# Read when TensorFlow is imported. Its errors reach us as exceptions; what it also logs of them is noise.
+# TensorFlow reads this when it is imported. Its errors arrive here as exceptions; its log would only repeat them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 COMMANDS = Commands("export", __doc__, {
@@ -14,7 +14,7 @@ COMMANDS = Commands("export", __doc__, {
     "freeze": ("export.freeze", "SavedModel -> frozen GraphDef."),
     "transform": ("export.pipeline", "Frozen GraphDef -> transformed GraphDef, with the Graph Transform Tool's flags."),
     "reconvert": ("export.reconvert", "GraphDef -> SavedModel with signatures."),
-    "verify": ("export.verification", "Are two SavedModels equal on the same inputs, and how far apart?"),
+    "verify": ("export.verification", "Compare the answers of two models to the same inputs."),
     "samples": ("export.make_samples", "Make inputs that a model takes, as a file of samples."),
     "describe": ("export.describe", "Signatures, op counts and sizes of one model, or of two side by side."),
     "scan": ("export.scan", "List the operations of a SavedModel that touch files, network or Python."),

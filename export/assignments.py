@@ -1,7 +1,7 @@
 """Which variables may running a graph change, and by what?
 
-A variable's handle is followed from where it is made, through calls, branches and loops, to where it is used. What is
-not known to only read a variable counts as assigning it.
+A variable's handle is followed from where it is made, through calls, branches and loops, to where it is used. An op
+that is not known to only read a variable counts as assigning it.
 """
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def assigned(graph: Graph, roots: Iterable[tuple[str, frozenset[str]]]) -> dict[str, str]:
     """The variables that running the graph may change, each with the node that may.
 
-    `roots` are pairs of a node to run and the nodes whose values are fed meanwhile.
+    `roots` are pairs: a node to run, and the nodes that are fed in that run.
     """
     flow = _Flow(definitions(graph.library))
     executed: set[str] = set()
     for name, fed in roots:
         executed |= graph.reachable([name], stop=fed)
-    # A fed node that nothing else runs is in `executed` without what it would read.
+    # A fed node that no other root runs is in `executed`, but the nodes it reads are not.
     nodes = {name: item if all(producer(ref) in executed for ref in item.inputs) else item.with_inputs(())
              for name, item in graph.nodes.items() if name in executed}
     flow.walk(replace(graph, nodes=nodes, inputs=(), outputs=()), {})
@@ -63,7 +63,7 @@ class _Flow:  # decision 21
             for index, variable in held.items():
                 reference = item.data[index] in references
                 if reference and index not in by_reference:
-                    continue  # the op reads the value
+                    continue  # this op only reads the variable's value
                 passed = passed_on(item, index)
                 if passed is None:
                     self.found.setdefault(variable, f"{item.op} '{item.name}'")
@@ -74,7 +74,7 @@ class _Flow:  # decision 21
                     if reference:
                         references.add(ref)
         for item in graph.nodes.values():
-            # Merge came before the NextIteration that closes its loop.
+            # In this order Merge precedes the NextIteration that closes its loop, so a loop's variables are added now.
             if item.op in ("NextIteration", "RefNextIteration") and item.name in at:
                 for reader in graph.consumers.get(item.name, ()):
                     if at.get(reader, at[item.name]) != at[item.name]:
@@ -102,19 +102,19 @@ class _Flow:  # decision 21
             if name not in self.bodies:
                 self.bodies[name] = to_graph(self.library[name], self.library)
             body = self.bodies[name]
-            self.seen[key] = (None,) * len(body.outputs)  # what a recursive call sees
+            self.seen[key] = (None,) * len(body.outputs)  # the result for a recursive call
             held = {ref: one for ref, one in zip(body.inputs, arguments, strict=True) if one is not None}
             self.seen[key] = self.walk(body, held)
         return self.seen[key]
 
     def mixed(self, item: Node, *variables: str) -> None:
-        """Which variable a handle is depends on values: all of them stay variables."""
+        """For a handle that is one of several variables, depending on values: all of them stay variables."""
         for variable in variables:
             self.found.setdefault(variable, f"{item.op} '{item.name}', which chooses between variables")
 
 
 def _reference_inputs(item: Node) -> set[int]:
-    """The inputs that an op takes by reference, so may write to."""
+    """The inputs that an op takes by reference and may therefore write to."""
     definition, index = op_def(item.op), 0
     found: set[int] = set()
     if definition is None:

@@ -1,9 +1,9 @@
-"""Branches whose choice is known, before variables are looked at: what only training runs goes.
+"""Removes branches that are never taken, such as those for training, before the variables are examined.
 
     cond(is_training=False, update, use) -> use
 
-A v1 cond is Switch and Merge around each value: the nodes on the side not taken are dead, as the executor would find
-on every run. A v2 cond (If, Case) becomes a call of the function that is taken.
+A v1 cond is Switch and Merge around each value: the nodes on the side not taken are dead, as the executor finds on
+every run. A v2 cond (If, Case) becomes a call of the function that is taken.
 """
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHOICES = {"If": "StatefulPartitionedCall", "StatelessIf": "PartitionedCall",
 
 
 def settle(graph: Graph) -> Graph:
-    """The graph without the branches that are never taken; the names of other nodes and their values stay."""
+    """The graph without the branches that are never taken; all other nodes keep their names and values."""
     known = {item.name: value for item in graph.nodes.values()
              if item.op in (*_SWITCHES, *_CHOICES) and item.name not in graph.fed
              and (value := _constant(graph, item.data[1 if item.op in _SWITCHES else 0])) is not None}
@@ -31,7 +31,7 @@ def settle(graph: Graph) -> Graph:
         return graph
     dead = _Dead(graph, known)
     if any(dead(ref) for ref in graph.outputs):
-        return graph  # a client that asks for it gets the runtime's own error
+        return graph  # an output that is never computed: a request for it gets the runtime's own error
     nodes: list[Node] = []
     settled: set[str] = set()
     for item in graph.nodes.values():
@@ -51,7 +51,7 @@ def settle(graph: Graph) -> Graph:
     def moved(ref: str) -> str:
         if ref[0] == "^" or port(ref) != 1:
             return ref
-        # Of a decided Switch one output is left, its first; the second of a settled Merge is a constant.
+        # A decided Switch has only its first output left; the second output of a settled Merge is a constant.
         name = producer(ref)
         return name if name in known and graph.nodes[name].op in _SWITCHES else (
             f"{name}/value_index" if name in settled else ref)
@@ -59,7 +59,7 @@ def settle(graph: Graph) -> Graph:
 
 
 def _constant(graph: Graph, ref: str) -> Any:
-    """A boolean or integer that does not depend on any input; None if it may."""
+    """The value of a boolean or integer that depends on no input; None if it may depend on one."""
     item = graph.nodes[producer(ref)]
     if item.op == "Const":
         return item.value.item() if item.shape == () and item.get("dtype") in (BOOL, INT32) else None
@@ -75,13 +75,13 @@ def _constant(graph: Graph, ref: str) -> Any:
 
 
 class _Dead:
-    """What is never computed: `nodes` altogether, and of each decided Switch the output not taken."""
+    """What is never computed: all outputs of `nodes`, and the output not taken of each decided Switch."""
 
     def __init__(self, graph: Graph, known: Mapping[str, Any]) -> None:
         self.nodes: set[str] = set()
         self._outputs: set[str] = set()
         for item in graph.order():
-            # The edge that closes a loop comes later; a loop that is never entered is dead whatever that says.
+            # The edge that closes a loop comes later in this order; a loop that is never entered is dead anyway.
             needed = [ref for ref in item.data if graph.nodes[producer(ref)].op not in BACK_EDGE_OPS] if (
                 item.op in _MERGES) else list(item.inputs)
             if (all if item.op in _MERGES else any)(self(ref) for ref in needed):
@@ -109,7 +109,7 @@ def _decided(item: Node, choice: int) -> Node:
 
 
 def _merged(item: Node, index: int, ref: str) -> list[Node]:
-    """A Merge with one input left passes that on; its second output says which it was."""
+    """The nodes for a Merge with one input left: it passes that on, and its second output is that input's index."""
     which = make_const(f"{item.name}/value_index", np.asarray(index, np.int32), (f"^{producer(ref)}",))
     op = "RefIdentity" if item.op == "RefMerge" else "Identity"
     return [which, Node(item.name, op, (ref, *item.controls), {"T": item.attrs["T"]}, item.device)]

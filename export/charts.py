@@ -1,4 +1,4 @@
-"""A described graph for the eye: one HTML file with bars, and an event file for TensorBoard."""
+"""Charts of a described graph: one HTML file with bars, and an event file for TensorBoard."""
 from __future__ import annotations
 
 import html
@@ -23,7 +23,7 @@ Model = tuple[str, Mapping[str, int], Sequence[tuple[str, str]]]
 
 
 def page(models: Sequence[Model]) -> str:
-    """One HTML file that needs no network: for each model its name, nodes by operation, and figures in words."""
+    """An HTML page that loads nothing from the network: each model's name, nodes by operation, and figures."""
     title = " and ".join(name for name, _, _ in models)
     most = max((count for _, ops, _ in models for count in ops.values()), default=1)
     figures = "".join(
@@ -44,7 +44,7 @@ def page(models: Sequence[Model]) -> str:
 
 
 def write_event_file(directory: Path, nodes: Sequence[Node]) -> Path:
-    """Writes an event file with the nodes' graph; constants over 1 KB are left out, TensorBoard does not show them."""
+    """Writes an event file with the nodes' graph, without constants over 1 KB, which TensorBoard does not show."""
     from tensorflow.core.util.event_pb2 import Event
 
     from export.runtime import tf, writing

@@ -1,4 +1,4 @@
-"""Conv2D and what it can take in: paddings before it, and the limits of the fused CPU kernels."""
+"""Conv2D: merging a padding into it, and the limits of the fused CPU kernels."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from export.ops import attribute
 from export.pattern import Skip
 from export.tensors import BFLOAT16, DOUBLE, FLOAT, Array
 
-# FusedPadConv2D sums up halfs in half precision.
+# Not half: FusedPadConv2D adds half floats in half precision.
 _FUSED_TYPES = (FLOAT, DOUBLE, BFLOAT16)
 Shapes = Mapping[str, tuple[int | None, ...] | None]
 
@@ -16,8 +16,8 @@ Shapes = Mapping[str, tuple[int | None, ...] | None]
 def check_fusible(conv: Node, x: str, filters: str, shapes: Shapes) -> None:
     """Raises Skip unless FusedPadConv2D and FusedResizeAndPadConv2D compute what `conv` does, for images like `x`.
 
-    In TensorFlow 2.21 they know neither NCHW, dilations, groups nor explicit paddings, exist for CPUs only, and give
-    every example of a batch the answer of the first.
+    In TensorFlow 2.21 they support neither NCHW, dilations, groups nor explicit paddings, exist only for CPUs, and
+    return the first example's result for every example of a batch.
     """
     if conv.get("T") not in _FUSED_TYPES:
         raise Skip(f"the fused kernel rounds {conv.get('T')!r} differently")
@@ -37,9 +37,9 @@ def check_fusible(conv: Node, x: str, filters: str, shapes: Shapes) -> None:
 
 
 def merged_padding(conv: Node, paddings: Array) -> dict[str, object]:
-    """The attributes of `conv` when it also pads with zeros as `paddings` ([4, 2], in its data format's order) say.
+    """The attributes with which `conv` also pads with zeros by `paddings` ([4, 2], in its data format's order).
 
-    Raises Skip where it cannot.
+    Raises Skip if it cannot.
     """
     data_format = attribute(conv, "data_format")
     if data_format not in ("NHWC", "NCHW") or paddings.shape != (4, 2):

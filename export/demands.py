@@ -1,8 +1,8 @@
-"""Which shape a tensor must have for those that read it: the rank of a convolution's input, the width of a matrix's.
+"""The shape that a tensor must have for the ops that read it: a convolution's rank, the width of a matrix product.
 
     of(graph, graph.top, "x") == Demand(rank=4, sizes={-1: 3})
 
-Followed is what leaves a tensor's shape as it is, up to the first reader that says something, into calls and branches.
+The tensor is followed through ops that keep its shape, into calls and branches, to the first reader that constrains it.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Demand:
     least: int = 0
 
     def fill(self, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        """`shape` with its unknown sizes (-1) filled in, the first excepted; None if the rank is known to nobody."""
+        """`shape` with its unknown sizes (-1) filled in, except the first; None if the rank is still unknown."""
         if shape is None:
             rank = self.rank if self.rank is not None else (max(self.least, 2) if self.sizes else self.least or None)
             if rank is None:
@@ -53,7 +53,7 @@ class Demand:
         return tuple(sizes.get(axis, size) if size < 0 and axis else size for axis, size in enumerate(shape))
 
     def _also(self, other: Demand) -> None:
-        """What is nearer to the input has been said first, and stands."""
+        """Adds another reader's demand; the earlier demand, which is nearer to the input, has precedence."""
         if self.rank is None:
             self.rank = other.rank
         self.least = max(self.least, other.least)
@@ -62,7 +62,7 @@ class Demand:
 
 
 def of(graph: Following, place: Place, ref: str) -> Demand:
-    """What the readers of the tensor demand of its shape."""
+    """The demands of the tensor's readers on its shape."""
     demand = Demand()
     for where, item, index in graph.uses(place, ref, _THROUGH):
         demand._also(_rule(graph, where, item, index))
@@ -70,7 +70,7 @@ def of(graph: Following, place: Place, ref: str) -> Demand:
 
 
 def elements(demand: Demand) -> tuple[int, ...] | None:
-    """The sizes of one example, where all of them are known."""
+    """The shape of one example; None unless all its sizes are known."""
     shape = demand.fill(None)
     if shape is None:
         return None
@@ -127,7 +127,7 @@ def _by_rank(graph: Following, place: Place, item: Node, index: int) -> Demand:
         return Demand(given[0]) if given else Demand()
     if item.op == "Reshape":
         target = graph.integers(place, item.data[1])
-        # What has the wanted shape already may be given as well as what is made to have it.
+        # An input that already has the target shape is the most likely one.
         return Demand(len(target), _known(target)) if target and min(target[1:], default=1) > 0 else Demand()
     return Demand()
 

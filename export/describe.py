@@ -1,4 +1,4 @@
-"""What a SavedModel or a GraphDef holds: signatures, operations, sizes; of one, or of two side by side."""
+"""What a SavedModel or a GraphDef contains: signatures, operations, sizes; for one model, or two side by side."""
 from __future__ import annotations
 
 from collections import Counter
@@ -29,7 +29,7 @@ _QUANTIZATION = ("Quantize", "Dequantize", "Requantize", "FakeQuant")
 
 @dataclass
 class Description:
-    """`nodes` are those that serve, functions inlined, each loop's and branch's body once; sizes are in bytes."""
+    """`nodes` are those that serve requests: functions inlined, the body of each loop and branch once. Sizes: bytes."""
 
     path: Path
     signatures: dict[str, Any]
@@ -53,7 +53,7 @@ class Description:
                 "nodes_in_file": self.nodes_in_file, "functions": self.functions}
 
     def rows(self) -> list[tuple[str, str]]:
-        """The figures as words, in the order in which they are shown."""
+        """The figures as (label, text), in the order in which they are shown."""
         ops = self.ops
         quantized = sum(count for op, count in ops.items()
                         if op.lstrip("_").startswith(_QUANTIZATION) or "Quantized" in op)
@@ -68,7 +68,7 @@ class Description:
 
 
 def describe(path: Path, tags: tuple[str, ...] = saved_model.SERVE) -> Description:
-    """Describes a SavedModel (a version, or a base path's newest) or a GraphDef file. Raises UserError."""
+    """Describes a SavedModel (a version, or the newest in a base path) or a GraphDef file. Raises UserError."""
     if path.is_file() and path.name not in MODEL_FILES:
         if path.suffix not in _GRAPH_FILES:
             raise UserError(f"{path} is neither a SavedModel nor a .pb or .pbtxt graph")
@@ -128,7 +128,7 @@ def _listed(shape: tuple[int, ...] | None) -> list[int] | None:
 
 
 def _sizes(path: Path) -> dict[str, int]:
-    """Bytes of the parts that are loaded; assets.extra is not."""
+    """Bytes of the parts that are loaded, so without assets.extra."""
     def total(folder: str) -> int:
         return sum(file.stat().st_size for file in (path / folder).rglob("*") if file.is_file())
     graph = sum(file.stat().st_size for file in path.glob("saved_model.*"))
@@ -141,7 +141,7 @@ def _sizes(path: Path) -> dict[str, int]:
 @click.option("--html", metavar="FILE", help="Write a bar chart of the operations as one HTML file.")
 @click.option("--tensorboard", metavar="DIR", type=click.Path(path_type=Path),
               help="Write the graph (without big constants) as an event file that TensorBoard shows.")
-@click.option("--folds", is_flag=True, help="Say what the default pipeline leaves alone, and why.")
+@click.option("--folds", is_flag=True, help="List what the default pipeline does not fold, and why.")
 @tags_option
 @inputs_option
 @outputs_option
@@ -152,7 +152,7 @@ def command(paths: tuple[str, ...], nodes: bool, html: str | None, tensorboard: 
 
     A model is a SavedModel, or a Keras file or checkpoint as `optimize` takes them.
 
-    Counted is what serves: functions inlined, the body of each loop and branch once.
+    Only nodes that serve requests are counted: functions inlined, the body of each loop and branch once.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
-"""Why a signature cannot be asked, as far as the model alone says so: told before TensorFlow runs anything.
+"""Why a signature cannot be called: reasons that the model's files show, reported before TensorFlow runs anything.
 
-One cause, one diagnosis: it names the operation, placeholder, variable or key, and the way on that helps.
+Each cause has one diagnosis, which names the operation, placeholder, variable or key, and what to do.
 """
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from user_error import UserError
 
 _EXAMPLES = {"float": "1.0", "double": "1.0", "half": "1.0", "bool": "false", "string": "text"}
 _UNLISTED = ("Placeholder", "PlaceholderV2")
-# They draw anew each time, whatever their attributes are.
+# These draw new random numbers each time, whatever their attributes are.
 _UNSEEDED = ("NonDeterministicInts", "Timestamp", "RandomDataset")
 
 
 def refuse(model: SavedModel, signatures: Mapping[str, Any], allowed: Collection[str] = ()) -> None:
-    """Raises UserError for the first signature that cannot be asked, or must not be on made-up inputs.
+    """Raises UserError for the first signature that cannot be called, or must not be called with random inputs.
 
-    `allowed`: operations with effects that may run all the same.
+    `allowed`: operations with effects that may run nevertheless.
     """
     found = {key: told for key in signatures if (told := why_not(model, key, allowed)) is not None}
     if not found:
@@ -40,7 +40,7 @@ def refuse(model: SavedModel, signatures: Mapping[str, Any], allowed: Collection
 
 
 def why_not(model: SavedModel, key: str, allowed: Collection[str] = ()) -> tuple[str, str] | None:
-    """The reason, and what to do beside leaving the signature out ('' for nothing); None if it can be asked."""
+    """The reason, and what to do other than leaving the signature out ('' for nothing); None if it can be called."""
     signature = model.signatures[key]
     for side in ("inputs", "outputs"):
         for name, info in sorted(getattr(signature, side).items()):
@@ -73,7 +73,7 @@ def _not_run(touching: list[effects.Effect]) -> tuple[str, str]:
 
 
 def _unlisted(model: SavedModel, key: str) -> tuple[str, str] | None:
-    """A placeholder that answering needs and that the signature does not feed: its name and its type."""
+    """Name and type of a placeholder that the outputs need but the signature does not feed; None without one."""
     fed = {producer(normal(name)) for info in model.signatures[key].inputs.values()
            for name in parts("", info).values()}
     for item, _ in nodes_of(model, key):
@@ -83,9 +83,9 @@ def _unlisted(model: SavedModel, key: str) -> tuple[str, str] | None:
 
 
 def refuse_without_value(model: SavedModel, keys: Iterable[str], nodes: Collection[str]) -> None:
-    """Raises UserError for a signature that reads one of the variables that loading gives no value; `nodes` are theirs.
+    """Raises UserError for a signature that reads a variable without a value after loading; `nodes` are their nodes.
 
-    One that answering assigns may get its value there.
+    Not for a variable that answering assigns, since it may get its value there.
     """
     if not nodes:
         return
@@ -106,7 +106,7 @@ def refuse_without_value(model: SavedModel, keys: Iterable[str], nodes: Collecti
 
 
 def random_op(model: SavedModel, key: str) -> effects.Effect | None:
-    """The first operation with which a signature draws random numbers."""
+    """The first operation of a signature that draws random numbers; None without one."""
     for item, _ in nodes_of(model, key):
         definition = op_def(item.op)
         seeded = definition is not None and {"seed", "seed2"} <= {one.name for one in definition.attr}

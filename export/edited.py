@@ -1,8 +1,8 @@
-"""A model with something changed before anything is done with it: placeholders that have their value, fixed seeds.
+"""An edited copy of a model: placeholders replaced by values, or random operations with fixed seeds.
 
     with edited.fixed(path, tags, {"keep_prob": "1.0"}) as path: ...
 
-The copy is a directory of links with a saved_model.pb of its own; the source stays as it is.
+The copy is a directory of links with a new saved_model.pb; the source is not changed.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SEED, _SEED2 = 87654321, 42  # decision 122
 def fix_option(command: Any) -> Any:
     return click.option(
         "--fix", "fixed", multiple=True, metavar="NAME=VALUE", callback=_pairs,
-        help="Give a placeholder its value for good, such as --fix keep_prob=1.0 (JSON; may be repeated).")(command)
+        help="Replace a placeholder by a constant, such as --fix keep_prob=1.0 (JSON; may be repeated).")(command)
 
 
 def _pairs(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -45,7 +45,8 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...])
 
 @contextmanager
 def fixed(path: Path, tags: Collection[str], values: Mapping[str, str]) -> Iterator[Path]:
-    """The model with placeholders as constants; the model itself without any. Raises UserError for an unknown name."""
+    """A copy with these placeholders as constants; the model itself if `values` is empty. Raises UserError for an
+    unknown name."""
     if not values:
         yield path
         return
@@ -55,7 +56,7 @@ def fixed(path: Path, tags: Collection[str], values: Mapping[str, str]) -> Itera
 
 @contextmanager
 def seeded(path: Path) -> Iterator[Path]:
-    """The model in which all operations that draw random numbers have the same seed."""
+    """A copy in which all operations that draw random numbers have the same seed."""
     with _copy(path, _seed) as made:
         yield made
 

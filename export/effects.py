@@ -1,9 +1,9 @@
-"""What an operation does beyond computing: files, network, Python, the end of the process.
+"""What an operation does other than compute: use files, the network or Python, or end the process.
 
     effects.of_node(node, find) == "touches files"
 
-The table covers TensorFlow 2.21's op registry: tests/export/test_effects.py looks through all of it for operations
-whose arguments name files or addresses.
+The table covers TensorFlow 2.21's op registry: tests/export/test_effects.py searches all of it for operations whose
+arguments name files or addresses.
 """
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NETWORK_OPS = (
     "CollectiveBcastSend", "CollectiveBcastSendV2", "CollectiveGather", "CollectiveGatherV2",
     "CollectiveInitializeCommunicator", "CollectiveReduce", "CollectiveReduceScatterV2", "CollectiveReduceV2",
     "CollectiveReduceV3")
-# Whatever their attributes and inputs are: not run on made-up inputs.
+# With any attributes and inputs: these are not run on random inputs.
 # decision 120
 ALWAYS = {**dict.fromkeys(_PYTHON_OPS, PYTHON), **dict.fromkeys(_FILE_OPS, FILES),
           **dict.fromkeys(_NETWORK_OPS, NETWORK), "Abort": ENDS}
@@ -63,7 +63,7 @@ def _cached(item: Node, find: Find) -> bool:
     return not (name is not None and name.op == "Const" and name.value.item() in (b"", ""))
 
 
-# These touch files only where the predicate holds.
+# These touch files only if the predicate is true.
 _SOMETIMES: dict[str, Callable[[Node, Find], bool]] = {
     "DecodeProtoV2": _descriptor, "EncodeProto": _descriptor,
     "PrintV2": lambda item, _: str(item.get("output_stream", "stderr")) not in _STANDARD_STREAMS,
@@ -83,14 +83,14 @@ class Effect:
 
 
 def of_node(item: Node, find: Find) -> str | None:
-    """What one node does, in words; None if it only computes. `find` gives the node that makes one of its inputs."""
+    """What one node does, as text; None if it only computes. `find` returns the node that makes one of its inputs."""
     if item.op in _SOMETIMES:
         return FILES if _SOMETIMES[item.op](item, find) else None
     return ALWAYS.get(item.op)
 
 
 def functions_of(attrs: Mapping[str, Any]) -> Iterator[str]:
-    """The functions that attributes mention, those among the attributes of a function included."""
+    """The functions that attributes name, including those in the attributes of a function."""
     for value in attrs.values():
         kind = value.WhichOneof("value")
         for func in [value.func] if kind == "func" else value.list.func if kind == "list" else ():

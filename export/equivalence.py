@@ -1,8 +1,8 @@
-"""The same inputs into two SavedModels, each loaded in its own process: are the answers the same, and how far apart?
+"""Compares the answers of two SavedModels to the same inputs. Each is loaded in its own process.
 
     report = check(before, after, Plan(batches=(1, 3, 100)))
 
-Tolerances are those of serving.client.answers. A check whose reference never changes proves nothing, and fails.
+Tolerances are those of serving.client.answers. A check whose reference is constant proves nothing, and fails.
 """
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from user_error import FailedError, UserError
 
 LABELS = "labels"
 _SCALES = (1.0, 10.0, 100.0)
-_TURN = 1000  # between the seeds of one such scale and the next: other examples, not the same ones again
-# In an error's one line.
+_TURN = 1000  # between the seeds of one such scale and the next, so that each has other examples
+# How many reasons an error's line has.
 _MOST_REASONS = 2
 _LONGEST_REASON = 240
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask: batch sizes, real examples (arrays by input key, and `labels`), what is granted."""
+    """What to ask: batch sizes, real examples (arrays by input key, and `labels`), allowed differences."""
 
     batches: Sequence[int] = (1, 3, 17)
     samples: Mapping[str, Array] = field(default_factory=dict)
     budget: Budget | None = None
     seed: int = 0
     allow_constant: frozenset[str] = frozenset()  # signatures whose answer may be the same for all inputs
-    made_up: int | None = None  # so many random examples of each signature; None: of every batch size
+    made_up: int | None = None  # how many random examples for each signature; None: a request of each batch size
     allow: frozenset[str] = frozenset()  # operations with effects (export.effects) that may run on these inputs
     allow_random: frozenset[str] = frozenset()  # signatures that draw random numbers: both sides get the same seeds
 
@@ -60,10 +60,10 @@ class SignatureReport:
     agreement: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     requests: dict[int, dict[str, Array]] = field(default_factory=dict)  # one for each batch size, real if there are
-    constant: str = ""  # why its answer may be the same for all inputs; "" where it may not
+    constant: str = ""  # why its answer may be the same for all inputs; "" if it may not
 
     def why_not(self) -> list[str]:
-        """Of each output its worst; the comparison's own reasons name an output once for every request."""
+        """The worst reason for each output; the comparison's own reasons have one for every request."""
         outputs = self.comparison.outputs
         others = [reason for reason in self.comparison.reasons
                   if not any(reason.startswith(f"output '{name}' ") for name in outputs)]
@@ -87,12 +87,12 @@ class Report:
         return not self.reasons and all(one.comparison.equal for one in self.signatures.values())
 
     def all_reasons(self) -> list[str]:
-        """Every reason for not being equal, those of the signatures with their keys."""
+        """Every reason why the models are not equal; those of a signature begin with its key."""
         return self.reasons + [f"signature '{key}': {reason}" for key, one in self.signatures.items()
                                for reason in one.why_not()]
 
     def why_not(self) -> str:
-        """The first reasons, fit for one line; `to_json` has all of them in full."""
+        """The first reasons, shortened to one line; `to_json` has all of them in full."""
         reasons = self.reasons or self.all_reasons()  # one cause, one diagnosis
         parts = [shorten(reason, _LONGEST_REASON, placeholder=" ...") for reason in reasons[:_MOST_REASONS]]
         if len(reasons) > _MOST_REASONS:
@@ -108,7 +108,7 @@ class Report:
 
 
 def interface(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """How the signatures that a client sees differ: keys, dtypes, shapes, methods, default inputs."""
+    """How the signatures differ for a client: keys, dtypes, shapes, methods, default inputs."""
     reasons = [f"signature '{key}' is missing" for key in before if key not in after]
     reasons += [f"signature '{key}' was not there before" for key in after if key not in before]
     for key in sorted(before.keys() & after.keys()):
@@ -126,7 +126,8 @@ def interface(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 
 def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Sequence[str] | None = None) -> Report:
-    """Asks both models the same. Raises UserError if one does not load or no input can be made for a signature."""
+    """Sends both models the same requests. Raises UserError if one does not load, or if no input can be made for a
+    signature."""
     report = Report(before, after)
     source = saved_model.read(before, tags)
     signatures = saved_model.chosen(source, names)
@@ -191,16 +192,16 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
                 plan.samples) else ("the inputs made for it", "; give real ones with --samples")
             raise UserError(f"signature '{key}': {report.before} refuses {what} ({asked.refused}){way}")
         pairs = [(with_logits(a, softmaxes), with_logits(b, softmaxes)) for a, b in asked.pairs]
-        # Where no value of an input reaches an output, being constant is all there is to prove.
+        # If no input value reaches an output, the answer can only be constant.
         varies = not one.constant and any(value.size for answer, _ in pairs for value in answer.values())
         one.comparison = judge(
             pairs, plan.budget, varies, "give real inputs with --samples, or, if its answer is the same for all inputs "
             f"(a model at its initial weights), --allow-constant {key}")
-        # Other inputs are tried only where these proved nothing.
+        # Other inputs are tried only if these proved nothing.
         if not varies or len(one.comparison.constant) < len(one.comparison.outputs):
             break
     if asked.requests and key not in plan.allow_random:
-        # Noise may be smaller than the tolerance: what draws random numbers is asked twice even where both are equal.
+        # Noise may be smaller than the tolerance: a signature that draws random numbers is asked twice even if equal.
         drawn = diagnosis.random_op(maker.model, key)
         if drawn and not _repeats(asked, reference, exactly=True):
             report.reasons.append(
@@ -222,7 +223,7 @@ def _why_twice(model: SavedModel, key: str) -> str:
 
 
 def _repeats(asked: _Asked, model: LoadedModel, exactly: bool = False) -> bool:
-    """Whether the model answers a request twice alike: within the tolerance, or bit by bit."""
+    """Whether the model answers a repeated request alike: within the tolerance, or (`exactly`) bit by bit."""
     inputs = next(iter(asked.requests.values()))
     first, again = (_outcomes(asked.key, len(inputs), inputs, (model,))[0] for _ in range(2))
     if isinstance(first, str) or isinstance(again, str):
@@ -235,11 +236,11 @@ def _repeats(asked: _Asked, model: LoadedModel, exactly: bool = False) -> bool:
 
 @dataclass
 class _Asked:
-    """What one signature of both models was asked, and their answers."""
+    """The requests to one signature of both models, and the answers."""
 
     key: str
     plan: Plan
-    samples: int  # real examples that there are
+    samples: int  # number of real examples
     pairs: list[tuple[Answer, Answer]] = field(default_factory=list)
     inputs: list[dict[str, Array]] = field(default_factory=list)  # of each pair
     labelled: list[tuple[Answer, Answer, Array]] = field(default_factory=list)
@@ -252,12 +253,12 @@ class _Asked:
 
     def ask(self, reference: LoadedModel, candidate: LoadedModel, batch: int, real: bool,
             inputs: dict[str, Array]) -> bool:
-        """False if one model answers where the other has an error; `reason` says so."""
+        """Sends both models a request. False if only one of them answers it; then `reason` is set."""
         expected, actual = _outcomes(self.key, batch, inputs, (reference, candidate))
         if isinstance(expected, str):
             self.refused = self.refused or expected
         if isinstance(expected, _Died):
-            return True  # an answer about the inputs: there is nothing to compare with
+            return True  # the reference refuses the inputs: there is nothing to compare
         if isinstance(expected, str) != isinstance(actual, str):
             self.reason = f"signature '{self.key}' at batch {batch}: " + (
                 actual if isinstance(actual, str) else f"an answer where {reference.path} has an error: {expected}")
@@ -267,7 +268,7 @@ class _Asked:
             self.inputs.append(inputs)
             self.batches.add(batch)
             self.requests.setdefault(batch, inputs)
-            # Each real request begins with the first sample, and with it again after the last.
+            # Each real request begins with the first sample; after the last one the first follows.
             self.real = max(self.real, min(batch, self.samples)) if real else self.real
             self.random += 0 if real else batch
             if real and LABELS in self.plan.samples:
@@ -277,7 +278,7 @@ class _Asked:
 
 def _inputs(asked: _Asked, signature: Any, maker: Maker, manner: Manner,
             turn: int) -> Iterator[tuple[int, bool, dict[str, Array]]]:
-    """Batch size, whether the examples are real, and the inputs."""
+    """Each request as (batch size, whether the examples are real, inputs)."""
     plan, specs = asked.plan, payloads.specs_of(signature.inputs)
     fixed = samples.fixed_batch(specs)
     batches = list(plan.batches if fixed is None else [fixed] * len(plan.batches))
@@ -293,7 +294,7 @@ def _inputs(asked: _Asked, signature: Any, maker: Maker, manner: Manner,
 
 
 def _made_up(plan: Plan, batches: list[int], fixed: int | None, asked: bool) -> Iterator[int]:
-    """The batch sizes of the made-up requests."""
+    """The batch sizes of the requests with random inputs."""
     if plan.made_up is None or not asked:
         yield from batches
         return
@@ -305,7 +306,7 @@ def _made_up(plan: Plan, batches: list[int], fixed: int | None, asked: bool) -> 
 
 
 def _with_real(plan: Plan, specs: Mapping[str, TensorSpec], batch: int, made: dict[str, Array]) -> dict[str, Array]:
-    """Made-up inputs, with real ones where there are some of an input but not of all."""
+    """The random inputs `made`, replaced by real ones for the inputs that the samples have."""
     there = {name: spec for name, spec in specs.items() if name in plan.samples}
     if not there or len(there) == len(specs) or payloads.is_whole(plan.samples, there):
         return made
@@ -314,9 +315,9 @@ def _with_real(plan: Plan, specs: Mapping[str, TensorSpec], batch: int, made: di
 
 
 def _manner(asked: _Asked, maker: Maker, models: Sequence[LoadedModel], fixed: int | None) -> Manner:
-    """The first way to make inputs that the first model takes; the usual one if it takes none.
+    """The first way of making inputs that the first model accepts; the default one if it accepts none.
 
-    All models are asked the same: some count their requests.
+    All models get the same requests, since some models count them.
     """
     batch, plan = fixed or asked.plan.batches[0], asked.plan
     specs = samples.specs(maker.model.signatures[asked.key])
@@ -332,15 +333,15 @@ def _manner(asked: _Asked, maker: Maker, models: Sequence[LoadedModel], fixed: i
 
 
 class _Died(str):
-    """Where an answer was to be: how the process ended."""
+    """In place of an answer: how the model's process ended."""
 
 
 def _outcomes(key: str, batch: int, inputs: dict[str, Array],
               models: Sequence[LoadedModel]) -> list[dict[str, Array] | str]:
-    """Each model's answer, or what its error says; all work at once.
+    """Each model's answer, or the text of its error. The models work simultaneously.
 
-    A process that dies where the first model has no answer either is an answer about the inputs: it is started anew.
-    Raises FailedError if one dies where the first answers.
+    If a process dies on inputs that the first model does not answer either, the inputs are at fault: the process is
+    started again. Raises FailedError if one dies on inputs that the first model answers.
     """
     for model in models:
         model.start(key, inputs)

@@ -1,4 +1,4 @@
-"""Computes one node's outputs with TensorFlow's own kernels, on the CPU, outside any graph or session."""
+"""Computes one node's outputs with TensorFlow's kernels, on the CPU, outside any graph or session."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from export.ops import op_def, output_dtypes, with_defaults
 
 
 def evaluate(node: Node, inputs: Sequence[Any]) -> list[Any]:
-    """The node's outputs, as eager tensors, for eager tensors or numpy arrays. Raises what TensorFlow raises."""
+    """The node's outputs as eager tensors; inputs are eager tensors or numpy arrays. Raises TensorFlow's errors."""
     from tensorflow.python.eager import context, execute
 
     from export.runtime import tf
@@ -36,7 +36,7 @@ def as_tensor(constant: Node) -> Any:
 
 
 def _eager(value: Any, kind: str) -> Any:
-    """An AttrValue in the form that the eager runtime takes."""
+    """An AttrValue in the form that the eager runtime accepts."""
     if kind == "tensor":
         return value.tensor
     if kind == "shape":

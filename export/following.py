@@ -1,4 +1,4 @@
-"""Follows tensors through a graph: to their readers, and back to what makes them, into calls, branches and loops."""
+"""Follows tensors through a graph, into calls, branches and loops: forward to their readers, back to their source."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from export.functions import ARGUMENT
 from export.graph import Graph, Node, port, producer, tensor_name
 from export.variables import LOOPS, called_by, is_variable
 
-# op: the inputs whose values come out unchanged; None for all of them
+# op: the inputs that it passes on unchanged; None for all of them
 SAME_VALUES: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("IdentityN", "ConcatV2", "Pack", "Merge"), None),
     **dict.fromkeys((
@@ -46,7 +46,7 @@ class Place:
 
 
 class Following:
-    """`graph` as `served.served_graph` makes it; `top` is the place of its own nodes."""
+    """`graph` comes from `served.served_graph`; `top` is the place of the nodes outside of any function."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -54,9 +54,9 @@ class Following:
 
     def uses(self, place: Place, ref: str, same: Mapping[str, tuple[int, ...] | None] = SAME_VALUES
              ) -> Iterator[tuple[Place, Node, int]]:
-        """Every node that reads the tensor's values, as they are, with the input it reads them by.
+        """Every node that reads the tensor's unchanged values, with the index of the input by which it reads them.
 
-        `same`: the ops that pass them on, with the inputs that they pass on (None: all).
+        `same`: the ops that pass values on, with the inputs that they pass on (None: all).
         """
         seen: set[tuple[str, str]] = set()
         todo = [(place, ref)]
@@ -86,7 +86,7 @@ class Following:
                     todo += [(where, tensor_name(item.name, output)) for output in outputs]
 
     def origin(self, place: Place, ref: str) -> tuple[Place, Node]:
-        """The node that makes a value, seen through what passes it on and out of bodies."""
+        """The node that makes a value: back through ops that pass it on, and out of function bodies."""
         while True:
             item = place.graph.nodes[producer(ref)]
             if item.op == ARGUMENT and place.parent and place.call:
@@ -117,7 +117,7 @@ class Following:
         return int(item.value) if item.op == "Const" and item.shape == () else None
 
     def integers(self, place: Place, ref: str) -> list[int] | None:
-        """The whole numbers of a constant; of a Pack of scalars those that are constant, -1 for the others."""
+        """The integers of a constant, or of a Pack of scalars (-1 for those that are not constant)."""
         where, item = self.origin(place, ref)
         if item.op == "Pack":
             return [-1 if one is None else one for one in (self.scalar(where, part) for part in item.data)]

@@ -1,8 +1,9 @@
-"""SavedModel -> frozen graph: variables are constants, functions are inlined, tables and control flow stay.
+"""SavedModel -> frozen graph: variables become constants, functions are inlined, tables and control flow stay.
 
     frozen = freeze(saved_model.read("models/mnist/original"))
 
-All signatures at once, so that what they share is there once. Every tensor that a signature names keeps its name.
+All signatures are frozen into one graph, so that nodes they share exist once. Every tensor that a signature names keeps
+its name.
 """
 from __future__ import annotations
 
@@ -31,16 +32,16 @@ from whole_file import refuse_unwritable, write_json
 
 INIT_OP = "saved_model_init_op"
 _SETS = ("AssignVariableOp", "Assign ")
-# One attribute that no protobuf message could hold stays a variable; half of that leaves room for its copies.
+# A value too large for a protobuf message stays a variable; half that size leaves memory for copies.
 _BIGGEST_CONSTANT = 1 << 30
 _BATCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A graph whose `inputs` and `outputs` are the signatures' tensors, the assets' and the initialiser.
+    """A graph whose `inputs` and `outputs` are the tensors of signatures and assets, and the initialiser.
 
-    `variables` holds the values, by identity, of those that stay variables; `kept` says what assigns each.
+    `variables`: by identity, the values of variables that stay variables; `kept`: the node that may assign each.
     """
 
     graph: Graph
@@ -52,7 +53,7 @@ class Frozen:
 
 
 def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen:
-    """Freezes the signatures named (default: all). Raises UserError for a model that does not load."""
+    """Freezes these signatures (default: all). Raises UserError for a model that does not load."""
     wanted = saved_model.chosen(model, signatures)
     graph = _without_colocation(Graph.from_graph_def(model.meta_graph.graph_def))
     ends = _all_ends(wanted, graph)
@@ -73,7 +74,7 @@ def freeze(model: SavedModel, signatures: Sequence[str] | None = None) -> Frozen
 
 @dataclass(frozen=True)
 class _Ends:
-    """What all signatures together feed and fetch; `roots` are the nodes fetched, each with what is fed for it."""
+    """The tensors that the signatures feed and fetch; `roots`: each fetched node with the nodes fed in its request."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -82,7 +83,7 @@ class _Ends:
 
 @dataclass(frozen=True)
 class _Loading:
-    """What loading the model runs: the initialiser, and the assets whose paths the graph is given."""
+    """What loading the model runs: the initialiser, and the assets, whose paths are fed to the graph."""
 
     init_op: str | None
     assets: list[Any]
@@ -98,7 +99,7 @@ class _Loading:
 
 @dataclass(frozen=True)
 class _Assignments:
-    """Variables by identity: `kept` with the node that may assign each, and `reset`, which loading sets anew."""
+    """Variables by identity: `kept` maps each assigned one to the node that may assign it; `reset`: set by loading."""
 
     kept: dict[str, str]
     reset: set[str]
@@ -123,7 +124,7 @@ def _all_ends(signatures: Mapping[str, Any], graph: Graph) -> _Ends:
 
 
 def _loading(model: SavedModel, graph: Graph, served: set[str], ends: _Ends) -> tuple[Graph, _Loading]:
-    """The graph with an initialiser of what is served and may change, and what loading then runs."""
+    """The graph with an initialiser only for resources that are served and may change, and what loading then runs."""
     assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
     asset_nodes = _Loading(None, assets).asset_nodes
     graph, init_op = _initialiser(graph, model.init_op, served, asset_nodes)
@@ -133,10 +134,10 @@ def _loading(model: SavedModel, graph: Graph, served: set[str], ends: _Ends) -> 
 
 def _without_fixed_values(graph: Graph, init_op: str | None, changing: Mapping[str, str],
                           assets: frozenset[str]) -> Graph:
-    """The graph whose initialiser sets no variable that then stays as it is, and is the same after each load.
+    """The graph whose initialiser no longer sets variables that are the same after each load and never change later.
 
-    Such a variable becomes the constant that loading has made of it. One that is set from the path of an asset, or from
-    anything with state, is set anew wherever the model lies.
+    Such a variable becomes a constant with its value after loading. A variable that is set from the path of an asset,
+    or from a node with state, is still set at each load, since its value may differ.
     """
     root = graph.nodes.get(init_op or "")
     if root is None or root.op != "NoOp":
@@ -157,13 +158,13 @@ def _without_fixed_values(graph: Graph, init_op: str | None, changing: Mapping[s
 def _assignments(graph: Graph, ends: _Ends, loading: _Loading) -> _Assignments:
     kept = assigned(graph, ends.roots)
     at_load = assigned(graph, loading.roots) if loading.roots else {}
-    # What loading sets anew, such as the path of an asset, is no part of the checkpoint.
+    # A value that each load sets, such as the path of an asset, is not part of the checkpoint.
     reset = {name for name, by in at_load.items() if by.startswith(_SETS) and name not in kept}
     return _Assignments({**at_load, **kept}, reset)
 
 
 def _needed(graph: Graph, ends: _Ends, loading: _Loading, kept: Mapping[str, str]) -> Graph:
-    """The nodes that answering and loading run, with what is fed and the variables that stay."""
+    """The nodes that answering and loading run, the fed nodes, and the variables that stay."""
     roots = [name for name, _ in (*ends.roots, *loading.roots)]
     needed = graph.reachable(roots + [producer(ref) for ref in ends.inputs])
     needed |= {item.name for item in graph.nodes.values()
@@ -172,7 +173,7 @@ def _needed(graph: Graph, ends: _Ends, loading: _Loading, kept: Mapping[str, str
 
 
 def _initialiser_that_was_there(model: SavedModel, graph: Graph, init_op: str | None) -> tuple[Graph, str | None]:
-    """An initialiser that does nothing where nothing is left to do, since the signature map lists one."""
+    """If the model had an initialiser and none is left, an empty one, since the signature map lists one."""
     if init_op is None and saved_model.INIT_SIGNATURE in model.meta_graph.signature_def:
         return graph.with_nodes([*graph.nodes.values(), make_node(INIT_OP, "NoOp")]), INIT_OP
     return graph, init_op
@@ -184,7 +185,7 @@ def _with_ends(graph: Graph, ends: _Ends, assets: Iterable[Any], init_op: str | 
 
 
 def _inlined(graph: Graph) -> Graph:
-    """The graph with its functions inlined, without what nothing needs any more."""
+    """The graph with its functions inlined, without nodes that are then unused."""
     graph, _ = pipeline.run(graph, "inline_partitionedcall")
     needed = graph.reachable(graph.kept)
     graph = graph.with_nodes(item for name, item in graph.nodes.items() if name in needed)
@@ -215,7 +216,7 @@ def _ends(key: str, signature: Any, graph: Graph) -> tuple[list[str], list[str]]
 
 
 def _served(graph: Graph, roots: Iterable[tuple[str, frozenset[str]]]) -> set[str]:
-    """The nodes that answering requests runs: what each root needs, up to what is fed with it."""
+    """The nodes that requests run: those that each root needs, up to the nodes fed with it."""
     served: set[str] = set()
     for name, fed in roots:
         served |= graph.reachable([name], stop=fed) - fed | {name}
@@ -223,9 +224,9 @@ def _served(graph: Graph, roots: Iterable[tuple[str, frozenset[str]]]) -> set[st
 
 
 def _fed_shapes(signatures: Iterable[Any], graph: Graph) -> dict[str, Any]:
-    """The tensors that signatures feed, each with the shape (an AttrValue) that the first of them gives it.
+    """The tensors that signatures feed, each with the shape (an AttrValue) in the first signature that feeds it.
 
-    A computed tensor has the shape that its graph computes, where a signature contradicts it.
+    If a signature contradicts the shape that the graph computes for a tensor, the computed shape is used.
     """
     found: dict[str, Any] = {}
     for signature in signatures:
@@ -242,7 +243,7 @@ def _fed_shapes(signatures: Iterable[Any], graph: Graph) -> dict[str, Any]:
 
 
 def _correct(shape: Any, computed: tuple[int | None, ...] | None, empty_is_unknown: bool) -> None:
-    """Puts what the graph computes in place of a signature's shape that says nothing, or something else."""
+    """Replaces a signature's shape by the computed one if it is unknown or contradicts that."""
     said = None if shape.unknown_rank or (empty_is_unknown and not shape.dim) else [dim.size for dim in shape.dim]
     if said is not None and computed is None:
         return
@@ -259,9 +260,9 @@ def _correct(shape: Any, computed: tuple[int | None, ...] | None, empty_is_unkno
 def _cut(graph: Graph, shapes: Mapping[str, Any], served: set[str]) -> Graph:
     """Makes placeholders of the nodes that signatures feed, and of no others.
 
-    A node that is only ever fed drops what came before it (a training graph's input pipeline); one that another
-    signature computes keeps that as its default. A client can feed only what a signature names, so the default of any
-    other PlaceholderWithDefault is its value.
+    For a node that is always fed, the nodes before it are dropped (a training graph's input pipeline); a node that
+    another signature computes keeps the computed value as its default. A client can feed only tensors that a signature
+    names, so any other PlaceholderWithDefault always has its default value.
     """
     fed: dict[str, list[int]] = {}
     for ref in shapes:
@@ -301,7 +302,7 @@ def _placeholders(item: Node, last: int, shapes: Mapping[str, Any], computed: bo
 
 def _initialiser(graph: Graph, init_op: str | None, served: set[str],
                  assets: frozenset[str]) -> tuple[Graph, str | None]:
-    """The initialiser without the parts that initialise what is not served; None if nothing remains."""
+    """The initialiser without the parts for resources that are not served; None if nothing remains."""
     if init_op is None or init_op not in graph.nodes:
         return graph, None
 
@@ -329,7 +330,7 @@ def _initialiser(graph: Graph, init_op: str | None, served: set[str],
 
 def _read(model: SavedModel, graph: Graph, kept: Mapping[str, str],
           served: set[str]) -> tuple[dict[str, Any], dict[str, Array], dict[str, tables.Contents]]:
-    """From the loaded model: values to freeze, values of what stays a variable, contents of tables it restored."""
+    """From the loaded model: values to freeze, values of variables that stay, contents of restored tables."""
     frozen: dict[str, Any] = {}
     staying: dict[str, Array] = {}
     with saved_model.session(model) as running:
@@ -343,13 +344,13 @@ def _read(model: SavedModel, graph: Graph, kept: Mapping[str, str],
 
 
 def values(model: SavedModel, graph: Graph) -> dict[str, Array]:
-    """The values of the graph's variables, by identity, as loading the model leaves them."""
+    """The values of the graph's variables after loading the model, by identity."""
     with saved_model.session(model) as running:
         return dict(_values(running, graph))
 
 
 def _values(running: Any, graph: Graph) -> Iterator[tuple[str, Array]]:
-    """Every initialised variable's value, read some at a time so that few are in memory twice."""
+    """Every initialised variable's value, read in small batches so that few are in memory twice."""
     from export.runtime import tf
     v1 = tf.compat.v1
     reads: dict[str, tuple[Any, int]] = {}
@@ -401,7 +402,7 @@ def command(source: str | None, out: Path, signatures: list[str] | None, tags: t
     takes as well.
 
     Variables become constants, functions are inlined; tables, control flow and the names of the signatures' tensors
-    stay. What the model assigns while it serves stays a variable: `reconvert --like SRC` takes its value from SRC.
+    stay. A variable that requests may change stays a variable: `reconvert --like SRC` takes its value from SRC.
 
     \b
     Examples:

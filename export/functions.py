@@ -1,8 +1,8 @@
-"""Function bodies as graphs: FunctionDef <-> Graph, so that what works on a graph works on a body.
+"""Function bodies as graphs: FunctionDef <-> Graph, so that transforms of graphs work on bodies too.
 
-In a body graph each argument is a node of op "_Arg" under the argument's own name, `inputs` are the arguments and
-`outputs` the returned tensors, both in order. A body names a tensor "node:output_name:index" in a FunctionDef and
-"node:index" here, as everywhere else in this package.
+In a body graph each argument is a node of op "_Arg" with the argument's name; `inputs` are the arguments and `outputs`
+the returned tensors, both in order. A tensor is named "node:output_name:index" in a FunctionDef and "node:index" here,
+as everywhere else in this package.
 """
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def definitions(library: Any) -> dict[str, FunctionDef]:
 
 
 def current(graph: Graph) -> dict[str, FunctionDef]:
-    """The functions of the graph's library by name, as their bodies are now."""
+    """The functions of the graph's library by name, with their current bodies."""
     before = definitions(graph.library)
     return {name: to_function(graph.bodies[name], function, before) if name in graph.bodies else function
             for name, function in before.items()}
 
 
 def called(attrs: Mapping[str, Any]) -> list[str]:
-    """The names of the functions that a node's attributes mention, those that functions take included."""
+    """The names of the functions in a node's attributes, including those in the attributes of functions."""
     return list(functions_of(attrs))
 
 
 def to_graph(function: FunctionDef, library: Mapping[str, FunctionDef]) -> Graph:
-    """The body as a graph. `library` gives the outputs of nodes whose op is itself a function.
+    """The body as a graph. `library` has the functions that are used as ops in it.
 
-    Raises GraphError for an op that is not registered and a function whose types depend on its caller.
+    Raises GraphError for an op that is not registered, and for a function whose types depend on its caller.
     """
     signature = function.signature
     nodes: dict[str, Node] = {}
@@ -61,7 +61,7 @@ def to_graph(function: FunctionDef, library: Mapping[str, FunctionDef]) -> Graph
         return tensor_name(name, first[name][output[0]] + int(output[1] if len(output) > 1 else 0))
 
     for item in bodies:
-        # from_node_def has dropped a trailing ":0", which an output's name without its index bears as well.
+        # from_node_def drops a trailing ":0", also from "node:output_name:0".
         nodes[item.name] = item.with_inputs(map(flat, item.inputs))
     return Graph(nodes, tuple(arg.name for arg in signature.input_arg),
                  tuple(flat(function.ret[arg.name]) for arg in signature.output_arg))
@@ -70,7 +70,8 @@ def to_graph(function: FunctionDef, library: Mapping[str, FunctionDef]) -> Graph
 def to_function(graph: Graph, like: FunctionDef, library: Mapping[str, FunctionDef], name: str = "") -> FunctionDef:
     """The FunctionDef of a body graph, with the names and attributes of `like`, and the types of `graph`.
 
-    Arguments and returned tensors may have changed type, not number. Control outputs whose nodes are gone are dropped.
+    Arguments and returned tensors may have other types than in `like`, but must be as many. Control outputs whose nodes
+    no longer exist are dropped.
     """
     from tensorflow.core.framework.function_pb2 import FunctionDef
     result = FunctionDef()
@@ -84,7 +85,7 @@ def to_function(graph: Graph, like: FunctionDef, library: Mapping[str, FunctionD
         if index in like.arg_attr:
             result.arg_attr[index].CopyFrom(like.arg_attr[index])
             if changed:
-                # The shape that was recorded is that of the other type's tensor.
+                # The recorded shape belongs to the tensor of the old type.
                 result.arg_attr[index].attr.pop("_output_shapes", None)
                 result.attr.pop("_input_shapes", None)
         elif changed:
@@ -120,7 +121,7 @@ def tensor_dtype(graph: Graph, ref: str, library: Mapping[str, FunctionDef]) -> 
 
 
 def reachable(names: Iterable[str], library: Mapping[str, FunctionDef]) -> set[str]:
-    """The functions that `names` call, themselves included, however deep."""
+    """The functions `names` and all functions that they call, directly or indirectly."""
     found: set[str] = set()
     todo = [name for name in names if name in library]
     while todo:
@@ -134,7 +135,7 @@ def reachable(names: Iterable[str], library: Mapping[str, FunctionDef]) -> set[s
 
 
 def _outputs(item: Node, library: Mapping[str, FunctionDef]) -> list[tuple[str, int]]:
-    """The named outputs of a node in order, each with how many tensors it stands for."""
+    """The named outputs of a node in order, each with its number of tensors."""
     if item.op in library:
         return [(arg.name, 1) for arg in library[item.op].signature.output_arg]
     definition = op_def(item.op)
@@ -144,7 +145,7 @@ def _outputs(item: Node, library: Mapping[str, FunctionDef]) -> list[tuple[str, 
 
 
 def first_ports(item: Node, library: Mapping[str, FunctionDef]) -> dict[str, int]:
-    """The first output of each named output of a node."""
+    """The index of the first tensor of each named output of a node."""
     found, total = {}, 0
     for name, count in _outputs(item, library):
         found[name] = total

@@ -1,6 +1,6 @@
-"""The graph: immutable nodes by name, what consumes them, their order, and their checks.
+"""The graph: immutable nodes by name, their consumers, their order, and checks.
 
-Every graph made from another shares its nodes and their constants, so a step costs pointers, never bytes.
+A graph made from another shares its nodes and their constants, so a step copies pointers, not weights.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BACK_EDGE_OPS = ("NextIteration", "RefNextIteration")
 
 @contextmanager
 def without_cycle_collection() -> Iterator[None]:
-    """A graph has no reference cycles, but the collector would walk all its nodes again and again to find that out."""
+    """Turns the cycle collector off: it would visit all nodes again and again, and graphs have no reference cycles."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -57,9 +57,9 @@ def without_cycle_collection() -> Iterator[None]:
 class Graph:  # decision 10
     """Nodes by name, in file order.
 
-    `inputs` are fed and `outputs` are fetched (tensor names): their nodes keep name and meaning through every step.
-    `library` and `versions` are the GraphDef's own messages; `bodies` has the functions of the library that have been
-    read as graphs, whose nodes then stand for those in the library.
+    `inputs` are fed and `outputs` are fetched (tensor names): their nodes keep name and meaning in every step.
+    `library` and `versions` are the GraphDef's messages; `bodies` has the functions of the library that have been read
+    as graphs, which then replace those in the library.
     """
 
     nodes: Mapping[str, Node]
@@ -68,7 +68,7 @@ class Graph:  # decision 10
     library: Any = None
     versions: Any = None
     bodies: Mapping[str, Graph] = field(default_factory=dict)
-    # The body of a function: what has an effect runs, whether or not an output needs it.
+    # Whether this is the body of a function, in which nodes with an effect run even if no output needs them.
     is_body: bool = False
 
     @staticmethod
@@ -91,7 +91,7 @@ class Graph:  # decision 10
 
     @cached_property
     def fed(self) -> frozenset[str]:
-        """Nodes whose value comes from outside, so nothing may be concluded from what they compute."""
+        """Nodes whose value comes from outside, so that what they would compute is irrelevant."""
         return frozenset(map(producer, self.inputs))
 
     @cached_property
@@ -101,7 +101,7 @@ class Graph:  # decision 10
 
     @cached_property
     def shapes(self) -> Shapes:
-        """What is known of tensors' shapes, by tensor name; None or no entry: not even the rank."""
+        """The known shapes by tensor name; None or no entry: not even the rank is known."""
         return static_shapes(self.order(), self.nodes, self.versions)
 
     @cached_property
@@ -117,8 +117,7 @@ class Graph:  # decision 10
         return replace(self, nodes={item.name: item for item in nodes})
 
     def order(self) -> tuple[Node, ...]:
-        """The nodes so that each comes after those it reads, otherwise in file order. Raises GraphError on
-        a cycle."""
+        """The nodes, each after those that it reads, otherwise in file order. Raises GraphError on a cycle."""
         return self._order
 
     @cached_property
@@ -126,7 +125,7 @@ class Graph:  # decision 10
         return tuple(self.nodes.values()) if self._is_ordered() else self._sorted()
 
     def _is_ordered(self) -> bool:
-        """Whether each node comes after those it reads, as most files have them: one look is cheaper than sorting."""
+        """Whether each node comes after those that it reads, as in most files: checking is cheaper than sorting."""
         before: set[str] = set()
         for item in self.nodes.values():
             for ref in item.inputs:
@@ -142,7 +141,7 @@ class Graph:  # decision 10
         for item in self.nodes.values():
             before = {producer(ref) for ref in item.inputs}
             for name in before:
-                # One by one: a set minus a dict's keys walks all of the keys.
+                # One by one: a set minus a dict's keys iterates over all keys.
                 if name not in self.nodes:
                     raise GraphError(f"node '{item.name}' reads '{name}', which is not in the graph")
             before = {name for name in before if self.nodes[name].op not in BACK_EDGE_OPS}
@@ -168,7 +167,7 @@ class Graph:  # decision 10
         return tuple(done)
 
     def reachable(self, roots: Iterable[str], stop: frozenset[str] = frozenset()) -> set[str]:
-        """The nodes that `roots` need, themselves included; what lies before a node in `stop` is not needed."""
+        """`roots` and the nodes that they need; nodes needed only by a node in `stop` are left out."""
         found: set[str] = set()
         todo = list(roots)
         while todo:
@@ -196,14 +195,14 @@ class Graph:  # decision 10
                        inputs=tuple(map(ref, self.inputs)), outputs=tuple(map(ref, self.outputs)))
 
     def without_dangling_colocation(self) -> Graph:
-        """Drops the colocation constraints ("loc:@name") that name nodes which are no longer there."""
+        """Drops colocation constraints ("loc:@name") that name nodes that no longer exist."""
         changed = {
             item.name: colocated(item, lambda name: name if name in self.nodes else None)
             for item in self.nodes.values() if COLOCATION in item.attrs}
         return replace(self, nodes={**self.nodes, **changed}) if changed else self
 
     def validate(self, step: str) -> Graph:
-        """Returns itself, or raises GraphError naming the step that left an input, an output or an order broken."""
+        """Returns itself, or raises GraphError that names the step which broke an input, an output or the order."""
         for item in self.nodes.values():
             control_seen = False
             for ref in item.inputs:
@@ -231,6 +230,6 @@ class Graph:  # decision 10
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """' (did you mean ...?)' for an error message, or nothing when no name is near."""
+    """' (did you mean ...?)' for an error message, or '' if no name is similar."""
     near = get_close_matches(name, list(known), n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""

@@ -1,6 +1,6 @@
-"""Graphs on disk: a GraphDef file, and the one inside saved_model.pb, written node after node.
+"""Graphs on disk: a GraphDef file, and the GraphDef inside saved_model.pb, written node by node.
 
-Serialising a whole GraphDef would hold the weights in memory three times; a stream of nodes holds one of them twice.
+Serialising a whole GraphDef would hold all weights in memory three times; node by node, only one is held twice.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Fields = Iterator[tuple[int, Any]]  # of a GraphDef: field number and message
 
 def read_graph_def(path: Path) -> Any:
     """A GraphDef from a .pb or .pbtxt file. Raises UserError if it cannot be read."""
-    import_module("export.runtime")  # the protos come with TensorFlow; its chatter is held back there
+    import_module("export.runtime")  # imports TensorFlow, which has the protos, without its log output
     from tensorflow.core.framework.graph_pb2 import GraphDef
 
     graph_def = GraphDef()
@@ -48,7 +48,7 @@ def read_graph_def(path: Path) -> Any:
 
 
 def write_graph_def(path: Path, fields: Fields, as_text: bool = False) -> None:
-    """Writes a GraphDef file (text for .pbtxt), whole or not at all. Raises UserError if it cannot be written."""
+    """Writes a GraphDef file (text for .pbtxt) atomically. Raises UserError if it cannot be written."""
     with whole_file(path) as file:
         if as_text or path.suffix == ".pbtxt":
             file.write(text_format.MessageToString(as_graph_def(fields)).encode())
@@ -60,7 +60,7 @@ def write_graph_def(path: Path, fields: Fields, as_text: bool = False) -> None:
 
 
 def as_graph_def(fields: Fields) -> Any:
-    """The GraphDef that these fields make, as one message."""
+    """The GraphDef of these fields as one message."""
     from tensorflow.core.framework.graph_pb2 import GraphDef
     made = GraphDef()
     for number, message in fields:
@@ -91,7 +91,7 @@ def write_graph(path: Path, graph: Graph, meta_graph: Any) -> None:  # decision 
 
 
 def whole(graph: Graph) -> Fields:
-    """The fields of the graph's GraphDef in order, as it stands."""
+    """The fields of the graph's GraphDef in order, unchanged."""
     yield from _nodes(graph.nodes.values())
     if graph.library is not None:
         functions = current(graph).values()
@@ -101,7 +101,7 @@ def whole(graph: Graph) -> Fields:
 
 
 def served(graph: Graph) -> Fields:
-    """The fields fit to be served, by older releases too: without functions and attributes that are not needed."""
+    """The fields for serving, also by older releases: without functions and attributes that are not needed."""
     yield from _nodes(map(_stripped, graph.nodes.values()))
     library = library_of(graph)
     if library.function:
@@ -134,7 +134,7 @@ def _check(size: int) -> None:
 
 
 def _stripped(item: Node) -> Node:
-    """Without attributes that are at their defaults, since an older release may not know them, nor recorded shapes."""
+    """The node without recorded shapes and without attributes at their defaults, which older releases may not know."""
     if op_def(item.op) is None:
         return item
     there = defaults(item.op)
@@ -143,7 +143,7 @@ def _stripped(item: Node) -> Node:
 
 
 def library_of(graph: Graph) -> Any:
-    """The functions that the graph calls, as its steps have left them."""
+    """The functions that the graph calls, with their current bodies."""
     from tensorflow.core.framework.function_pb2 import FunctionDefLibrary
     functions = current(graph)
     needed = reachable((name for item in graph.nodes.values() for name in (item.op, *called(item.attrs))), functions)

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Bytes:
-    """Numbers as bytes: `op` reads them as `dtype`; `count` of them, or a multiple of one if that is not known."""
+    """A string of raw numbers, which `op` reads as `dtype`; `shape` None: any number of them."""
 
     op: str
     dtype: int
@@ -16,7 +16,7 @@ class Bytes:
 
 @dataclass
 class Feature:
-    """One feature of a tf.Example: `shape` None for any number of values."""
+    """A feature of a tf.Example; `shape` None: any number of values."""
 
     dtype: int
     shape: tuple[int, ...] | None
@@ -25,7 +25,7 @@ class Feature:
 
 @dataclass
 class Hint:
-    """What is known of one input's values; integers are in [0, below)."""
+    """What is known about one input's values; integers are in [0, below)."""
 
     below: int | None = None
     words: tuple[Any, ...] = ()
@@ -36,7 +36,7 @@ class Hint:
     json: bool = False
     compression: str = ""
     separator: bytes = b" "
-    columns: tuple[tuple[int, Hint], ...] = ()  # of a CSV line: types and what is known of each
+    columns: tuple[tuple[int, Hint], ...] = ()  # of a CSV line: each column's type and hint
     raw: Bytes | None = None
     example: dict[str, Feature] | None = None
     steps: dict[str, Feature] | None = None  # a SequenceExample's feature lists; its context is `example`

@@ -1,7 +1,7 @@
-"""What a graph says of the values an input may have: how far its integers may go, which words its tables know, which
-features its tf.Examples hold, which columns its CSV lines, which bytes are images (which shape: export.demands).
+"""What a graph shows about the values of its inputs: the bound of integers, the words in tables, the features of
+tf.Examples, the columns of CSV lines, which bytes are images. (For shapes see export.demands.)
 
-Each input's tensor is followed forward, through what leaves values as they are, into calls, branches and loops.
+Each input's tensor is followed forward, through ops that keep its values, into calls, branches and loops.
 """
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _MOST_WORDS = 2000
 
 
 class Hints(Following):
-    """`graph` as `served.served_graph` makes it; `assets` are files by the tensor that names them."""
+    """`graph` comes from `served.served_graph`; `assets`: the file for each tensor that holds a file's name."""
 
     def __init__(self, graph: Graph, assets: Mapping[str, Path] | None = None) -> None:
         super().__init__(graph)
         self.assets = assets or {}
 
     def of(self, ref: str) -> Hint:
-        """What is known of the tensor `ref`."""
+        """What is known about the values of the tensor `ref`."""
         return self.inner(self.top, ref)
 
     def demand(self, ref: str) -> Demand:
-        """What the tensor's shape must be for those that read it."""
+        """The shape that the tensor must have for its readers."""
         return demands.of(self, self.top, ref)
 
     def inner(self, place: Place, ref: str) -> Hint:
@@ -78,7 +78,7 @@ class Hints(Following):
         return hint
 
     def _columns(self, place: Place, item: Node) -> tuple[tuple[int, Hint], ...]:
-        """A CSV line's columns, those that are not read as empty texts."""
+        """The columns of a CSV line; columns that are not read are strings without a hint."""
         read = [(dtype, self.inner(place, tensor_name(item.name, index)))
                 for index, dtype in enumerate(item.get("OUT_TYPE"))]
         chosen = [int(one) for one in attribute(item, "select_cols") or ()]
@@ -98,7 +98,7 @@ class Hints(Following):
         return Bytes(item.op, dtype, demands.elements(wanted))
 
     def _differs(self, place: Place, item: Node) -> bool:
-        """Whether a slice is one of two of the same tensor whose difference is taken: a row's end less its start."""
+        """Whether a slice is subtracted from another slice of the same tensor, as row starts from row ends."""
         for reader, _ in place.readers.get(item.name, ()):
             if reader.op == _FROM_SECOND:
                 sides = [place.graph.nodes[producer(ref)] for ref in reader.data]

@@ -1,4 +1,4 @@
-"""python -m export import: a model of any form, as it is, becomes a SavedModel version that can be served."""
+"""python -m export import: publishes a model of any form, unchanged, as a SavedModel version that can be served."""
 from __future__ import annotations
 
 import shutil
@@ -29,7 +29,7 @@ _CODE = [Path(__file__), Path(__file__).with_name("sources.py")]
 @json_option
 def command(source: str | None, base: Path, version: int | None, checkpoint: str | None, inputs: str | None,
             outputs: str | None, tags: tuple[str, ...], reuse: bool, json_path: str | None) -> None:
-    """Publish the model SRC as DST/VERSION, unchanged: a SavedModel is copied, anything else becomes one.
+    """Publish the model SRC as DST/VERSION, unchanged: a SavedModel is copied, other forms are converted to one.
 
     SRC is what `optimize` takes.
 
@@ -46,7 +46,7 @@ def command(source: str | None, base: Path, version: int | None, checkpoint: str
         with publish.new_version(base, version) as made, Stages()(f"import {given.name}"), \
                 given.saved_model(tags) as path:
             shutil.copytree(path, made.path, dirs_exist_ok=True)
-            (made.path / MANIFEST).unlink(missing_ok=True)  # it is of another version
+            (made.path / MANIFEST).unlink(missing_ok=True)  # it describes the version that was copied
             manifest.write(made.path, wanted, source=given.name)
     if json_path != "-":
         click.echo(f"{found} is up to date" if found else str(made.published))

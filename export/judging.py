@@ -1,4 +1,4 @@
-"""Are a signature's answers equal: by the strictest scales, then, where those refuse, by what was added up."""
+"""Whether a signature's answers are equal: by the strictest scales; if not, by the size of the summands."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from export.tensors import Array
 from serving.client.answers import Answer, Budget, Comparison, combine, compare, prove, strict_scales
 from user_error import UserError
 
-Pairs: TypeAlias = Sequence[tuple[Answer, Answer]]  # what the reference answers, and the other model
+Pairs: TypeAlias = Sequence[tuple[Answer, Answer]]  # the reference's answer, and the other model's
 
-# Probabilities below it are zeros that underflowed, more or less.
+# Smaller probabilities count as this: they are close to underflow.
 _LEAST = np.float32(1e-30)
 
 
 def judge(pairs: Pairs, budget: Budget | None, varies: bool, advice: str) -> Comparison:
-    """The comparison by the smallest scales; `judge_by_rounding` has the last word on what they refuse.
+    """The comparison by the strictest scales. If it is not equal, `judge_by_rounding` decides.
 
-    varies: whether the reference has to change with its inputs; if it need not, being constant is nothing against it;
-      if it has to and does not, `advice` says what to do.
+    varies: whether the reference must change with its inputs; if it must and does not, the comparison is not equal,
+      and `advice` says what to do.
     """
     scales = strict_scales([expected for expected, _ in pairs]) if budget is None else None
     if varies:
@@ -34,9 +34,9 @@ def judge(pairs: Pairs, budget: Budget | None, varies: bool, advice: str) -> Com
 
 def judge_by_rounding(model: SavedModel, key: str, found: Comparison, pairs: Pairs, inputs: Sequence[dict[str, Array]],
                       softmaxes: Sequence[str]) -> Comparison:
-    """`found`, or a comparison in which elements out of their row are held against what was added up to make them.
+    """An equal comparison if the differences in `found` are within the rounding errors of the summands; else `found`.
 
-    Measured only for what is out of its row, and no longer than until one is out of this, too.
+    The summands are measured only for answers that are not equal, and only until one is outside of these bounds, too.
     """
     if any(not reason.startswith("output '") for reason in found.reasons):
         return found
@@ -50,13 +50,13 @@ def judge_by_rounding(model: SavedModel, key: str, found: Comparison, pairs: Pai
                 if not each[index].equal:
                     return found
     except (UserError, RunError, DiedError):
-        # What cannot be measured is held against the largest of its output.
+        # If the summands cannot be measured, the scale is the largest magnitude in the output.
         each = [compare(*pair) for pair in pairs]
     return replace(combine(each), constant=found.constant)
 
 
 def with_logits(answer: Answer, softmaxes: Sequence[str]) -> Answer:
-    """The answer and, for each softmax, the logits behind it: their differences are those of the logarithms."""
+    """The answer and, for each softmax output, its logits (up to a constant): the logarithms of the probabilities."""
     logits = {f"{name} (logits)": np.log(np.maximum(answer[name], _LEAST)) for name in softmaxes
               if answer[name].dtype == np.float32 and answer[name].ndim}
     return {**answer, **{name: value - value.mean(-1, keepdims=True) for name, value in logits.items()}}

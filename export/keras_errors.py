@@ -1,4 +1,4 @@
-"""Why a Keras file does not load: the class that is missing, a Lambda, or what the innermost exception says."""
+"""Why a Keras file does not load: a missing class, a Lambda layer, or the innermost exception's message."""
 from __future__ import annotations
 
 import re
@@ -8,7 +8,7 @@ from export import saved_model
 
 _EXPORT = ("load it in the code that trained it, where the class is defined, and write a SavedModel there: "
            "model.export('saved_model')")
-# As Keras 3, Keras 2 and its .h5 reader word it.
+# The messages of Keras 3, Keras 2 and its .h5 reader.
 _MISSING = (re.compile(r"Could not locate (?:class|function|object) '([^']+)'"),
             re.compile(r"Unknown (?:layer|object|class|optimizer|initializer|activation function|function|loss|metric)"
                        r"[^'\n]{0,40}?'([^']+)'"),
@@ -19,7 +19,7 @@ _INNER = re.compile(r"Exception encountered: (.+)", re.DOTALL)
 
 
 def reason(error: BaseException) -> str:
-    """One line with the culprit and what helps."""
+    """One line that names the cause and what to do."""
     texts = [str(one) for one in _chain(error)]
     if any(_UNSAFE.search(text) for text in texts):
         return ("it holds a Lambda layer, whose Python code is not run from a file; load it with safe_mode=False in "
@@ -34,7 +34,7 @@ def reason(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and those that it came from, outermost first."""
+    """The exception and those that caused it, outermost first."""
     seen: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and following not in seen:

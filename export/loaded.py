@@ -1,4 +1,4 @@
-"""A SavedModel loaded as TensorFlow Serving loads it, in a process of its own: one that dies takes nobody with it."""
+"""A SavedModel loaded as TensorFlow Serving loads it, in a separate process, so that a crash ends only that."""
 from __future__ import annotations
 
 import multiprocessing
@@ -19,13 +19,13 @@ from export.tensors import Array
 from user_error import FailedError, UserError
 
 _TIMEOUT_S = 600
-_SAID = "said"  # what its process wrote to its standard streams
+_SAID = "said"  # the file with the process's standard output and error
 _CHECK = re.compile(r"\] (Check failed: [^\n]*)")
 _CONTEXT = multiprocessing.get_context("forkserver")  # decision 24
 
 
 class RunError(Exception):
-    """The model answered with an error."""
+    """The model's answer is an error."""
 
 
 class DiedError(Exception):
@@ -33,9 +33,9 @@ class DiedError(Exception):
 
 
 def prepare() -> None:
-    """Starts importing TensorFlow for the processes to come; returns at once."""
+    """Starts importing TensorFlow for later processes; returns without waiting for that."""
     _CONTEXT.set_forkserver_preload(["export.runtime"])
-    # Ctrl-C reaches the whole group: the processes to come leave the answer to us, and end when we do.
+    # Ctrl-C reaches all processes of the group: these ignore it, and end when this one does.
     ours = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ours else None
     try:
@@ -47,9 +47,9 @@ def prepare() -> None:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Starts a process that does not run the caller's script again, as multiprocessing does to unpickle from it.
+    """Keeps multiprocessing from running the caller's script again in a new process (it does so for unpickling).
 
-    All that is sent to it is of this package; a script that calls `export.optimize` needs no `if __name__ == ...`.
+    All objects sent to it are from this package. A script that calls `export.optimize` needs no `if __name__ == ...`.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -62,8 +62,8 @@ def _without_main() -> Iterator[None]:
 class LoadedModel:
     """`with LoadedModel(path, tags) as model: answer = model.run("serving_default", inputs)`
 
-    Inputs and answers are arrays by part (see export.parts). `own_directory`: it runs in an empty directory, so that
-    what it writes under a relative name is gone afterwards. Raises UserError if the model does not load.
+    Inputs and answers are arrays by part (see export.parts). `own_directory`: the model runs in an empty directory,
+    which is deleted afterwards with all files it wrote there. Raises UserError if the model does not load.
     """
 
     def __init__(self, path: Path, tags: Sequence[str], own_directory: bool = False) -> None:
@@ -101,7 +101,7 @@ class LoadedModel:
             self._process.join()
 
     def restart(self) -> None:
-        """Loads the model anew, after its process has ended."""
+        """Loads the model again, after its process has ended."""
         self._end()
         self._begin()
         self.loaded()
@@ -127,7 +127,7 @@ class LoadedModel:
             self._pipe.send((signature, dict(inputs)))
 
     def finish(self) -> dict[str, Array]:
-        """The answer to what `start` asked. Raises RunError or DiedError."""
+        """The answer to the request that `start` sent. Raises RunError or DiedError."""
         answer = self._receive()
         assert isinstance(answer, dict)
         return answer
@@ -153,7 +153,7 @@ class LoadedModel:
 
 
     def _last_words(self) -> str:
-        """The check that failed in TensorFlow, or the exception, without its stack trace."""
+        """TensorFlow's failed check, or the exception, in what the process wrote; without the stack trace."""
         try:
             said = (self._folder / _SAID).read_text(errors="replace")
         except OSError:
@@ -170,7 +170,7 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str) -
     from export.parts import parts
     from export.runtime import tf
     began = perf_counter()
-    # Neither a C++ trace nor what a model prints is part of a command's output.
+    # Keeps C++ traces and the model's own output out of the command's output.
     handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
@@ -180,7 +180,7 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str) -
     try:
         model = saved_model.read(path, tags)
         signatures = {key: type(one).FromString(one.SerializeToString()) for key, one in model.signatures.items()}
-        # The message holds all weights of a frozen model.
+        # Freed, since the message holds all weights of a frozen model.
         model = saved_model.SavedModel(model.path, type(model.meta_graph)(meta_info_def=model.meta_graph.meta_info_def))
         with saved_model.session(model) as running:
             pipe.send((perf_counter() - began, {key: one.SerializeToString() for key, one in signatures.items()},
@@ -204,7 +204,7 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str) -
 
 
 def _without_value(running: Any) -> frozenset[str]:
-    """The nodes of the variables that loading has given no value."""
+    """The nodes of the variables that have no value after loading."""
     from export.runtime import tf
     from export.variables import HANDLES, REFERENCES
     with running.graph.as_default():

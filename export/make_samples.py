@@ -1,7 +1,7 @@
-"""python -m export samples: inputs that a model takes, made as `optimize` makes them, as a file of samples.
+"""python -m export samples: writes inputs that a model accepts, made as `optimize` makes them, to a file of samples.
 
-What asks a model without knowing its graph (`python -m benchmark`, a load test) gets words that its tables know, ids
-below what they index and examples with the features that are parsed.
+Tools that do not read the graph (`python -m benchmark`, a load test) get from it words that are in the model's tables,
+ids within the range that they index, and examples with the features that are parsed.
 """
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from whole_file import refuse_unwritable, whole_file, write_json
 @click.command()
 @source_argument
 @click.option("--out", required=True, callback=path_given, metavar="X.npz", help="The file to write.")
-@click.option("--signature", "key", metavar="KEY", help="Whose inputs (default: serving_default, or the only one).")
+@click.option("--signature", "key", metavar="KEY", help="The signature (default: serving_default, or the only one).")
 @click.option("--examples", "count", type=click.IntRange(min=1), default=64, show_default=True,
-              help="How many; of a signature of fixed batch size at least that many examples.")
+              help="How many examples; at least a whole batch if the signature has a fixed batch size.")
 @seed_option
 @checkpoint_option
 @inputs_option
@@ -38,8 +38,8 @@ def command(source: str | None, out: Path, key: str | None, count: int, seed: in
             inputs: str | None, outputs: str | None, tags: tuple[str, ...], json_path: str | None) -> None:
     """Make inputs for the model SRC and write them as the .npz that --samples takes everywhere.
 
-    They are seeded, follow the signature and the graph, and the model has answered them: what its first answer refuses
-    is made in another manner.
+    The inputs are random (seeded), fit the signature and the graph, and are tried on the model: if it refuses them,
+    they are made in another way.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def command(source: str | None, out: Path, key: str | None, count: int, seed: in
 
 
 def made(model: saved_model.SavedModel, tags: tuple[str, ...], key: str, count: int, seed: int) -> dict[str, Array]:
-    """`count` examples that the signature answers. Raises UserError if it takes none that can be made."""
+    """`count` examples that the signature answers. Raises UserError if it refuses all that can be made."""
     maker, known = Maker(model), specs(model.signatures[key])
     fixed = fixed_batch(known)
     refused = ""

@@ -1,4 +1,4 @@
-"""assets.extra/manifest.json: what a version was made from, with what, how equal. Needs no TensorFlow."""
+"""assets.extra/manifest.json: a version's source, how it was made, and how equal it is. Needs no TensorFlow."""
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def recipe(
         configuration: Mapping[str, Any], code: Iterable[Path], source: str | None = None) -> dict[str, Any]:
-    """All that decides what a version holds; two equal recipes give interchangeable versions.
+    """Everything that determines a version's content; equal recipes give interchangeable versions.
 
-    configuration: the options that matter, JSON values only. code: the files that make the version.
-    source: the digest of what it is made from (see `digest`), None if from data alone.
+    configuration: the options that affect it, JSON values only. code: the source files that make the version.
+    source: the digest of the source model (see `digest`), None if it is made from data alone.
     """
     made_from = {
         "source": source,
@@ -24,12 +24,12 @@ def recipe(
         "configuration": dict(configuration),
         "versions": {name: installed(name) for name in ("tensorflow", "keras", "numpy")},
     }
-    # As it will be read back: a tuple becomes a list.
+    # In the form in which it will be read back: a tuple becomes a list.
     return dict(json.loads(json.dumps(made_from)))
 
 
 def digest(path: Path) -> str:
-    """SHA-256 over the names and contents of a file or directory; our manifest does not count."""
+    """SHA-256 over the names and contents of a file or directory, except for the manifest."""
     if path.is_file():
         return _digest_files([path], path.parent)
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.relative_to(path) != MANIFEST)
@@ -37,7 +37,7 @@ def digest(path: Path) -> str:
 
 
 def read(version: Path) -> dict[str, Any] | None:
-    """A version's manifest; None if it has none that can be read."""
+    """A version's manifest; None if it has no readable one."""
     try:
         found = json.loads((version / MANIFEST).read_text())
     except (OSError, ValueError):
@@ -53,7 +53,7 @@ def write(version: Path, made_from: Mapping[str, Any], **facts: Any) -> None:
 
 
 def reusable(base: Path, wanted: Mapping[str, Any]) -> Path | None:
-    """The newest version of `base`, if it was made by the recipe `wanted`."""
+    """The newest version of `base`, if it was made by the recipe `wanted`; else None."""
     newest = next(reversed(versions(base).values()), None)
     found = read(newest) if newest else None
     return newest if found and found.get("recipe") == wanted else None

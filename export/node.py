@@ -1,8 +1,8 @@
-"""Nodes and the names of tensors: what a graph is made of.
+"""Nodes and the names of tensors.
 
-A tensor is named "node" (its first output), "node:1" (a further one) or "^node" (a control input); "node:0" is
-normalised away, so equal tensors have equal names. Constants stay inside the AttrValue messages they came in: every
-node made from another shares them.
+A tensor is named "node" (first output), "node:1" (second output) or "^node" (a control input); "node:0" is normalised
+to "node", so equal tensors have equal names. Constants stay inside the AttrValue messages they came in; a node made
+from another shares them.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def normal(ref: str) -> str:
 
 
 def producer(ref: str) -> str:
-    """The name of the node that makes a tensor or that a control input waits for."""
+    """The name of the node that makes a tensor, or that a control input waits for."""
     if ref.startswith("^"):
         return ref[1:]
     return ref.rpartition(":")[0] if ":" in ref else ref
@@ -60,12 +60,12 @@ class Node:
 
     @property
     def data(self) -> tuple[str, ...]:
-        """The tensors it computes with."""
+        """Its data inputs, as tensor names."""
         return tuple(ref for ref in self.inputs if ref[0] != "^")
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """The nodes it waits for, as "^name"."""
+        """Its control inputs: the nodes it waits for, as "^name"."""
         return tuple(ref for ref in self.inputs if ref[0] == "^")
 
     def get(self, attr: str, default: Any = None) -> Any:
@@ -98,7 +98,7 @@ def make_node(name: str, op: str, inputs: Iterable[str] = (), device: str = "", 
 
 def make_const(name: str, value: Array, controls: Iterable[str] = (), device: str = "",
                dtype: int | None = None) -> Node:
-    """A Const node. `controls` hold it in the frame of a v1 while loop, where it has no other input."""
+    """A Const node. In a v1 while loop it needs `controls`, which keep it in the loop's frame."""
     kind = DType(dtype_of(value) if dtype is None else dtype)
     attrs = {"dtype": make_attr(kind), "value": make_attr(to_proto(value, dtype))}
     return Node(name, "Const", tuple(controls), attrs, device)
@@ -157,7 +157,7 @@ def make_attr(value: Any) -> AttrValue:
 
 
 def colocated(item: Node, where: Any) -> Node:
-    """The node with each "loc:@name" mapped by `where`; one that maps to None is dropped."""
+    """The node with the name in each colocation constraint ("loc:@name") mapped by `where`; None drops it."""
     kept = []
     for entry in item.attrs[COLOCATION].list.s:
         if entry.startswith(_COLOCATED_WITH):

@@ -1,4 +1,4 @@
-"""What TensorFlow's op registry, and a graph's function library, say of a node: its tensors' types and its effects."""
+"""A node's tensor types and effects, from TensorFlow's op registry and the graph's function library."""
 from __future__ import annotations
 
 from functools import cache
@@ -15,7 +15,7 @@ CONTROL_FLOW = frozenset(
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "_Arg", "_Recv", "_HostRecv"})
 # They pass a tensor on unchanged.
 IDENTITIES = frozenset({"Identity", "Snapshot", "StopGradient", "PreventGradient"})
-# Stateless in the registry, yet not a function of their inputs alone, or watched for their effect.
+# Stateless in the registry, but their outputs do not depend only on their inputs, or their effect matters.
 _EFFECTS = frozenset({"Assert", "Print", "PrintV2", "CheckNumerics", "CheckNumericsV2", "NoOp"})
 
 
@@ -23,20 +23,20 @@ _EFFECTS = frozenset({"Assert", "Print", "PrintV2", "CheckNumerics", "CheckNumer
 def op_def(op: str) -> Any:
     """The OpDef of a registered op; None for an op that this TensorFlow does not know."""
     from export.runtime import tf
-    assert tf  # imported first: it registers the ops, without chatter
+    assert tf  # imported first, since that registers the ops
     from tensorflow.python.framework import op_def_registry
     return op_def_registry.get(op)
 
 
 @cache
 def defaults(op: str) -> dict[str, Any]:
-    """Attribute -> AttrValue of what an op's definition fills in."""
+    """The default values in an op's definition: attribute -> AttrValue."""
     definition = op_def(op)
     return {item.name: item.default_value for item in definition.attr if item.HasField("default_value")}
 
 
 def is_stateful(node: Node) -> bool:
-    """True unless the registry says that the op only computes: unknown ops and functions count as stateful."""
+    """Whether the op may do more than compute; unknown ops and functions count as stateful."""
     definition = op_def(node.op)
     if definition is None or definition.is_stateful:
         return True
@@ -44,7 +44,7 @@ def is_stateful(node: Node) -> bool:
 
 
 def is_pure(node: Node) -> bool:
-    """Its outputs depend on its inputs alone, and computing it once, twice or never makes no difference."""
+    """Whether its outputs depend only on its inputs, and computing it once, twice or never makes no difference."""
     if node.op in CONTROL_FLOW or node.op in PLACEHOLDERS or node.op in _EFFECTS or node.op in effects.NAMES or (
             is_stateful(node)):
         return False
@@ -75,7 +75,7 @@ def _dtypes(node: Node, library: Any, side: str) -> list[DType] | None:
 
 
 def arg_dtypes(node: Node, arg: Any) -> list[DType]:
-    """The types of the tensors that one argument of an op's definition stands for."""
+    """The types of the tensors of one argument in an op's definition (a list argument has several)."""
     if arg.type_list_attr:
         return list(_needed(node, arg.type_list_attr))
     dtype = DType(arg.type) if arg.type else _needed(node, arg.type_attr)
@@ -83,7 +83,7 @@ def arg_dtypes(node: Node, arg: Any) -> list[DType]:
 
 
 def attribute(node: Node, name: str) -> Any:
-    """An attribute's plain value, or its default in the op's definition; None without either."""
+    """An attribute's plain value, or else its default in the op's definition, or else None."""
     value = node.attrs.get(name)
     if value is None and op_def(node.op) is not None:
         value = defaults(node.op).get(name)
@@ -104,5 +104,5 @@ def _signature(op: str, library: Any) -> Any:
 
 
 def with_defaults(node: Node) -> dict[str, Any]:
-    """The node's attributes with every one filled in that its op's definition has a default for."""
+    """The node's attributes, with missing ones filled in from the defaults in its op's definition."""
     return {**defaults(node.op), **{key: make_attr(value) for key, value in node.attrs.items()}}

@@ -52,7 +52,7 @@ _CLIENT = _EXPORT.parent / "serving" / "client"
 
 @dataclass(frozen=True)
 class Made:
-    """A version just made: the pipeline's steps in words, the proof, and before and after in bytes and nodes."""
+    """A version just made: the pipeline's steps as text, the comparison, and (before, after) in bytes and nodes."""
 
     steps: tuple[str, ...]
     equality: Report
@@ -63,14 +63,14 @@ class Made:
 
 @dataclass(frozen=True)
 class Optimized:
-    """A published version. `manifest` is what its files say of how it came about; `made` is None when it was reused."""
+    """A published version. `manifest` describes how it was made; `made` is None if an existing version was reused."""
 
     path: Path
     manifest: Mapping[str, Any]
     made: Made | None
 
     def to_json(self) -> dict[str, Any]:
-        """What --json writes."""
+        """The content of --json."""
         return {"path": str(self.path), **self.manifest}
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class Optimized:
 
 
 class NotEqualError(FailedError):
-    """Nothing was published: the result does not answer as the source does. `report` is what --json writes of it."""
+    """Nothing was published: the result's answers differ from the source's. `report` is the content of --json."""
 
     def __init__(self, steps: Sequence[str], equality: Report, report: dict[str, Any]) -> None:
         super().__init__(f"nothing published, the result is not equal: {equality.why_not()}")
@@ -166,7 +166,7 @@ def optimize(source: str | Path, *, to: str | Path, version: int | None = None, 
     Each parameter is an option of `python -m export optimize`; inputs and outputs are {key: tensor name}, fix is
     {placeholder: value}.
 
-    Raises NotEqualError when nothing was published since the answers differ, UserError for what could not be done.
+    Raises NotEqualError if the answers differ (nothing is published then), UserError if it could not be done.
     """
     def listed(pairs: Mapping[str, str] | None) -> str | None:
         return ",".join(f"{key}={tensor}" for key, tensor in pairs.items()) if pairs else None
@@ -185,7 +185,7 @@ def _optimized(given: Source, base: Path, version: int | None, transforms: str, 
                allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
                fixed: dict[str, str], allow: frozenset[str], allow_random: frozenset[str], graph_limit: int,
                warmup: bool, reuse: bool) -> Optimized:
-    """What the command and the function do: the newest version if it may be reused, else the next one."""
+    """The work of the command and the function: returns the newest version if it can be reused, else a new one."""
     pipeline.parse(transforms)
     wanted = manifest.recipe(
         {"transforms": transforms, "inputs": given.inputs, "outputs": given.outputs, "signatures": signatures,
@@ -211,7 +211,7 @@ def _show(steps: Sequence[str], equality: Report) -> None:
 
 
 def code() -> list[Path]:
-    """The files that decide what a version holds and whether it is published."""
+    """The source files that determine a version's content and whether it is published."""
     return [*(file for file in _EXPORT.rglob("*.py") if file.parent.name != "zoo"),
             *(_CLIENT / name for name in ("answers.py", "payloads.py"))]
 
@@ -238,7 +238,7 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
             with stage("write"):
                 saved_model.write(staging, content(model, frozen, graph, graph_limit))
             frozen = replace(frozen, graph=Graph({}))
-            del graph  # as big as the model, and on disk by now
+            del graph  # as large as the model, and written to disk already
             give_back_memory()
             with stage("verify"):
                 equality = equivalence.check(path, staging, tags, plan, signatures)
@@ -263,7 +263,7 @@ def _publish(given: Source, base: Path, version: int | None, transforms: str, si
 
 @contextmanager
 def _called(path: Path, name: str) -> Iterator[None]:
-    """Errors name the source as the user did, not the copy that was made of it."""
+    """Within the context, errors name the source as the user named it, not its temporary copy."""
     if path.is_relative_to(name):
         yield
         return
@@ -274,7 +274,7 @@ def _called(path: Path, name: str) -> Iterator[None]:
 
 
 def content(model: SavedModel, frozen: Frozen, graph: Graph, graph_limit: int) -> Content:
-    """What is to be written: the frozen model with `graph` in place of its own."""
+    """The content to write: the frozen model with `graph` instead of its own graph."""
     return Content(graph, frozen.signatures, model.tags, frozen.init_op, frozen.assets, frozen.variables, graph_limit,
                    model)
 

@@ -49,7 +49,7 @@ def _batches(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 
 
 def budget(atol: float | None, rtol: float | None) -> Budget | None:
-    """None unless the caller states one."""
+    """The Budget of these bounds; None if neither is given."""
     return None if atol is None and rtol is None else Budget(relative=rtol or 0.0, absolute=atol or 0.0)
 
 
@@ -58,9 +58,9 @@ samples_option = click.option("--samples", "sample_file", callback=_path_or_none
 allow_constant_option = click.option(
     "--allow-constant", "allow_constant", metavar="KEY,...", callback=_listed,
     help="Signatures whose answer may be the same for all inputs, such as those of a model at its initial weights.")
-atol_option = click.option("--atol", type=float, help="Grant this absolute error (default: the tolerance table).")
-rtol_option = click.option("--rtol", type=float, help="Grant this error relative to the largest number of its output.")
-seed_option = click.option("--seed", default=0, show_default=True, help="Decides the random inputs.")
+atol_option = click.option("--atol", type=float, help="Allow this absolute error (default: the tolerance table).")
+rtol_option = click.option("--rtol", type=float, help="Allow this error relative to the largest number of its output.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 
 
 def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Which features serialized examples hold, by the operations that parse them; which arguments end a tensor's rows."""
+"""Which features serialized examples have, by the operations that parse them; which inputs are row ends of a tensor."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Inner = Callable[[Place, str], Hint]
 PARSERS = ("ParseExample", "ParseExampleV2", "ParseSingleExample", "ParseSequenceExample", "ParseSequenceExampleV2",
            "ParseSingleSequenceExample")
 _ROW_ENDS = ("row_splits", "splits", "rt_nested_splits", "params_nested_splits", "nested_splits")
-# Group: the arguments that hold its keys, and the outputs, types and shapes of their values.
+# For each group of features: the arguments with its keys, and the outputs, types and shapes of their values.
 _EXAMPLE = (("sparse_keys", "sparse_values", "sparse_types", ""),
             ("dense_keys", "dense_values", "Tdense", "dense_shapes"),
             ("ragged_keys", "ragged_values", "ragged_value_types", ""))
@@ -30,9 +30,9 @@ _STEPS = (("feature_list_sparse_keys", "feature_list_sparse_values", "feature_li
 
 def features(graph: Following, place: Place, item: Node,
              inner: Inner) -> tuple[dict[str, Feature], dict[str, Feature] | None]:
-    """The features that a node parses by their keys, and the feature lists if it parses SequenceExamples.
+    """The features that a node parses, by key, and the feature lists if it parses SequenceExamples.
 
-    `inner` says what is known of a tensor that it makes.
+    `inner` returns the hint for a tensor that the node makes.
     """
     if "Sequence" not in item.op:
         return _groups(graph, place, item, inner, _EXAMPLE), None
@@ -50,7 +50,7 @@ def _groups(graph: Following, place: Place, item: Node, inner: Inner, groups: An
 
 
 def _keys(graph: Following, place: Place, item: Node, name: str) -> list[str]:
-    """Strings of an attribute, or of an input: one vector of them, or a scalar for each."""
+    """Keys in an attribute, or in inputs: one vector of strings, or a scalar string for each key."""
     if any(one.name == name for one in op_def(item.op).attr):
         return [str(one) if not isinstance(one, bytes) else one.decode() for one in attribute(item, name) or []]
     at = 0
@@ -63,7 +63,7 @@ def _keys(graph: Following, place: Place, item: Node, name: str) -> list[str]:
 
 
 def ends_rows(item: Node, index: int) -> bool:
-    """Whether input `index` of a node says where a ragged tensor's rows end."""
+    """Whether input `index` of a node is the row ends of a ragged tensor."""
     at = 0
     for arg in op_def(item.op).input_arg if op_def(item.op) is not None else ():
         at += len(arg_dtypes(item, arg))

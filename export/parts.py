@@ -1,8 +1,8 @@
-"""The tensors that a TensorInfo stands for, each under a name: one, or the parts of a sparse or ragged tensor.
+"""The tensors of a TensorInfo, each with a name: one tensor, or the parts of a sparse or ragged tensor.
 
     parts("ids", info) == {"ids": "ids:0"}  or  {"ids.values": "v:0", "ids.row_splits": "s:0"}
 
-Everything that feeds or fetches a signature does it by these names, and so do the arrays of a file of samples.
+Code that feeds or fetches a signature uses these names, and so do the arrays in a file of samples.
 """
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ COMPOSITES = ("coo_sparse", "composite_tensor")
 
 
 def is_composite(info: Any) -> bool:
-    """Whether no client can send or get it: TensorFlow Serving takes inputs and outputs that are one tensor each."""
+    """Whether it has several tensors. Clients cannot send or get those: TensorFlow Serving takes one tensor each."""
     return info.WhichOneof("encoding") in COMPOSITES
 
 
 def kind(info: Any) -> str:
-    """'dense', 'sparse', 'ragged', or what TensorFlow calls its class."""
+    """'dense', 'sparse', 'ragged', or TensorFlow's name for its class."""
     encoding = info.WhichOneof("encoding")
     if encoding == "coo_sparse":
         return "sparse"
@@ -42,7 +42,7 @@ def parts(key: str, info: Any) -> dict[str, str]:
 
 
 def infos(key: str, info: Any) -> dict[str, Any]:
-    """TensorInfos by part; of a sparse tensor that is written as such, which has none, one that says what is known."""
+    """TensorInfos by part. A sparse tensor has none for its parts: they are made from what is known about it."""
     encoding = info.WhichOneof("encoding")
     if encoding == "composite_tensor":
         components = list(info.composite_tensor.components)
@@ -64,7 +64,7 @@ def infos(key: str, info: Any) -> dict[str, Any]:
 
 def _labels(kind: str, count: int) -> list[str]:
     if kind == "ragged":
-        # The values of all rows, then the rows' ends of each ragged dimension, outermost first.
+        # The values of all rows, then the row ends of each ragged dimension, outermost first.
         return ["values", *(["row_splits"] if count == 2 else [f"row_splits_{index}" for index in range(count - 1)])]
     if kind == "sparse":
         return ["indices", "values", "dense_shape"]

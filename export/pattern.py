@@ -1,9 +1,9 @@
-"""Patterns over a graph, written as the ops they look for: Op("Mul", Op(CONVOLUTIONS, Any("x"), Const("W")), ...).
+"""Patterns over a graph, written as nested ops: Op("Mul", Op(CONVOLUTIONS, Any("x"), Const("W")), ...).
 
     match(Op("Relu", Any("x")), graph.nodes, node)  ->  Match, or None when the shape of the graph differs
 
-A pattern looks at a node and at what its data inputs come from. Whether the match may be rewritten is another question:
-`Match.require(condition, reason)` answers it, and a refusal is recorded with its reason.
+A pattern describes a node and the sources of its data inputs. Whether a match may be rewritten is checked separately,
+by `Match.require(condition, reason)`; a refusal is recorded with its reason.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from export.graph import Node, port, producer
 
 
 class Skip(Exception):  # noqa: N818 (a reason, not an error)
-    """Why a match is left as it is. `node` names the node that stands in the way, if it is another than the match's."""
+    """The reason why a match is not rewritten. `node` names the node that prevents it, if not the match's own."""
 
     def __init__(self, reason: str, node: str = "") -> None:
         super().__init__(reason)
@@ -24,7 +24,7 @@ class Skip(Exception):  # noqa: N818 (a reason, not an error)
 
 @dataclass
 class Match:
-    """What a pattern bound: `m["conv"]` is a node, `m.refs["x"]` the name of a tensor."""
+    """The nodes and tensors that a pattern matched: `m["conv"]` is a node, `m.refs["x"]` the name of a tensor."""
 
     root: Node
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Any:
-    """Any tensor at all."""
+    """Any tensor."""
 
     bind: str = ""
 
@@ -63,8 +63,8 @@ class Const:
 class Op:
     """A node of one of these ops (a name, several joined by '|', or a collection) whose data inputs match in turn.
 
-    Without `inputs` the inputs may be anything. Only the first output of an inner node matches.
-    `either_way`: two inputs may come in the other order.
+    Without `inputs` the inputs are not checked. Only the first output of an inner node matches.
+    `either_way`: the two inputs may be in either order.
     """
 
     def __init__(self, ops: str | Iterable[str], *inputs: Op | Any | Const, bind: str = "",
@@ -88,7 +88,7 @@ Pattern = Op | Any | Const
 
 
 def match(pattern: Op, nodes: Mapping[str, Node], root: Node) -> Match | None:
-    """The first way in which `pattern` fits the graph with its outermost op at `root`."""
+    """The first match of `pattern` with its outermost op at `root`; None if it does not match."""
     found = Match(root)
     return found if _op(pattern, nodes, root, found) else None
 

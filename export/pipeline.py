@@ -2,8 +2,8 @@
 
     graph, report = run(Graph.from_graph_def(graph_def, inputs, outputs), "default")
 
-A step's failure never loses the work: `StepError` carries the report of the steps before it, and with
-`ignore_errors=true` the step is left out and the run goes on.
+If a step fails, `StepError` has the report of the steps before it; with `ignore_errors=true` the step is skipped and
+the run continues.
 """
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULT = """inline_partitionedcall strip_unused_nodes
     fold_constants(ignore_errors=true) merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
 NAMED = {"article": ARTICLE, "default": DEFAULT}
 
-# In one line of text for a step.
+# How many reasons a step's line of text has.
 _MOST_REASONS = 4
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 _VALUE = re.compile(r"[A-Za-z0-9_./-]+")
@@ -71,7 +71,7 @@ class StepReport:
         text = f"{self.transform}: {self.applied} applied, {self.nodes_before} -> {self.nodes_after} nodes"
         reasons: dict[str, int] = {}
         for _, reason in self.skipped:
-            # The JSON report has the whole names; here equal reasons are counted together, and names are short.
+            # Equal reasons are counted together, with shortened names; the JSON report has the whole names.
             reason = re.sub(r"'[^']+' \((\w+)\)", r"\1", reason)
             reason = re.sub(r"'(?:[^'/]+/)+([^'/]+/[^'/]+)'", r"'\1'", reason)
             reasons[reason] = reasons.get(reason, 0) + 1
@@ -83,7 +83,7 @@ class StepReport:
 
 @dataclass
 class Report:
-    """What a run did, step by step."""
+    """What each step of a run did."""
 
     steps: list[StepReport] = field(default_factory=list)
 
@@ -92,7 +92,7 @@ class Report:
 
 
 class StepError(TransformError):
-    """A step that failed. `report` holds the steps before it, and the failed one with its error."""
+    """A step failed. `report` has the steps before it, and the failed step with its error."""
 
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
@@ -100,9 +100,10 @@ class StepError(TransformError):
 
 
 def parse(text: str) -> list[Step]:
-    """The steps of a pipeline: the Graph Transform Tool's syntax, pipelines by name in it ('default'), or '@file'.
+    """The steps of a pipeline, in the Graph Transform Tool's syntax, in which a pipeline's name ('default') or '@file'
+    may stand for its steps.
 
-    Raises TransformError for text that does not parse and for unknown transforms and arguments, with the nearest known.
+    Raises TransformError for text that does not parse, and for unknown transforms and arguments, with similar names.
     """
     if text.strip().startswith("@"):
         path = Path(text.strip()[1:])
@@ -145,7 +146,7 @@ def _value(text: str, at: int, what: str) -> tuple[str, int]:
         value, at = quoted[1], quoted.end()
     else:
         value, at = _take(_VALUE, text, at, what)
-    # The tool swallows a stray quote after a value: shell quoting often leaves one.
+    # Like the Graph Transform Tool, ignores a stray quote after a value, which shell quoting often leaves.
     return value, at + len(re.compile("\"?'?").match(text, at)[0])  # type: ignore[index]
 
 
@@ -163,7 +164,7 @@ def _take(pattern: re.Pattern[str], text: str, at: int, what: str) -> tuple[str,
 
 
 def run(graph: Graph, transforms: str) -> tuple[Graph, Report]:
-    """The graph after every step, and what the steps did. Raises TransformError; StepError when a step fails."""
+    """The graph after all steps, and what they did. Raises TransformError; StepError if a step fails."""
     steps = parse(transforms)
     with without_cycle_collection():
         return _run(graph, steps)
@@ -208,7 +209,7 @@ def _apply(step: Step, graph: Graph, entry: StepReport) -> Graph:
 
 
 def _with_bodies(graph: Graph) -> tuple[Graph, dict[str, str]]:
-    """The graph with its functions read as graphs, and why some could not be."""
+    """The graph with its functions read as graphs, and the reason for each that could not be."""
     functions = definitions(graph.library)
     bodies: dict[str, Graph] = dict(graph.bodies)
     reasons: dict[str, str] = {}
@@ -225,8 +226,8 @@ def _with_bodies(graph: Graph) -> tuple[Graph, dict[str, str]]:
 @click.command()
 @click.option("--in_graph", required=True, metavar="PATH", help="The GraphDef to read, as text if it ends in .pbtxt.")
 @click.option("--out_graph", required=True, metavar="PATH", help="Where to write the result; .pbtxt makes it text.")
-@click.option("--inputs", default="", help="Tensors or nodes that are fed, with commas between.")
-@click.option("--outputs", default="", help="Tensors or nodes that are fetched, with commas between.")
+@click.option("--inputs", default="", help="Tensors or nodes that are fed, separated by commas.")
+@click.option("--outputs", default="", help="Tensors or nodes that are fetched, separated by commas.")
 @click.option("--transforms", required=True, help="The steps, or the name of a pipeline: default, article, @FILE.")
 @click.option("--output_as_text", is_flag=True, help="Write text whatever the ending of --out_graph.")
 @json_option
@@ -240,8 +241,8 @@ def command(in_graph: str, out_graph: str, inputs: str, outputs: str, transforms
       python -m export transform --in_graph in.pb --out_graph out.pb --inputs a,b --outputs y,z \\
         --transforms 'fold_constants(ignore_errors=true) remove_nodes(op=Identity, op=CheckNumerics)'
 
-    Every step says how often it applied and what it left alone, and why (--json: in full). After an error there is no
-    output file; the report still says which step failed.
+    For every step the output shows how often it applied, and what it did not change and why (--json: in full). After an
+    error there is no output file; the report shows which step failed.
     """
     parse(transforms)
     refuse_unwritable(Path(out_graph).expanduser())

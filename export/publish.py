@@ -1,7 +1,7 @@
-"""A version directory appears whole, by one rename, or not at all.
+"""Publishes version directories atomically: by one rename.
 
-TensorFlow Serving polls base paths, so everything is written beside the base path under a hidden name,
-flushed and renamed. A run that is killed leaves at most that hidden directory, which the next run removes.
+TensorFlow Serving polls base paths, so a version is written to a hidden directory beside the base path, flushed and
+renamed. A run that is killed leaves at most that hidden directory, which the next run removes.
 """
 import fcntl
 import glob
@@ -19,7 +19,7 @@ from whole_file import remedied, umask
 
 
 def find(path: str | Path) -> Path:
-    """The directory of a SavedModel: `path` itself, or the newest version in it. Raises UserError without one."""
+    """The directory of a SavedModel: `path` itself, or the newest version in it. Raises UserError if there is none."""
     if not str(path):
         raise UserError("the path of a model is empty")
     base = Path(path).expanduser()
@@ -33,7 +33,7 @@ def find(path: str | Path) -> Path:
 
 @dataclass
 class NewVersion:
-    """A version to be: fill the directory `path`. Once it is published, `published` is where it is."""
+    """A version that is being written into the directory `path`. Once it is published, `published` is its directory."""
 
     path: Path
     published: Path
@@ -41,9 +41,9 @@ class NewVersion:
 
 @contextmanager
 def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
-    """Gives an empty directory to fill; on leaving without an error it is a version of `base`.
+    """A context with an empty directory to fill; when it ends without an error, that becomes a version of `base`.
 
-    Without `version` it is the next free integer: of two runs at once, each gets its own.
+    Without `version` it gets the next free number; simultaneous runs get different ones.
     Raises UserError if the version exists: a published version is never overwritten.
     """
     if base.exists() and not base.is_dir():
@@ -52,11 +52,11 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
     home = _staging_home(base)
     missing = [folder for folder in (home, *home.parents) if not folder.exists()]
     prefix = f".{base.name}.part-"
-    with _told(base, prefix):
+    with _named_errors(base, prefix):
         home.mkdir(parents=True, exist_ok=True)
         staging, lock = _claim(home, prefix)
     try:
-        with _told(base, prefix):
+        with _named_errors(base, prefix):
             os.chmod(staging, 0o777 & ~umask())
             filled = staging / str(number)
             filled.mkdir()
@@ -69,12 +69,12 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
         shutil.rmtree(staging, ignore_errors=True)
         with suppress(OSError):
             for folder in missing:
-                folder.rmdir()  # which spares those that hold something by now
+                folder.rmdir()  # removes only empty directories
 
 
 @contextmanager
-def _told(base: Path, hidden: str) -> Iterator[None]:
-    """The system's errors, of `base` where they name nothing, or what is hidden from the user and gone by then."""
+def _named_errors(base: Path, hidden: str) -> Iterator[None]:
+    """Turns OSErrors into UserErrors. They name `base` if the OSError names no file, or one in the hidden directory."""
     try:
         yield
     except OSError as error:
@@ -95,7 +95,8 @@ def _free_version(base: Path, wanted: int | None) -> int:
 
 
 def _staging_home(base: Path) -> Path:  # decision 20
-    """Beside the base path, so that a killed run leaves that untouched; inside if the rename needs it."""
+    """The directory for hidden ones: beside the base path, so that a killed run does not change that; inside it if the
+    rename needs that."""
     parent = base.absolute().parent
     if base.exists() and (base.stat().st_dev != parent.stat().st_dev or not os.access(parent, os.W_OK)):
         return base
@@ -103,10 +104,10 @@ def _staging_home(base: Path) -> Path:  # decision 20
 
 
 def _claim(home: Path, prefix: str) -> tuple[Path, int]:
-    """A new directory and its lock, held until this run ends in any way: others see by it that it is alive."""
+    """A new directory and its lock, which is held until this run ends: it shows other runs that this one is alive."""
     turn = os.open(home, os.O_RDONLY)
     try:
-        # One at a time, so that nobody takes a directory for abandoned before its owner has locked it.
+        # One run at a time, so that no other run removes the directory as abandoned before it is locked.
         fcntl.flock(turn, fcntl.LOCK_EX)
         _remove_abandoned(home, prefix)
         staging = Path(tempfile.mkdtemp(dir=home, prefix=prefix))
@@ -134,7 +135,7 @@ def _remove_abandoned(home: Path, prefix: str) -> None:
 
 def _rename(filled: Path, base: Path, number: int, chosen: bool) -> Path:
     if not base.exists():
-        # One rename makes base path and version together: no moment shows an empty base path.
+        # One rename makes both base path and version: the base path is never empty.
         try:
             os.rename(filled.parent, base)
             _fsync(base.parent)

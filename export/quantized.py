@@ -1,7 +1,7 @@
-"""Float ops and their eight-bit counterparts: which there are, what they take, and when they compute the same.
+"""Float ops and their eight-bit counterparts: which exist, their inputs, and when they compute the same.
 
-The kernels are those of TensorFlow 2.21 for CPUs. QuantizedConv2DTranspose is gone from it, so Conv2DBackpropInput
-has none.
+The kernels are those of TensorFlow 2.21 for CPUs, which no longer has QuantizedConv2DTranspose: so there is no
+counterpart of Conv2DBackpropInput.
 """
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Counterpart:
     op: str
     types: tuple[str, ...]
     copied: tuple[str, ...] = ()
-    # The attribute of the output's type, where that has 32 bits and must be brought down to 8.
+    # The attribute with the output's type, if the output has 32 bits and must be requantized to 8.
     wide: str = ""
-    # How many of the inputs, from the first on, are tensors to quantize; 0: all.
+    # How many inputs, counted from the first, are to be quantized; 0: all.
     quantized: int = 0
     check: Callable[[Node, Shapes], None] = lambda item, shapes: None
 
@@ -66,7 +66,7 @@ def _bias(item: Node, shapes: Shapes) -> None:
 
 
 def _broadcast(item: Node, shapes: Shapes) -> None:
-    """The kernels repeat the smaller tensor end to end: right only where it is the end of the larger one's shape."""
+    """The kernels repeat the smaller tensor, which is right only if its shape is the end of the larger one's shape."""
     first, second = (shapes.get(ref) for ref in item.data)
     if first is None or second is None:
         raise Skip("the ranks of its inputs are not known")

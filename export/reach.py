@@ -1,4 +1,4 @@
-"""What answering one signature of a SavedModel may run: its nodes, and their effects beyond computing."""
+"""The nodes that a request to one signature of a SavedModel may run, and their effects other than computing."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -12,28 +12,28 @@ from export.saved_model import SavedModel
 
 
 def effects_of(model: SavedModel, key: str) -> list[Effect]:
-    """What answering the signature may do beyond computing, in whatever function it reaches, each once."""
+    """The effects, each once, that a request to the signature may have, in all functions that it reaches."""
     return list(dict.fromkeys(
         Effect(item.op, item.name, reason) for item, find in nodes_of(model, key)
         if (reason := effects.of_node(item, find) or _reads_a_file(item, find, model)) is not None))
 
 
 def _reads_a_file(item: Node, find: Find, model: SavedModel) -> str | None:
-    """A table that is filled while a request is answered: from one of the model's assets, or from any other file."""
+    """The effect of a table that is filled from a file during a request; None if it is one of the model's assets."""
     if item.op not in effects.FROM_TEXT_FILE:
         return None
     source = find(item.data[1])
     while source is not None and source.op == "Identity":
         source = find(source.inputs[0])
     assets = {producer(normal(one.tensor_info.name)) for one in model.assets}
-    # In a function's body the file's name is an argument: where the model has assets it is taken for one of them.
+    # In a function's body the file's name is an argument: if the model has assets, it is assumed to be one of them.
     return None if (source is None and assets) or (source is not None and source.name in assets) else effects.FILES
 
 
 def nodes_of(model: SavedModel, key: str) -> Iterator[tuple[Node, Find]]:
-    """Every node that answering the signature may run: what its outputs need, up to what is fed, and the functions.
+    """Every node that a request to the signature may run: those its outputs need, up to the fed ones, and functions'.
 
-    All of a function's body counts: what has an effect runs there, whether or not an output needs it.
+    All nodes of a function's body count, since nodes with an effect run there even if no output needs them.
     """
     graph_def = model.meta_graph.graph_def
     signature = model.signatures[key]

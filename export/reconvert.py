@@ -20,9 +20,9 @@ from whole_file import write_json
 
 
 def like(graph: Graph, model: SavedModel, signatures: Sequence[str] | None = None) -> Content:
-    """The graph with the signatures, assets and initialiser of `model`, as far as it holds their nodes.
+    """The graph with the signatures, assets and initialiser of `model`, as far as it has their nodes.
 
-    Raises UserError if a signature names a node that the graph does not hold.
+    Raises UserError if a signature names a node that the graph does not have.
     """
     wanted = saved_model.chosen(model, signatures)
     for key, one in wanted.items():
@@ -52,7 +52,7 @@ def like(graph: Graph, model: SavedModel, signatures: Sequence[str] | None = Non
 def command(graph_path: Path, source: str | None, inputs: str | None, outputs: str | None,
             signatures: tuple[str, ...] | None, tags: tuple[str, ...], base: Path, version: int | None,
             json_path: str | None) -> None:
-    """Make the GraphDef file GRAPH (.pb or .pbtxt) a SavedModel again: DST/VERSION.
+    """Make the GraphDef file GRAPH (.pb or .pbtxt) into the SavedModel DST/VERSION.
 
     \b
     Examples:

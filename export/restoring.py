@@ -1,4 +1,4 @@
-"""Variables that stay variables: their file, the nodes that read it, and the SaverDef that names those nodes."""
+"""Variables that stay variables: their checkpoint, the nodes that restore it, and the SaverDef that names the nodes."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from export.variables import HANDLES, identity, is_variable
 
 SCOPE = "save"
 _NO_SLICES = ""
-# Constants below it are not worth a variable.
+# Smaller constants stay constants.
 _SMALL = 1024
-# So much is copied at a time on the way to the checkpoint.
+# How many bytes are copied at a time when the checkpoint is written.
 _SHARD_BYTES = 256 << 20
 
 
@@ -56,10 +56,10 @@ def with_saver(graph: Graph, values: Mapping[str, Array], meta_graph: Any) -> Gr
 
 
 def outside(graph: Graph, limit: int) -> tuple[Graph, dict[str, Array]]:
-    """The graph with its weights as variables if its constants take more than `limit` bytes, and their values.
+    """If the constants take more than `limit` bytes: the graph with its weights as variables, and their values.
 
-    All of them, since TensorFlow copies the constants of a graph several times while it optimizes it. A constant in
-    the frame of a v1 loop or in a function's body stays: it has no place to be read once.
+    All weights become variables, since TensorFlow copies a graph's constants several times while it optimizes the
+    graph. A constant in a v1 loop or in a function's body stays one: a variable would be read there again and again.
     """
     sizes = {item.name: item.attrs["value"].tensor for item in graph.nodes.values() if item.op == "Const"}
     if sum(map(_bytes, sizes.values())) <= limit:
@@ -79,7 +79,7 @@ def outside(graph: Graph, limit: int) -> tuple[Graph, dict[str, Array]]:
 
 
 def save(prefix: Path, values: Mapping[str, Array]) -> None:
-    """Writes a checkpoint of `values` under their identities, a shard at a time."""
+    """Writes a checkpoint of `values`, named by their identities, one shard at a time."""
     from export.runtime import tf, writing
     prefix.parent.mkdir(parents=True, exist_ok=True)
     shards: list[list[str]] = [[]]

@@ -1,12 +1,12 @@
-"""How large the numbers were that were added up to make an answer: measured, by shaking every float on the way.
+"""Measures the size of the summands of each number in an answer, by small random changes to all floats on the way.
 
     with measuring(model, "serving_default") as scales:
         added_up = scales(inputs)        # output key -> array like the answer
 
-A small result of large numbers that cancel cannot be told from a large one by looking at it: two right ways to compute
-it differ by rounding of the large numbers. So each float tensor between inputs and outputs is multiplied by 1 + d * u,
-with u random in [-1, 1) for each element (Monte Carlo arithmetic, Parker 1997). What an element of the answer moves by,
-over d, is the scale of what was added up to make it, through all layers.
+If large numbers cancel to a small result, two correct ways of computing it differ by the rounding errors of the large
+numbers. The result alone does not show that. So each float tensor between inputs and outputs is multiplied by
+1 + d * u, with u random in [-1, 1) for each element (Monte Carlo arithmetic, Parker 1997). The change of an element of
+the answer, divided by d, is the scale of its summands through all layers.
 """
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from export.ops import output_dtypes
 from export.saved_model import Content, SavedModel
 from export.tensors import DOUBLE, FLOAT, INT32, Array
 
-# Far above float32's rounding (6e-8), and small enough that a layer answers it in proportion.
+# Far above float32's rounding (6e-8), and small enough that the outputs of a layer change in proportion.
 _SHAKE = 2.0 ** -10  # decision 111
 _RUNS = 5
-# What only passes values on: shaken once, where they were made.
+# These only pass values on, which were changed where they were made.
 _PASSING = frozenset((
     "Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "Transpose", "ConcatV2", "Pack", "Unpack", "Split",
     "SplitV", "Slice", "StridedSlice", "Enter", "Exit", "Switch", "RefSwitch", "Merge", "RefMerge", "NextIteration",
     "Tile", "Pad", "PadV2", "MirrorPad", "StopGradient", "GatherV2", "GatherNd", "BroadcastTo", "Select", "SelectV2",
     "ReverseV2", "SpaceToBatchND", "BatchToSpaceND", "PlaceholderWithDefault", "Relu", "MaxPool", "Max", "Maximum",
     "Minimum", "Min"))
-# Where a number that is a little off is another answer, not a little off.
+# For these a small change of an input may change the result completely.
 _EXACT_READERS = frozenset(("Range", "LinSpace", "Floor", "Round", "Rint", "Ceil", "FloorDiv", "FloorMod"))
 
 Scales = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -45,10 +45,10 @@ Derive = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 @contextmanager
 def measuring(model: SavedModel, key: str, derive: Derive = dict) -> Iterator[Scales]:
-    """A function: inputs of the signature `key` -> the scale of what was added up, for each float output.
+    """A context with a function: inputs of the signature `key` -> the scale of the summands, for each float output.
 
-    derive: answer -> answer with what is computed from it (the logits of a softmax), which has scales, too.
-    Raises UserError for a model that cannot be frozen; the function raises RunError where the shaken one does not run.
+    derive: answer -> answer with additional values computed from it (a softmax's logits), which get scales, too.
+    Raises UserError for a model that cannot be frozen; the function raises RunError if the changed model fails.
     """
     frozen = freeze(model, [key])
     with tempfile.TemporaryDirectory(prefix="export-rounding-") as folder:
@@ -72,7 +72,7 @@ def measuring(model: SavedModel, key: str, derive: Derive = dict) -> Iterator[Sc
 
 
 def shaken(graph: Graph) -> Graph:
-    """The graph in which each float tensor is a little off, by other amounts for each element and run."""
+    """The graph in which each float tensor is changed slightly, differently for each element and run."""
     noisy: dict[str, str] = {}
     added: list[Node] = []
     for item in graph.nodes.values():
@@ -113,7 +113,7 @@ def _noise(name: str, index: int, dtype: int, seed: int) -> list[Node]:
 
 
 def _shaken_answer(answer: Mapping[str, Array], random: np.random.Generator) -> dict[str, Array]:
-    """The answer's own last rounding."""
+    """The answer with its own last rounding simulated."""
     return {name: (value * (1 + _SHAKE * random.uniform(-1, 1, value.shape))).astype(value.dtype)
             if value.dtype.kind in "fc" else value for name, value in answer.items()}
 

@@ -1,4 +1,4 @@
-"""TensorFlow, imported without its chatter: `from export.runtime import tf` where a command first needs it."""
+"""TensorFlow, imported without its log output: `from export.runtime import tf` where a command first needs it."""
 import ctypes
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from commandline import quiet
 
-# Read when TensorFlow is imported, in the processes that run models too. Its errors reach us as exceptions.
+# TensorFlow reads this when it is imported, also in the processes that run models. Its errors arrive as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with quiet():
     import tensorflow as tf
@@ -17,7 +17,7 @@ tf.get_logger().setLevel("ERROR")
 
 
 def give_back_memory() -> None:
-    """Returns what was freed to the system: the C library keeps freed weights for itself, and they are big."""
+    """Returns freed memory to the system: otherwise the C library keeps that of freed weights, which is much."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -25,11 +25,11 @@ def give_back_memory() -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Errors of writing a file as OSErrors that name it: TensorFlow has its own, and Python's `write` names none."""
+    """Turns errors of writing a file into OSErrors that name it: TensorFlow has its own, and `write` names no file."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # h5py and Keras raise these, with words alone
+        if error.errno is None:  # h5py and Keras raise these, with only a message
             raise
         raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
     except tf.errors.ResourceExhaustedError as error:

@@ -1,4 +1,4 @@
-"""Inputs for any signature: seeded, of its dtypes and shapes, and of values that its graph can use (see hints).
+"""Random inputs for any signature: seeded, of its dtypes and shapes, with values that its graph can use (see hints).
 
     maker = samples.Maker(model)
     inputs = maker.make("serving_default", batch=3, seed=0)
@@ -29,7 +29,7 @@ from serving.client.payloads import INTEGERS_BELOW, UNKNOWN_SIZE, TensorSpec, sp
 
 @dataclass(frozen=True)
 class Manner:
-    """What to assume where neither signature nor graph says: the size of unknown dimensions, integers' bound, the rank.
+    """Assumptions if signature and graph show nothing: the size of unknown dimensions, the integers' bound, the rank.
 
     Floats are in [0, 1), or in [-scale, scale) if that is given.
     """
@@ -40,20 +40,20 @@ class Manner:
     scale: float | None = None
 
 
-# Tried in this order until the model takes the inputs.
+# Tried in this order until the model accepts the inputs.
 MANNERS = (Manner(), Manner(below=2), Manner(size=1), Manner(size=1, below=1), Manner(size=2, below=2), Manner(size=4),
            Manner(size=3), Manner(size=8), Manner(size=32), Manner(size=64), Manner(size=128), Manner(size=224))
-# Tried as well where an input's rank is known to nobody.
+# Also tried if an input's rank is unknown.
 RANKS = (Manner(rank=2), Manner(rank=4, size=3), Manner(rank=3), Manner(rank=0), Manner(rank=2, size=1),
          Manner(rank=3, size=3))
 
 
-# The share of exact zeros among floats in [-scale, scale): they are what a cast to bool or a test for padding sees.
+# The share of exact zeros among floats in [-scale, scale), for models that cast to bool or test for padding.
 _ZEROS = 0.1
 
 
 def specs(signature: Any) -> dict[str, TensorSpec]:
-    """What a SignatureDef says of its inputs, by part."""
+    """Dtypes and shapes of a SignatureDef's inputs, by part."""
     return specs_of(parts_of(signature))
 
 
@@ -68,14 +68,15 @@ def refuse_strangers(arrays: Mapping[str, Array], signatures: Mapping[str, Any])
 
 
 def fixed_batch(inputs: Mapping[str, TensorSpec]) -> int | None:
-    """The batch size that a signature's shapes prescribe; None if any will do."""
+    """The batch size that a signature's shapes require; None if they allow any."""
     if any(spec.shape is None or spec.shape[:1] == (-1,) for spec in inputs.values()):
         return None
     return max((spec.shape[0] for spec in inputs.values() if spec.shape), default=1)
 
 
 class Maker:
-    """Makes inputs for one model. `other` reads one with the same signatures, whose graph may say more of strings."""
+    """Makes inputs for one model. `other` reads a model with the same signatures, whose graph may have more hints about
+    strings."""
 
     def __init__(self, model: SavedModel, other: Callable[[], SavedModel] | None = None) -> None:
         self._model = model
@@ -109,13 +110,13 @@ class Maker:
         return made
 
     def _dtype(self, ref: str, said: np.dtype[Any]) -> np.dtype[Any]:
-        """The type that the graph takes, where a signature contradicts it: a regressor's may say float for examples."""
+        """The graph's type for an input if the signature's differs (a regressor's may have float for examples)."""
         item = self._hints.graph.nodes.get(producer(ref))
         taken = item.get("dtype") if item is not None and item.op in PLACEHOLDERS else None
         return said if taken is None else np.dtype(numpy_dtype(taken))
 
     def _shaped(self, spec: TensorSpec, ref: str, manner: Manner) -> TensorSpec:
-        """What of the shape is left open is filled with what the input's readers need, then with the manner's sizes."""
+        """The spec with unknown sizes replaced: by those that the input's readers need, else by the manner's."""
         shape = spec.shape
         if shape == () and shapes_may_be_unknown(self._hints.graph.versions):
             shape = _sizes(self._hints.graph.shapes.get(ref))
@@ -146,13 +147,13 @@ class Maker:
                 made[of] = np.resize(one, (int(lengths.sum()), *one.shape[1:]))
 
     def manners(self, signature: str) -> tuple[Manner, ...]:
-        """The manners that may matter to a signature, in the order in which to try them."""
+        """The manners that make different inputs for a signature, in the order in which to try them."""
         found = specs(self._model.signatures[signature])
         unknown = any(spec.shape is None for spec in found.values())
         made: dict[str, Manner] = {}
         for manner in (*MANNERS[:2], *(RANKS if unknown else ()), *MANNERS[2:]):
             one = self.make(signature, 1, 0, manner)
-            # Those that make the same inputs get the same answer.
+            # Manners that make the same inputs get the same answer.
             made.setdefault(repr({key: (value.shape, value.tolist() if value.size < 1000 else value.sum())
                                   for key, value in one.items()}), manner)
         return tuple(made.values())
@@ -164,7 +165,7 @@ class Maker:
         return softmax_outputs(self._hints.graph, self._model.signatures[signature])
 
     def hint(self, ref: str, text: bool) -> Hint:
-        """What is known of an input. A table that the checkpoint fills is in the graph once that is frozen."""
+        """The hint for an input. Tables that the checkpoint fills are known only after freezing: in `other`'s graph."""
         found = self._hints.of(ref)
         if text and found == Hint(sentence=found.sentence) and self._other_hints is not None:
             return self._other_hints.of(ref) if producer(ref) in self._other_hints.graph.nodes else found
@@ -181,7 +182,7 @@ def _hints(model: SavedModel) -> Hints:
 
 
 def _fitting(values: Array, hint: Hint, random: np.random.Generator, manner: Manner) -> Array:
-    """`values` where the hint says nothing, else values of the same shape that it allows."""
+    """`values` if the hint is empty, else values of the same shape that it allows."""
     if values.dtype == object:
         made = np.empty(values.size, object)
         made[:] = [text(hint, random, manner.below, word) for word in values.ravel().tolist()]
@@ -191,7 +192,7 @@ def _fitting(values: Array, hint: Hint, random: np.random.Generator, manner: Man
             return values
         wide = (values.astype(np.float64) * 2 - 1) * manner.scale
         return np.where(random.random(values.shape) < _ZEROS, 0.0, wide).astype(values.dtype)
-    # Floats that are cast to ids are whole numbers below what they index.
+    # Floats that are cast to ids must be whole numbers within the range that they index.
     if values.dtype.kind not in "iuf" or (values.dtype == np.uint8 and hint.below is None):
         return values
     if hint.words:

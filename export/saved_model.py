@@ -1,8 +1,8 @@
-"""SavedModel <-> Graph, signatures, assets and initialisers; the sole user of tf.saved_model.
+"""SavedModel <-> Graph, signatures, assets and initialisers; the only module that uses tf.saved_model.
 
-Read and loaded as TensorFlow Serving does it: one MetaGraph, chosen by its tags, in a v1 Session. Written by hand, node
-after node, so that a model's weights are in memory once and the file loads in older TensorFlow Serving releases too
-(attributes at their defaults are left out, the producer version is the source's).
+Models are read and loaded as by TensorFlow Serving: one MetaGraph, chosen by its tags, in a v1 Session. They are
+written node by node, so that the weights are in memory once, and so that older TensorFlow Serving releases can load the
+file (attributes at their defaults are left out, and the producer version is the source's).
 """
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from version_directory import ASSETS, EXTRA, read_model
 
 MetaGraph = Any  # tensorflow.MetaGraphDef
 SERVE = ("serve",)
-# What the nodes themselves take beside their constants has ample room below the limit of protobuf.
+# Leaves enough bytes below protobuf's limit for everything in the graph other than constants.
 GRAPH_LIMIT = SIZE_LIMIT - (256 << 20)  # decision 90
 INIT_SIGNATURE = "__saved_model_init_op"
-# Where TensorFlow 1 writes what TensorFlow 2 writes into MetaGraphDef.asset_file_def.
+# The collection in which TensorFlow 1 writes what TensorFlow 2 writes into MetaGraphDef.asset_file_def.
 ASSETS_COLLECTION = "saved_model_assets"
 _SEVERAL = re.compile(r"^\d+ root error\(s\) found\.\s*\(0\) (?:[A-Z_]+: )?([^\n]*)")
 INIT_COLLECTIONS = ("saved_model_main_op", "saved_model_init_op", "legacy_init_op")
@@ -36,7 +36,7 @@ INIT_COLLECTIONS = ("saved_model_main_op", "saved_model_init_op", "legacy_init_o
 
 @dataclass(frozen=True)
 class SavedModel:
-    """One MetaGraph of a SavedModel on disk. The GraphDef is the file's own message: never change it in place."""
+    """One MetaGraph of a SavedModel on disk. Its GraphDef is shared: never change it in place."""
 
     path: Path
     meta_graph: MetaGraph
@@ -47,12 +47,12 @@ class SavedModel:
 
     @property
     def signatures(self) -> dict[str, Any]:
-        """SignatureDefs by key; the initialiser that TensorFlow 2 stores among them is not one."""
+        """SignatureDefs by key, without the initialiser that TensorFlow 2 stores among them."""
         return {key: value for key, value in self.meta_graph.signature_def.items() if key != INIT_SIGNATURE}
 
     @property
     def assets(self) -> list[Any]:
-        """AssetFileDefs: the files that loading names to the graph."""
+        """AssetFileDefs: the files whose paths are fed to the graph at loading."""
         found = list(self.meta_graph.asset_file_def)
         if not found and ASSETS_COLLECTION in self.meta_graph.collection_def:
             from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef
@@ -77,20 +77,20 @@ class SavedModel:
 
 @dataclass(frozen=True)
 class Content:
-    """All that a SavedModel to be written holds."""
+    """The content of a SavedModel that is to be written."""
 
     graph: Graph
     signatures: Mapping[str, Any]
     tags: Sequence[str] = SERVE
     init_op: str | None = None
     assets: Sequence[Any] = ()  # AssetFileDef
-    variables: Mapping[str, Array] = field(default_factory=dict)  # by identity: those that stay variables
+    variables: Mapping[str, Array] = field(default_factory=dict)  # values by identity, of those that stay variables
     graph_limit: int = GRAPH_LIMIT  # bytes of constants; more than that go to the variables file
-    like: SavedModel | None = None  # whose asset files, assets.extra and meta information it takes
+    like: SavedModel | None = None  # the source of asset files, assets.extra and meta information
 
 
 def read(path: str | Path, tags: Sequence[str] = SERVE) -> SavedModel:
-    """Reads the MetaGraph with exactly these tags. Raises UserError that says what is wrong with the file."""
+    """Reads the MetaGraph with exactly these tags. Raises UserError with what is wrong with the file."""
     found = read_all(path)
     for model in found:
         if set(model.tags) == set(tags):
@@ -100,9 +100,9 @@ def read(path: str | Path, tags: Sequence[str] = SERVE) -> SavedModel:
 
 
 def read_all(path: str | Path) -> list[SavedModel]:
-    """Reads every MetaGraph. Raises UserError that says what is wrong with the file."""
+    """Reads every MetaGraph. Raises UserError with what is wrong with the file."""
     directory = find(path)
-    import_module("export.runtime")  # the protos come with TensorFlow; its chatter is held back there
+    import_module("export.runtime")  # imports TensorFlow, which has the protos, without its log output
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as SavedModelProto
     proto = SavedModelProto()
     file = read_model(directory, proto)
@@ -112,7 +112,7 @@ def read_all(path: str | Path) -> list[SavedModel]:
 
 
 def chosen(model: SavedModel, names: Sequence[str] | None) -> dict[str, Any]:
-    """The signatures called `names`; all of them for None. Raises UserError for one that is not there."""
+    """The signatures called `names`; all of them for None. Raises UserError for one that does not exist."""
     there = model.signatures
     if not there:
         raise UserError(f"{model.path} has no signatures, so there is nothing to serve; export it with some")
@@ -141,7 +141,7 @@ def session(model: SavedModel) -> Iterator[Any]:
 
 
 def reason(error: BaseException) -> str:
-    """What an exception of TensorFlow's says, without its stack traces and node listings."""
+    """The message of a TensorFlow exception, without stack traces and node listings."""
     text = str(getattr(error, "message", None) or error).strip()
     # "Graph execution error:", an empty line, where each node was defined, "Node: 'name'" and what went wrong.
     text = text.removeprefix("Graph execution error:").strip()
@@ -190,7 +190,7 @@ def write(directory: Path, content: Content) -> None:
 
 
 def _copy_files(source: Path, directory: Path) -> None:
-    """All files that go with a version, byte for byte: what nothing in the graph reads may be read beside it."""
+    """Copies all files in assets and assets.extra, also those the graph does not read, since other programs may."""
     for folder in (ASSETS, EXTRA):
         if (source / folder).is_dir():
             shutil.copytree(source / folder, directory / folder, dirs_exist_ok=True, copy_function=shutil.copyfile)

@@ -1,7 +1,7 @@
 """A SavedModel is a program: which of its operations touch files, the network or Python?
 
-Looked at is what can run: what the signatures and the initialiser reach, in every MetaGraph and every function, and
-what restores the variables. A table that is initialised from one of the model's own assets is no finding.
+Searched are all nodes that can run: those that the signatures and the initialiser reach, in every MetaGraph and every
+function, and those that restore the variables. A table initialised from one of the model's assets is not a finding.
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Finding:
 
 
 def scan(path: Path) -> list[Finding]:
-    """What the SavedModel may do beyond computing. Raises UserError if it cannot be read."""
+    """The operations with which the SavedModel may do more than compute. Raises UserError if it cannot be read."""
     found: dict[Finding, None] = {}
     for model in saved_model.read_all(path):
         for op, name, reason in (*_served(model), *_restoring(model), *_assets(model)):
@@ -96,7 +96,7 @@ def _origins(graph: Graph, ref: str) -> Iterator[str]:
 
 
 def _restoring(model: SavedModel) -> Iterator[tuple[str, str, str]]:
-    """What loading runs to restore the variables: reading the model's own checkpoint is its business."""
+    """Findings in the nodes that restore the variables; they may read the model's own checkpoint."""
     names = [producer(name) for name in (model.meta_graph.saver_def.restore_op_name,) if name]
     graph = Graph.from_graph_def(model.meta_graph.graph_def)
     functions = definitions(graph.library)

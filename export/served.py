@@ -1,4 +1,4 @@
-"""The part of a SavedModel that serves: what its signatures reach, with functions inlined. Nothing is loaded."""
+"""The part of a SavedModel that serves: the nodes its signatures reach, with functions inlined. Nothing is loaded."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def served_graph(model: SavedModel) -> Graph:
 
 
 def depends_on_values(graph: Graph, signature: Any) -> bool:
-    """Whether an output of a SignatureDef may change with the values of its inputs, not with their shapes alone."""
+    """Whether an output of a SignatureDef may depend on the values of its inputs, not only on their shapes."""
     fed = {producer(normal(name)) for info in signature.inputs.values() for name in tensor_names(info)}
     shapes = frozenset(item.name for item in graph.nodes.values() if item.op in _SHAPES_ONLY)
     ends = {producer(normal(name)) for info in signature.outputs.values() for name in tensor_names(info)}
@@ -58,9 +58,9 @@ def softmax_outputs(graph: Graph, signature: Any) -> list[str]:
 
 
 def node_count(model: SavedModel) -> int:
-    """The nodes that serve: what the signatures and the initialiser reach, functions inlined, each body once.
+    """The number of nodes that the signatures and the initialiser reach, functions inlined, each loop or branch once.
 
-    This is a model's one node count: `optimize`, `describe` and manifests all print it.
+    `optimize`, `describe` and manifests all use this count.
     """
     return sum(1 for _ in all_nodes(served_graph(model)))
 

@@ -1,8 +1,8 @@
-"""What is known of tensors' shapes before the graph runs, without copying a weight: ranks, channels, sizes.
+"""Shapes of tensors as far as they are known before the graph runs, without copying weights.
 
-A shape is a tuple of sizes, None where a size is not known; None instead of a tuple when not even the rank is known.
-Common ops have a rule here, which costs a microsecond; any other op asks TensorFlow's shape function, in a graph of
-that one node (importing the whole graph instead costs half a millisecond per node).
+A shape is a tuple of sizes, with None for unknown ones; if not even the rank is known, it is None instead of a tuple.
+Common ops have a rule here, which takes a microsecond. For any other op TensorFlow's shape function is called, in a
+graph of that one node (importing the whole graph instead takes half a millisecond per node).
 """
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Shape = tuple[int | None, ...] | None
 Shapes = dict[str, Shape]
 Nodes = Mapping[str, Node]
 
-# Since this producer version an empty shape is a scalar's; before, it stood for an unknown one.
+# Since this producer version an empty shape means a scalar; before, it meant an unknown shape.
 _SCALARS_HAVE_SHAPES = 24
-# Shape functions look into small constants (paddings, axes, sizes), never into weights.
+# Shape functions read small constants (paddings, axes, sizes), never weights.
 _MAX_ELEMENTS = 1024
 _SAME_AS_FIRST = frozenset({
     "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Softplus", "Identity",
@@ -31,15 +31,15 @@ _BROADCAST = frozenset({
 
 
 def shapes_may_be_unknown(versions: Any) -> bool:
-    """Whether an empty shape in a graph of these versions (a VersionDef, or None) says nothing."""
+    """Whether an empty shape in a graph of these versions (a VersionDef, or None) means an unknown shape."""
     return versions is not None and versions.producer < _SCALARS_HAVE_SHAPES
 
 
 def static_shapes(order: Iterable[Node], nodes: Nodes, versions: Any = None) -> Shapes:
-    """Shapes by tensor name ("node:1" for a further output). No entry, or None: nothing is known.
+    """Shapes by tensor name ("node:1" for the second output). No entry, or None: nothing is known.
 
-    `order` are the nodes of a graph so that each comes after those it reads; `nodes` are the same by name,
-    `versions` the graph's VersionDef.
+    `order`: the nodes of a graph, each after those that it reads; `nodes`: the same by name; `versions`: the graph's
+    VersionDef.
     """
     shapes: Shapes = {}
     asked: dict[Any, list[Shape]] = {}
@@ -77,7 +77,7 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 
 def constant(item: Node, index: int, nodes: Nodes) -> list[int] | None:
-    """The whole numbers of a constant data input, flat; None if it is not constant."""
+    """The integers of a constant data input, as a flat list; None if it is not constant."""
     source = nodes[producer(item.data[index])]
     if source.op != "Const" or port(item.data[index]):
         return None
@@ -85,7 +85,7 @@ def constant(item: Node, index: int, nodes: Nodes) -> list[int] | None:
 
 
 def channel_axis(item: Node, rank: int) -> int:
-    """Where an op with a data_format has its channels."""
+    """The axis of the channels of an op with a data_format."""
     return 1 if str(attribute(item, "data_format") or "").startswith("NC") else rank - 1
 
 
@@ -96,7 +96,7 @@ def _spatial(item: Node, rank: int, channels: int | None, batch: int | None) -> 
 
 
 def _window(item: Node, rank: int, channels: int | None, x: Shape, window: Shape) -> Shape:
-    """The shape that a window of these spatial sizes leaves of `x`."""
+    """The output shape of a convolution or pooling over `x` with a window of these spatial sizes."""
     if x is None or len(x) != rank:
         return _spatial(item, rank, channels, None)
     at = channel_axis(item, rank)
@@ -171,7 +171,7 @@ def _reshape(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
     wanted = constant(item, 1, nodes)
     packed = nodes[producer(item.data[1])]
     if wanted is None and packed.op == "Pack":
-        # Each size is a scalar of its own: those that are constant are known, and so is the rank.
+        # Each size is a separate scalar: the constant ones are known, and so is the rank.
         parts = [constant(packed, index, nodes) for index in range(len(packed.data))]
         return tuple(part[0] if part and part[0] >= 0 else None for part in parts)
     if wanted is None:
@@ -209,7 +209,7 @@ _RULES: dict[str, Callable[[Node, list[Shape], Nodes], Shape]] = {
 
 
 def _ask_tensorflow(item: Node, data: list[Shape], nodes: Nodes, asked: dict[Any, list[Shape]]) -> list[Shape]:
-    """The shapes of a node's outputs by TensorFlow's own shape function; equal questions are asked once."""
+    """The shapes of a node's outputs by TensorFlow's shape function; results are cached in `asked`."""
     dtypes = input_dtypes(item)
     outputs = output_dtypes(item)
     if any(dtype in (RESOURCE, VARIANT) for dtype in (*(dtypes or ()), *(outputs or ()))) or not outputs \
@@ -248,6 +248,6 @@ def _shapes_of_one(item: Node, attrs: Mapping[str, Any], data: list[tuple[Shape,
         try:
             tf.import_graph_def(graph_def, dict(zip(names, inputs, strict=True)), name="")
         except (ValueError, tf.errors.OpError):
-            return []  # a shape that the op does not take: it fails when it runs, if it runs
+            return []  # the op does not accept these shapes: it would fail when it runs
         outputs = alone.get_operation_by_name("node").outputs
         return [None if output.shape.rank is None else tuple(output.shape.as_list()) for output in outputs]

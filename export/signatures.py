@@ -1,4 +1,4 @@
-"""A signature made by hand: tensors of a graph by the keys that clients will use."""
+"""Makes a signature from tensors of a graph, by the keys that clients will use."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ PREDICT = "tensorflow/serving/predict"
 
 
 def signature(graph: Graph, inputs: Mapping[str, str], outputs: Mapping[str, str], method: str = PREDICT) -> Any:
-    """A SignatureDef of tensors in the graph. Raises UserError for a tensor that it does not hold."""
+    """A SignatureDef of tensors in the graph. Raises UserError for a tensor that the graph does not have."""
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
     made = SignatureDef(method_name=method)
     for side, named in ((made.inputs, inputs), (made.outputs, outputs)):
@@ -47,7 +47,7 @@ def _infer_shapes(graph: Graph, made: Any) -> None:
 
 
 def pairs(option: str, text: str | None) -> dict[str, str]:
-    """key=tensor,... as a mapping; a tensor without a key is called as its node."""
+    """key=tensor,... as a mapping; the key of a tensor without one is its node's name."""
     found: dict[str, str] = {}
     for part in filter(None, (one.strip() for one in (text or "").split(","))):
         key, equals, ref = part.partition("=")

@@ -1,4 +1,4 @@
-"""What people have instead of a SavedModel, as one: .keras and .h5 files, checkpoints, frozen graphs, remote paths."""
+"""Models in other forms, converted to SavedModels: .keras and .h5 files, checkpoints, frozen graphs, remote paths."""
 from __future__ import annotations
 
 import errno
@@ -24,7 +24,7 @@ from version_directory import MODEL_FILES, numbered
 
 _KERAS = (".keras", ".h5", ".hdf5")
 _GRAPHS = (".pb", ".pbtxt")
-# The value of --from-checkpoint when it is given without one: then SRC is the checkpoint.
+# The value of --from-checkpoint if it is given without a value: then SRC is the checkpoint.
 _SOURCE_IS_CHECKPOINT = "SRC"
 
 source_argument = click.argument("source", metavar="SRC", required=False)
@@ -39,7 +39,7 @@ outputs_option = click.option(
 
 @dataclass(frozen=True)
 class Source:
-    """A model in any form that can be made a SavedModel. `name` is what the user called it."""
+    """A model in any form that can be made a SavedModel. `name` is the path as the user gave it."""
 
     name: str
     checkpoint: bool = False
@@ -48,7 +48,7 @@ class Source:
 
     @staticmethod
     def of(source: str | None, checkpoint: str | None, inputs: str | None, outputs: str | None) -> Source:
-        """From the options of a command. Raises click.UsageError if there is no source, or two."""
+        """The source that a command's options name. Raises click.UsageError if there is none, or more than one."""
         named = None if checkpoint in (None, _SOURCE_IS_CHECKPOINT) else checkpoint
         if (source is None) == (named is None):
             raise click.UsageError("give one source: SRC, or --from-checkpoint PREFIX")
@@ -59,14 +59,14 @@ class Source:
 
     @staticmethod
     def found(source: str, inputs: str | None = None, outputs: str | None = None) -> Source:
-        """From a path alone: what has a .meta file beside it, and is no file itself, is a checkpoint."""
+        """The source at a path; it is a checkpoint if it is not a file itself and has a .meta file beside it."""
         path = Path(source)
         prefix = path.with_suffix("") if path.suffix in (".meta", ".index") else path
         checkpoint = "://" not in source and not path.is_dir() and Path(f"{prefix}.meta").is_file()
         return Source(str(prefix) if checkpoint else source, checkpoint, inputs, outputs)
 
     def digest(self) -> str:
-        """Of its files; of its name for a remote path, whose files are not read twice."""
+        """A digest of its files; for a remote path, whose files are not read twice, its name."""
         if "://" in self.name:
             return f"remote:{self.name}"
         path = Path(self.name)
@@ -76,7 +76,7 @@ class Source:
 
     @contextmanager
     def saved_model(self, tags: tuple[str, ...]) -> Iterator[Path]:
-        """The directory of a SavedModel, made for as long as needed unless the source is one."""
+        """A context with the directory of a SavedModel: the source itself, or a temporary conversion."""
         path = Path(self.name)
         if "://" not in self.name and not self.checkpoint and path.is_dir():
             yield publish.find(path)
@@ -109,7 +109,7 @@ class Source:
 
 
 def _copy_remote(name: str, into: Path, checkpoint: bool) -> Path:
-    """Copies what tf.io.gfile reads: a file, a checkpoint, a SavedModel, or the newest version of a base path."""
+    """Copies a remote file, checkpoint, SavedModel or newest version of a base path, by tf.io.gfile."""
     from export.runtime import tf
     gfile = tf.io.gfile
     try:
@@ -133,7 +133,7 @@ def _copy_remote(name: str, into: Path, checkpoint: bool) -> Path:
 
 
 def _newest_remote(name: str, gfile: Any) -> str:
-    """The directory of a SavedModel, as publish.find has it of a local one; `name` where there is none."""
+    """The directory of a SavedModel, as publish.find returns it for a local path; `name` if there is none."""
     there = numbered(entry.rstrip("/") for entry in gfile.listdir(name))
     candidates = [name, *(f"{name}/{entry}" for entry in reversed(there.values()))]
     return next((folder for folder in candidates if any(gfile.exists(f"{folder}/{file}") for file in MODEL_FILES)),
@@ -205,9 +205,9 @@ def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Ma
 
 
 def _of_any_batch(made: Path, known: Mapping[str, Any]) -> None:
-    """Makes a placeholder of each tensor that a training pipeline would have filled.
+    """Makes each tensor that a training pipeline would have filled a placeholder.
 
-    Its shape is the one that the graph knew, of any batch size: that of the training is none of the model's.
+    It has the shape known in the graph, but any batch size: the training's batch size is not part of the model.
     """
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 

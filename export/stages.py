@@ -1,4 +1,4 @@
-"""How long each stage of a command takes: shown live on a terminal, told at the end elsewhere."""
+"""How long each stage of a command takes: shown live on a terminal, and as text at the end."""
 from __future__ import annotations
 
 import sys
@@ -12,7 +12,7 @@ from commandline import step
 class Stages:
     """`with stages("load"): ...`; `seconds` by stage, in order.
 
-    Where stderr is no terminal nothing is written to it: what is on it then is the one line of an error.
+    If stderr is not a terminal, nothing is written to it, so that it has only the line of an error.
     """
 
     def __init__(self) -> None:

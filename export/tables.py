@@ -1,7 +1,7 @@
-"""Lookup tables that the checkpoint fills: their contents become constants that the initialiser inserts.
+"""Lookup tables that are filled from the checkpoint: their contents become constants that the initialiser inserts.
 
-A static table's initialiser is part of the graph and is kept as it is. A mutable one (Keras' StringLookup after
-adapt(), tf.lookup.experimental.*) is restored by the saver, and a frozen model has none.
+A static table's initialiser is part of the graph and is kept unchanged. A mutable table (Keras' StringLookup after
+adapt(), tf.lookup.experimental.*) is restored from the checkpoint, which a frozen model does not have.
 """
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Contents:
 
 
 def read(running: Any, graph: Graph) -> dict[str, Contents]:
-    """The contents of the graph's mutable tables in a Session that has loaded the model, by node name."""
+    """The contents of the graph's mutable tables by node name, read in a Session that has loaded the model."""
     from export.runtime import tf
     found = {}
     with running.graph.as_default():
@@ -46,7 +46,7 @@ def read(running: Any, graph: Graph) -> dict[str, Contents]:
 
 
 def _filled(keys: Array, values: Array, markers: list[Array]) -> tuple[Array, Array]:
-    """A dense table exports all its buckets: those that hold neither the empty nor the deleted key count."""
+    """The filled buckets of a dense table, which exports all: without those that hold the empty or the deleted key."""
     keys = keys.reshape(-1, *np.shape(markers[0]))
     inner = tuple(range(1, keys.ndim))
     used = np.all([np.any(np.asarray(keys != marker), axis=inner) for marker in markers], axis=0)
@@ -55,11 +55,11 @@ def _filled(keys: Array, values: Array, markers: list[Array]) -> tuple[Array, Ar
 
 def with_contents(graph: Graph, init_op: str | None, filled: Mapping[str, Contents],
                   name: str) -> tuple[Graph, str | None]:
-    """The graph whose initialiser also fills the tables; `name` is the initialiser's if there was none."""
+    """The graph whose initialiser also fills the tables; `name` is the name of a new initialiser, if one is needed."""
     if not filled:
         return graph, init_op
     root = graph.nodes[init_op] if init_op else make_node(name, "NoOp")
-    # After what the model's own initialiser inserts: the checkpoint has the last word.
+    # After the insertions of the model's own initialiser, since the checkpoint's contents replace those.
     before = root.controls if root.op == "NoOp" else (f"^{root.name}",)
     added, inserts = [], []
     for table, contents in filled.items():

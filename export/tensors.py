@@ -1,7 +1,7 @@
 """Constants: TensorProto <-> numpy, and the data types of TensorFlow by number.
 
-The numbers are those of tensorflow/core/framework/types.proto, written out so that reading a registry or a help page
-need not import TensorFlow.
+The numbers are those of tensorflow/core/framework/types.proto, written out here so that `--help` and the list of
+transforms do not import TensorFlow.
 """
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 class DType(int):
-    """A DataType number. Its own class, so that an attribute of type `type` is not taken for an `int` one."""
+    """A DataType number. A separate class, so that an attribute of type `type` is not mistaken for an `int`."""
 
     def __repr__(self) -> str:
         return NAMES.get(self, f"dtype {int(self)}")
@@ -41,14 +41,14 @@ _NUMBER = {np.dtype(kind): number for number, kind in _NUMPY.items()}
 
 
 def dtype_named(name: str) -> DType | None:
-    """The data type a user names as the Graph Transform Tool does ('float', 'DT_FLOAT', 'float32'), or None."""
+    """The data type of a name that the Graph Transform Tool accepts ('float', 'DT_FLOAT', 'float32'), or None."""
     wanted = name.lower().removeprefix("dt_")
     by_name = {text: number for number, text in NAMES.items()} | ALIASES
     return DType(by_name[wanted]) if wanted in by_name else None
 
 
 def dtype_name(dtype: int) -> str:
-    """The data type as every command prints it: "float32", "string", "int64"; of what numpy has not, TensorFlow's."""
+    """The data type's name as all commands print it: numpy's ("float32"), or TensorFlow's if numpy has none."""
     if dtype in _NUMPY:
         return str(np.dtype(_NUMPY[dtype]).name)
     return NAMES.get(dtype, str(dtype))
@@ -59,12 +59,12 @@ def dtype_of(array: Array) -> DType:
 
 
 def numpy_dtype(dtype: int) -> Any:
-    """The numpy type of a DataType number; object for strings. KeyError for resources, variants and quantized types."""
+    """The numpy type of a DataType number; object for strings. Raises KeyError for resources, variants, quantized."""
     return object if dtype == STRING else _NUMPY[dtype]
 
 
 def to_array(proto: TensorProto) -> Array:
-    """The tensor's value. Numeric types come as a read-only view of the proto's bytes where those are packed."""
+    """The tensor's value. For numeric types it is a read-only view of the proto's bytes if those are packed."""
     if proto.tensor_content and proto.dtype in _NUMPY:
         shape = [dim.size for dim in proto.tensor_shape.dim]
         return np.frombuffer(proto.tensor_content, numpy_dtype(proto.dtype)).reshape(shape)

@@ -1,4 +1,4 @@
-"""Strings that a model can read: words of its tables, sentences, CSV lines, serialized examples, images."""
+"""Random strings that a model can read: words in its tables, sentences, CSV lines, serialized examples, images."""
 from __future__ import annotations
 
 import base64
@@ -17,7 +17,7 @@ _FORMATS = {"ZLIB": 15, "GZIP": 31}
 
 
 def text(hint: Hint, random: np.random.Generator, below: int, word: bytes) -> bytes:
-    """One string that the hint allows. `below`: the bound of integers of which nothing is known."""
+    """One string that the hint allows. `below`: the bound of integers without a hint."""
     if hint.base64:
         return base64.urlsafe_b64encode(text(replace(hint, base64=False), random, below, word)).rstrip(b"=")
     if hint.compression:
@@ -104,7 +104,7 @@ def _fill(target: Any, feature: Feature, random: np.random.Generator, below: int
 
 @cache
 def _image(kind: str, number: int) -> bytes:
-    """A small picture of smooth colours with a bright square in it."""
+    """A small image with smooth colours and a bright square."""
     from export.runtime import tf
     y, x = np.mgrid[0:48, 0:64]
     pixels = np.stack([x * 4 % 256, y * 5 % 256, (x + y + 32 * number) % 256], -1).astype(np.uint8)
@@ -116,7 +116,7 @@ def _image(kind: str, number: int) -> bytes:
 
 @cache
 def _recording(number: int) -> bytes:
-    """A tenth of a second of a tone, mono, at 16 kHz."""
+    """A sound file with a tone of 0.1 s, mono, at 16 kHz."""
     from export.runtime import tf
     tone = np.sin(np.arange(1600) * (number + 1) * 0.05).astype(np.float32)[:, None] * 0.5
     with tf.device("/CPU:0"):

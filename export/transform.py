@@ -1,6 +1,6 @@
-"""What a transform is, and the registry of them by name.
+"""Transforms, and their registry by name.
 
-A whole-graph transform is a function; a `Rewrite` is a pattern with a check and a rewrite, applied wherever it fits:
+A transform is a function of the whole graph, or a `Rewrite`: a pattern, a check and a rewrite, applied at each match:
 
     @transform("remove_device")
     def remove_device(graph: Graph, args: Arguments, record: Record) -> Graph: ...
@@ -9,7 +9,7 @@ A whole-graph transform is a function; a `Rewrite` is a pattern with a check and
     class FusePadAndConv(Rewrite):
         pattern = Op("Conv2D", Op("Pad", Any("x"), Const("paddings"), bind="pad"), Any("W"), bind="conv")
 
-Both say in their docstring what they rewrite, when that is safe, and where the idea is from.
+The docstring of each says what it rewrites, when that is safe, and the source of the idea.
 """
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from user_error import UserError
 
 
 class TransformError(UserError):
-    """A transform that cannot run as asked: an unknown name or argument, a value it does not take."""
+    """A transform cannot run: an unknown name or argument, or a value that is not accepted."""
 
 
 @dataclass(frozen=True)
 class Arg:
-    """One argument of a transform: how its text is read, and what it is when it is not given."""
+    """One argument of a transform: its type and its default."""
 
     name: str
     kind: str = "text"  # text | int | float | bool
@@ -61,7 +61,7 @@ class Arg:
             raise TransformError(f"{transform_name}: {self.name}={text}: expected {wanted}") from None
 
 
-IGNORE_ERRORS = Arg("ignore_errors", "bool", False, help="record an error of this step and go on")
+IGNORE_ERRORS = Arg("ignore_errors", "bool", False, help="record an error of this step and continue")
 
 
 class Arguments:
@@ -81,7 +81,7 @@ class Arguments:
 
 @dataclass
 class Record:
-    """What a step did: how many times it applied, and which nodes it left alone and why."""
+    """What a step did: how many times it applied, and which nodes it did not change and why."""
 
     applied: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
@@ -152,7 +152,7 @@ def named(name: str) -> Transform:
 
 
 class Draft:
-    """A graph under work: nodes and their consumers, kept up to date node by node, so a step costs what it changes."""
+    """A graph that is being changed. Consumers are updated node by node, so a step's cost depends on its changes."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -163,7 +163,7 @@ class Draft:
 
     @property
     def consumers(self) -> dict[str, dict[str, None]]:
-        """The nodes that read or wait for each node. Made when first asked for: many a step finds nothing to do."""
+        """The nodes that read or wait for each node. Computed at first use, since many steps find nothing to do."""
         if self._consumers is None:
             self._consumers = {}
             for item in self.nodes.values():
@@ -172,7 +172,7 @@ class Draft:
         return self._consumers
 
     def put(self, item: Node) -> None:
-        """Adds a node, or puts it in the place of the one with its name."""
+        """Adds a node, or replaces the node of the same name."""
         self.changed = True
         self._forget(item.name)
         self.nodes[item.name] = item
@@ -186,7 +186,7 @@ class Draft:
         del self.nodes[name]
 
     def drop_unused(self, names: Iterable[str]) -> None:
-        """Drops those of `names` that nothing reads or keeps and that only compute; then what only they read."""
+        """Drops those of `names` that nothing reads or keeps and that only compute; then the nodes only they read."""
         todo = list(names)
         while todo:
             name = todo.pop()
@@ -196,7 +196,7 @@ class Draft:
                 self.drop(name)
 
     def redirect(self, old: str, new: str, keep: frozenset[str] = frozenset()) -> None:
-        """Lets every reader of tensor `old`, except those in `keep`, read `new`."""
+        """Makes every reader of tensor `old`, except those in `keep`, read `new`."""
         for reader in list(self.consumers.get(producer(old), ())):
             if reader not in keep:
                 item = self.nodes[reader]
@@ -215,7 +215,7 @@ class Draft:
         return name
 
     def result(self) -> Graph:
-        # The graph itself, where nothing was done: what is known of it (order, shapes) serves the next step.
+        # The graph itself if nothing was changed, so that its cached order and shapes serve the next step.
         return self.graph.with_nodes(self.nodes.values()) if self.changed else self.graph
 
     def _forget(self, name: str) -> None:
@@ -225,15 +225,15 @@ class Draft:
 
 
 class Rewrite:
-    """Pattern, check, rewrite. Subclasses give `pattern` and `rewrite`, and raise Skip (or `m.require`) to refuse."""
+    """Pattern, check, rewrite. Subclasses define `pattern` and `rewrite`; they refuse by Skip or `m.require`."""
 
     pattern: ClassVar[Op]
 
     def check(self, m: Match, draft: Draft) -> None:
-        """Raises Skip where the rewrite would change a result."""
+        """Raises Skip if the rewrite would change a result."""
 
     def rewrite(self, m: Match, draft: Draft, args: Arguments) -> Iterable[Node]:
-        """The new nodes; the one with the root's name takes its place. Nothing is changed in place."""
+        """The new nodes; the node with the root's name replaces the root. Existing nodes are not changed."""
         raise NotImplementedError
 
     def run(self, graph: Graph, args: Arguments, record: Record) -> Graph:
@@ -261,7 +261,7 @@ class Rewrite:
 
 
 def sole_reader(draft: Draft, item: Node, reader: str) -> None:
-    """Raises Skip unless `reader` alone uses `item`, through its first output, and nothing else needs it."""
+    """Raises Skip unless only `reader` uses `item`, and only its first output, once."""
     if item.name in draft.kept:
         raise Skip(f"'{item.name}' is itself a requested input or output", item.name)
     others = [name for name in draft.consumers.get(item.name, ()) if name != reader]

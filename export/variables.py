@@ -31,12 +31,12 @@ _CALLS = {
     "Case": (("branches",), 1), "StatelessCase": (("branches",), 1),
     "While": (("cond", "body"), 0), "StatelessWhile": (("cond", "body"), 0)}
 LOOPS = ("While", "StatelessWhile")
-# The attributes that list the types of a call's arguments and results.
+# The attributes of a call that list the types of its arguments and results.
 _ARGUMENT_TYPES, _RESULT_TYPES = ("Tin", "T"), ("Tout", "T")
 
 
 def identity(item: Node) -> str:
-    """Two nodes with one identity are one variable."""
+    """The name that identifies a node's variable: nodes with the same identity are the same variable."""
     return str(item.get("shared_name") or item.name)
 
 
@@ -50,7 +50,7 @@ def freeze(graph: Graph, values: Mapping[str, Any]) -> Graph:
 
 
 def called_by(item: Node, library: Mapping[str, FunctionDef]) -> tuple[list[str], int]:
-    """The functions that a node calls and its first argument; none for what is no call."""
+    """The functions that a node calls (none if it is not a call), and the index of the first input passed to them."""
     if item.op in library:
         return [item.op], 0
     if item.op not in _CALLS:
@@ -62,7 +62,7 @@ def called_by(item: Node, library: Mapping[str, FunctionDef]) -> tuple[list[str]
 
 
 def passed_on(item: Node, index: int) -> list[str] | None:
-    """The outputs that input `index` comes out of unchanged; None if the op does not just pass it on."""
+    """The outputs that are input `index` unchanged; None if the op does not just pass it on."""
     op = item.op.removeprefix("Ref")
     if op == "IdentityN":
         return [tensor_name(item.name, index)]
@@ -90,9 +90,9 @@ class _Freezing:
         return replace(graph, library=library)
 
     def body(self, graph: Graph, arguments: Mapping[str, DType]) -> tuple[Graph, tuple[DType | None, ...]]:
-        """The graph with frozen values in place of handles; `arguments` names those that are values now.
+        """The graph with frozen values in place of handles. `arguments`: those that are now values, with their types.
 
-        Returns which outputs are values now, by type.
+        Also returns for each output its type if it is now a value, else None.
         """
         at: dict[str, DType] = {}
         nodes = dict(graph.nodes)
@@ -117,7 +117,7 @@ class _Freezing:
         return _without_idle_controls(graph), tuple(at.get(ref) for ref in graph.outputs)
 
     def reader(self, item: Node, at: Mapping[str, DType], looped: bool) -> list[Node] | None:
-        """What an op that reads a variable becomes: itself first, then the nodes it needs."""
+        """The nodes that replace an op that reads a variable: its replacement first, then the nodes that one needs."""
         if item.op not in READS:
             return None
         dtype = at[item.data[0]]
@@ -175,7 +175,7 @@ class _Freezing:
             while frozen in self.library:
                 frozen += "_"
             body = to_graph(self.library[name], self.library)
-            self.made[key] = frozen, (None,) * len(body.outputs)  # what a recursive call sees
+            self.made[key] = frozen, (None,) * len(body.outputs)  # the result for a recursive call
             held = {ref: dtype for ref, dtype in zip(body.inputs, arguments, strict=True) if dtype is not None}
             graph, results = self.body(body, held)
             self.library[frozen] = _without_idle_effects(
@@ -234,7 +234,7 @@ def _copy(value: Any) -> Any:
 
 
 def _without_idle_controls(graph: Graph) -> Graph:
-    """Drops the waiting for variables to be read: constants always are, and what orders effects stays."""
+    """Drops control inputs that waited for reads of variables that are now constants; those that order effects stay."""
     idle: dict[str, tuple[str, ...]] = {}
     for item in graph.order():
         controls = _settled(item.controls, idle)
@@ -243,7 +243,7 @@ def _without_idle_controls(graph: Graph) -> Graph:
         elif item.op in ("Identity", "GatherV2", "GatherNd", "Shape", "Const") and not item.data[2:]:
             source = graph.nodes[producer(item.data[0])] if item.data else item
             if source.op in ("Const", ARGUMENT):
-                # What the source waits for pins it to its loop or branch, so that is what remains to wait for.
+                # The source's own control inputs keep it in its loop or branch, so they replace the one to the source.
                 idle[item.name] = tuple(dict.fromkeys((*controls, *idle.get(source.name, source.controls))))
     return graph.with_nodes(
         item.with_inputs((*item.data, *_settled(item.controls, idle))) if item.controls else item
@@ -259,7 +259,7 @@ def _settled(controls: tuple[str, ...], idle: Mapping[str, tuple[str, ...]]) -> 
 
 
 def _without_idle_effects(function: FunctionDef, graph: Graph) -> FunctionDef:
-    """A function's control outputs name what must run; a constant that is read need not."""
+    """The function without control outputs (nodes that must run) that only read a constant."""
     for key, name in list(function.control_ret.items()):
         item = graph.nodes[name]
         if is_pure(item) or (item.op == "NoOp" and not item.controls):

@@ -1,4 +1,4 @@
-"""python -m export verify: are two SavedModels equal on the same inputs, and how far apart?"""
+"""python -m export verify: compares the answers of two models to the same inputs."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
@@ -41,7 +41,7 @@ from whole_file import write_json
 @rtol_option
 @seed_option
 @click.option("--random", "made_up", type=click.IntRange(min=0), metavar="N",
-              help="Ask N made-up examples as well (default with --samples: none; without: of every batch size).")
+              help="Also send N random examples (default: none with --samples, else a request of each batch size).")
 @allow_option
 @allow_random_option
 @signatures_option
@@ -58,7 +58,7 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
 
     Each is a SavedModel, a Keras file, a checkpoint or a frozen graph, as `optimize` takes them.
 
-    With --samples those are asked and nothing else, unless --random N says so.
+    With --samples only those examples are sent, unless --random N adds random ones.
 
     \b
     Examples:
@@ -84,7 +84,7 @@ def verify(before: str | Path, after: str | Path, *, samples: str | Path | None 
            show_progress: bool = False) -> Report:
     """Compares the answers of two models, and prints nothing. The report has `equal`, `why_not()` and `to_json()`.
 
-    Each parameter is an option of `python -m export verify`. Raises UserError for what could not be compared.
+    Each parameter is an option of `python -m export verify`. Raises UserError if the models cannot be compared.
     """
     with user_errors(), progress(show_progress):
         if not batches or min(batches) < 1:

@@ -1,4 +1,4 @@
-"""Warm-up records: requests that TensorFlow Serving runs before it serves a version, so that no client is the first."""
+"""Warm-up records: requests that TensorFlow Serving runs before it serves a version, so that no client has to wait."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ Request = tuple[str, Mapping[str, Array]]  # a signature's key and its inputs
 
 
 def write(version: Path, requests: Iterable[Request]) -> int:
-    """Writes PredictionLogs of predict requests into a version, in place of any there; returns how many."""
+    """Writes predict requests as a version's warm-up records, replacing existing ones; returns how many."""
     from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
     from export.runtime import tf, writing

@@ -18,7 +18,7 @@ FLOATS = (FLOAT, DOUBLE, HALF, BFLOAT16)
 def approximable(graph: Graph, minimum_size: int, record: Record) -> Iterator[tuple[Node, Array]]:
     """The float32 constants with at least `minimum_size` elements, and their values, all finite.
 
-    Records why other large float constants are not among them.
+    Records the reason for each other large float constant.
     """
     for item in graph.nodes.values():
         if item.op == "Const" and item.get("dtype") in FLOATS and math.prod(item.shape) >= max(minimum_size, 1):
@@ -36,10 +36,10 @@ def value_range(values: Array) -> tuple[np.float32, np.float32]:
 
 
 def eight_bit(draft: Draft, item: Node, values: Array) -> tuple[str, str, str]:
-    """Adds `values` as 0..255 and their range, for Dequantize in mode MIN_FIRST, beside the constant that holds them.
+    """Adds constants with `values` as 0..255 and their range, for Dequantize in mode MIN_FIRST.
 
-    The range includes zero, which stays exact: not all eight-bit kernels are right without it. Returns the names of
-    the constants: numbers, minimum, maximum.
+    The range includes zero, which stays exact: without it some eight-bit kernels are wrong. Returns the names of the
+    constants: numbers, minimum, maximum.
     """
     low, high = value_range(values)
     low, high = min(low, np.float32(0)), max(high, np.float32(0))
@@ -55,7 +55,7 @@ def eight_bit(draft: Draft, item: Node, values: Array) -> tuple[str, str, str]:
 
 
 def check_finite(values: Array) -> None:
-    """Raises Skip for values that eight bits, or equal steps, cannot stand for."""
+    """Raises Skip for values that eight bits, or equal steps, cannot represent."""
     if not np.isfinite(values).all():
         raise Skip("it holds NaN or infinity")
     low, high = (float(limit) for limit in value_range(values))
