@@ -1,4 +1,4 @@
-"""Affine maps by constants, y = x * scale + offset per channel, as batch norms and bare arithmetic write them."""
+"""Affine maps by constants, y = x * scale + offset per channel: batch norms, and arithmetic with constants."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ AFFINE = ARITHMETIC | NORMS
 class Affine:
     """y = x * scale + offset. Both are float64: one number (shape ()), or one per entry of `axis` (shape [channels]).
 
-    `axis` counts from the front of a tensor with `rank` axes; both are meaningless when all is one number.
+    `axis` counts from the front of a tensor with `rank` axes; both have no meaning if scale and offset are one number.
     """
 
     scale: Array
@@ -42,7 +42,7 @@ class Affine:
         return bool(np.any(self.offset != 0))
 
     def then(self, other: Affine) -> Affine:
-        """This map first, `other` after it."""
+        """The map that applies this one first, then `other`."""
         if not self.single and not other.single and (self.axis, self.rank) != (other.axis, other.rank):
             raise Skip("two constants work along different axes")
         place = other if self.single else self
@@ -55,7 +55,7 @@ class Affine:
         return Affine(np.ones(()), self.offset, self.axis, self.rank)
 
     def offset_first(self) -> Affine:
-        """The offset o with (x + o) * scale equal to this map. Raises Skip where a scale of 0 forbids it."""
+        """The offset o for which (x + o) * scale equals this map. Raises Skip if a scale is 0, since there is none."""
         if not np.all(self.scale):
             raise Skip("a scale of 0 leaves no offset to add before it")
         return Affine(np.ones(()), self.offset / self.scale, self.axis, self.rank).finite()
@@ -64,7 +64,7 @@ class Affine:
         return Affine(self.scale, self.offset, axis, rank)
 
     def per_channel(self, change: Callable[[Array], Array], axis: int, rank: int) -> Affine:
-        """The same kind of map with `change` done to what is one per channel."""
+        """The map with `change` applied to the vectors that have one number per channel."""
         scale = change(self.scale) if self.scale.ndim else self.scale
         return Affine(scale, change(self.offset) if self.offset.ndim else self.offset, axis, rank)
 
@@ -75,9 +75,9 @@ class Affine:
 
 
 def read(item: Node, nodes: Mapping[str, Node], shapes: Shapes) -> tuple[str, Affine] | None:
-    """The tensor that a node maps and how; None for a node that is no affine map by constants.
+    """The tensor that a node maps, and the map; None if the node is not an affine map by constants.
 
-    Raises Skip for one that nearly is, with what stands in the way.
+    Raises Skip with the reason for a node that almost is one.
     """
     if item.op in NORMS:
         return _norm(item, nodes)
@@ -115,7 +115,7 @@ def read(item: Node, nodes: Mapping[str, Node], shapes: Shapes) -> tuple[str, Af
 
 
 def _per_channel(value: Node, shape: Shape, source: str) -> tuple[Array, int, int]:
-    """A constant as one number or one per channel, with the channels' axis and the tensor's rank."""
+    """A constant as one number or as one number per channel, with the channels' axis and the tensor's rank."""
     sizes = value.shape
     if sizes == ():
         return np.asarray(value.value, np.float64), 0, 0

@@ -1,8 +1,8 @@
-"""Folds constant affine maps into the contractions around them: the one engine behind the batch norm transforms.
+"""Folds constant affine maps into the contractions around them. All batch norm transforms use this.
 
-A chain of affine nodes y = x * scale + offset goes, whole, into the contraction before it; or else, whole, into
-those after it; or else its scale goes one way and its offset the other; or else the scale goes and one addition
-stays.
+A chain of affine nodes y = x * scale + offset is folded as a whole into the contraction before it. If that is not
+possible, it is folded as a whole into the contractions after it; or else the scale into one side and the offset into
+the other; or else only the scale is folded, and one addition stays.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fold_affines(graph: Graph, record: Record, starts: Collection[str], through:
     """
     fed = {name: graph.nodes[name] for name in graph.fed if graph.nodes[name].op == "Const"}
     if fed:
-        # What is fed is no constant, whatever it is when it is not fed.
+        # A fed node does not count as a constant, even if it is a Const.
         graph = graph.with_nodes(
             make_node(item.name, "Placeholder", item.inputs, dtype=item.get("dtype"), shape=item.shape)
             if item.name in fed else item for item in graph.nodes.values())
@@ -44,7 +44,7 @@ def fold_affines(graph: Graph, record: Record, starts: Collection[str], through:
 
 @dataclass(frozen=True)
 class _Chain:
-    """Affine nodes in a row, the first one's source, and the map they make together."""
+    """Consecutive affine nodes, the first node's source, and their combined map."""
 
     nodes: tuple[Node, ...]
     source: str
@@ -78,7 +78,7 @@ class _Folding:
                 self._fold(chain)
 
     def _chain(self, name: str) -> _Chain | None:
-        """The longest row of affine nodes with `name` in it."""
+        """The longest chain of affine nodes that contains `name`."""
         if self._affine(name) is None:
             return None
         while True:
@@ -127,7 +127,7 @@ class _Folding:
         return any(ref.startswith(f"{name}:") for ref in (*refs, *self.draft.graph.outputs))
 
     def _alone(self, ref: str, reader: str) -> bool:
-        """Whether `reader` alone reads an affine node's output, so that it may vanish into a chain."""
+        """Whether only `reader` reads an affine node's output, so that the node can be merged into a chain."""
         item = self.draft.nodes[producer(ref)]
         return (item.op in AFFINE and port(ref) == 0 and item.name not in self.draft.kept
                 and self.draft.consumers[item.name].keys() == {reader})
@@ -136,7 +136,7 @@ class _Folding:
         affine, source, tail = chain.affine, chain.source, chain.tail.name
         addition = len(chain.nodes) == 1 and chain.tail.op in _ADDITIONS
         if addition and self.draft.nodes[producer(source)].op in CONTRACTIONS:
-            return  # a contraction and its bias: as it should be
+            return  # a contraction and its bias, which is the form that folding aims at
 
         def back(plan: Plan) -> None:
             plan.end(plan.back(source, affine, chain.first), tail)
@@ -178,7 +178,7 @@ class _Folding:
         self.record.skip(tail, f"before it: {reasons[0]}; after it: {reasons[1]}")
 
     def _vanish(self, chain: _Chain) -> None:
-        """A chain that changes nothing, such as the times 1 of a swish: its readers read its source."""
+        """Removes a chain that changes nothing, such as the multiplication by 1 in a swish: readers read its source."""
         tail = chain.tail
         self.draft.redirect(tail.name, chain.source)
         self.draft.put(make_node(tail.name, "Identity", (chain.source,), tail.device, T=tail.get("T")))

@@ -1,8 +1,8 @@
-"""Convolutions and matrix products by a constant: how their weights take in what is done to their input or output.
+"""Convolutions and matrix products by a constant: how a map of their input or output is merged into the weights.
 
     y = contraction(x, W):   scale * y            = contraction(x, over_outputs(W, scale))
                              contraction(scale*x) = contraction(x, over_inputs(W, scale))
-                             contraction(x + t)   = y + response(W, t),   where no padding shows
+                             contraction(x + t)   = y + response(W, t),   unless it pads with zeros
 
 All weights are float32 or float64; the arithmetic is done in float64 and rounded once.
 """
@@ -17,7 +17,7 @@ from export.ops import attribute
 from export.pattern import Skip
 from export.tensors import DOUBLE, FLOAT, Array
 
-# op: (which data input is the data, which the weights, rank of the output or 0 if the data's)
+# op: (index of the data input, index of the weights input, rank of the output; 0: the rank of the data)
 _OPS = {"Conv2D": (0, 1, 4), "DepthwiseConv2dNative": (0, 1, 4), "Conv2DBackpropInput": (2, 1, 4), "Conv3D": (0, 1, 5),
         "MatMul": (0, 1, 2), "BatchMatMul": (0, 1, 0), "BatchMatMulV2": (0, 1, 0), "BatchMatMulV3": (0, 1, 0)}
 CONTRACTIONS = frozenset(_OPS)
@@ -41,7 +41,7 @@ class Contraction:
 
     @property
     def rank(self) -> int:
-        """Rank of input and output; 0: whatever the data has."""
+        """Rank of input and output; 0: any rank."""
         return _OPS[self.node.op][2]
 
     @property
@@ -74,7 +74,7 @@ class Contraction:
         return weights * scale
 
     def over_inputs(self, weights: Array, scale: Array) -> Array:
-        """Weights that take the input without its `scale`: one number, or one per input channel."""
+        """Weights for an input that is no longer multiplied by `scale`: one number, or one per input channel."""
         if scale.ndim == 0:
             return weights * scale
         if self.node.op in _PRODUCTS:
@@ -94,12 +94,12 @@ class Contraction:
         groups = scale.size // inner if inner and scale.size % inner == 0 else 0
         if groups < 1 or outer % groups:
             raise Skip(f"{scale.size} factors do not fit a filter for {inner} channels")
-        # In a grouped convolution each block of output channels sees its own block of input channels.
+        # In a grouped convolution each block of output channels reads its own block of input channels.
         return weights * np.repeat(scale.reshape(groups, inner).T, outer // groups, axis=1)
 
     def response(self, weights: Array, offset: Array) -> Array:
-        """What a constant input adds to the output, per output channel (shape [outputs]). Skip where
-        padding shows."""
+        """What a constant offset of the input adds to the output, per output channel (shape [outputs]). Raises Skip if
+        padding makes it differ at the border."""
         if not np.any(offset):
             return np.zeros(self.outputs)
         if self.node.op in _PRODUCTS:

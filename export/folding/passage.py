@@ -1,8 +1,8 @@
-"""How an affine map per channel passes an op that stands between it and a contraction, exactly or not at all.
+"""Moves an affine map per channel across an op between it and a contraction, if that is exact.
 
     after(op, A):  op(A(x)) = after(op, A)(op(x))        before(op, A):  A(op(x)) = op(before(op, A)(x))
 
-Both raise Skip where no such map exists.
+Both raise Skip if there is no such map.
 """
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PASSAGES = frozenset(
 
 
 def after(item: Node, affine: Affine, nodes: Mapping[str, Node], shape: Shape) -> Affine:
-    """`shape`: what is known of the op's output."""
+    """See above. `shape`: the op's output shape, as far as it is known."""
     _commutes(item, affine, nodes, axis=affine.axis)
     if affine.single:
         return affine
@@ -66,7 +66,7 @@ def before(item: Node, affine: Affine, nodes: Mapping[str, Node], shapes: Shapes
 
 
 def _commutes(item: Node, affine: Affine, nodes: Mapping[str, Node], axis: int) -> None:
-    """Raises Skip unless op(A(x)) is A's image of op(x), for A along `axis` of the op's input."""
+    """Raises Skip unless op(A(x)) = A(op(x)), for a map A along `axis` of the op's input."""
     if item.op in ("Relu", "LeakyRelu"):
         if affine.has_offset:
             raise Skip(f"an offset does not pass {item.op}")
@@ -117,7 +117,7 @@ def _not_negative(item: Node, affine: Affine) -> None:
 
 
 def _gone(item: Node, nodes: Mapping[str, Node], rank: int) -> set[int]:
-    """The axes that a reduction or Squeeze takes away."""
+    """The axes that a reduction or Squeeze removes."""
     if item.op == "Squeeze":
         axes = attribute(item, "squeeze_dims")
         if not axes:
@@ -128,7 +128,7 @@ def _gone(item: Node, nodes: Mapping[str, Node], rank: int) -> set[int]:
 
 
 def _reshaped(affine: Affine, shape: Shape, name: str) -> Affine:
-    """The map along the last axis of a reshaped tensor: rows stay whole where one channel count divides the other."""
+    """The map along the last axis of a reshaped tensor, if one channel count is a multiple of the other."""
     if affine.axis != affine.rank - 1:
         raise Skip("the reshape mixes the channels with other axes")
     size = shape[-1] if shape else None

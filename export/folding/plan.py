@@ -1,6 +1,6 @@
-"""One fold of an affine map, prepared node by node, so that it is carried out whole or not at all.
+"""Plans one fold of an affine map: new nodes are collected first, so that the fold is done completely or not at all.
 
-`back` moves a map into the contraction that made a tensor, `forward` into every contraction that reads it.
+`back` moves a map into the contraction that makes a tensor, `forward` into every contraction that reads it.
 """
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _SHAPE_OPS = frozenset({"Shape", "Size", "Rank"})
 
 
 class Plan:
-    """New nodes for one fold, put into the graph only if all of them can be made."""
+    """The new nodes for one fold, which are put into the graph only if all of them can be made."""
 
     def __init__(self, draft: Draft, shapes: Shapes, through: frozenset[str],
                  affine: Callable[[str], tuple[str, Affine] | None]) -> None:
         self.draft, self.known, self.through, self.affine = draft, shapes, through, affine
         self.new: dict[str, Node] = {}
         self.shapes: Shapes = {}
-        # Nodes that may be unused afterwards, and contractions that got an addition after them.
+        # Nodes that may be unused afterwards, and contractions that are now followed by an addition.
         self.replaced: list[str] = []
         self.biased: list[str] = []
 
     def back(self, ref: str, affine: Affine, reader: str) -> str:
-        """A tensor that is `affine` of tensor `ref`, made by changing what computes it for `reader` alone."""
+        """A tensor equal to `affine` of tensor `ref`, by changing the nodes that compute `ref` only for `reader`."""
         item = self.draft.nodes[producer(ref)]
         if port(ref) or item.op not in CONTRACTIONS | AFFINE | self.through:
             raise Skip(f"'{item.name}' ({item.op}) takes in no constant")
@@ -57,7 +57,7 @@ class Plan:
         return self._put(item.with_inputs((*data, *item.inputs[len(data):])), self.known.get(item.name))
 
     def forward(self, name: str, affine: Affine, source: str) -> None:
-        """Lets everything that reads node `name`, which was `affine` of `source`, compute the same from `source`."""
+        """Changes all readers of node `name`, which is `affine` of `source`, to compute the same from `source`."""
         if name in self.draft.kept:
             raise Skip(f"'{name}' is itself a requested input or output")
         readers = list(self.draft.consumers.get(name, ()))
@@ -94,13 +94,13 @@ class Plan:
             raise Skip(f"'{item.name}' ({item.op}) takes in no constant")
 
     def end(self, ref: str, name: str) -> None:
-        """Gives the node that now makes the chain's value the name of the chain's last node."""
+        """Gives the node that now computes the chain's value the name of the chain's last node."""
         item = self.new.pop(ref)
         self.replaced.append(ref)
         self._put(replace(item, name=name), self.known.get(name))
 
     def add(self, source: str, affine: Affine, like: Node) -> None:
-        """One addition in the place of node `like`."""
+        """Replaces node `like` by one addition."""
         offset = affine.offset
         if offset.ndim:
             offset = offset.reshape((-1,) + (1,) * (affine.rank - affine.axis - 1))
@@ -176,7 +176,7 @@ class Plan:
         return self._put(added, self.known.get(item.name))
 
     def _const(self, name: str, value: Array, like: Node, exact: bool = False) -> str:
-        """A constant of the type of constant `like`, in the same v1 loop. Raises Skip where the type cannot hold it."""
+        """A constant of the type of constant `like`, in the same v1 loop. Raises Skip if the type cannot hold it."""
         dtype = like.get("dtype")
         with np.errstate(over="ignore"):
             narrowed = np.ascontiguousarray(value, numpy_dtype(dtype)).reshape(value.shape)
@@ -202,7 +202,7 @@ class Plan:
         return name
 
     def _shape_after(self, item: Node) -> Shape:
-        """A node's known shape; a Reshape's unknown row size is read from the matrix it is multiplied by."""
+        """A node's known shape; a Reshape's unknown last size is taken from the matrix that multiplies the result."""
         shape = self.known.get(item.name)
         if item.op == "Reshape" and shape and len(shape) == 2 and shape[1] is None:
             for reader in self.draft.readers(item.name):

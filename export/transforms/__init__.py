@@ -1,4 +1,4 @@
-"""Every transform: importing this package fills the registry, in the order of `python -m export transforms`."""
+"""All transforms. Importing this package registers them, in the order of `python -m export transforms`."""
 from export.transforms import (  # noqa: F401
     add_default_attributes,
     backport_concatv2,

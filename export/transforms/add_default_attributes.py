@@ -5,9 +5,9 @@ from export.transform import Arguments, Record, transform
 
 @transform("add_default_attributes")
 def add_default_attributes(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Writes out every attribute that a node leaves to its op's default.
+    """Adds every attribute that a node lacks, with its op's default value.
 
-    Safe when: the op is registered; a node of any other op is left as it is. An attribute that is there stays.
+    Safe when: the op is registered; a node of any other op is not changed, nor is an existing attribute.
     Source: Graph Transform Tool, add_default_attributes (which failed on unknown ops).
     """
     def filled(item: Node) -> Node:

@@ -11,20 +11,20 @@ from export.transform import Arguments, Draft, Record, transform
 # GraphDefs of this version and later may not hold the V2 ops.
 _REMOVED_IN = 26
 _MAKERS = ("TensorArrayV3", "TensorArrayGradV3")
-# They pass a handle on, to as many outputs.
+# They pass a handle on unchanged, with this number of outputs.
 _PASS_ON = {"Enter": 1, "Exit": 1, "NextIteration": 1, "Identity": 1, "Merge": 1, "Switch": 2}
 
 
 @transform("backport_tensor_array_v3", bodies=False)
 def backport_tensor_array_v3(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """TensorArray*V3 -> TensorArray*V2, for runtimes that know no others.
+    """TensorArray*V3 -> TensorArray*V2, for runtimes that have only those.
 
-    V2 has no flow output: a constant or the incoming flow takes its place. Handles are strings instead of resources,
-    and what passes them on through v1 loops and conditionals changes type with them. TensorFlow refuses V2 ops in a
-    GraphDef of version 26 or later, so the graph's producer version becomes 25 if it is later.
+    V2 has no flow output: a constant or the incoming flow replaces it. Handles are strings instead of resources; the
+    nodes that pass them on through v1 loops and conditionals change type with them. TensorFlow refuses V2 ops in a
+    GraphDef of version 26 or later, so a later producer version of the graph becomes 25.
 
-    Safe when: every handle ends in TensorArray ops that exist in V2, and none is a requested input or output or goes
-      into a function. It is all arrays of the graph or none.
+    Safe when: every handle is used only by TensorArray ops that exist in V2, and none is a requested input or output
+      or an argument of a function. All TensorArrays of the graph are converted, or none.
     Source: Graph Transform Tool, backport_tensor_array_v3 (which left the types in loops and V3's own attributes, so
       that the graph did not load).
     """

@@ -15,12 +15,12 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 class FlattenAtrousConv(Rewrite):  # decision 16
     """BatchToSpaceND(conv(SpaceToBatchND(x, ...), W), ...) -> conv of x with dilations.
 
-    conv is Conv2D or DepthwiseConv2dNative. Conv2D gets the rate as its dilations and W stays as it is, constant or
-    not. The CPU kernel of DepthwiseConv2dNative has no dilations, so there W must be constant and is spread out with
-    zeros between its taps.
+    conv is Conv2D or DepthwiseConv2dNative. Conv2D gets the rate as its dilations; its W is not changed and need not be
+    constant. The CPU kernel of DepthwiseConv2dNative has no dilations, so there W must be constant, and zeros are
+    inserted between its taps.
 
     Safe when: rate, paddings and crops are constant, with the same rate on both sides, and no crop exceeds its
-      padding; conv is VALID, without strides or dilations of its own; only this chain reads conv.
+      padding; conv is VALID, without strides or dilations; only this chain reads conv.
     Source: Graph Transform Tool, flatten_atrous_conv (which spread out every W, failed on one that is not constant,
       took any padding for SAME and any W for float).
     """
@@ -55,7 +55,7 @@ class FlattenAtrousConv(Rewrite):  # decision 16
 
 
 def _over_image(rate: Array, paddings: Array, image: int) -> tuple[list[int], Array]:
-    """Rates and paddings of height and width, where those given are of the dimensions from the second on."""
+    """Rates and paddings of height and width, from those given for the dimensions from the second on."""
     missing = 3 - len(rate)
     rates = np.concatenate([rate, np.ones(missing, rate.dtype)])
     paddings = np.concatenate([paddings, np.zeros((missing, 2), paddings.dtype)])
@@ -80,7 +80,7 @@ def _padding(paddings: Array, rate: list[int], filters: Shape, image: int) -> di
 
 
 def _spread(draft: Draft, root: str, filters: str, rate: list[int]) -> Node:
-    """The filter with zeros between its taps, as many as the rate asks for."""
+    """The filter with rate - 1 zeros between its taps."""
     made = draft.nodes[producer(filters)]
     if made.op != "Const" or made.name in draft.graph.fed:
         raise Skip("the depthwise filter is not constant")

@@ -7,15 +7,15 @@ from export.transform import Arguments, Record, transform
 
 @transform("fold_affine_through")
 def fold_affine_through(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """A constant affine op -> into a contraction beyond relu, pooling, reshape or the like.
+    """A constant affine op -> into a contraction on the other side of a relu, pooling, reshape or similar op.
 
-    Moves scale and offset back or forth through MaxPool, AvgPool, Relu, LeakyRelu, Reshape, Squeeze, Transpose,
-    ConcatV2, Pad, MirrorPad, Mean and Max, into every contraction that reads the result, or into the one that made
-    it.
+    Moves scale and offset backward or forward through MaxPool, AvgPool, Relu, LeakyRelu, Reshape, Squeeze, Transpose,
+    ConcatV2, Pad, MirrorPad, Mean and Max, into the contraction that made the result, or into every contraction that
+    reads it.
 
     Safe when: as fold_batch_norms, and each op passes the map on exactly: relu and maximum only a scale that is not
-      negative, relu and zero padding no offset, a reshape only whole rows of channels. What cannot move whole is
-      split: the scale goes, and one addition stays.
-    Source: beyond the Graph Transform Tool.
+      negative, relu and zero padding no offset, a reshape only whole rows of channels. If scale and offset cannot both
+      be moved, the scale is, and one addition stays.
+    Source: not in the Graph Transform Tool.
     """
     return fold_affines(graph, record, AFFINE, through=PASSAGES | {"ConcatV2"})

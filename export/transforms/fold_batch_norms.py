@@ -11,13 +11,13 @@ def fold_batch_norms(graph: Graph, args: Arguments, record: Record) -> Graph:
     contraction(x, W) * scale + offset -> BiasAdd(contraction(x, W * scale), offset), and
     contraction(x * scale + offset, W) -> BiasAdd(contraction(x, scale * W), offset through W). The result has the
     name of the last node it replaces. Contractions: Conv2D, DepthwiseConv2dNative, Conv2DBackpropInput, Conv3D,
-    MatMul, BatchMatMul, V2, V3, with or without a bias in between; either operand of Mul and Add, of shape [C],
-    [1,1,1,C] or scalar.
+    MatMul, BatchMatMul, V2, V3, with or without a bias in between. The constant is either operand of Mul or Add, of
+    shape [C] or [1,1,1,C], or a scalar.
 
     Safe when: weights and constants are finite float32 or float64; the constant is one number or one per channel of
-      the contraction (its axis, whatever the layout); the contraction has no other reader and neither it nor what
-      lies between is a requested output. Before a convolution with SAME padding only the scale is folded: padding
-      puts zeros beside the offset. Weights with other readers are copied for this contraction.
+      the contraction (along the channel axis of its layout); the contraction has no other reader, and neither it nor a
+      node in between is a requested output. Before a convolution with SAME padding only the scale is folded, since
+      the padded zeros do not get the offset. Weights with other readers are copied for this contraction.
     Source: Graph Transform Tool, fold_batch_norms (stricter, and wider: it knew only Mul of Conv2D, MatMul,
       depthwise).
     """

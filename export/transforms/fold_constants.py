@@ -8,9 +8,9 @@ from export.ops import IDENTITIES, is_pure, op_def
 from export.tensors import DType
 from export.transform import Arg, Arguments, Draft, Record, transform
 
-# What the tool's own constant folding allows a constant to grow to.
+# The largest constant that the Graph Transform Tool's own constant folding makes.
 _MAX_BYTES = 10 * 1024 * 1024
-# Ops that make a large tensor of small ones: their size is looked at before they run.
+# Ops that make a large tensor from small ones: the size of their result is checked before they run.
 _SIZED_BY_INPUT = {"Fill": 0, "BroadcastTo": 1}
 
 
@@ -21,14 +21,14 @@ _SIZED_BY_INPUT = {"Fill": 0, "BroadcastTo": 1}
     Arg("clear_output_shapes", "bool", True, help="drop the _output_shapes notes, which may be out of date"),
     Arg("max_constant_size_in_bytes", "int", _MAX_BYTES, help="make no constant larger than this"))
 def fold_constants(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """A node whose inputs are all constant becomes a Const of what TensorFlow's kernel gives for them.
+    """A node whose inputs are all constant becomes a Const with the result of TensorFlow's kernel.
 
-    An Identity of a constant shares its bytes. Control inputs of what was computed move to the new constant, which
+    An Identity of a constant shares its bytes. Control inputs of the computed nodes move to the new constant, which
     keeps it in its v1 loop.
 
     Safe when: the op only computes (nothing stateful or random, no control flow, no placeholder: a
-      PlaceholderWithDefault can be fed, listed or not); the node is no input; the result is small enough; its kernel
-      does not fail.
+      PlaceholderWithDefault can be fed even if it is not listed); the node is not an input; the result is small enough;
+      its kernel does not fail.
     Source: Graph Transform Tool, fold_constants.
     """
     if args["clear_output_shapes"] and any("_output_shapes" in item.attrs for item in graph.nodes.values()):
@@ -45,10 +45,10 @@ class _Folding:  # decision 14
         self.graph, self.record = graph, record
         self.limit: int = args["max_constant_size_in_bytes"]
         self.ops, self.names = frozenset(args["exclude_op"]), frozenset(args["exclude_node"])
-        # Per computed node its outputs, as eager tensors; a Const stands for itself until a kernel needs its bytes.
+        # The outputs of each computed node, as eager tensors, or as the Const node until a kernel needs its bytes.
         self.values: dict[str, list[Any]] = {}
         self.tensors: dict[str, Any] = {}
-        # What a constant must wait for: the control inputs of all that was computed into it.
+        # The control inputs of each constant: those of all nodes that were computed into it.
         self.waits: dict[str, tuple[str, ...]] = {}
         self.order: list[Node] = []
 
@@ -68,7 +68,7 @@ class _Folding:  # decision 14
                     self.order.append(item)
 
     def replaced(self) -> Graph:
-        """Puts a constant where something that stays reads a computed tensor, and drops what is then unused."""
+        """Replaces computed tensors that remaining nodes read by constants, and drops nodes that are then unused."""
         draft = Draft(self.graph)
         computed = {item.name for item in self.order}
         needed = {ref for item in self.graph.nodes.values() if item.name not in computed for ref in item.inputs}
@@ -87,14 +87,14 @@ class _Folding:  # decision 14
                 needed.update(self._put(draft, item, wanted))
                 self.record.applied += 1
                 continue
-            # It stays, so what it reads is needed as well.
+            # The node stays, so its inputs are needed, too.
             needed.update(item.inputs)
         for item in self.order:
             draft.drop_unused([item.name])
         return draft.result()
 
     def _put(self, draft: Draft, item: Node, wanted: list[str]) -> tuple[str, ...]:
-        """Puts the constants that stand for a node; returns what they wait for."""
+        """Adds the constants that replace a node; returns their control inputs."""
         controls = self.waits[item.name]
         values = self.values[item.name]
         if len(values) == 1:
@@ -144,7 +144,7 @@ class _Folding:  # decision 14
             raise ValueError(f"the result would be far larger than {self.limit} bytes")
 
     def _bytes(self, value: Any) -> int:
-        # A Const node stands for itself: its bytes are shared, not made anew.
+        # The bytes of a Const node are shared, not copied.
         return 0 if isinstance(value, Node) else int(value.numpy().nbytes) if value.dtype.is_numpy_compatible else 0
 
 

@@ -22,14 +22,14 @@ Ranges = dict[str, tuple[float, float]]
     Arg("max_percentile", "float", 5.0, help="how many percent of the highest maxima to leave out"),
     bodies=False)
 def freeze_requantization_ranges(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """RequantizationRange -> two constants: the range that a log of its outputs gives.
+    """RequantizationRange -> two constants: its range in a log of its outputs.
 
-    The constants are NAME/frozen_min and NAME/frozen_max. Lines of the log from elsewhere are ignored. Of all minima
-    and maxima that a node logged, the given percentiles are left out.
+    The constants are NAME/frozen_min and NAME/frozen_max. Other lines of the log are ignored. Of all minima and maxima
+    that a node logged, the given percentiles are left out.
     It is an error if the log names a node that the graph does not have, or has no range at all.
 
-    Safe when: the logged node is a RequantizationRange and no requested input or output. Values beyond the frozen
-      range are cut off to it.
+    Safe when: the logged node is a RequantizationRange and not a requested input or output. Values outside of the
+      frozen range are clipped to it.
     Source: Graph Transform Tool, freeze_requantization_ranges.
     """
     ranges = _ranges(args)
@@ -51,7 +51,7 @@ def _freeze(draft: Draft, item: Node, limits: tuple[float, float]) -> None:
         raise TransformError(f"{_NAME}: node '{item.name}' of the log is {item.op}, not RequantizationRange")
     if item.name in draft.kept:
         raise Skip("it is itself a requested input or output")
-    # They keep the constants in the frame of a v1 loop, and in its order.
+    # These control inputs keep the constants in the frame of a v1 loop, and in order.
     controls = dict.fromkeys((f"^{producer(item.data[0])}", *item.controls))
     names = []
     for number, part in enumerate(("min", "max")):

@@ -12,10 +12,10 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 class FusePadAndConv(Rewrite):  # decision 15
     """Conv2D(MirrorPad(x)) -> FusedPadConv2D(x); Conv2D(Pad(x)) -> Conv2D with explicit paddings.
 
-    Safe when: p is constant, leaves batch and channels alone, and only this convolution reads the padded images. For
-      Pad: the convolution is VALID or EXPLICIT. For MirrorPad, since the CPU kernel of FusedPadConv2D goes wrong
-      otherwise: a batch of one, NHWC, no dilations, groups or explicit paddings, and float, double or bfloat16.
-    Source: Graph Transform Tool, fuse_pad_and_conv (which looked at none of these, and left Pad alone).
+    Safe when: the paddings are constant and zero for batch and channels, and only this convolution reads the padded
+      images. For Pad: the convolution is VALID or EXPLICIT. For MirrorPad, since the CPU kernel of FusedPadConv2D is
+      wrong otherwise: a batch of one, NHWC, no dilations, groups or explicit paddings, and float, double or bfloat16.
+    Source: Graph Transform Tool, fuse_pad_and_conv (which checked none of these, and did not fuse Pad).
     """
 
     pattern = Op("Conv2D", Op("MirrorPad|Pad", Any("x"), Const("paddings"), bind="pad"), Any("W"), bind="conv")

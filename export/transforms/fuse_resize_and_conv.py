@@ -13,10 +13,10 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 class FuseResizeAndConv(Rewrite):  # decision 15
     """Conv2D(ResizeBilinear(x, size), W) -> FusedResizeAndPadConv2D(x, size, no padding, W).
 
-    Safe when: the resized images have this one reader; they are float and resized without half_pixel_centers; and,
-      since the CPU kernel goes wrong otherwise, the batch is one, NHWC, and the convolution has no dilations, groups
+    Safe when: only this convolution reads the resized images; they are float and resized without half_pixel_centers;
+      and, since the CPU kernel is wrong otherwise, the batch is one, NHWC, and the convolution has no dilations, groups
       or explicit paddings.
-    Source: Graph Transform Tool, fuse_resize_and_conv (which looked at none of these).
+    Source: Graph Transform Tool, fuse_resize_and_conv (which checked none of these).
     """
 
     pattern = Op("Conv2D", Op("ResizeBilinear", Any("x"), Any("size"), bind="resize"), Any("W"), bind="conv")
@@ -28,7 +28,7 @@ class FuseResizeAndConv(Rewrite):  # decision 15
 
     def rewrite(self, m: Match, draft: Draft, args: Arguments) -> Iterable[Node]:
         conv, resize = m["conv"], m["resize"]
-        # In a v1 loop a constant without inputs would be outside of it.
+        # With a control input, since in a v1 loop a constant without inputs would be outside of the loop.
         paddings = make_const(draft.unused_name(f"{conv.name}_dummy_paddings"), np.zeros((4, 2), np.int32),
                          (f"^{producer(m.refs['x'])}",), conv.device)
         controls = dict.fromkeys((*resize.controls, *conv.controls))

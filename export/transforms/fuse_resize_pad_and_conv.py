@@ -11,10 +11,10 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 class FuseResizePadAndConv(Rewrite):  # decision 15
     """Conv2D(MirrorPad(ResizeBilinear(x, size), p)) -> FusedResizeAndPadConv2D.
 
-    Safe when: p is constant and leaves batch and channels alone; resized and padded images have this one reader; the
-      images are float and resized without half_pixel_centers; and, since the CPU kernel goes wrong otherwise, the
-      batch is one, NHWC, and the convolution has no dilations, groups or explicit paddings.
-    Source: Graph Transform Tool, fuse_resize_pad_and_conv (which looked at none of these).
+    Safe when: p is constant and zero for batch and channels; nothing else reads the resized or the padded images; the
+      images are float and resized without half_pixel_centers; and, since the CPU kernel is wrong otherwise, the batch
+      is one, NHWC, and the convolution has no dilations, groups or explicit paddings.
+    Source: Graph Transform Tool, fuse_resize_pad_and_conv (which checked none of these).
     """
 
     pattern = Op("Conv2D", Op("MirrorPad", Op("ResizeBilinear", Any("x"), Any("size"), bind="resize"),

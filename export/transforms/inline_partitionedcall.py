@@ -16,13 +16,13 @@ _COMPILED = ("_XlaMustCompile", "_XlaCompile")
 def inline_partitionedcall(graph: Graph, args: Arguments, record: Record) -> Graph:
     """PartitionedCall(x, f=F) -> the nodes of F, named "call/node".
 
-    Calls within the bodies of While, If and Case functions are inlined too; those functions stay. A requested output
-    that is a call keeps its name as an IdentityN. A function that was inlined and that nothing calls any more leaves
-    the library.
+    Calls within the bodies of While, If and Case are inlined too; those bodies stay functions. A requested output that
+    is a call keeps its name as an IdentityN. An inlined function that nothing calls any more is removed from the
+    library.
 
     Safe when: F is in the library, not recursive, its ops are known, and it is not marked to be compiled as one
-      unit. What has an effect in F still happens before anything reads the call's outputs, and after what the call
-      waited for.
+      unit. Nodes of F with an effect still run before any node that reads the call's outputs, and after the nodes that
+      the call waited for.
     Source: Graph Transform Tool, inline_partitionedcall (which dropped effects and control inputs).
     """
     inliner = _Inliner(graph, record)
@@ -41,7 +41,7 @@ class _Inliner:
         self.used: set[str] = set()
 
     def inlined(self, name: str) -> Graph | None:
-        """A function's body with all calls in it inlined; None while that very function is being worked on."""
+        """A function's body with all calls in it inlined; None while the same function is being inlined (recursion)."""
         if name in self.open:
             return None
         if name not in self.done:
@@ -53,7 +53,7 @@ class _Inliner:
     def into(self, graph: Graph, prefix: str) -> Graph:
         draft = Draft(graph)
         branching = any(item.op in CONTROL_FLOW for item in graph.nodes.values())
-        # Nodes without an effect, neither of their own nor before them: waiting for them is waiting for nothing.
+        # Nodes that have no effect and wait for none: control inputs from them can be dropped.
         idle: set[str] = set()
         for item in graph.order():
             pure = is_pure(item) or item.op in PLACEHOLDERS
@@ -70,7 +70,7 @@ class _Inliner:
         return draft.result()
 
     def _call(self, draft: Draft, call: Node, branching: bool) -> bool:
-        """Inlines one call; returns whether all that its function does is compute. Raises Skip."""
+        """Inlines one call; returns whether its function only computes. Raises Skip."""
         name = call.attrs["f"].func.name
         if call.name in draft.graph.fed:
             raise Skip("it is fed from outside")
@@ -93,7 +93,7 @@ class _Inliner:
 
 
 def _insert(draft: Draft, call: Node, body: Graph, function: Any, branching: bool) -> None:
-    """Puts the nodes of `body` in the place of `call`."""
+    """Replaces `call` by the nodes of `body`."""
     arguments = dict(zip(body.inputs, call.data, strict=True))
     names = {name: draft.unused_name(f"{call.name}/{name}") for name in body.nodes if name not in arguments}
 
@@ -121,9 +121,9 @@ def _insert(draft: Draft, call: Node, body: Graph, function: Any, branching: boo
 
 
 def _connect(draft: Draft, call: Node, results: list[str], effects: list[str]) -> None:
-    """Lets the readers of the call read what the body computed, after the body's effects."""
+    """Makes the call's readers read the body's results, after the body's effects."""
     kept = call.name in draft.kept
-    # Readers wait for the effects; without any, what the call itself waited for is what is left to wait for.
+    # Readers wait for the effects; if there are none, they wait for the call's own control inputs.
     waits = tuple(effects) or call.controls
     dtypes = call.get("Tout", [])
     if kept or (waits and results):
@@ -146,7 +146,7 @@ def _connect(draft: Draft, call: Node, results: list[str], effects: list[str]) -
 
 
 def _effects(body: Graph, returned: Iterable[str]) -> list[str]:
-    """The nodes of a body that must run although nothing may read them."""
+    """The nodes of a body that must run even if nothing reads them."""
     found = {name: None for name in returned if name in body.nodes and not is_pure(body.nodes[name])}
     for item in body.nodes.values():
         if item.name not in body.fed and is_stateful(item) and not output_dtypes(item):
@@ -164,7 +164,7 @@ def _unique_controls(refs: Iterable[str]) -> tuple[str, ...]:
 
 
 def _without_unused(graph: Graph, inlined: set[str]) -> Graph:
-    """The graph without those inlined functions that nothing names any more."""
+    """The graph without the inlined functions that nothing calls any more."""
     if not inlined:
         return graph
     from tensorflow.core.framework.function_pb2 import FunctionDefLibrary

@@ -15,13 +15,13 @@ from export.transform import Arg, Arguments, Draft, Record, transform
     Arg("first_n", "int", -1, help="stop after so many times; -1: never"),
     Arg("summarize", "int", 1024, help="how many values of a tensor to print"))
 def insert_logging(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """x -> Print(x, all outputs in use of its node): values go to standard error when the graph runs.
+    """x -> Print(x, all used outputs of its node): values are printed to standard error when the graph runs.
 
     The Print node is called NAME__print__. A line reads ";OP;;NAME__print__;MESSAGE[value][value]".
 
-    Safe when: an output of the node is read by another node (a requested output that nothing else reads stays as it
-      is), its types can be printed, it is no reference to a variable, and the node is not part of a v1 loop or
-      conditional, whose frames need their ops next to each other.
+    Safe when: an output of the node is read by another node (a requested output that no node reads is not changed), its
+      types can be printed, it is not a reference to a variable, and the node is not part of a v1 loop or conditional,
+      whose ops must be next to each other.
     Source: Graph Transform Tool, insert_logging (which gave Print more types than inputs, and printed nothing where
       only a second output was read).
     """

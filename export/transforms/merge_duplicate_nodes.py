@@ -4,7 +4,7 @@ from export.graph import Graph, Node, producer
 from export.ops import CONTROL_FLOW, is_pure
 from export.transform import Arguments, Draft, Record, transform
 
-# What shapes once were seen, and how the node was built: nothing that the runtime computes with.
+# Recorded shapes and notes about how the node was built, which do not affect what it computes.
 _NOTES = ("_output_shapes", "_has_manual_control_dependencies")
 
 
@@ -12,10 +12,10 @@ _NOTES = ("_output_shapes", "_has_manual_control_dependencies")
 def merge_duplicate_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Nodes with the same op, device, attributes and inputs become one; equal constants too.
 
-    One pass in execution order, so that nodes which become equal because their inputs did are merged too.
+    One pass in execution order, so that nodes whose inputs were merged can be merged too.
 
     Safe when: the op only computes (nothing stateful or random, no placeholder, no resource, no control flow), and
-      at most one of the nodes is a requested input or output, which is then the one that stays.
+      at most one of the nodes is a requested input or output; that node stays.
     Source: Graph Transform Tool, merge_duplicate_nodes (which merged unlisted Placeholders, and outputs given as
       "b:0").
     """

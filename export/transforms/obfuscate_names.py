@@ -11,13 +11,13 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 @transform("obfuscate_names", bodies=False)
 def obfuscate_names(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Gives every node but inputs and outputs a short name: 0, 1, ... Z, 10, ...
+    """Gives every node except inputs and outputs a short name: 0, 1, ... Z, 10, ...
 
-    Function bodies too, but for their arguments and what a caller can wait for. The notes for debuggers that repeat
-    the old names are dropped.
+    Nodes of function bodies, too, except arguments and nodes that a caller can wait for. Debug information with the old
+    names is dropped.
 
-    Safe when: always; what mentions a node (inputs, colocation constraints) follows. A node whose name a checkpoint or
-      a request knows must be listed.
+    Safe when: always; all mentions of a node (inputs, colocation constraints) are changed. A node whose name a
+      checkpoint or a request uses must be listed as input or output.
     Source: Graph Transform Tool, obfuscate_names (which took the name of an output given as "x:0").
     """
     functions = definitions(graph.library)

@@ -13,34 +13,34 @@ from export.weights import FLOATS, check_finite, eight_bit
 _CONCATS = {"Concat": 0, "ConcatV2": -1}
 # QuantizeV2 widens narrow ranges to this share of its larger limit, or of 1; its own default costs small tensors bits.
 _LEAST_RANGE = 1e-6
-# Numbers 0..255, and the floats that the first and the last of them stand for.
+# The tensor of numbers 0..255, and the tensors with the floats that 0 and 255 stand for.
 Triple = tuple[str, str, str]
 Range = tuple[float, float] | None
 
 
 @transform(
     "quantize_nodes",
-    Arg("input_min", "float", None, help="what 0 stands for when float placeholders become quint8 ones"),
-    Arg("input_max", "float", None, help="what 255 stands for then"),
-    Arg("fallback_min", "float", None, help="lowest value of any 32-bit result, instead of looking at it"),
-    Arg("fallback_max", "float", None, help="highest value of any 32-bit result, instead of looking at it"),
+    Arg("input_min", "float", None, help="makes float placeholders quint8 ones: the float that 0 stands for"),
+    Arg("input_max", "float", None, help="with input_min: the float that 255 stands for"),
+    Arg("fallback_min", "float", None, help="lowest value of every 32-bit result, instead of its measured one"),
+    Arg("fallback_max", "float", None, help="highest value of every 32-bit result, instead of its measured one"),
     Arg("ignore_op", repeated=True, help="an op that stays float"))
 def quantize_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
     """op(x, ...) -> Dequantize(QuantizedOp(QuantizeV2(x), ...)); neighbours stay in eight bits.
 
     For Add, AddV2, AvgPool, BiasAdd, Concat, ConcatV2, Conv2D, MatMul, MaxPool, Mul, Relu, Relu6, Reshape and
-    ResizeBilinear. A result of 32 bits is brought down to 8 by its range: that of a FakeQuantWithMinMaxVars that
-    follows, the fallback range, or what a RequantizationRange finds. Activations get the range of each batch,
-    constants their own. Every step moves a value by up to about 1/255 of its tensor's range; an activation must not
-    be NaN, infinite or empty. With input_min and input_max, float Placeholders take quint8.
+    ResizeBilinear. A result of 32 bits is requantized to 8 by its range: that of a following FakeQuantWithMinMaxVars,
+    the fallback range, or the range that a RequantizationRange finds. For activations it is the range of each batch,
+    for constants that of the constant. Every step changes a value by up to about 1/255 of its tensor's range; an
+    activation must not be NaN, infinite or empty. With input_min and input_max, float Placeholders become quint8.
 
     Safe when: inputs and outputs are float and the node is not fed; no constant before it holds NaN or infinity;
       images are NHWC. Add and Mul broadcast over the first dimensions only, by shapes that are known. Conv2D has no
       dilations, explicit paddings or groups, and one stride; pools pool over height and width. The axis of a
       concatenation is constant, and its rank known if the axis is negative. A FakeQuant has eight bits, and a constant
       range around zero.
-    Source: Graph Transform Tool, quantize_nodes (which looked at none of these, and moved FakeQuants across any op).
-      Conv2DBackpropInput stays float: its kernel is gone from TensorFlow 2.21.
+    Source: Graph Transform Tool, quantize_nodes (which checked none of these, and moved FakeQuants across any op).
+      Conv2DBackpropInput stays float: TensorFlow 2.21 no longer has its kernel.
     """
     fallback = _range(args, "fallback")
     if fallback and not fallback[0] <= 0 <= fallback[1]:
@@ -70,7 +70,7 @@ def quantize_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
 
 
 class _Quantizer:  # decision 15
-    """Goes through the nodes in order and knows which float tensors there are as eight bits, too."""
+    """Goes through the nodes in order, and remembers which float tensors also exist in eight bits."""
 
     def __init__(self, graph: Graph, fallback: Range) -> None:
         self.graph, self.fallback = graph, fallback
@@ -83,7 +83,7 @@ class _Quantizer:  # decision 15
         self.in_frames = any(item.op in CONTROL_FLOW for item in graph.nodes.values())
 
     def follow(self, item: Node) -> None:
-        """Remembers whether NaN or infinity in a constant reaches a node: no range holds them."""
+        """Remembers whether NaN or infinity in a constant reaches a node: no range can contain them."""
         if item.op == "Const":
             reached = item.get("dtype") in FLOATS and not np.isfinite(item.value).all()
         else:
@@ -92,7 +92,7 @@ class _Quantizer:  # decision 15
             self.not_finite.add(item.name)
 
     def known(self, item: Node) -> None:
-        """Remembers the numbers behind a Dequantize, as quantize_weights leaves it."""
+        """Remembers the eight-bit input of a Dequantize, such as quantize_weights makes."""
         plain = (attribute(item, "T") == QUINT8 and attribute(item, "mode") == "MIN_FIRST"
                  and attribute(item, "axis") == -1 and not attribute(item, "narrow_range")
                  and attribute(item, "dtype") == FLOAT)
@@ -132,7 +132,7 @@ class _Quantizer:  # decision 15
         self._dequantize(item, triple)
 
     def op(self, item: Node, target: Counterpart) -> None:
-        # A placeholder before it may have been given another name.
+        # A placeholder before the node may have been renamed.
         item = self.draft.nodes[item.name]
         if item.name in self.graph.fed:
             raise Skip("it is fed from outside")
@@ -161,12 +161,12 @@ class _Quantizer:  # decision 15
         self._dequantize(item, triple)
 
     def result(self) -> Graph:
-        # What lost its last reader goes; what had none before may be all that the graph is for.
+        # Nodes that lost their last reader are dropped; those that had none before may be the graph's results.
         self.draft.drop_unused(list(self.graph.consumers))
         return self.draft.result()
 
     def _check_constant(self, ref: str) -> bool:
-        """Whether a tensor is a constant that is not there in eight bits yet. Raises Skip if it never can be."""
+        """Whether a tensor is a constant that does not exist in eight bits yet. Raises Skip if it cannot."""
         made = self.draft.nodes[producer(ref)]
         if ref in self.eight or made.op != "Const" or made.name in self.graph.fed:
             return False
@@ -179,7 +179,7 @@ class _Quantizer:  # decision 15
         return True
 
     def _triple(self, item: Node, ref: str, is_constant: bool) -> Triple:
-        """A float tensor in eight bits, made when first needed."""
+        """A float tensor in eight bits; it is made at first use."""
         if ref not in self.eight:
             if is_constant:
                 made = self.draft.nodes[ref]
@@ -214,7 +214,7 @@ class _Quantizer:  # decision 15
         return name, f"{name}:1"
 
     def _dequantize(self, item: Node, triple: Triple) -> None:
-        """Puts the float values of `triple` in the place of a node."""
+        """Replaces a node by the float values of `triple`."""
         controls = item.controls if item.op == "FakeQuantWithMinMaxVars" else ()
         made = make_node(item.name, "Dequantize", (*triple, *controls), item.device, T=QUINT8, mode="MIN_FIRST")
         self.draft.put(replace(made, debug_info=item.debug_info))
@@ -247,7 +247,7 @@ class _Quantizer:  # decision 15
         return made.name
 
     def _anchor(self, near: str) -> tuple[str, ...]:
-        """What holds a constant in the frame of a v1 loop."""
+        """The control input that keeps a constant in the frame of a v1 loop."""
         return (f"^{producer(near)}",) if self.in_frames else ()
 
 

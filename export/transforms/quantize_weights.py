@@ -6,16 +6,16 @@ from export.weights import approximable, eight_bit
 
 @transform(
     "quantize_weights",
-    Arg("minimum_size", "int", 1024, help="leave constants with fewer elements as they are"))
+    Arg("minimum_size", "int", 1024, help="constants with fewer elements are not changed"))
 def quantize_weights(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Const(float) -> Dequantize(Const(quint8), min, max): a quarter of the bytes.
 
-    A weight moves by at most (max - min) / 255, where min and max are those of its constant, zero included; zero
-    stays exact. The Dequantize has the constant's name; its inputs are called
+    A weight changes by at most (max - min) / 255, where [min, max] is the range of its constant, extended to contain
+    zero; zero stays exact. The Dequantize has the constant's name; its inputs are called
     NAME_quantized_const, NAME_quantized_min and NAME_quantized_max.
 
-    Safe when: the constant is float32, all of it is finite and so is its range; it is not itself a requested input or
-      output; and it takes more than a byte per value, as one repeated value does not.
+    Safe when: the constant is float32; its values and its range are finite; it is not itself a requested input or
+      output; and it takes more than a byte per value (a constant of one repeated value takes less).
     Source: Graph Transform Tool, quantize_weights.
     """
     draft = Draft(graph)

@@ -11,9 +11,9 @@ from export.transform import Arg, Arguments, Record, transform
 def remove_attribute(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Removes an attribute from all nodes, or from those of one op.
 
-    Safe when: the op's definition does not mention the attribute, or has its very value for a default; without it the
-      node would otherwise compute something else, or not load at all.
-    Source: Graph Transform Tool, remove_attribute (which removed what ops need).
+    Safe when: the op's definition does not have the attribute, or has the same value as its default; otherwise the node
+      would compute something else without it, or not load at all.
+    Source: Graph Transform Tool, remove_attribute (which also removed attributes that ops need).
     """
     name = args["attribute_name"]
 

@@ -2,7 +2,7 @@ from export.graph import Graph, producer
 from export.ops import CONTROL_FLOW, is_stateful
 from export.transform import Arguments, Record, transform
 
-# They stop a bad run or write to a log, but what the graph computes does not hang on when they do so.
+# They stop a bad run or write to a log, but the graph's results do not depend on when they do so.
 _WATCHERS = frozenset({"Assert", "Print", "PrintV2", "CheckNumerics", "CheckNumericsV2", "Placeholder",
                        "PlaceholderWithDefault", "PlaceholderV2"})
 
@@ -11,9 +11,9 @@ _WATCHERS = frozenset({"Assert", "Print", "PrintV2", "CheckNumerics", "CheckNume
 def remove_control_dependencies(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Removes control inputs ("^name").
 
-    Safe when: the edge does not order an effect (a write to a variable, a table's initialisation), does not hold a
-      node without other inputs in a v1 while loop or conditional branch, and is not all that a requested output
-      does. Asserts and prints that only an edge kept running are lost, as asked.
+    Safe when: the edge does not order an effect (a write to a variable, a table's initialisation), does not keep a
+      node without other inputs in a v1 while loop or conditional branch, and is not the only input of a requested
+      output. Asserts and prints that ran only because of such an edge no longer run: that is the purpose.
     Source: Graph Transform Tool, remove_control_dependencies (which removes every edge).
     """
     effects: set[str] = set()

@@ -8,7 +8,7 @@ from export.transform import Arguments, Record, transform
 def remove_device(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Clears the device of every node.
 
-    Safe when: always; the runtime places the nodes.
+    Safe when: always; the runtime then chooses the devices.
     Source: Graph Transform Tool, remove_device.
     """
     record.applied = sum(bool(item.device) for item in graph.nodes.values())

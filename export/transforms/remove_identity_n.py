@@ -4,13 +4,13 @@ from export.transform import Arguments, Draft, Record, transform
 
 @transform("remove_identity_n")
 def remove_identity_n(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """IdentityN(a, b, ...) -> a, b, ...: readers of each output read the input it stands for.
+    """IdentityN(a, b, ...) -> a, b, ...: readers of each output read the corresponding input instead.
 
-    Functions with a gradient of their own (swish) leave them in a frozen graph, where they keep apart kernels that the
-    runtime would fuse.
+    Functions with a custom gradient (swish) leave IdentityN nodes in a frozen graph, between kernels that the runtime
+    could otherwise fuse.
 
-    Safe when: the node is no requested input or output, waits for nothing, and nothing waits for it.
-    Source: beyond the Graph Transform Tool.
+    Safe when: the node is not a requested input or output, waits for nothing, and nothing waits for it.
+    Source: not in the Graph Transform Tool.
     """
     draft = Draft(graph)
     for name, original in graph.nodes.items():

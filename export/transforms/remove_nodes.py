@@ -8,15 +8,15 @@ from export.transform import Arg, Arguments, Draft, Record, transform
 @transform(
     "remove_nodes",
     Arg("op", repeated=True, required=True, help="an op whose nodes are removed"),
-    Arg("max_inputs", "int", 1, help="only nodes with at most so many data inputs"))
+    Arg("max_inputs", "int", 1, help="only nodes with at most this many data inputs"))
 def remove_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
     """op(x, ...) -> x: readers of the node read its first input instead.
 
-    Control inputs of a removed node move to its readers, and nodes that waited for it wait for what it read.
+    Control inputs of a removed node move to its readers, and nodes that waited for it wait for its inputs.
 
-    Safe when: the op passes its first input on unchanged (Identity, StopGradient, CheckNumerics, ...), which is the
-      caller's promise; the node is no requested input or output, has one output in use, and is neither part of a v1
-      loop or conditional nor the only anchor that holds a node in one.
+    Safe when: the op passes its first input on unchanged (Identity, StopGradient, CheckNumerics, ...), which is not
+      checked; the node is not a requested input or output, has one used output, and is neither part of a v1 loop or
+      conditional nor the only node that keeps another one in it.
     Source: Graph Transform Tool, remove_nodes (which dropped control inputs and broke v1 loops).
     """
     ops = frozenset(args["op"])
@@ -63,6 +63,6 @@ def _remove(draft: Draft, name: str) -> None:
 
 
 def _dtype(draft: Draft, ref: str) -> DType | None:
-    """The type of a tensor; None where it is not known."""
+    """The type of a tensor; None if it is not known."""
     dtypes = output_dtypes(draft.nodes[producer(ref)], draft.graph.library)
     return dtypes[port(ref)] if dtypes else None

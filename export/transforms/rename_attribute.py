@@ -4,14 +4,14 @@ from export.transform import Arg, Arguments, Record, transform
 
 @transform(
     "rename_attribute",
-    Arg("old_attribute_name", required=True, help="the attribute's name now"),
-    Arg("new_attribute_name", required=True, help="the name that it gets"),
+    Arg("old_attribute_name", required=True, help="the attribute's current name"),
+    Arg("new_attribute_name", required=True, help="its new name"),
     Arg("op_name", default="*", help="only nodes of this op; * for all"))
 def rename_attribute(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Renames an attribute, of all nodes or of those of one op; its value stays.
+    """Renames an attribute of all nodes, or of those of one op; its value stays.
 
-    Safe when: the node has no attribute of the new name yet. That the op takes the new name is the caller's promise.
-    Source: Graph Transform Tool, rename_attribute (which lost the old value where the new name was taken).
+    Safe when: the node has no attribute of the new name yet. Whether the op accepts the new name is not checked.
+    Source: Graph Transform Tool, rename_attribute (which lost the old value if the new name was in use).
     """
     old, new = args["old_attribute_name"], args["new_attribute_name"]
 

@@ -8,16 +8,16 @@ _NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 @transform(
     "rename_node",
-    Arg("old_node_name", required=True, help="the node's name now"),
-    Arg("new_node_name", required=True, help="the name that it gets"),
+    Arg("old_node_name", required=True, help="the node's current name"),
+    Arg("new_node_name", required=True, help="its new name"),
     bodies=False)
 def rename_node(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Renames one node, wherever it is mentioned: inputs, control inputs, colocation constraints.
+    """Renames one node, also in inputs, control inputs and colocation constraints of other nodes.
 
-    A requested input or output is requested under its new name from then on.
+    If it is a requested input or output, it is requested by its new name from then on.
 
-    Safe when: no other node has the new name (an error if one has), and TensorFlow takes it for a node's name.
-    Source: Graph Transform Tool, rename_node (which left colocation constraints behind).
+    Safe when: no other node has the new name (otherwise it is an error), and it is a valid name in TensorFlow.
+    Source: Graph Transform Tool, rename_node (which did not rename in colocation constraints).
     """
     old, new = args["old_node_name"], args["new_node_name"]
     if old not in graph.nodes:

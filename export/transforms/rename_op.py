@@ -7,13 +7,13 @@ from export.transform import Arg, Arguments, Record, transform
 
 @transform(
     "rename_op",
-    Arg("old_op_name", required=True, help="the op's name now"),
-    Arg("new_op_name", required=True, help="the op that its nodes get"))
+    Arg("old_op_name", required=True, help="the current op"),
+    Arg("new_op_name", required=True, help="the op that replaces it"))
 def rename_op(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Gives the nodes of one op another op; inputs, attributes and names stay.
+    """Replaces one op by another in all its nodes; inputs, attributes and names stay.
 
-    Safe when: both ops take the same inputs and attributes and mean the same, which is the caller's promise. In a
-      function's body the new op must be registered: a body names its tensors by its ops' outputs.
+    Safe when: both ops have the same inputs and attributes and compute the same, which is not checked. In a function's
+      body the new op must be registered, since tensors there are named by their ops' outputs.
     Source: Graph Transform Tool, rename_op.
     """
     old, new = args["old_op_name"], args["new_op_name"]

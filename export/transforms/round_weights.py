@@ -5,7 +5,7 @@ from export.tensors import Array
 from export.transform import Arg, Arguments, Record, TransformError, transform
 from export.weights import approximable, value_range
 
-# Small constants are often epsilons and scales, where accuracy matters and size does not.
+# Smaller constants are often epsilons and scales, for which accuracy matters and size does not.
 _MINIMUM_SIZE = 16
 
 
@@ -15,13 +15,13 @@ _MINIMUM_SIZE = 16
 def round_weights(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Const(float) -> a Const with at most num_steps different values, which compresses well.
 
-    The range of a constant is cut into num_steps equal steps; a weight becomes the middle of its step and so moves by
-    at most (max - min) / num_steps / 2.
+    The range of a constant is divided into num_steps equal steps; a weight becomes the middle of its step, so it
+    changes by at most (max - min) / num_steps / 2.
 
     Safe when: the constant is float32 with at least 16 elements, all finite, and is not itself a requested input or
       output.
-    Source: Graph Transform Tool, round_weights (which made one value too many, out of range, moved constants that
-      hold one value only, and stretched the range of negative ones to zero).
+    Source: Graph Transform Tool, round_weights (which made one value too many, outside of the range, changed constants
+      with only one value, and extended the range of negative ones to zero).
     """
     if args["num_steps"] < 1:
         raise TransformError(f"round_weights: num_steps={args['num_steps']}: expected 1 or more")
@@ -41,6 +41,6 @@ def _rounded(values: Array, low: np.float32, high: np.float32, steps: int) -> Ar
     width = (high - low) / np.float32(steps)
     with np.errstate(divide="ignore", invalid="ignore"):
         at = np.floor((values - low) / width)
-    # The largest value would begin a step of its own; a width that underflows leaves one step.
+    # Limited, since the largest value would begin one more step. If the width underflows there is only one step.
     at = np.clip(np.nan_to_num(at), 0, steps - 1)
     return np.clip(low + width * (at + np.float32(0.5)), low, high).astype(np.float32)

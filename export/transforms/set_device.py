@@ -7,7 +7,7 @@ from export.transform import Arg, Arguments, Record, transform
 @transform(
     "set_device",
     Arg("device", default="", help="the device, for example /device:CPU:0"),
-    Arg("if_default", "bool", False, help="only where no device is set yet"))
+    Arg("if_default", "bool", False, help="only for nodes without a device"))
 def set_device(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Sets the device of every node.
 

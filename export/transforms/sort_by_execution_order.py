@@ -8,7 +8,7 @@ def sort_by_execution_order(graph: Graph, args: Arguments, record: Record) -> Gr
 
     Otherwise nodes keep the order that they had.
 
-    Safe when: always; a GraphDef's order means nothing to TensorFlow.
+    Safe when: always; the order of nodes in a GraphDef has no meaning.
     Source: Graph Transform Tool, sort_by_execution_order.
     """
     ordered = graph.order()

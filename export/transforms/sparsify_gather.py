@@ -19,17 +19,16 @@ from export.variables import REFERENCES
 def sparsify_gather(graph: Graph, args: Arguments, record: Record) -> Graph:
     """Gather(W [N, 1], ids) -> ExpandDims(LookupTableFindV2(table of W's non-zero rows, ids, 0), -1).
 
-    W is a constant, or with `input_checkpoint` a variable (Variable, VariableV2), whose value the checkpoint holds.
+    W is a constant or, with `input_checkpoint`, a variable (Variable, VariableV2) with its value in the checkpoint.
 
-    A lookup initialises its table by itself if need be; the node `group_deps` (or group_init_node) does it for all of
-    them beforehand. An id outside of 0..N-1, which Gather refuses, gives 0.
+    A lookup initialises its table if that has not been done; the node `group_deps` (or group_init_node) initialises all
+    tables beforehand. For an id outside of 0..N-1, which Gather refuses, the result is 0.
 
-    Safe when: W is that, directly or through Identity, of float or double, with one column, finite, without
-      control inputs (a table in a v1 loop would be out of its reach) and the gather is over axis 0 without batch
-      dimensions.
+    Safe when: W is read directly or through Identity; it is float or double, finite, with one column, and without
+      control inputs (a table cannot be inside a v1 loop); the gather is over axis 0 without batch dimensions.
     Source: Graph Transform Tool, sparsify_gather (which took weights below 1e-5 for zero, failed on int32 ids and on
-      any other shape, and removed weights that others read). Tables are HashTableV2, since the tool's HashTable is
-      not for resources.
+      any other shape, and removed weights that other nodes read). Tables are HashTableV2, since the tool's HashTable
+      does not use resources.
     """
     draft = Draft(graph)
     checkpoint = _Checkpoint(args["input_checkpoint"]) if args["input_checkpoint"] else None
@@ -47,7 +46,7 @@ def sparsify_gather(graph: Graph, args: Arguments, record: Record) -> Graph:
 
 
 class _Checkpoint:
-    """The values of a checkpoint's variables, by name. Raises TransformError for what is no checkpoint."""
+    """The values of a checkpoint's variables, by name. Raises TransformError if it is not a checkpoint."""
 
     def __init__(self, prefix: str) -> None:
         from export.runtime import tf
@@ -59,14 +58,14 @@ class _Checkpoint:
         self._prefix = prefix
 
     def constant(self, variable: Node) -> Node:
-        """The variable as a constant of its name. Raises Skip where the checkpoint has no such name."""
+        """The variable as a constant of the same name. Raises Skip if the checkpoint does not have that name."""
         if not self._reader.has_tensor(variable.name):
             raise Skip(f"{self._prefix} holds no variable '{variable.name}'")
         return make_const(variable.name, self._reader.get_tensor(variable.name), variable.controls, variable.device)
 
 
 def _sparsify(draft: Draft, gather: Node, checkpoint: _Checkpoint | None) -> str:
-    """Puts a lookup in the place of a gather; returns the name of what initialises its table."""
+    """Replaces a gather by a lookup; returns the name of the node that initialises its table."""
     weights, between = _weights(draft, gather, checkpoint)
     keys = np.flatnonzero(weights.value)
     # A table cannot be empty.
@@ -89,7 +88,7 @@ def _lookup(draft: Draft, gather: Node, table: Node, fill: Node, dtype: DType,
             between: tuple[str, ...]) -> Iterable[Node]:
     name, device = gather.name, gather.device
     ids = gather.data[1]
-    # It keeps the constants in the frame of the ids.
+    # This control input keeps the constants in the same frame as the ids.
     anchor = (f"^{producer(ids)}",)
     if attribute(gather, "Tindices") != INT64:
         cast = make_node(draft.unused_name(f"{name}/ids"), "Cast", (ids,), device, SrcT=INT32, DstT=INT64)
@@ -105,7 +104,7 @@ def _lookup(draft: Draft, gather: Node, table: Node, fill: Node, dtype: DType,
 
 
 def _weights(draft: Draft, gather: Node, checkpoint: _Checkpoint | None) -> tuple[Node, tuple[str, ...]]:
-    """The constant that is gathered from, and the control inputs of what stands between the two."""
+    """The constant that is gathered from, and the control inputs of the nodes between the two."""
     if gather.name in draft.graph.fed:
         raise Skip("it is fed from outside")
     if gather.op == "GatherV2":

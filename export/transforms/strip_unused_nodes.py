@@ -8,21 +8,21 @@ from export.transform import Arg, Arguments, Record, TransformError, transform
 
 @transform(
     "strip_unused_nodes",
-    Arg("type", help="type of a fed node that becomes a Placeholder (default: the type that it has)"),
+    Arg("type", help="type of a fed node that becomes a Placeholder (default: its current type)"),
     Arg("shape", help='its shape, for example "-1,4" (default: unknown)'),
-    Arg("name", repeated=True, help="a fed node with a type_for_name or shape_for_name of its own"),
+    Arg("name", repeated=True, help="a fed node to which a type_for_name or shape_for_name applies"),
     Arg("type_for_name", repeated=True, help="the type of each name"),
     Arg("shape_for_name", repeated=True, help="the shape of each name"))
 def strip_unused_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """Drops every node that no output needs; what lies before an input goes too.
+    """Drops every node that no output needs, also the nodes before an input.
 
-    A fed node that is no placeholder becomes one of the same type. Listed inputs stay even when no output needs
-    them, and a PlaceholderWithDefault keeps its default, since a request may leave that input out. In a function's
-    body, what has an effect stays.
+    A fed node that is not a placeholder becomes one of the same type. Listed inputs stay even if no output needs them,
+    and a PlaceholderWithDefault keeps its default, since a request may leave that input out. In a function's body,
+    nodes with an effect stay.
 
     Safe when: an output is listed, and no node before a fed node is needed otherwise; without outputs nothing is
       dropped.
-    Source: Graph Transform Tool, strip_unused_nodes (which made every fed node a float scalar unless told otherwise).
+    Source: Graph Transform Tool, strip_unused_nodes (which made every fed node a float scalar by default).
     """
     types = _by_name(args, "type_for_name")
     shapes = _by_name(args, "shape_for_name")
@@ -48,7 +48,7 @@ def strip_unused_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
 
 
 def _wholly_fed(graph: Graph) -> set[str]:
-    """Fed nodes all of whose outputs in use are fed: those alone can stop computing."""
+    """The fed nodes whose used outputs are all fed: only those need not be computed."""
     fed_refs = set(graph.inputs)
     used = {ref for item in graph.nodes.values() for ref in item.inputs} | set(graph.outputs)
     by_node: dict[str, bool] = dict.fromkeys(graph.fed, True)
@@ -56,7 +56,7 @@ def _wholly_fed(graph: Graph) -> set[str]:
         name = ref.removeprefix("^").partition(":")[0]
         if name in by_node and ref[0] != "^" and ref not in fed_refs:
             by_node[name] = False
-    # A Placeholder has one output, so a node with several stays what it is.
+    # A Placeholder has one output, so a node with several is not replaced.
     return {name for name, whole in by_node.items()
             if whole and name in fed_refs and len(output_dtypes(graph.nodes[name], graph.library) or ("",)) == 1}
 

@@ -20,7 +20,7 @@ MODELS = {"mnist": "the article's convolutional digit classifier (22 MB)"}
               help="digits: scikit-learn's 1,797 real images, no network. mnist: Keras downloads it once.")
 @click.option("--to", "models", callback=path_given, default="models", show_default=True, metavar="DIR",
               help="The directory that holds all models.")
-@click.option("--seed", default=0, show_default=True, help="Decides the weights and the held-out images.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the weights and of the choice of held-out images.")
 @click.option("--reuse", is_flag=True, help="Keep the newest version if this code and configuration made it.")
 @json_option
 def command(name: str, data: str, models: Path, seed: int, reuse: bool, json_path: str | None) -> None:

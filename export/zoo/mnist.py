@@ -1,4 +1,4 @@
-"""The article's MNIST classifier, trained for real and exported with Keras' own ExportArchive.
+"""The article's MNIST classifier, trained on real images and exported with Keras' ExportArchive.
 
     input_image float32 [-1,28,28] -> reshape
     -> 3 x (Conv 3x3 SAME relu -> MaxPool 2 SAME -> BatchNormalization) -> Flatten
@@ -21,7 +21,7 @@ from user_error import UserError
 from version_directory import EXTRA, REQUEST, SAMPLES
 
 CONNECT_TIMEOUT_S = 5
-HELD_OUT = 397  # held-out images that travel with the version, for measuring
+HELD_OUT = 397  # held-out images that are stored with the version, for measurements
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Images:
 
 
 def build(version: Path, data: str, seed: int) -> dict[str, Any]:
-    """Writes the trained SavedModel into `version`; returns what is worth knowing of it."""
+    """Writes the trained SavedModel into `version`; returns facts about it for the manifest."""
     with step("read MNIST" if data == "mnist" else "read scikit-learn's handwritten digits"):
         images = _mnist() if data == "mnist" else _digits(seed)
     keras.utils.set_random_seed(seed)
@@ -65,7 +65,7 @@ def classifier() -> keras.Model:
     for filters in (64, 128, 256):
         x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
         x = layers.MaxPooling2D(2, padding="same")(x)
-        # Keras' 0.99 wants thousands of steps; these are hundreds, so the averages must move faster.
+        # Keras' default of 0.99 needs thousands of steps; here are hundreds, so the averages must change faster.
         x = layers.BatchNormalization(momentum=0.9)(x)
     x = layers.Flatten()(x)
     for _ in range(2):
