@@ -7,7 +7,7 @@ from export.transform import Arguments, Record, transform
 
 @transform("fold_affine_through")
 def fold_affine_through(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """A constant affine op -> into a contraction on the other side of a relu, pooling, reshape or similar op.
+    """A constant affine op -> into a contraction beyond a relu, pooling, reshape or similar op.
 
     Moves scale and offset backward or forward through MaxPool, AvgPool, Relu, LeakyRelu, Reshape, Squeeze, Transpose,
     ConcatV2, Pad, MirrorPad, Mean and Max, into the contraction that made the result, or into every contraction that

@@ -15,7 +15,7 @@ from export.transform import Arg, Arguments, Draft, Record, transform
     Arg("first_n", "int", -1, help="stop after so many times; -1: never"),
     Arg("summarize", "int", 1024, help="how many values of a tensor to print"))
 def insert_logging(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """x -> Print(x, all used outputs of its node): values are printed to standard error when the graph runs.
+    """x -> Print(x, all used outputs of its node): values go to standard error when the graph runs.
 
     The Print node is called NAME__print__. A line reads ";OP;;NAME__print__;MESSAGE[value][value]".
 

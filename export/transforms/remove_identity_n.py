@@ -4,7 +4,7 @@ from export.transform import Arguments, Draft, Record, transform
 
 @transform("remove_identity_n")
 def remove_identity_n(graph: Graph, args: Arguments, record: Record) -> Graph:
-    """IdentityN(a, b, ...) -> a, b, ...: readers of each output read the corresponding input instead.
+    """IdentityN(a, b, ...) -> a, b, ...: each output's readers read the corresponding input.
 
     Functions with a custom gradient (swish) leave IdentityN nodes in a frozen graph, between kernels that the runtime
     could otherwise fuse.

@@ -60,7 +60,7 @@ def test_every_operation_that_calls_python_or_another_process_is_in_the_table() 
     (make_node("a", "FixedUnigramCandidateSampler", ("x",), vocab_file="/etc/words"), effects.FILES),
     (make_node("a", "Abort"), effects.ENDS), (make_node("a", "MatMul", ("x", "y")), None),
 ], ids=lambda one: one.op if isinstance(one, Node) else str(one))
-def test_what_a_node_does_may_depend_on_its_attributes(node: Node, reason: str | None) -> None:
+def test_the_effect_of_a_node_may_depend_on_its_attributes(node: Node, reason: str | None) -> None:
     assert effects.of_node(node, lambda _: None) == reason
 
 
@@ -93,7 +93,7 @@ def test_functions_in_the_attributes_of_functions_are_reached() -> None:
 
 
 
-def test_what_lies_before_a_fed_tensor_is_not_run(tmp_path: Path) -> None:
+def test_nodes_before_a_fed_tensor_are_not_run(tmp_path: Path) -> None:
     from saved_models import save_v1, signature
     v1 = tf.compat.v1
     with v1.Graph().as_default(), v1.Session() as session:

@@ -31,7 +31,7 @@ def split():
 
 @settings(max_examples=20, derandomize=True, deadline=None)
 @given(drawn_graphs())
-def test_a_graph_def_comes_out_as_it_went_in(drawn: Drawn):
+def test_a_graph_def_is_written_as_it_was_read(drawn: Drawn):
     assert as_graph_def(whole(Graph.from_graph_def(drawn.graph_def, ["x"], drawn.outputs))) == drawn.graph_def
 
 
@@ -83,7 +83,7 @@ def test_a_broken_graph_is_named(break_it, message):
     assert message in str(caught.value)
 
 
-def test_inputs_and_outputs_must_be_there():
+def test_inputs_and_outputs_must_exist():
     with pytest.raises(GraphError, match="input 'xx' is not in the graph"):
         Graph.from_graph_def(build(split), ["xx"], ["y"])
     with pytest.raises(GraphError, match=r"output 'halve' is not in the graph .did you mean 'halves'"):
@@ -104,7 +104,7 @@ def test_consumers_and_order():
     assert graph.reachable(["y"], stop=frozenset({"halves"})) == {"y", "halves"}
 
 
-def test_colocation_follows_names_and_drops_what_is_gone():
+def test_colocation_constraints_follow_renames_and_removed_nodes():
     graph_def = build(split)
     graph_def.node[-1].attr["_class"].list.s.extend([b"loc:@halves", b"loc:@nowhere", b"other"])
     graph = Graph.from_graph_def(graph_def, ["x"], ["y"])

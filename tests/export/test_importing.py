@@ -38,7 +38,7 @@ def test_a_keras_file_becomes_a_saved_model(tmp_path: Path) -> None:
     assert verify(tmp_path / "original", tmp_path / "original", batches=(1, 2)).equal
 
 
-def test_variables_and_assets_come_along(tmp_path: Path) -> None:
+def test_variables_and_assets_are_copied(tmp_path: Path) -> None:
     save(tmp_path / "given/7")
     assert _import(str(tmp_path / "given"), "--to", str(tmp_path / "original")).returncode == 0
     copied, given = tmp_path / "original/1", tmp_path / "given/7"
@@ -47,7 +47,7 @@ def test_variables_and_assets_come_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["nowhere", "pyproject.toml"])
-def test_what_is_no_model_is_refused(source: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_refused(source: str, tmp_path: Path) -> None:
     done = _import(source, "--to", str(tmp_path / "original"))
     assert done.returncode == 2
     assert source in done.stderr

@@ -88,13 +88,13 @@ def test_tf_saved_model_load_answers_the_same(optimized: dict[str, Optimized], k
 
 
 @pytest.mark.parametrize("kind", sorted({*KINDS} - {"counter", "tf1_counter"}))
-def test_no_variable_is_left(optimized: dict[str, Optimized], kind: str) -> None:
+def test_frozen_models_have_no_variables(optimized: dict[str, Optimized], kind: str) -> None:
     version = saved_model.read(optimized[kind].base).path
     assert not (version / "variables").exists()
 
 
 @pytest.mark.parametrize("kind", ["counter", "tf1_counter"])
-def test_only_what_serving_assigns_stays_a_variable(optimized: dict[str, Optimized], kind: str) -> None:
+def test_only_variables_that_requests_change_stay_variables(optimized: dict[str, Optimized], kind: str) -> None:
     from tensorflow.python.training import py_checkpoint_reader
     version = saved_model.read(optimized[kind].base).path
     there = py_checkpoint_reader.NewCheckpointReader(str(version / "variables" / "variables"))

@@ -50,7 +50,7 @@ def refused(run: Run, *args: object) -> str:
     ("trains_on_device", "RestoreV2", "--signatures infer"), ("writes_in_a_branch_of_a_loop", "WriteFile", "--allow"),
     ("prints_to_a_file", "PrintV2", "--allow PrintV2"), ("reads_in_a_dataset", "ReadFile", "--allow ReadFile"),
     ("session_writes_before_it_answers", "WriteFile", "--signatures plain")])
-def test_what_touches_files_is_refused_before_anything_runs(
+def test_an_operation_that_touches_files_is_refused_before_anything_runs(
         awkward: Callable[[str], Path], run: Run, elsewhere: Path, tmp_path: Path, kind: str, op: str, rest: str,
         monkeypatch: pytest.MonkeyPatch) -> None:
     def start(self: LoadedModel, *_: object) -> None:
@@ -81,8 +81,8 @@ def test_an_existing_file_is_never_overwritten(awkward: Callable[[str], Path], r
     assert b"save" not in records  # a server would save under invented names each time it starts
 
 
-def test_python_is_refused_without_advice_that_cannot_help(awkward: Callable[[str], Path], run: Run,
-                                                           tmp_path: Path) -> None:
+def test_the_error_for_python_operations_does_not_advise_allow(
+        awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
     line = refused(run, "optimize", awkward("python_beside"), "--to", tmp_path / "to")
     assert "signature 'postprocessed'" in line
     assert "EagerPyFunc 'EagerPyFunc', which calls Python: no server can run that: leave it out with --signatures " \
@@ -131,7 +131,7 @@ def test_the_rank_is_that_of_the_first_reader(awkward: Callable[[str], Path], ru
     run("optimize", awkward(kind), "--to", tmp_path / "to", "--batch", "1,2")
 
 
-def test_a_reference_that_dies_on_a_guess_is_asked_in_another_manner(
+def test_if_the_reference_dies_on_inputs_they_are_made_in_another_way(
         awkward: Callable[[str], Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str]) -> None:
     """Without what the readers say, the first guess ends the process: a rank that oneDNN's kernel does not expect."""
@@ -144,8 +144,8 @@ def test_a_reference_that_dies_on_a_guess_is_asked_in_another_manner(
 @pytest.mark.parametrize("kind", ["ragged_ends", "sparse_answer", "sparse_parts", "for_each_request", "csv_lines",
                                   "raw_bytes", "sequence_examples", "one_sequence_example", "float_ids",
                                   "json_and_zlib"])
-def test_inputs_are_made_that_the_model_takes(awkward: Callable[[str], Path], run: Run, tmp_path: Path,
-                                              kind: str) -> None:
+def test_inputs_are_made_that_the_model_accepts(
+        awkward: Callable[[str], Path], run: Run, tmp_path: Path, kind: str) -> None:
     run("optimize", awkward(kind), "--to", tmp_path / "to", "--batch", "1,3")
     model = saved_model.read(awkward(kind))
     with LoadedModel(model.path, ["serve"]) as running:
@@ -181,7 +181,8 @@ def test_random_numbers_are_named_and_compared_with_seeds(awkward: Callable[[str
         run("verify", awkward("draws"), tmp_path / "to", "--allow-random", "other")
 
 
-def test_noise_below_the_tolerance_is_named_too(awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+def test_random_numbers_are_named_even_if_noise_is_below_the_tolerance(
+        awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="signature 'serving_default' draws random numbers"):
         run("optimize", awkward("draws_little"), "--to", tmp_path / "to", "--batch", "1,3")
     run("optimize", awkward("draws_for_nothing"), "--to", tmp_path / "to", "--batch", "1,3")
@@ -213,8 +214,8 @@ def test_samples_that_match_no_input_are_an_error_that_lists_the_inputs(
             run(*command, "--samples", tmp_path / "s.npz")
 
 
-def test_verify_asks_the_samples_and_nothing_else(awkward: Callable[[str], Path], run: Run, tmp_path: Path,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_sends_only_the_samples(
+        awkward: Callable[[str], Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = awkward("for_each_request")
     np.savez(tmp_path / "s.npz", x=np.random.default_rng(0).normal(size=(9, 4)).astype("f4"),
              anchors=np.eye(4, dtype="f4")[:3])
@@ -229,7 +230,8 @@ def test_verify_asks_the_samples_and_nothing_else(awkward: Callable[[str], Path]
     assert "serving_default: 0 real and 7 random examples" in told
 
 
-def test_samples_command_writes_what_the_model_takes(awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+def test_samples_command_writes_inputs_that_the_model_accepts(
+        awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
     from serving.client import payloads
     run("samples", awkward("raw_bytes"), "--out", tmp_path / "x.npz", "--examples", "5", "--json", tmp_path / "x.json")
     arrays = payloads.load_samples(tmp_path / "x.npz")
@@ -241,7 +243,7 @@ def test_samples_command_writes_what_the_model_takes(awkward: Callable[[str], Pa
                                    "--signature", "save")
 
 
-def test_a_queue_of_a_training_batch_becomes_an_input_of_any_batch(run: Run, tmp_path: Path) -> None:
+def test_a_training_queue_becomes_an_input_of_any_batch_size(run: Run, tmp_path: Path) -> None:
     v1 = tf.compat.v1
     with v1.Graph().as_default(), v1.Session() as session:
         queue = v1.FIFOQueue(8, [tf.float32], shapes=[[4, 8, 8, 3]], name="prefetch")
@@ -266,7 +268,7 @@ def test_a_queue_of_a_training_batch_becomes_an_input_of_any_batch(run: Run, tmp
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # of Keras' .h5 writer with numpy 2
-def test_keras_files_that_need_code_say_which(run: Run, tmp_path: Path) -> None:
+def test_errors_of_keras_files_that_need_code_name_the_class(run: Run, tmp_path: Path) -> None:
     import keras
 
     class MyScale(keras.layers.Layer):

@@ -39,7 +39,7 @@ def test_an_older_match_is_not_reused(code: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{"])
-def test_a_manifest_that_cannot_be_read_is_no_manifest(tmp_path: Path, content: str) -> None:
+def test_a_manifest_that_cannot_be_read_counts_as_missing(tmp_path: Path, content: str) -> None:
     path = version(tmp_path, 1, {})
     (path / manifest.MANIFEST).write_text(content)
     assert manifest.read(path) is None

@@ -46,7 +46,7 @@ def test_proof_rounding_is_accepted_and_an_error_found(tmp_path: Path, kind: str
     both_right(kind, seed, tmp_path)
 
 
-def test_what_cancels_is_held_against_what_was_added_up(tmp_path: Path) -> None:
+def test_the_scale_of_a_sum_that_cancels_is_that_of_its_summands(tmp_path: Path) -> None:
     before = build("difference_of_large_numbers", tmp_path / "before", 1)
     inputs = {"x": np.random.default_rng(0).random((50, 12), np.float32)}
     with measuring(saved_model.read(before), "serving_default") as scales:

@@ -89,7 +89,7 @@ def test_what_does_not_parse_is_named(text, message):
 @pytest.mark.parametrize("text", [
     "remove_device", "remove_device()", "remove_device sort_by_execution_order", "set_device(device=\"/a:b\")",
     "set_device(device=/cpu, if_default=true)", "remove_device(", "set_device(device=)", "?", "nothing_of_the_sort"])
-def test_what_the_tool_parses_we_parse_and_what_we_refuse_it_refuses(text):
+def test_pipelines_are_parsed_and_refused_as_by_the_tool(text):
     graph_def = build(lambda: v1.placeholder(tf.float32, [], "x"))
 
     def accepts(attempt):
@@ -191,7 +191,7 @@ def test_the_command_writes_a_graph_and_a_report(in_graph, tmp_path, ending):
     assert "fold_batch_norms: 1 applied" in text
 
 
-def test_the_command_as_a_process_prints_one_line_of_its_own_for_an_error(in_graph, tmp_path):
+def test_the_command_prints_one_line_for_an_error(in_graph, tmp_path):
     out, report = tmp_path / "out.pb", tmp_path / "report.json"
     ended = subprocess.run(
         [sys.executable, "-m", "export", "transform", "--in_graph", in_graph, "--out_graph", out, "--inputs", "x",
@@ -236,7 +236,7 @@ def test_the_list_of_transforms_and_the_page_of_one():
     assert [line.split()[0] for line in listed.output.splitlines()] == [item.name for item in every_transform()]
     page = CliRunner().invoke(transforms_command, ["remove_nodes"]).output
     assert "Safe when:" in page
-    assert "max_inputs=int: only nodes with at most so many data inputs (default 1)" in page
+    assert "max_inputs=int: only nodes with at most this many data inputs (default 1)" in page
     everything = json.loads(CliRunner().invoke(transforms_command, ["--json", "-"]).output)
     assert {"name", "summary", "doc", "pattern", "args"} == set(everything[0])
     unknown = CliRunner().invoke(transforms_command, ["remove_node"], standalone_mode=False)

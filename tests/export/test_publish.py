@@ -37,7 +37,7 @@ def test_an_existing_version_is_never_overwritten(tmp_path: Path) -> None:
     assert tree(base) == {"1/saved_model.pb": b"first"}
 
 
-def test_a_version_published_meanwhile_is_kept_and_ours_takes_the_next(tmp_path: Path) -> None:
+def test_a_version_published_meanwhile_is_kept_and_this_run_takes_the_next(tmp_path: Path) -> None:
     base = tmp_path / "model"
     publish(base)
     with new_version(base) as slow:
@@ -61,7 +61,7 @@ def test_a_base_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
         publish(tmp_path / "model")
 
 
-def test_what_a_killed_run_leaves_is_invisible_and_removed_by_the_next(tmp_path: Path) -> None:
+def test_files_of_a_killed_run_are_hidden_and_removed_by_the_next(tmp_path: Path) -> None:
     base = tmp_path / "model"
     publish(base)
     before = tree(base)
@@ -76,19 +76,20 @@ def test_what_a_killed_run_leaves_is_invisible_and_removed_by_the_next(tmp_path:
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_a_living_run_is_not_disturbed(tmp_path: Path) -> None:
+def test_files_of_a_running_run_are_not_removed(tmp_path: Path) -> None:
     with new_version(tmp_path / "model") as slow:
         publish(tmp_path / "model")
         assert slow.path.is_dir()
 
 
-def test_a_name_is_no_pattern(tmp_path: Path) -> None:
+def test_a_base_path_is_not_read_as_a_glob_pattern(tmp_path: Path) -> None:
     (tmp_path / ".a.part-x").mkdir()
     publish(tmp_path / "[ab] ✓")
     assert sorted(os.listdir(tmp_path)) == [".a.part-x", "[ab] ✓"]
 
 
-def test_a_run_that_ends_while_another_looks_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_ends_while_another_searches_causes_no_error(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.glob
 
     def glob(self: Path, pattern: str) -> list[Path]:
@@ -98,7 +99,7 @@ def test_a_run_that_ends_while_another_looks_is_no_error(tmp_path: Path, monkeyp
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_many_at_once_get_a_version_each(tmp_path: Path) -> None:
+def test_simultaneous_runs_get_a_version_each(tmp_path: Path) -> None:
     code = ("import pathlib, sys; from export.publish import new_version\n"
             "for turn in range(10):\n"
             "    with new_version(pathlib.Path(sys.argv[1])) as made:\n"

@@ -75,7 +75,7 @@ refused("r.json", benchmark.compare, "original", "other", model="mine", against=
 @pytest.mark.parametrize("first", ["import export.optimization, export.verification, benchmark.side_by_side\n",
                                    "import export.__main__, benchmark.__main__\n", "import export, benchmark\n"])
 @pytest.mark.parametrize("second", ["", "import export.optimization, export.verification, benchmark.side_by_side\n"])
-def test_the_functions_are_there_in_every_order_of_imports(first: str, second: str) -> None:
+def test_the_functions_exist_in_every_order_of_imports(first: str, second: str) -> None:
     script = (f"{first}import export, benchmark\n{second}"
               "assert all(map(callable, (export.optimize, export.verify, benchmark.compare)))\n"
               "from export import optimize, verify, NotEqualError\nfrom benchmark import compare, Measured, report\n"

@@ -45,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ENDS = ("--inputs", "x=in:0", "--outputs", "y=out:0")
 
 
-def test_keras_files_are_taken_by_every_command(tmp_path: Path, keras_file: Path) -> None:
+def test_every_command_accepts_keras_files(tmp_path: Path, keras_file: Path) -> None:
     assert "x float32 [-1, 4]" in run(describe.command, keras_file).stdout
     assert "nothing touches" in run(scan.command, keras_file).stdout
     run(freeze.command, keras_file, "--out", tmp_path / "frozen.pb")
@@ -54,7 +54,7 @@ def test_keras_files_are_taken_by_every_command(tmp_path: Path, keras_file: Path
     assert run(verification.command, keras_file, tmp_path / "to").exception is None
 
 
-def test_checkpoints_are_taken_by_every_command(tmp_path: Path, checkpoint: Path) -> None:
+def test_every_command_accepts_checkpoints(tmp_path: Path, checkpoint: Path) -> None:
     assert "x float32 [-1, 4]" in run(describe.command, checkpoint, *ENDS).stdout
     assert "nothing touches" in run(scan.command, f"{checkpoint}.meta", *ENDS).stdout
     run(freeze.command, checkpoint, "--from-checkpoint", *ENDS, "--out", tmp_path / "frozen.pb")

@@ -35,7 +35,7 @@ def module(path: Path, serve: Callable[[Any], Any]) -> Path:
     ("EagerPyFunc", "calls Python", lambda name: tf.py_function(lambda one: one, [name], tf.string)),
     ("PyFunc", "calls Python", lambda name: tf.numpy_function(lambda one: one, [name], tf.string)),
 ])
-def test_what_a_function_in_a_function_does_is_found(tmp_path: Path, op: str, reason: str, serve: Any) -> None:
+def test_an_operation_in_a_nested_function_is_found(tmp_path: Path, op: str, reason: str, serve: Any) -> None:
     found = scan(module(tmp_path / "1", serve))
     assert [(one.op, one.reason) for one in found] == [(op, reason)]
 
@@ -49,7 +49,7 @@ def test_writing_in_a_branch_of_a_loop_is_found(tmp_path: Path) -> None:
     assert "WriteFile" in {one.op for one in scan(module(tmp_path / "1", serve))}
 
 
-def test_a_table_of_a_file_that_is_no_asset_is_found(tmp_path: Path) -> None:
+def test_a_table_from_a_file_that_is_not_an_asset_is_found(tmp_path: Path) -> None:
     with v1.Graph().as_default(), v1.Session() as session:
         words = v1.placeholder(tf.string, [None], "words")
         (tmp_path / "words.txt").write_text("a\nb\n")

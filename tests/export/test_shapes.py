@@ -30,7 +30,7 @@ def agree(graph_def):
 
 @settings(max_examples=20, derandomize=True, deadline=None)
 @given(drawn_graphs())
-def test_never_another_shape_than_tensorflows(drawn: Drawn):
+def test_shapes_never_differ_from_tensorflows(drawn: Drawn):
     shapes = agree(drawn.graph_def)
     assert shapes["y"] is not None
 
@@ -44,7 +44,7 @@ def test_rank_and_channels_of_contractions(contraction):
     assert found[-1] == 6
 
 
-def test_ops_without_a_rule_ask_tensorflow():
+def test_ops_without_a_rule_use_tensorflows_shape_function():
     def make():
         x = v1.placeholder(tf.float32, [None, 6, 3], "x")
         first, _ = tf.unstack(x[:, :2], axis=1)
@@ -58,7 +58,7 @@ def test_ops_without_a_rule_ask_tensorflow():
     assert shapes["unstack:1"] == (None, 3)
 
 
-def test_what_depends_on_a_function_or_a_resource_is_not_known():
+def test_shapes_that_depend_on_a_function_or_a_resource_are_unknown():
     def make():
         x = v1.placeholder(tf.float32, [2], "x")
         tf.identity(tf.function(lambda value: value + 1.0)(x), "y")

@@ -54,7 +54,7 @@ def test_keras_model_that_cannot_be_exported(run: Run, tmp_path: Path, monkeypat
         run("optimize", tmp_path / "model.keras", "--to", tmp_path / "o")
 
 
-def test_file_that_is_no_keras_model(run: Run, tmp_path: Path) -> None:
+def test_file_that_is_not_a_keras_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"not a zip file")
     with pytest.raises(UserError, match=r"model\.keras cannot be loaded as a Keras model") as caught:
         run("optimize", tmp_path / "model.keras", "--to", tmp_path / "o")

@@ -37,7 +37,7 @@ def optimized(mnist: Path, run: Callable[..., object], tmp_path_factory: pytest.
     return base
 
 
-def test_report_and_manifest_hold_the_figures(optimized: Path) -> None:
+def test_report_and_manifest_have_the_figures(optimized: Path) -> None:
     report = json.loads((optimized.parent / "report.json").read_text())
     manifest = json.loads((optimized / "1" / "assets.extra" / "manifest.json").read_text())
     assert report == {"path": str(optimized / "1"), **manifest}
@@ -90,8 +90,9 @@ def test_another_configuration_is_another_version(mnist: Path, optimized: Path, 
     assert sorted(child.name for child in (tmp_path / "o").iterdir()) == ["1", "2"]
 
 
-def test_describe_counts_what_serves(mnist: Path, optimized: Path, run: Callable[..., object], tmp_path: Path,
-                                     capsys: pytest.CaptureFixture[str]) -> None:
+def test_describe_counts_nodes_that_serve(
+        mnist: Path, optimized: Path, run: Callable[..., object], tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
     run("describe", mnist, optimized, "--json", tmp_path / "both.json", "--html", tmp_path / "ops.html",
         "--tensorboard", tmp_path / "events", "--nodes")
     both = json.loads((tmp_path / "both.json").read_text())
@@ -117,7 +118,7 @@ def test_not_equal_is_refused(mnist: Path, run: Callable[..., object], tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_says_which_output_is_how_far_off(mnist: Path, run: Callable[..., object], tmp_path: Path) -> None:
+def test_verify_reports_the_difference_of_each_output(mnist: Path, run: Callable[..., object], tmp_path: Path) -> None:
     frozen, rounded = tmp_path / "frozen.pb", tmp_path / "rounded.pb"
     run("freeze", mnist, "--out", frozen)
     run("transform", "--in_graph", frozen, "--out_graph", rounded, "--inputs", "serving_default_input_image",

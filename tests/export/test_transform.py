@@ -31,7 +31,7 @@ def applied(rewrite, inputs=("x",), outputs=("y",)):
     return rewrite.run(graph, Arguments("t", [], {}), record), record
 
 
-def test_every_match_is_rewritten_and_what_is_unused_goes():
+def test_every_match_is_rewritten_and_unused_nodes_are_dropped():
     graph, record = applied(AbsOfSquares())
     assert sorted(item.op for item in graph.nodes.values()) == ["Abs", "Abs", "AddV2", "Placeholder"]
     assert graph.nodes["a"].op == "Abs"
@@ -45,7 +45,7 @@ def test_a_requested_inner_node_stays():
     assert record.applied == 2
 
 
-def test_nothing_is_concluded_past_a_fed_node():
+def test_patterns_do_not_match_beyond_a_fed_node():
     _, record = applied(AbsOfSquares(), inputs=("x", "square"))
     assert record.skipped == [("square", "it is fed from outside")]
     assert record.applied == 1

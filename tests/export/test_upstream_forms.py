@@ -46,7 +46,8 @@ def test_a_refusal_for_state_names_the_variable_and_what_changes_it(tmp_path: Pa
     assert "since AssignAdd 'AssignAdd' changes the variable 'requests'; leave it out" in report.why_not()
 
 
-def test_what_is_constant_by_its_graph_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_that_is_constant_by_its_graph_is_reported(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = constant_by_graph(tmp_path / "model")
     report = check(model, model, ("serve",), Plan())
     assert report.equal

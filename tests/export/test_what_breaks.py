@@ -91,7 +91,7 @@ def test_unknown_signature(copied: Copy, published: Path, fails: Fails) -> None:
     assert "has no signature 'all'; it has: serving_default" in line
 
 
-def test_missing_source_and_directory_that_is_no_model(published: Path, tmp_path: Path, fails: Fails) -> None:
+def test_missing_source_and_directory_that_is_not_a_model(published: Path, tmp_path: Path, fails: Fails) -> None:
     _, line = fails("optimize", tmp_path / "nothing", "--to", published)
     assert line == f"{tmp_path / 'nothing'}: no such file or directory"
     assert "is no SavedModel" in fails("optimize", tmp_path / "to", "--to", published)[1]
@@ -141,7 +141,7 @@ def test_a_destination_that_is_a_dangling_link_is_named(copied: Copy, tmp_path: 
     assert sorted(os.listdir(tmp_path)) == ["strings", "to"]
 
 
-def test_a_folder_made_for_what_failed_goes_with_it(tmp_path: Path) -> None:
+def test_a_directory_made_for_a_failed_version_is_removed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing was published"), new_version(tmp_path / "a" / "b" / "model"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert os.listdir(tmp_path) == []
@@ -155,7 +155,7 @@ def test_many_reasons_are_one_readable_line(tmp_path: Path) -> None:
     assert line.endswith("; and 7 more (--json has all in full)")
 
 
-def test_what_is_refused_is_told_in_full_as_json(copied: Copy, published: Path, fails: Fails, tmp_path: Path) -> None:
+def test_json_has_all_reasons_of_a_refusal(copied: Copy, published: Path, fails: Fails, tmp_path: Path) -> None:
     status, line = fails("optimize", copied("keras3"), "--to", published, "--transforms",
                          "default quantize_weights(minimum_size=4)", "--batch", "1,3", "--json", tmp_path / "why.json")
     told = json.loads((tmp_path / "why.json").read_text())
@@ -172,7 +172,7 @@ def test_no_space_left_for_a_graph_file(copied: Copy, tmp_path: Path) -> None:
     assert [child.name for child in tmp_path.iterdir()] == ["recurrent"]
 
 
-def test_graph_file_in_a_directory_that_is_not_there(copied: Copy, published: Path, fails: Fails) -> None:
+def test_graph_file_in_a_missing_directory(copied: Copy, published: Path, fails: Fails) -> None:
     _, line = fails("freeze", copied("strings"), "--out", published / "no" / "such" / "frozen.pb")
     assert line == f"cannot write {published}/no/such/frozen.pb: name a file in a folder that you may write to"
 

@@ -77,7 +77,7 @@ def test_a_batch_that_is_not_full_runs_after_the_timeout(bench: Bench) -> None:
     assert time.monotonic() - began >= 0.05
 
 
-def test_what_does_not_fit_goes_into_the_next_batch(bench: Bench) -> None:
+def test_a_request_that_does_not_fit_goes_into_the_next_batch(bench: Bench) -> None:
     fake = FakeServable()
     servable = bench.make(fake, max_batch_size=4, max_execution_batch_size=4, batch_timeout_s=60.0)
     first = bench.ask(servable, [1, 1, 1])
@@ -118,7 +118,7 @@ def test_a_full_queue_is_unavailable(bench: Bench) -> None:
     assert [running.result(60), waiting.result(60)] == [[1], [2]]
 
 
-def test_as_many_batches_run_at_once_as_there_are_threads(bench: Bench) -> None:
+def test_as_many_batches_run_simultaneously_as_there_are_threads(bench: Bench) -> None:
     together, running, most = threading.Barrier(2, timeout=60), [], []
 
     def meet(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) -> list[Array]:
@@ -164,7 +164,7 @@ def test_without_padding_unequal_inner_sizes_fail(bench: Bench) -> None:
             answer.result(60)
 
 
-def test_other_tensors_never_share_a_batch(bench: Bench) -> None:
+def test_requests_for_other_tensors_never_share_a_batch(bench: Bench) -> None:
     fake = FakeServable()
     servable = bench.make(fake, max_batch_size=2, max_execution_batch_size=2, batch_timeout_s=0.2)
     answers = [bench.ask(servable, [1]), bench.ask(servable, [2], fetches=("z:0",))]
@@ -172,7 +172,7 @@ def test_other_tensors_never_share_a_batch(bench: Bench) -> None:
     assert [len(values[0]) for values in fake.runs] == [1, 1]
 
 
-def test_no_rows_and_wrong_types_do_not_wait_for_company(bench: Bench) -> None:
+def test_requests_without_rows_or_of_wrong_types_do_not_wait_for_a_batch(bench: Bench) -> None:
     fake = FakeServable()
     servable = bench.make(fake, max_batch_size=4, max_execution_batch_size=4, batch_timeout_s=60.0)
     assert servable.run(["x:0"], [np.empty(0, np.float32)], ["y:0"])[0].shape == (0,)
@@ -212,7 +212,7 @@ def test_an_error_reaches_every_request_of_the_batch(bench: Bench) -> None:
             answer.result(60)
 
 
-def test_a_fault_of_ours_is_told_and_ends_no_thread(bench: Bench) -> None:
+def test_an_internal_error_is_reported_and_ends_no_thread(bench: Bench) -> None:
     servable = bench.make(FakeServable(compute=lambda *_: [1 // 0]), num_batch_threads=1)  # type: ignore[list-item]
     for _ in range(2):
         with pytest.raises(ServingError, match="ZeroDivisionError") as error:
@@ -220,7 +220,7 @@ def test_a_fault_of_ours_is_told_and_ends_no_thread(bench: Bench) -> None:
         assert error.value.code is Code.INTERNAL
 
 
-def test_the_latest_deadline_counts_and_one_that_passed_is_told(bench: Bench) -> None:
+def test_a_batch_has_its_latest_deadline_and_a_request_past_its_deadline_gets_an_error(bench: Bench) -> None:
     fake = FakeServable()
     servable = bench.make(fake, max_batch_size=2, max_execution_batch_size=2, batch_timeout_s=60.0)
     for answer in [bench.ask(servable, [1], timeout_s=5.0), bench.ask(servable, [2], timeout_s=50.0)]:
@@ -286,7 +286,7 @@ def test_all_parameters_are_read(tmp_path: Path) -> None:
     assert read_parameters(str(file)) == Parameters(8, 0.005, 3, 2, (4, 8), True, True, 4)
 
 
-def test_each_version_may_bring_its_own_parameters(tmp_path: Path) -> None:
+def test_each_version_may_have_its_own_parameters(tmp_path: Path) -> None:
     batching, fake = Batching("", per_model=True), FakeServable()
     assert batching.wrap(fake, tmp_path) is fake
     (tmp_path / PER_MODEL_FILE).write_text("max_batch_size { value: 2 }")
@@ -307,7 +307,7 @@ def test_allowed_sizes_are_checked_when_a_model_is_loaded(tmp_path: Path, sizes:
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 4), (4, 4), (4, 2, 4), (0, 4), (-1, 4)])
-def test_only_the_last_allowed_size_is_looked_at_and_the_first_that_fits_is_taken(
+def test_only_the_last_allowed_size_is_checked_and_the_first_that_fits_is_used(
         bench: Bench, sizes: tuple[int, ...]) -> None:
     fake = FakeServable()
     servable = bench.make(fake, max_batch_size=4, max_execution_batch_size=4, allowed_batch_sizes=sizes)
@@ -330,7 +330,7 @@ def test_sizes_below_the_least_that_the_original_starts_with(tmp_path: Path, tex
         scheduler.stop()
 
 
-def test_an_execution_size_of_zero_starts_and_takes_no_request(tmp_path: Path) -> None:
+def test_with_an_execution_size_of_zero_the_server_starts_but_refuses_all_requests(tmp_path: Path) -> None:
     file = tmp_path / "b.txt"
     file.write_text("enable_large_batch_splitting { value: true } max_execution_batch_size { value: 0 }")
     scheduler = Scheduler(read_parameters(str(file)))
@@ -351,14 +351,14 @@ def test_a_queue_of_no_batches_cannot_be_split_over(tmp_path: Path) -> None:
         read_parameters(str(file))
 
 
-def test_a_models_own_file_has_no_say_in_the_threads(tmp_path: Path) -> None:
+def test_the_number_of_threads_in_a_models_own_file_is_ignored(tmp_path: Path) -> None:
     (tmp_path / PER_MODEL_FILE).write_text("num_batch_threads { value: 0 }")
     wrapped = Batching("", per_model=True).wrap(FakeServable(), tmp_path)
     assert wrapped.run(["x:0"], [np.ones(1, np.float32)], ["y:0"])[0].tolist() == [2.0]
     wrapped.close()
 
 
-def test_a_wrong_file_is_told_of_even_where_each_model_has_its_own(tmp_path: Path) -> None:
+def test_a_mistake_in_the_servers_file_is_reported_even_if_each_model_has_its_own(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("nonsense")
     with pytest.raises(ServingError, match="Invalid protobuf file"):
         Batching(str(tmp_path / "b.txt"), per_model=True)

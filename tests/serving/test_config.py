@@ -136,7 +136,7 @@ def test_a_known_model_keeps_its_platform(text: str, message: str) -> None:
     assert (error.value.code, error.value.message) == (Code.INVALID_ARGUMENT, message)
 
 
-def test_a_known_model_may_name_its_platform_the_other_way() -> None:
+def test_a_known_model_may_name_its_platform_by_model_type_or_model_platform() -> None:
     check_no_platform_changes(["m"], models_of(config(
         'model_config_list { config { name: "m" base_path: "/a" model_type: TENSORFLOW } }')))
 

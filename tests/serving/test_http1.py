@@ -89,7 +89,7 @@ def port() -> Iterator[int]:
     (b"GET /v1/models/" + b"n" * 1_100_000 + b" HTTP/1.1\r\n\r\n", 413, True),
     (b"GET /v1/models/echo HTTP/1.1\r\n" + b"X: y\r\n" * 200_000 + b"\r\n", 413, True),
 ])
-def test_what_a_request_comes_to(port: int, sent: bytes, status: int, closes: bool) -> None:
+def test_requests_and_their_answers(port: int, sent: bytes, status: int, closes: bool) -> None:
     with Wire(port) as wire:
         wire.send(sent)
         assert wire.read().status == status
@@ -100,7 +100,7 @@ def test_what_a_request_comes_to(port: int, sent: bytes, status: int, closes: bo
             assert not wire.is_closed()
 
 
-def test_requests_sent_at_once_are_answered_in_order(port: int) -> None:
+def test_pipelined_requests_are_answered_in_order(port: int) -> None:
     with Wire(port) as wire:
         wire.send(b"".join(post(b'{"instances": [%d]}' % n) for n in range(300)))
         assert [wire.read().body for _ in range(300)] == [NUMBER % f"{n}.0".encode() for n in range(300)]
@@ -132,7 +132,7 @@ def test_whole_requests_are_answered_after_the_client_has_ended(port: int) -> No
             wire.read()
 
 
-def test_a_refused_client_that_is_still_sending_reads_why(port: int) -> None:
+def test_a_refused_client_that_is_still_sending_can_read_the_answer(port: int) -> None:
     with Wire(port) as wire:
         wire.send(post(b"x").replace(b"Content-Length: 1", b"Content-Length: 99999999"))
         assert wire.read().status == 413
@@ -141,7 +141,7 @@ def test_a_refused_client_that_is_still_sending_reads_why(port: int) -> None:
         wire.send(b"x" * 300_000)
 
 
-def test_what_a_client_does_not_read_is_not_piled_up(make: Callable[..., RestServer]) -> None:
+def test_answers_that_a_client_does_not_read_do_not_fill_the_memory(make: Callable[..., RestServer]) -> None:
     """With buffers of a known size in the kernel: by itself it takes as much as the machine's settings allow."""
     server = make(threads=2)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
@@ -249,7 +249,7 @@ class Gate:
         return None
 
 
-def test_stopping_answers_what_runs_and_takes_nothing_new(make: Callable[..., RestServer]) -> None:
+def test_stopping_answers_running_requests_and_accepts_no_new_ones(make: Callable[..., RestServer]) -> None:
     server, gate = make(threads=2), Gate()
     server._service.handler = gate
     with Wire(server.port) as busy, Wire(server.port) as idle:
@@ -269,7 +269,7 @@ def test_stopping_answers_what_runs_and_takes_nothing_new(make: Callable[..., Re
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_stopping_answers_those_who_have_connected_but_were_not_yet_accepted(
+def test_stopping_answers_clients_that_have_connected_but_were_not_yet_accepted(
         make: Callable[..., RestServer], monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
     if loop == "asyncio":
         monkeypatch.setitem(sys.modules, "uvloop", None)
@@ -292,7 +292,7 @@ def test_stopping_answers_those_who_have_connected_but_were_not_yet_accepted(
         assert not stopping.is_alive()
 
 
-def test_what_came_over_a_connection_that_is_gone_is_not_run(make: Callable[..., RestServer]) -> None:
+def test_a_request_whose_connection_is_lost_is_not_run(make: Callable[..., RestServer]) -> None:
     server, gate = make(threads=1), Gate()
     server._service.handler = gate
     with Wire(server.port) as first, Wire(server.port) as last:
@@ -309,7 +309,7 @@ def test_what_came_over_a_connection_that_is_gone_is_not_run(make: Callable[...,
     assert gate.requests == 2
 
 
-def test_stopping_does_not_wait_for_ever(make: Callable[..., RestServer]) -> None:
+def test_stopping_does_not_wait_forever(make: Callable[..., RestServer]) -> None:
     server, gate = make(threads=1), Gate()
     server._service.handler = gate
     with Wire(server.port) as wire:
@@ -331,7 +331,7 @@ def test_connections_without_a_request_are_not_cut(make: Callable[..., RestServe
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the state that Linux gives a reset connection")
-def test_a_client_that_ended_and_then_reset_is_not_run(
+def test_a_request_of_a_client_that_reset_the_connection_is_not_run(
         make: Callable[..., RestServer], monkeypatch: pytest.MonkeyPatch, loop: str) -> None:
     if loop == "asyncio":
         monkeypatch.setitem(sys.modules, "uvloop", None)
@@ -353,6 +353,6 @@ def test_a_client_that_ended_and_then_reset_is_not_run(
     assert gate.requests == 2
 
 
-def test_a_taken_port_is_told_to_the_caller(port: int) -> None:
+def test_a_port_in_use_raises_an_error_in_the_callers_thread(port: int) -> None:
     with pytest.raises(OSError, match="in use"):
         RestServer(Predictor(EchoStore()), "127.0.0.1", port).start()

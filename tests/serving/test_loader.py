@@ -63,7 +63,7 @@ def test_a_version_without_its_variables_is_refused(models: Path, tmp_path: Path
     ("variables/variables.index", b"nonsense" * 9, Code.DATA_LOSS,
      "not an sstable (bad magic number)\n\t [[{{{{node save/RestoreV2}}}}]]"),
 ])
-def test_damaged_variables_are_told_in_tensorflows_own_words(
+def test_the_error_for_damaged_variables_has_tensorflows_message(
         models: Path, tmp_path: Path, file: str, content: bytes | None, code: Code, message: str) -> None:
     path = shutil.copytree(models / "half" / "1", tmp_path / "1")
     (path / file).unlink()
@@ -90,8 +90,8 @@ def test_a_version_in_text_form(models: Path, tmp_path: Path) -> None:
     (b"this is not a model", ["serve"], Code.DATA_LOSS, "Can't parse "),
     (b"\x12\x03\x0a\x05x", ["serve"], Code.DATA_LOSS, "Can't parse "),
 ])
-def test_what_is_no_saved_model(tmp_path: Path, content: bytes | None, tags: list[str], code: Code,
-                                message: str) -> None:
+def test_a_directory_that_is_not_a_saved_model(
+        tmp_path: Path, content: bytes | None, tags: list[str], code: Code, message: str) -> None:
     if content is not None:
         (tmp_path / "saved_model.pb").write_bytes(content)
     with pytest.raises(ServingError) as error:
@@ -200,7 +200,7 @@ def test_one_thread_compiles_a_quick_graph_and_the_others_do_not_wait(
     model.close()
 
 
-def test_a_graph_that_cannot_be_compiled_is_run_the_usual_way(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_cannot_be_compiled_is_run_by_the_session(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load("half", 1, models / "half" / "1", ["serve"], OPTIONS)
     made = made_by(monkeypatch, model, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
     assert quick(model)[0].tolist() == [[2.5]]
@@ -218,7 +218,7 @@ def test_a_large_graph_is_not_compiled(models: Path, monkeypatch: pytest.MonkeyP
     model.close()
 
 
-def test_without_time_nothing_new_is_looked_at(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_timeout_of_zero_no_new_plan_is_made(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load("half", 1, models / "half" / "1", ["serve"], OPTIONS)
     monkeypatch.setattr(model, "_plan", lambda *_: pytest.fail("it walks the graph"))
     with pytest.raises(ServingError, match="Timed out"):
@@ -226,14 +226,14 @@ def test_without_time_nothing_new_is_looked_at(models: Path, monkeypatch: pytest
     model.close()
 
 
-def test_parallelism_is_one_or_the_other() -> None:
+def test_session_parallelism_excludes_intra_and_inter_op_parallelism() -> None:
     assert session_options("", 3, 0, 0).inter_op_parallelism_threads == 3
     assert session_options("", 0, 1, 2).intra_op_parallelism_threads == 1
     with pytest.raises(ServingError, match="You cannot configure all"):
         session_options("", 1, 1, 1)
 
 
-def test_an_error_may_quote_bytes_that_are_no_text(loaded: dict[str, LoadedModel]) -> None:
+def test_an_error_may_quote_bytes_that_are_not_utf8(loaded: dict[str, LoadedModel]) -> None:
     signature = loaded["example"].signatures["serving_default"]
     [feed], fetches = signature.inputs.values(), [spec.name for spec in signature.outputs.values()]
     with pytest.raises(ServingError, match="Could not parse example input, value: '\ufffd\ufffd'") as caught:
@@ -273,7 +273,7 @@ def test_a_version_is_tried_out(make: Callable[[Any], Any], answers: bool, tmp_p
     model.close()
 
 
-def test_what_could_never_answer_is_ready_when_it_does(tmp_path: Path) -> None:
+def test_a_version_that_could_not_answer_is_ready_once_it_answers(tmp_path: Path) -> None:
     model = load("m", 1, _saved(tmp_path / "1", _never_initialised), ["serve"], OPTIONS)
     model.try_out()
     model.run(["never_initialised:0", "x:0"], [np.float32(1), np.zeros(1, np.float32)], ["add:0"])
@@ -281,7 +281,7 @@ def test_what_could_never_answer_is_ready_when_it_does(tmp_path: Path) -> None:
     model.close()
 
 
-def test_a_graph_that_may_keep_what_it_is_given_is_not_tried_out(tmp_path: Path) -> None:
+def test_a_graph_that_may_store_its_input_is_not_tried_out(tmp_path: Path) -> None:
     def count(x: Any) -> Any:
         v1 = contract_models.v1
         return x + v1.assign_add(v1.get_variable("calls", initializer=0.0, use_resource=False), 1.0)

@@ -24,7 +24,7 @@ MB = 1 << 20
 WIDTH = 1 << 14  # two tensors of 64 KB an example
 
 
-def test_what_an_example_takes_is_the_two_tensors_that_grow_most() -> None:
+def test_memory_per_example_is_the_growth_of_the_two_tensors_that_grow_most() -> None:
     one = {"weights": 1000, "conv": 70, "relu": 60, "out": 4, "gone": 9}
     two = {"weights": 1000, "conv": 140, "relu": 120, "out": 8, "new": 99}
     assert bytes_per_example(one, two) == 130
@@ -32,7 +32,7 @@ def test_what_an_example_takes_is_the_two_tensors_that_grow_most() -> None:
     assert bytes_per_example({}, {}) == 0
 
 
-def test_the_limit_is_the_flags_or_a_share_of_what_is_free() -> None:
+def test_the_limit_is_the_flag_or_a_share_of_the_free_memory() -> None:
     with pytest.raises(ServingError, match="send 100 examples at most in one request") as error:
         MemoryLimit(100 * MB).check(101, MB)
     assert error.value.code is Code.RESOURCE_EXHAUSTED
@@ -48,7 +48,7 @@ def test_the_limit_is_the_flags_or_a_share_of_what_is_free() -> None:
 
 @pytest.mark.parametrize(("limit", "free"), [("max", 8192 << 10), (str(6 * MB), 3 * MB)])
 @pytest.mark.parametrize("version", [1, 2])
-def test_what_is_free_is_the_least_of_the_machines_and_the_cgroups(
+def test_free_memory_is_the_smaller_of_the_machines_and_the_cgroups(
         tmp_path: Path, limit: str, free: int, version: int) -> None:
     group = tmp_path / "sys/fs/cgroup" / ("" if version == 2 else "memory")
     group.mkdir(parents=True)
@@ -62,7 +62,7 @@ def test_what_is_free_is_the_least_of_the_machines_and_the_cgroups(
     assert free_bytes(tmp_path) == free
 
 
-def test_no_files_no_limit(tmp_path: Path) -> None:
+def test_without_memory_files_there_is_no_limit(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) is None
 
 
@@ -98,7 +98,8 @@ def rest(flags: Flags, examples: int) -> Any:
         return json.loads(answer.read())["predictions"]
 
 
-def test_a_batch_that_cannot_be_held_is_refused_over_both_transports_and_a_smaller_one_answered(served: Flags) -> None:
+def test_a_batch_too_large_for_memory_is_refused_over_rest_and_grpc_and_a_smaller_one_is_answered(
+        served: Flags) -> None:
     # 10 MB are 80 examples of 128 KB.
     assert len(rest(served, 70)) == 70
     with pytest.raises(urllib.error.HTTPError) as refused:

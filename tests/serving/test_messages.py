@@ -22,7 +22,8 @@ NUMBERS = [np.dtype(kind) for kind in (
 
 @settings(derandomize=True, max_examples=200)
 @given(st.sampled_from(NUMBERS), npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4), st.randoms())
-def test_typed_fields_say_what_tensor_content_says(dtype: np.dtype[Any], shape: tuple[int, ...], random: Any) -> None:
+def test_typed_fields_have_the_same_values_as_tensor_content(
+        dtype: np.dtype[Any], shape: tuple[int, ...], random: Any) -> None:
     size = int(np.prod(shape)) * dtype.itemsize
     raw = bytes(random.randrange(2) for _ in range(size)) if dtype.kind == "b" else random.randbytes(size)
     array = np.frombuffer(raw, dtype).reshape(shape)
@@ -68,7 +69,7 @@ def test_an_input_that_cannot_be_read_is_named() -> None:
         messages.predict(Predictor(None), fake, request)  # type: ignore[arg-type]
 
 
-def test_a_variant_is_told_what_is_wanted_instead() -> None:
+def test_the_error_for_a_variant_names_the_wanted_type() -> None:
     fake = FakeServable(signatures={"serving_default": signature()})
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "m"
@@ -77,7 +78,7 @@ def test_a_variant_is_told_what_is_wanted_instead() -> None:
         messages.predict(Predictor(None), fake, request)  # type: ignore[arg-type]
 
 
-def test_an_input_that_nobody_asks_for_is_not_read() -> None:
+def test_an_input_that_is_not_used_is_not_read() -> None:
     fake = FakeServable(signatures={"serving_default": signature(("x", "z"), defaults={"z": np.ones(1)})})
     request = predict_pb2.PredictRequest()
     request.inputs["x"].CopyFrom(to_proto(np.ones(1, np.float32)))

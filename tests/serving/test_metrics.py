@@ -36,7 +36,7 @@ def test_requests_are_counted_under_the_originals_names() -> None:
             'status="OK",version="3"} 1') in lines
 
 
-def test_what_fails_has_no_latency() -> None:
+def test_failed_requests_have_no_latency() -> None:
     metrics = Metrics()
     metrics.answered(call(), Code.INTERNAL)
     assert "request_latency" not in metrics.text()
@@ -60,7 +60,7 @@ def test_loads_and_runs() -> None:
 
 
 @pytest.mark.parametrize(("value", "below_two"), [(1.0, 1), (1.9, 1), (2.0, 0), (9.0, 0)])
-def test_bounds_are_exclusive(value: float, below_two: int) -> None:
+def test_histogram_bounds_are_exclusive(value: float, below_two: int) -> None:
     histogram = Histogram("h", "", (), [1.0, 2.0])
     histogram.observe((), value)
     assert list(histogram.lines()) == [
@@ -74,7 +74,7 @@ def test_labels_are_escaped() -> None:
     assert list(counter.lines()) == ['c{name="a\\"b\\\\c\\nd"} 1']
 
 
-def test_made_up_names_do_not_fill_the_memory() -> None:
+def test_unknown_model_names_do_not_fill_the_memory() -> None:
     metrics = Metrics()
     for n in range(6000):
         metrics.answered(call(model=f"m{n}"), Code.OK)

@@ -140,7 +140,7 @@ def test_ready_while_a_newer_version_loads(stage: Stage) -> None:
     until(lambda: stage.missing() == (True, []))
 
 
-def test_versions_that_the_policy_names_and_nobody_wrote_are_told(
+def test_versions_that_the_policy_names_but_that_do_not_exist_are_reported(
         stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     path = stage.add("m", 1).base_path
     stage.store.configure([Model("m", path, Specific(frozenset({1, 3})))])
@@ -159,7 +159,7 @@ def test_a_model_of_which_nothing_was_found_is_not_ready(stage: Stage) -> None:
     assert stage.store.readiness().ready
 
 
-def test_the_log_tells_what_is_loaded_unloaded_and_failed(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_loads_unloads_and_failures_are_logged(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     path = stage.add("m", 1).base_path
     stage.store.configure([Model("m", path)])
@@ -318,7 +318,7 @@ def test_flags_let_labels_name_versions_that_are_not_loaded(tmp_path: Path, any_
     stage.store.stop(1)
 
 
-def test_what_is_unknown_is_told_in_the_originals_words(stage: Stage) -> None:
+def test_errors_for_unknown_models_versions_and_labels_have_the_originals_message(stage: Stage) -> None:
     stage.store.configure([stage.add("m", 1)])
     for spec, words in ((ModelSpec("x"), "Could not find any versions of model x"),
                         (ModelSpec("m", 9), "Could not find version 9 of model m")):
@@ -382,7 +382,7 @@ def test_with_polling_off_a_new_configuration_looks_at_new_models_only(tmp_path:
     stage.store.stop(5)
 
 
-def test_platforms_are_looked_at_in_the_originals_order(stage: Stage) -> None:
+def test_platforms_are_checked_in_the_originals_order(stage: Stage) -> None:
     m = stage.add("m", 1)
     stage.store.configure([m])
     for models, message in (

@@ -63,7 +63,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     return Api()
 
 
-def test_requests_are_answered_at_once_when_some_like_them_were_quick(api: Api) -> None:
+def test_requests_are_answered_on_the_event_loop_after_similar_ones_were_quick(api: Api) -> None:
     for _ in range(4):
         assert api.on_event_loop() is None
         api.handle()
@@ -75,21 +75,21 @@ def test_requests_are_answered_at_once_when_some_like_them_were_quick(api: Api) 
     assert [code for _, code in api.calls] == [Code.OK] * 6
 
 
-def test_a_larger_body_a_packed_one_and_another_target_are_not(api: Api) -> None:
+def test_a_larger_body_a_compressed_one_and_another_target_go_to_the_workers(api: Api) -> None:
     api.handle(times=5)
     assert api.on_event_loop(ONE + b" ") is None
     assert api.on_event_loop(gzip.compress(ONE), content_encoding="gzip") is None
     assert api.on_event_loop(target="/v1/models/echo/versions/7:predict") is None
 
 
-def test_a_large_body_is_never_looked_at_on_the_event_loop(api: Api) -> None:
+def test_a_large_body_is_never_parsed_on_the_event_loop(api: Api) -> None:
     body = b'{"instances": [' + b"1.0, " * 4000 + b"1.0]}"
     api.handle(body, times=9)
     assert api.on_event_loop(body) is None
     assert api.on_event_loop() is None
 
 
-def test_errors_teach_nothing_but_are_answered_at_once_like_others(api: Api) -> None:
+def test_errors_are_answered_on_the_event_loop_but_do_not_count_as_quick_requests(api: Api) -> None:
     api.handle(b'{"instances": [}', times=9)
     assert api.on_event_loop(b'{"instances": [}') is None
     api.handle(times=5)
@@ -98,7 +98,7 @@ def test_errors_teach_nothing_but_are_answered_at_once_like_others(api: Api) -> 
     assert response.status == 400
 
 
-def test_a_run_that_has_no_time_is_left_to_a_worker(api: Api) -> None:
+def test_a_run_that_is_not_known_to_be_quick_is_left_to_a_worker(api: Api) -> None:
     """A new version, or another signature: the servable does not know yet that this is quick."""
     def compute(*_: Any) -> Any:
         if api.store.servable.timeouts[-1] == 0.0:
@@ -115,7 +115,7 @@ def test_a_run_that_has_no_time_is_left_to_a_worker(api: Api) -> None:
     assert api.handle() == response
 
 
-def test_one_that_was_slow_on_the_event_loop_sends_its_like_to_the_workers(
+def test_after_a_slow_request_on_the_event_loop_similar_ones_go_to_the_workers(
         api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = controlled(monkeypatch)
     api.handle(times=5)
@@ -125,7 +125,7 @@ def test_one_that_was_slow_on_the_event_loop_sends_its_like_to_the_workers(
     assert api.on_event_loop() is None
 
 
-def test_a_slow_one_keeps_all_targets_off_the_event_loop(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_request_keeps_all_targets_off_the_event_loop(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = controlled(monkeypatch)
     other = "/v1/models/echo/versions/7:predict"
     api.handle(times=5)
@@ -136,13 +136,13 @@ def test_a_slow_one_keeps_all_targets_off_the_event_loop(api: Api, monkeypatch: 
     assert api.on_event_loop(target=other) is None
 
 
-def test_what_may_block_keeps_requests_off_the_event_loop(api: Api) -> None:
+def test_an_observer_that_may_block_keeps_requests_off_the_event_loop(api: Api) -> None:
     api.api._on_event_loop = False  # as the server says with an access log
     api.handle(times=9)
     assert api.on_event_loop() is None
 
 
-def test_targets_that_clients_make_up_are_not_kept_for_ever(api: Api) -> None:
+def test_the_number_of_remembered_targets_is_limited(api: Api) -> None:
     for n in range(600):
         api.handle(target=f"/v1/models/echo/versions/{'0' * n}7:predict")
     assert len(api.api._known) <= 256
@@ -157,7 +157,7 @@ class Told:
     on_event_loop = handle
 
 
-def test_what_comes_in_one_piece_with_more_is_left_to_the_workers() -> None:
+def test_pipelined_requests_are_left_to_the_workers() -> None:
     server = http_server.HttpServer(Told(), "127.0.0.1", 0, threads=1)
     server.start()
     get = b"GET / HTTP/1.1\r\n\r\n"
@@ -172,7 +172,7 @@ def test_what_comes_in_one_piece_with_more_is_left_to_the_workers() -> None:
     server.stop(1)
 
 
-def test_with_batching_nothing_is_run_on_event_loop() -> None:
+def test_with_batching_nothing_is_run_on_the_event_loop() -> None:
     scheduler = Scheduler(Parameters())
     servable = BatchingServable(EchoStore().servable, scheduler)  # type: ignore[arg-type]
     with pytest.raises(ServingError) as error:
@@ -203,7 +203,7 @@ def _post(model: str, body: bytes) -> bytes:
     return b"POST /v1/models/%s:predict HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (model.encode(), len(body), body)
 
 
-def test_a_loop_that_was_short_a_hundred_times_never_stops_others(port: int) -> None:
+def test_a_model_with_a_loop_that_was_short_a_hundred_times_never_blocks_other_requests(port: int) -> None:
     turns = b'{"signature_name": "turns", "inputs": [%9d]}'
     with Wire(port) as wire, Wire(port) as other:
         for _ in range(100):

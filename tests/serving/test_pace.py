@@ -28,14 +28,14 @@ def test_work_up_to_the_largest_that_was_quick_is_quick() -> None:
     assert learned(8, 100, 50).quick_bytes == 100
 
 
-def test_what_was_not_quick_teaches_nothing() -> None:
+def test_slow_runs_do_not_change_what_is_known_to_be_quick() -> None:
     pace = learned(8)
     note(pace, 100, 0.5)
     note(pace, 200, 0.01, here=True)
     assert pace.quick_bytes == 8
 
 
-def test_slow_work_where_others_wait_takes_a_twentieth_of_the_time_at_most() -> None:
+def test_slow_work_on_the_event_loop_takes_a_twentieth_of_the_time_at_most() -> None:
     pace = learned(8)
     note(pace, 8, 0.9, here=True)
     assert pace.quick_bytes == 8
@@ -47,7 +47,7 @@ def test_slow_work_where_others_wait_takes_a_twentieth_of_the_time_at_most() -> 
     assert pace.quick_bytes == 8
 
 
-def test_what_is_forgotten_is_learned_anew() -> None:
+def test_after_forget_quick_sizes_are_learned_again() -> None:
     pace = learned(8)
     pace.forget()
     for _ in range(3):
@@ -87,13 +87,13 @@ def test_a_chain_of_bounded_operations_is_bounded() -> None:
 
 @pytest.mark.parametrize("kind", ["Enter", "While", "StatelessWhile", "PyFunc", "QueueDequeueV2", "Fill", "Range",
                                   "Tile", "DecodeJpeg", "ParseExampleV2", "NoSuchOperationYet"])
-def test_what_may_take_long_is_found_wherever_it_is(kind: str) -> None:
+def test_an_unbounded_operation_is_found_anywhere_in_the_graph(kind: str) -> None:
     long = Op(kind, [X])
     for fetched in (long, Op("Relu", [Op("Add", [X, long])]), Op("Relu", [X], control_inputs=[long])):
         assert not Steps([]).bounded([Op("Relu", [X]), fetched], [])
 
 
-def test_what_is_fed_is_not_run() -> None:
+def test_operations_before_a_fed_tensor_do_not_count() -> None:
     decoded = Op("DecodeJpeg", [X])
     assert Steps([]).bounded([Op("Relu", [decoded])], [f"{decoded.name}:0"])
 
@@ -109,7 +109,7 @@ def _function(name: str, *ops: str, calls: str = "") -> graph_pb2.GraphDef:
     return made
 
 
-def test_functions_are_looked_into_through_every_call() -> None:
+def test_functions_are_searched_through_every_call() -> None:
     steps = Steps([_function("good", "Relu"), _function("outer", "Relu", calls="middle"),
                    _function("middle", calls="bad"), _function("bad", "Relu", "While"),
                    _function("fine", calls="good")])

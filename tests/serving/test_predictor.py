@@ -56,7 +56,7 @@ def test_every_output_by_alias() -> None:
     assert {k: v.tolist() for k, v in predictor.predict(fake, "", {"x": ONE}).items()} == {"a": [2.0], "b": [2.0]}
 
 
-def test_a_filter_runs_only_what_is_asked_for() -> None:
+def test_an_output_filter_computes_only_the_named_outputs() -> None:
     asked: list[Sequence[str]] = []
 
     def compute(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) -> list[Array]:
@@ -68,7 +68,7 @@ def test_a_filter_runs_only_what_is_asked_for() -> None:
     assert asked == [["a:0", "c:0"]]
 
 
-def test_defaults_fill_what_is_not_sent() -> None:
+def test_default_inputs_replace_inputs_that_are_not_sent() -> None:
     predictor, fake = served(signature(("x", "z"), defaults={"z": 3 * ONE}))
     predictor.predict(fake, "", {"x": ONE})
     assert [value.tolist() for value in fake.runs[0]] == [[1.0], [3.0]]
@@ -96,7 +96,7 @@ def test_wrong_requests(name: str, inputs: Mapping[str, Array], output_filter: l
     assert fake.runs == []
 
 
-def test_an_empty_name_is_no_model() -> None:
+def test_an_empty_model_name_is_refused() -> None:
     predictor, _ = served(signature())
     with pytest.raises(ServingError, match="ModelSpec has no name specified"):
         predictor.pin(ModelSpec(""))
@@ -154,7 +154,7 @@ def test_a_context_is_put_before_each_example() -> None:
     ("regress", np.zeros(3, np.float32), "Input batch size did not match output batch size: 2 vs. 3"),
     ("regress", np.zeros(2), "Expected output Tensor of DT_FLOAT.  Got: DT_DOUBLE"),
 ])
-def test_outputs_that_are_no_result(method: str, array: Array, message: str) -> None:
+def test_outputs_that_cannot_be_a_result(method: str, array: Array, message: str) -> None:
     predictor, fake = served(string_signature("classify", ("scores",), CLASSIFY_METHOD),
                              string_signature("regress", ("outputs",), REGRESS_METHOD),
                              compute=outputs(scores=array, outputs=array))
@@ -211,8 +211,8 @@ def test_several_inferences_are_one_run() -> None:
     ([("m", "c", "tensorflow/serving/predict")], Code.UNIMPLEMENTED,
      "Unsupported signature method_name: tensorflow/serving/predict"),
 ])
-def test_several_inferences_that_do_not_go_together(tasks: list[tuple[str, str, str]], code: Code,
-                                                    message: str) -> None:
+def test_several_inferences_that_cannot_be_combined(
+        tasks: list[tuple[str, str, str]], code: Code, message: str) -> None:
     predictor, fake = served(string_signature("c", ("scores",), CLASSIFY_METHOD),
                              string_signature("r", ("outputs",), REGRESS_METHOD))
     with pytest.raises(ServingError) as error:
@@ -229,7 +229,7 @@ def test_runs_are_timed() -> None:
     assert told == [("Predict", "m")]
 
 
-def test_signatures_with_inputs_of_their_own_get_the_same_examples() -> None:
+def test_signatures_with_different_input_tensors_get_the_same_examples() -> None:
     base = string_signature("other", ("scores",), CLASSIFY_METHOD)
     other = dataclasses.replace(base, inputs={"inputs": dataclasses.replace(base.inputs["inputs"], name="elsewhere:0")})
     runs: list[tuple[Sequence[str], list[Any]]] = []
@@ -247,7 +247,7 @@ def test_signatures_with_inputs_of_their_own_get_the_same_examples() -> None:
     assert [len(result.classifications) for result in results] == [2, 2]
 
 
-def test_labels_that_are_no_text_can_be_read() -> None:
+def test_class_labels_that_are_not_utf8_can_be_read() -> None:
     labels = np.array([[b"a\xff", b"b"]], object)
     predictor, fake = served(string_signature("c", ("classes",), CLASSIFY_METHOD), compute=lambda *_: [labels])
     [row] = predictor.classify(fake, "c", examples(1)).classifications

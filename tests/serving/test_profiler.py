@@ -28,7 +28,7 @@ def ask(profiler: Profiler, peer: str = "ipv4:127.0.0.1:5", **fields: Any) -> An
     return _CLASSES["ProfileResponse"].FromString(handle(request.SerializeToString(), context(peer)))
 
 
-def test_a_trace_is_written_where_the_client_says(tmp_path: Path) -> None:
+def test_a_trace_is_written_to_the_directory_that_the_client_names(tmp_path: Path) -> None:
     answer = ask(Profiler(threading.Event()), duration_ms=50, repository_root=str(tmp_path / "p"), session_id="s",
                  host_name="me")
     assert not answer.empty_trace

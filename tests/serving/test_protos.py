@@ -78,7 +78,7 @@ def test_messages_interoperate_with_tensorflow(imports: str) -> None:
     assert in_fresh_process(f"import json\n{imports}\n{INTEROPERATE}") == [[1.5, 2.5]]
 
 
-def test_a_failed_import_leaves_no_stand_in() -> None:
+def test_a_failed_import_leaves_no_empty_tensorflow_package() -> None:
     message, left = in_fresh_process(
         "import json, sys\n"
         "sys.modules['tensorflow_serving'] = None\n"

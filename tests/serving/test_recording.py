@@ -27,7 +27,7 @@ def bitwise_crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def test_the_standards_check_value() -> None:
+def test_the_checksum_has_the_standards_check_value() -> None:
     assert tfrecord.crc32c(b"123456789") == 0xE3069283
     assert tfrecord.crc32c(bytes(32)) == 0x8A9136AA  # RFC 3720, B.4
     assert tfrecord.crc32c(b"\xff" * 32) == 0x62A8AB43
@@ -46,7 +46,7 @@ def test_checksums_at_the_edges_of_chunks(length: int) -> None:
         assert tfrecord.crc32c(data) == bitwise_crc32c(data)
 
 
-def test_files_are_tensorflows(tmp_path: Path) -> None:
+def test_tensorflow_reads_and_writes_the_same_files(tmp_path: Path) -> None:
     import tensorflow as tf
     assert tfrecord.write(tmp_path / "ours", RECORDS) == len(RECORDS)
     assert [record.numpy() for record in tf.data.TFRecordDataset(str(tmp_path / "ours"))] == RECORDS
@@ -69,7 +69,7 @@ def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
     (lambda data: data[:12] + b"X" + data[13:], 0, "its bytes are damaged"),
     (lambda data: data[:17] + b"\x05" + data[18:], 17, "its length is damaged"),
 ], ids=["short", "other", "cut", "bytes", "length"])
-def test_damage_is_found_where_it_is(tmp_path: Path, damage: Any, offset: int, words: str) -> None:
+def test_damage_is_reported_at_its_offset(tmp_path: Path, damage: Any, offset: int, words: str) -> None:
     path = tmp_path / "file"
     tfrecord.write(path, [b"a", b"wxyz"])
     path.write_bytes(damage(path.read_bytes()))
@@ -102,7 +102,7 @@ EXCHANGES = [
 ]
 
 
-def test_exchanges_come_back(tmp_path: Path) -> None:
+def test_recorded_requests_and_answers_are_read_back(tmp_path: Path) -> None:
     assert recording.write(tmp_path / "log", EXCHANGES) == 2
     for read, written in zip(recording.read(tmp_path / "log"), EXCHANGES, strict=True):
         assert (read.model, read.signature_name, read.version) == (
@@ -120,7 +120,7 @@ def test_other_kinds_of_logs_are_left_out(tmp_path: Path) -> None:
     assert len(list(recording.logs(tmp_path / "log"))) == 2
 
 
-def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file of recorded requests"):
         list(recording.read(tmp_path / "missing"))
     with pytest.raises(UserError, match="Is a directory"):

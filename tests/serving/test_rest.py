@@ -44,19 +44,19 @@ def test_every_code_has_a_status() -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"instances": [1,,2]}', BIG[:-1], BIG.replace(b"1.0,1.0]", b"1.0,]")])
-def test_a_body_that_is_no_json_is_told_before_a_model_that_is_not_there(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_reported_before_an_unknown_model(body: bytes) -> None:
     response = Api()("POST", "/v1/models/nope:predict", body)
     assert response.status == 400
     assert error_of(response).startswith("JSON Parse error: ")
 
 
-def test_a_model_that_is_not_there_is_told_before_values_that_are_wrong() -> None:
+def test_an_unknown_model_is_reported_before_wrong_values() -> None:
     for body in (b'{"instances": 1}', b'{"instances": [[1], 2]}', BIG):
         response = Api()("POST", "/v1/models/nope/versions/3:predict", body)
         assert (response.status, error_of(response)) == (404, "Servable not found for request: Specific(nope, 3)")
 
 
-def test_refused_requests_leave_the_next_ones_fast() -> None:
+def test_refused_requests_do_not_slow_down_later_ones() -> None:
     """simdjson reads nothing while an earlier document is in use: an error must not keep one."""
     api = Api()
     for target in ("/v1/models/nope:predict", "/v1/models/echo/labels/nope:predict", ECHO):
@@ -66,12 +66,12 @@ def test_refused_requests_leave_the_next_ones_fast() -> None:
         assert api("POST", ECHO, BIG).status == 200
 
 
-def test_what_a_graph_raises_keeps_its_code() -> None:
+def test_an_error_of_the_graph_keeps_its_code() -> None:
     response = Api()("POST", ECHO, b'{"signature_name": "fails", "instances": [1.0]}')
     assert (response.status, error_of(response)) == (500, "the graph is broken")
 
 
-def test_a_fault_of_ours_is_logged_and_answered(
+def test_an_internal_error_is_logged_and_answered(
         monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     api = Api()
     monkeypatch.setattr(api.store, "status", lambda spec: 1 / 0)
@@ -81,7 +81,7 @@ def test_a_fault_of_ours_is_logged_and_answered(
     assert "GET /v1/models/echo failed" in caplog.text
 
 
-def test_requests_are_reported_once_with_what_is_known_of_them() -> None:
+def test_requests_are_reported_once_with_their_model_version_and_signature() -> None:
     api = Api()
     api("POST", "/v1/models/echo/labels/stable:predict", b'{"signature_name": "float", "instances": [1.0]}')
     api("POST", "/v1/models/nope:regress", b'{"examples": [{}, {}]}')
@@ -110,7 +110,7 @@ def test_the_time_limit_reaches_the_run() -> None:
 @pytest.mark.parametrize(("verb", "body"), [
     ("predict", b'{"instances": [1.0]}'), ("predict", b"no JSON"), ("classify", b'{"examples": [{}]}'),
     ("regress", b'{"examples": [{}]}')])
-def test_what_has_waited_past_its_time_is_answered_and_not_run(verb: str, body: bytes) -> None:
+def test_a_request_that_waited_beyond_its_deadline_is_answered_and_not_run(verb: str, body: bytes) -> None:
     api = Api()
     with mock.patch("serving.rest.perf_counter", return_value=1002.5):
         late = api.api.handle(Request("POST", f"/v1/models/echo:{verb}", body=body, came=1000.0))
@@ -138,18 +138,18 @@ def test_no_model_name() -> None:
 
 @pytest.mark.parametrize(("encoding", "taken"), [("gzip", True), ("x-gzip", True), ("identity, gzip", True),
                                                  ("GZIP", False), ("deflate", False)])
-def test_packed_bodies(encoding: str, taken: bool) -> None:
+def test_compressed_bodies(encoding: str, taken: bool) -> None:
     response = Api()("POST", ECHO, gzip.compress(b'{"instances": [1.0]}'), content_encoding=encoding)
     assert (response.status == 200) == taken
 
 
-def test_a_small_body_cannot_unpack_to_a_huge_one() -> None:
+def test_a_small_compressed_body_cannot_expand_to_a_huge_one() -> None:
     body = gzip.compress(b'{"instances": [' + b" " * 20_000 + b"1.0]}")
     response = Api()("POST", ECHO, body, content_encoding="gzip")
     assert (response.status, error_of(response)) == (400, "JSON Parse error: The document is empty")
 
 
-def test_names_that_are_no_text_do_not_spoil_the_metrics() -> None:
+def test_names_that_are_not_utf8_do_not_break_the_metrics() -> None:
     metrics = Metrics()
     api = Api(monitoring=("/metrics", metrics.text))
     response = api("POST", "/v1/models/%ff:predict", b'{"signature_name": "\xfe", "instances": [1.0]}')
@@ -176,7 +176,7 @@ def test_a_preflight_has_to_come_from_an_http_origin(origin: str, status: int) -
     assert Api()("OPTIONS", ECHO).status == 400
 
 
-def test_endpoints_of_our_own() -> None:
+def test_endpoints_outside_of_tensorflow_servings_api() -> None:
     answers = [False]
     missing = (Missing(8, "LOADING"),)
     api = Api(ready=lambda: Readiness({"echo": ModelReadiness(answers[0], missing),

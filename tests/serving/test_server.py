@@ -106,7 +106,7 @@ def half() -> bytes:
     return request(x=np.array(X, np.float32))
 
 
-def test_a_taken_port_is_one_line_that_says_what_to_do(models: Path) -> None:
+def test_a_port_in_use_is_one_line_that_says_what_to_do(models: Path) -> None:
     with serving(models) as (_, flags):
         for taken in ({"port": flags.port}, {"port": free_port(), "rest_api_port": flags.rest_api_port}):
             with pytest.raises(UserError, match=r"is the port taken\? Stop what uses it, or choose another"):
@@ -128,7 +128,7 @@ def test_a_taken_port_is_one_line_that_says_what_to_do(models: Path) -> None:
     ({"tensorflow_op_libraries": "/none.so"}, "there is no file /none.so"),
     ({"model_base_path": "gs://bucket/model"}, "model half: base paths of gs:// are not read here"),
 ])
-def test_flags_that_do_not_go_together(models: Path, flags: dict[str, Any], message: str) -> None:
+def test_flags_that_contradict_each_other(models: Path, flags: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         start(Flags(**{"model_name": "half", "model_base_path": str(models / "half"), **flags}))
 
@@ -282,7 +282,8 @@ def test_mutual_tls(models: Path, tmp_path: Path) -> None:
     ({"client_verify": True}, "client_verify needs custom_ca"),
 ])
 @pytest.mark.parametrize("flag", ["ssl_config_file", "rest_api_ssl_config_file"])
-def test_tls_that_cannot_be(models: Path, tmp_path: Path, fields: dict[str, Any], message: str, flag: str) -> None:
+def test_tls_files_that_are_invalid(
+        models: Path, tmp_path: Path, fields: dict[str, Any], message: str, flag: str) -> None:
     """`name@` stands for the text of a file, `name@spoilt` for one of which the middle is missing."""
     def text(value: Any) -> Any:
         name, at, how = str(value).partition("@")
@@ -310,7 +311,7 @@ def test_a_deadline_ends_the_run_in_the_server_too(models: Path) -> None:
         until(lambda: server._store._serving["slow"][1].pins == 0)
 
 
-def test_what_its_client_gave_up_while_waiting_is_not_run(models: Path) -> None:
+def test_a_request_that_its_client_cancelled_while_waiting_is_not_run(models: Path) -> None:
     import numpy as np
     long = request("slow", "turns", turns=np.array([100_000], np.int32))
     with (serving(models, "slow", grpc_max_threads=1) as (server, flags),
@@ -328,7 +329,7 @@ def test_what_its_client_gave_up_while_waiting_is_not_run(models: Path) -> None:
         assert len(runs) == 2
 
 
-def test_stopping_answers_what_runs_and_takes_nothing_new(models: Path) -> None:
+def test_stopping_answers_running_requests_and_accepts_no_new_ones(models: Path) -> None:
     import numpy as np
     long = request("slow", "turns", turns=np.array([150_000], np.int32))
     made = Flags(model_name="slow", model_base_path=str(models / "slow"), port=free_port(), rest_api_port=free_port())
@@ -351,7 +352,7 @@ RETRY = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": {
     "retryableStatusCodes": ["UNAVAILABLE"]}}]})
 
 
-def test_restarts_fail_no_request_of_a_client_that_tries_again(models: Path) -> None:
+def test_during_restarts_a_client_that_retries_loses_no_request(models: Path) -> None:
     made = Flags(model_name="half", model_base_path=str(models / "half"), port=free_port(), rest_api_port=free_port())
     done, answers, failures = threading.Event(), [0, 0], list[str]()
 
@@ -414,7 +415,7 @@ def command(models: Path, model: str, *flags: str) -> list[str]:
             *flags]
 
 
-def test_one_port_for_both_is_grpcs(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_if_both_ports_are_equal_grpc_gets_the_port(models: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     server = start(Flags(model_name="half", model_base_path=str(models / "half"), port=port, rest_api_port=port))
     assert call(port, half()) == [[2.5]]
@@ -442,7 +443,7 @@ def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("transport", ["rest", "grpc"])
-def test_a_request_that_is_cut_shows_in_the_exit_status_and_the_time_to_drain_is_all_it_takes(
+def test_an_aborted_request_shows_in_the_exit_status_and_stopping_takes_drain_seconds(
         models: Path, transport: str) -> None:
     import numpy as np
     port, rest_port = free_port(), free_port()
@@ -470,7 +471,7 @@ def test_a_request_that_is_cut_shows_in_the_exit_status_and_the_time_to_drain_is
     assert took < 2 * 4  # twice --drain_seconds was the mistake
 
 
-def test_what_cannot_be_served_is_one_line_and_a_status(models: Path) -> None:
+def test_models_that_cannot_be_served_give_one_line_and_an_exit_status(models: Path) -> None:
     words = command(models, "broken", f"--port={free_port()}", "--max_num_load_retries=0")
     done = subprocess.run(words, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 255
@@ -488,7 +489,7 @@ def test_a_closed_output_does_not_hide_the_error(models: Path) -> None:
     assert line.startswith("error: Failed to start server. Error: ")
 
 
-def test_help_beside_other_flags_is_no_start(models: Path) -> None:
+def test_help_with_other_flags_starts_no_server(models: Path) -> None:
     """A script that adds --help to a command line must not believe that its server runs."""
     statuses = [subprocess.run(words, capture_output=True, timeout=150, check=False).returncode for words in (
         [sys.executable, "-m", "serving", "serve", "--help"], command(models, "half", "--help"))]
@@ -506,7 +507,7 @@ def test_a_start_that_fails_leaves_nothing_running(models: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["taken", "missing", "broken", "flag"])
-def test_mistakes_are_told_before_tensorflow_is_imported(models: Path, wrong: str) -> None:
+def test_mistakes_are_reported_before_tensorflow_is_imported(models: Path, wrong: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1] if wrong == "taken" else free_port()
         model = {"missing": "none", "broken": "broken"}.get(wrong, "half")

@@ -170,7 +170,7 @@ def fuzz(target: Target, count: int, seed: int = 0) -> Counter[str]:
     return ends
 
 
-def test_no_message_is_the_servers_fault(target: Target) -> None:
+def test_no_message_causes_an_internal_error(target: Target) -> None:
     ends = fuzz(target, 400)
     assert ends["OK"]
     assert ends["INVALID_ARGUMENT"]

@@ -91,7 +91,7 @@ def test_round_trip_of_strings(array: Any) -> None:
     assert back.ravel().tolist() == [v.encode() if isinstance(v, str) else v for v in array.ravel().tolist()]
 
 
-def test_strings_of_numpys_own_dtypes() -> None:
+def test_strings_of_numpys_string_dtypes() -> None:
     assert tensor_proto.to_proto(np.array(["é", "b"])).string_val == ["é".encode(), b"b"]
     assert tensor_proto.to_proto(np.array([b"\x00a"])).string_val == [b"\x00a"]
 

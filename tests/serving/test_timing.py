@@ -37,7 +37,7 @@ def slow(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) 
 
 
 @pytest.mark.parametrize("kind", [RestClient, GrpcClient])
-def test_the_stages_are_told_to_who_asks(kind: Any, servers: Servers) -> None:
+def test_the_stages_are_reported_to_clients_that_ask(kind: Any, servers: Servers) -> None:
     inputs = {"x": np.zeros(50_000, np.float32)}
     with kind(servers.rest if kind is RestClient else servers.grpc, "echo", headers={REQUEST_HEADER: "1"}) as client:
         request, least = client.prepare(inputs), dict.fromkeys(STAGES, float("inf"))
@@ -54,13 +54,13 @@ def test_the_stages_are_told_to_who_asks(kind: Any, servers: Servers) -> None:
 
 
 @pytest.mark.parametrize("kind", [RestClient, GrpcClient])
-def test_others_are_told_nothing(kind: Any, servers: Servers) -> None:
+def test_nothing_is_reported_to_other_clients(kind: Any, servers: Servers) -> None:
     with kind(servers.rest if kind is RestClient else servers.grpc, "echo") as client:
         client.predict({"x": np.zeros(2, np.float32)})
         assert client.server_timing() == {}
 
 
-def test_grpc_trailers_are_empty_for_those_who_do_not_ask(servers: Servers) -> None:
+def test_grpc_trailers_are_empty_for_clients_that_do_not_ask(servers: Servers) -> None:
     with grpc.insecure_channel(servers.grpc) as channel:
         method = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         with GrpcClient(servers.grpc, "echo") as client:
@@ -86,7 +86,7 @@ class SlowStore:
         return ["m"]
 
 
-def test_waiting_for_a_thread_and_the_run_are_told_apart() -> None:
+def test_waiting_for_a_thread_and_the_run_are_separate_stages() -> None:
     api = RestApi(Predictor(SlowStore()), timeout_ms=0, cors=False, max_body_bytes=1000,
                   observe=lambda call, code: None, monitoring=None, ready=None)
     request = Request("POST", "/v1/models/m:predict", headers={REQUEST_HEADER: "1"}, body=b'{"instances": [1.0]}',
@@ -103,7 +103,7 @@ def test_waiting_for_a_thread_and_the_run_are_told_apart() -> None:
         assert ANSWER_HEADER not in dict(api.handle(request).headers)
 
 
-def test_a_batch_that_waits_for_others_is_a_queue() -> None:
+def test_waiting_for_a_batch_counts_as_queue() -> None:
     scheduler = Scheduler(Parameters(max_batch_size=2, max_execution_batch_size=2, batch_timeout_s=600.0,
                                      num_batch_threads=1))
     servable, values = BatchingServable(FakeServable(compute=slow), scheduler), [np.ones((1, 1), np.float32)]

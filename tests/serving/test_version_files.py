@@ -22,7 +22,7 @@ def refuse(error: ServingError) -> Callable[[Path], object]:
     return read
 
 
-def test_a_base_path_that_is_not_there(tmp_path: Path) -> None:
+def test_a_base_path_that_does_not_exist(tmp_path: Path) -> None:
     found = missing_path(Model("m", str(tmp_path / "none")))
     assert found.text == (
         "{{name: m} due to error: NOT_FOUND: Could not find base path "
@@ -30,7 +30,7 @@ def test_a_base_path_that_is_not_there(tmp_path: Path) -> None:
     assert found.advice.startswith("Give --model_base_path the absolute path")
 
 
-def test_the_advice_follows_the_cause_not_the_words(tmp_path: Path) -> None:
+def test_the_advice_depends_on_the_cause_not_on_the_message(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     model = Model("m", str(tmp_path))
     causes = {

@@ -25,7 +25,7 @@ def test_policies(policy: Policy, versions: set[int]) -> None:
     assert wanted(policy, [3, 5, 1]) == versions
 
 
-def test_a_new_version_is_loaded_before_the_old_one_goes() -> None:
+def test_a_new_version_is_loaded_before_the_old_one_is_unloaded() -> None:
     old, new = Snapshot(State.AVAILABLE, False), Snapshot(State.START, True)
     assert next_action({1: old, 2: new}) == Load(2)
     assert next_action({1: old, 2: Snapshot(State.LOADING, True)}) is None
@@ -46,17 +46,17 @@ def test_the_newest_wanted_version_is_loaded_first() -> None:
     assert next_action({1: waiting, 3: waiting, 2: waiting}) == Load(3)
 
 
-def test_nothing_is_loaded_that_is_not_wanted() -> None:
+def test_unwanted_versions_are_not_loaded() -> None:
     assert next_action({1: Snapshot(State.START, False)}) is None
 
 
-def test_everything_goes_when_nothing_is_wanted() -> None:
+def test_all_versions_are_unloaded_if_none_is_wanted() -> None:
     assert next_action({1: Snapshot(State.AVAILABLE, False)}) == Unload(1)
 
 
 @settings(derandomize=True, max_examples=300)
 @given(st.dictionaries(st.integers(1, 6), st.booleans(), max_size=6), st.sets(st.integers(1, 6)))
-def test_following_the_actions_ends_with_what_is_wanted(loaded: dict[int, bool], broken: set[int]) -> None:
+def test_after_all_actions_exactly_the_wanted_versions_are_loaded(loaded: dict[int, bool], broken: set[int]) -> None:
     """From any state, if every wanted version but the broken ones loads: no gap on the way, no surplus at the end."""
     versions = {v: Snapshot(State.AVAILABLE, w) for v, w in loaded.items()}
     for version in range(1, 7):

@@ -48,7 +48,7 @@ def test_every_record_is_run(tmp_path: Path) -> None:
     assert [float(values[0][0]) for values in servable.runs] == [1, 1, 2, 2]
 
 
-def test_no_file_is_no_warm_up(tmp_path: Path) -> None:
+def test_without_a_file_there_is_no_warm_up(tmp_path: Path) -> None:
     assert warm_up(PREDICTOR, fake(), version(tmp_path, None)) == 0
     assert warm_up(PREDICTOR, fake(), version(tmp_path, b"")) == 0
 
@@ -65,7 +65,7 @@ def test_no_file_is_no_warm_up(tmp_path: Path) -> None:
     (record(prediction_log_pb2.PredictionLog(session_run_log={}).SerializeToString()), Code.UNIMPLEMENTED,
      "Unsupported log_type for warmup: 5"),
 ])
-def test_what_cannot_be_replayed_fails_the_load(tmp_path: Path, data: bytes, code: Code, message: str) -> None:
+def test_a_record_that_cannot_be_replayed_fails_the_load(tmp_path: Path, data: bytes, code: Code, message: str) -> None:
     with pytest.raises(ServingError) as error:
         warm_up(PREDICTOR, fake(), version(tmp_path, data))
     assert error.value.code is code

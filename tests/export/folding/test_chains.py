@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 
 @pytest.mark.parametrize("contraction", CONTRACTIONS)
-def test_every_norm_after_every_contraction_is_gone(contraction):
+def test_every_norm_after_every_contraction_is_folded(contraction):
     shape, contract = CONTRACTIONS[contraction]
     norms = norms_for(len(shape))
 
@@ -48,7 +48,7 @@ def test_the_result_has_the_name_of_the_last_node_it_replaces():
     assert compared(before, after, ["scaled"], feed((None, 7, 7, 3))).equal
 
 
-def test_the_reference_model_keeps_only_what_padding_forbids():
+def test_the_reference_model_keeps_only_additions_that_padding_requires():
     def make():
         x = v1.placeholder(tf.float32, [None, 8, 8, 1], "x")
         for layer in range(3):

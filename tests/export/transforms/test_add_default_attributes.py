@@ -21,7 +21,7 @@ def test_fills_in_what_the_tool_fills_in(drawn: Drawn):
     assert {node.name: dict(node.attr) for node in ours.node} == {node.name: dict(node.attr) for node in tool.node}
 
 
-def test_an_attribute_that_is_there_stays():
+def test_an_existing_attribute_stays():
     graph_def = build(lambda: tf.matmul(tf.compat.v1.placeholder(tf.float32, (2, 2), "x"), tf.eye(2), transpose_b=True,
                                         name="y"))
     after, _ = transformed(graph_def, ["x"], ["y"], "add_default_attributes")

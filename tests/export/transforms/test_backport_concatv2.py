@@ -38,7 +38,7 @@ def test_any_axis(axis, dtype, constant):
     assert compared(graph_def, after, ["y"], feeds).equal
 
 
-def test_an_int64_axis_that_others_read():
+def test_an_int64_axis_that_other_nodes_read():
     def make():
         x = tf.compat.v1.placeholder(tf.float32, (2, 3), "x")
         axis = tf.constant(1, tf.int64, name="axis")

@@ -87,7 +87,7 @@ def test_the_relu_offset_stays_and_its_scale_goes_back():
     (lambda x: tf.pad(x * constant([3], 1), [[0, 0]] * 3 + [[0, 1]])[..., :3], "pads the axis"),
     (lambda x: tf.pad(x * 2.0, [[0, 0], [1, 0], [0, 0], [0, 0]], constant_values=3.0), "something else than 0"),
 ])
-def test_refuses_what_does_not_pass(through, reason):
+def test_refuses_maps_that_an_op_does_not_pass_on(through, reason):
     def make():
         x = v1.placeholder(tf.float32, [None, 6, 6, 3], "x")
         conv2d(through(x), name="y")

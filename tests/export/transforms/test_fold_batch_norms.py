@@ -34,7 +34,7 @@ def test_shared_weights_are_copied_for_the_contraction_that_changes():
     assert counts["MatMul"] == 2
 
 
-def test_nchw_channels_are_told_from_columns():
+def test_nchw_channels_are_distinguished_from_columns():
     """Width equals channels: [C] multiplies columns, [C,1,1] channels."""
     def make():
         x = v1.placeholder(tf.float32, [2, 3, 4, 4], "x")
@@ -117,7 +117,7 @@ def test_refuses_an_input_whose_channels_are_not_known():
     refused(make, ["y"], "an unknown number of", feeds={"x": seeded([2, 6, 6, 1])})
 
 
-def test_what_is_fed_is_no_constant():
+def test_a_fed_node_does_not_count_as_a_constant():
     def make():
         x = v1.placeholder(tf.float32, [None, 5], "x")
         product = tf.matmul(x, constant([5, CHANNELS], 1))
@@ -138,7 +138,7 @@ def test_folds_double_precision():
     assert "Mul" not in counts
 
 
-def test_a_scale_of_zero_is_folded_but_never_divided_by():
+def test_a_scale_of_zero_is_folded_without_division():
     def make():
         x = v1.placeholder(tf.float32, [None, 6, 6, 3], "x")
         conv2d(x * tf.constant([1.0, 0.0, 3.0]) + constant([3], 1), name="y")

@@ -69,7 +69,7 @@ def test_a_large_result_stays_computed():
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_a_default_can_be_fed_so_it_is_never_baked_in(listed):
+def test_a_placeholder_with_default_is_never_folded(listed):
     def make():
         scale = v1.placeholder_with_default(np.float32(2), [], "scale")
         tf.multiply(v1.placeholder(tf.float32, [2], "x"), tf.sqrt(scale), name="y")
@@ -98,7 +98,7 @@ def test_random_and_stateful_ops_stay():
         assert ops(after)[op] == 1
 
 
-def test_a_kernel_that_fails_is_left_for_the_runtime():
+def test_a_node_whose_kernel_fails_is_not_folded():
     def make():
         x = v1.placeholder(tf.int32, [], "x")
         tf.math.floordiv(tf.constant(1), tf.constant(0), name="bad")

@@ -76,7 +76,7 @@ def test_percentiles_leave_out_the_extremes(tmp_path):
     assert _frozen(after) == (-1.0, 1.0)
 
 
-def test_lines_that_say_nothing_are_passed_over(tmp_path):
+def test_other_lines_of_the_log_are_ignored(tmp_path):
     log = tmp_path / "log"
     log.write_text(_line("nan", "inf") + _line("a", "b") + "\xff\n" + _line(-2, 3), encoding="latin-1")
     after, _ = transformed(_graph(), ["x"], ["y"], f"{NAME}(min_max_log_file={log})")
@@ -111,7 +111,7 @@ def test_refuses_a_requested_range(tmp_path):
     assert after == graph_def
 
 
-def test_what_waited_for_the_range_still_waits(tmp_path):
+def test_nodes_that_waited_for_the_range_wait_for_the_constants(tmp_path):
     log = tmp_path / "log"
     log.write_text(_line(-1, 1))
     graph_def = _graph()

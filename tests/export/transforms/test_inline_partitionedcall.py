@@ -58,7 +58,7 @@ def counting():
         tf.identity(variable.read_value(), "after")
 
 
-def test_effects_happen_once_and_before_what_reads_the_call():
+def test_effects_happen_once_and_before_the_calls_readers():
     before = build(counting)
     after, _ = transformed(before, ["x"], ["y", "after", "init"], "default")
     assert "StatefulPartitionedCall" not in ops(after)
@@ -73,7 +73,7 @@ def test_effects_happen_once_and_before_what_reads_the_call():
             assert session.run("after:0", {"x:0": 1.0}) == 17.0
 
 
-def test_what_the_call_waited_for_comes_first():
+def test_nodes_that_the_call_waited_for_run_first():
     def make():
         x = v1.placeholder(tf.float32, [2], "x")
         with tf.control_dependencies([tf.raw_ops.Assert(condition=tf.reduce_all(x > 0), data=[x])]):
@@ -120,7 +120,7 @@ def test_every_transform_works_in_the_bodies_of_loops():
     assert all(step.error == "" for step in report.steps)
 
 
-def test_refuses_a_function_that_is_not_there():
+def test_refuses_a_missing_function():
     before = build(nested)
     del before.library.function[:]
     _, report = transformed(before, ["x"], ["y", "z"], NAME)

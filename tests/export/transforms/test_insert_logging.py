@@ -60,7 +60,7 @@ def test_everything_logged_computes_the_same(drawn: Drawn):
     assert compared(drawn.graph_def, after, drawn.outputs, drawn.feeds()).equal
 
 
-def test_refuses_what_nothing_reads():
+def test_refuses_a_node_that_nothing_reads():
     after, report = transformed(_graph(), ["x"], ["y"], "insert_logging(op=Sub)")
     assert reasons(report) == ["no other node reads it"]
     assert "Print" not in ops(after)

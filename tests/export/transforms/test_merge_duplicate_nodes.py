@@ -28,7 +28,7 @@ def test_equal_chains_become_one():
     assert compared(before, after, ["y"], {"x": [1.0, 2.0]}).equal
 
 
-def test_a_requested_output_survives_whichever_twin_it_is():
+def test_the_requested_output_of_two_duplicates_stays():
     before = build(twins)
     for outputs in (["y", "a"], ["y", "b"], ["y", "a:0"], ["y", "b:0"], ["a", "b"]):
         after, report = transformed(before, ["x"], outputs, "merge_duplicate_nodes")
@@ -46,7 +46,7 @@ def test_placeholders_and_random_ops_are_never_merged():
     assert ops(after)["Placeholder"] == ops(after)["RandomUniform"] == 2
 
 
-def test_types_attributes_devices_and_control_inputs_tell_nodes_apart():
+def test_nodes_that_differ_in_types_attributes_devices_or_control_inputs_are_not_merged():
     def make():
         x = v1.placeholder(tf.float32, [2, 2], "x")
         with tf.control_dependencies([x]):

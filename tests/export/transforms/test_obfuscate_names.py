@@ -63,7 +63,7 @@ def _with_effect():
     return build(lambda: tf.identity(inner(tf.compat.v1.placeholder(tf.float32, (2,), "x")), "y"))
 
 
-def test_functions_too_but_what_a_caller_waits_for_keeps_its_name():
+def test_function_bodies_too_except_nodes_that_a_caller_waits_for():
     graph_def = _with_effect()
     after, _ = transformed(graph_def, ["x"], ["y"], "obfuscate_names")
     (before,), (body,) = graph_def.library.function, after.library.function

@@ -71,7 +71,7 @@ def test_every_op(name):
 @settings(max_examples=12)
 @given(drawn_graphs(layers=("conv", "bias", "mul", "relu", "relu6", "pool", "average", "add", "concat", "identity",
                             "control", "split")))
-def test_no_further_from_float_than_the_tool(drawn: Drawn):
+def test_the_error_is_not_larger_than_the_tools(drawn: Drawn):
     text = "quantize_weights(minimum_size=16) quantize_nodes"
     ours, _ = transformed(drawn.graph_def, ["x"], drawn.outputs, text)
     feeds = drawn.feeds()
@@ -115,7 +115,7 @@ def test_the_old_recipe():
     assert error(graph_def, after, {"x": seeded(SHAPE, 7)}) < 0.04
 
 
-def test_a_fallback_range_is_used_and_cuts_off():
+def test_a_fallback_range_is_used_and_values_are_clipped_to_it():
     graph_def = float_graph(OPS["Conv2D"])
     after, _ = transformed(graph_def, ["x"], ["y"], "quantize_nodes(fallback_min=-2, fallback_max=3)")
     assert "RequantizationRange" not in ops(after)
@@ -154,7 +154,7 @@ def test_ignored_ops_stay():
     assert {"Relu6", "QuantizedRelu"} <= set(ops(after))
 
 
-def test_a_trained_range_takes_the_place_of_one_that_is_looked_for():
+def test_a_trained_range_replaces_a_measured_one():
     graph_def = float_graph(lambda x: R.FakeQuantWithMinMaxVars(inputs=OPS["Conv2D"](x), min=-4.0, max=6.0))
     after, report = transformed(graph_def, ["x"], ["y"], "quantize_nodes")
     assert report.steps[0].applied == 2
@@ -305,6 +305,6 @@ def test_refuses_a_fed_node():
 @pytest.mark.parametrize("args", [
     "input_min=1", "input_max=1", "fallback_min=-1", "input_min=2, input_max=1", "fallback_min=1, fallback_max=2",
     "input_min=a, input_max=1"])
-def test_a_range_that_is_none_is_an_error(args):
+def test_an_invalid_range_is_an_error(args):
     with pytest.raises(TransformError, match="quantize_nodes"):
         transformed(float_graph(OPS["Relu"]), ["x"], ["y"], f"quantize_nodes({args})")

@@ -78,7 +78,7 @@ def test_a_constant_of_one_value_keeps_it(value):
     (np.linspace(0, 1, 2000, dtype=np.float64), "it is double, not float"),
     (np.linspace(0, 1, 2000, dtype=np.float16), "it is half, not float"),
 ])
-def test_refuses_weights_that_eight_bits_cannot_stand_for(weights, reason):
+def test_refuses_weights_that_eight_bits_cannot_represent(weights, reason):
     graph_def = _constant(weights)
     after, report = transformed(graph_def, ["x"], ["y"], "quantize_weights")
     assert reasons(report) == [reason]

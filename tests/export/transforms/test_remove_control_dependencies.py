@@ -26,7 +26,7 @@ def test_writes_keep_their_order():
     assert session_run(after, ["y"], {"x": 4.0})["y"] == session_run(before, ["y"], {"x": 4.0})["y"] == 5.0
 
 
-def test_an_assert_is_let_go():
+def test_an_assert_is_removed():
     def make():
         x = v1.placeholder(tf.float32, [], "x")
         with tf.control_dependencies([tf.raw_ops.Assert(condition=x > 0, data=[x])]):
@@ -35,7 +35,7 @@ def test_an_assert_is_let_go():
     assert ops(after) == {"Placeholder": 1, "Identity": 1}
 
 
-def test_what_holds_constants_in_a_loop_or_branch_stays(v1_loop):
+def test_control_inputs_that_keep_constants_in_a_loop_or_branch_stay(v1_loop):
     after, report = transformed(v1_loop, ["x"], ["y"], "remove_control_dependencies")
     assert any("in its loop or branch" in reason for reason in reasons(report))
     assert compared(v1_loop, after, ["y"], {"x": [1.0, 3.0]}).equal

@@ -10,7 +10,7 @@ def placed():
     tf.add(x, 1.0, name="y")
 
 
-def test_gives_the_very_graph_that_the_tool_gives():
+def test_gives_exactly_the_graph_that_the_tool_gives():
     before = build(placed)
     after, _ = transformed(before, ["x"], ["y"], "remove_device")
     assert list(after.node) == list(ORACLE.transform(before, ["x"], ["y"], "remove_device").node)

@@ -3,7 +3,7 @@ from graph_session import build, compared, ops, reasons, tf, transformed
 v1 = tf.compat.v1
 
 
-def test_identity_n_is_seen_through():
+def test_readers_of_identity_n_read_its_inputs():
     def make():
         x = v1.placeholder(tf.float32, [2], "x")
         a, b = tf.raw_ops.IdentityN(input=[x * 2.0, x + 1.0])

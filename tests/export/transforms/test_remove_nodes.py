@@ -57,7 +57,7 @@ def test_control_inputs_move_to_the_readers():
         session_run(after, ["y"], {"x": -1.0})
 
 
-def test_who_waited_for_it_waits_for_what_it_read():
+def test_nodes_that_waited_for_a_removed_node_wait_for_its_inputs():
     def make():
         x = v1.placeholder(tf.float32, [2], "x")
         passed = tf.identity(tf.split(x, 2)[1], "passed")

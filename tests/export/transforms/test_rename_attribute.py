@@ -42,7 +42,7 @@ def test_of_one_op():
     assert report.steps[0].applied == 1
 
 
-def test_refuses_a_name_that_is_taken():
+def test_refuses_a_name_that_is_in_use():
     graph_def = _graph()
     graph_def.node[1].attr["_b"].s = b"mine"
     after, report = transformed(graph_def, ["x"], ["y"],

@@ -32,7 +32,7 @@ def test_renames_as_the_tool_does(drawn: Drawn):
     assert "renamed/a.b" in {node.name for node in ours.node}
 
 
-def test_everything_that_mentions_it_follows():
+def test_all_mentions_of_the_node_are_renamed():
     graph_def = _graph()
     after, _ = transformed(graph_def, ["x"], ["y"], "rename_node(old_node_name=halves, new_node_name=parts)")
     last = after.node[-1]
@@ -51,17 +51,17 @@ def test_a_requested_output_is_requested_under_its_new_name():
     assert (renamed["answer"] == original["y"]).all()
 
 
-def test_a_name_that_is_taken_is_an_error():
+def test_a_name_that_is_in_use_is_an_error():
     with pytest.raises(TransformError, match="called 'y' already"):
         transformed(_graph(), ["x"], ["y"], "rename_node(old_node_name=halves, new_node_name=y)")
 
 
-def test_a_name_that_tensorflow_does_not_take_is_an_error():
+def test_a_name_that_is_invalid_in_tensorflow_is_an_error():
     with pytest.raises(TransformError, match="'_y' is no name for a node"):
         transformed(_graph(), ["x"], ["y"], "rename_node(old_node_name=halves, new_node_name=_y)")
 
 
-def test_an_unknown_node_is_a_reason():
+def test_an_unknown_node_is_a_skip():
     after, report = transformed(_graph(), ["x"], ["y"], "rename_node(old_node_name=halve, new_node_name=z)")
     assert reasons(report) == ["there is no such node (did you mean 'halves'?)"]
     assert after == _graph()

@@ -99,7 +99,7 @@ def test_no_steps_is_an_error(steps):
         transformed(_constant(seeded((20,))), ["x"], ["y"], f"round_weights(num_steps={steps})")
 
 
-def test_a_range_too_small_to_cut():
+def test_a_range_too_small_to_divide():
     weights = np.zeros((20,), np.float32)
     weights[3] = np.float32(1e-45)
     after, _ = transformed(_constant(weights), ["x"], ["y"], "round_weights")

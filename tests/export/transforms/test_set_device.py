@@ -13,7 +13,7 @@ def placed():
 
 @pytest.mark.parametrize("text", [
     "set_device(device=\"/device:CPU:1\")", "set_device(device=\"/device:CPU:1\", if_default=true)", "set_device"])
-def test_gives_the_very_graph_that_the_tool_gives(text):
+def test_gives_exactly_the_graph_that_the_tool_gives(text):
     before = build(placed)
     after, _ = transformed(before, ["x"], ["y"], text)
     assert list(after.node) == list(ORACLE.transform(before, ["x"], ["y"], text).node)

@@ -58,14 +58,14 @@ def test_with_and_without_its_initialiser():
     np.testing.assert_array_equal(session_run(after, ["y"], feeds)["y"], expected)
 
 
-def test_the_initialiser_of_the_graph_goes_on():
+def test_the_graphs_initialiser_keeps_its_inputs():
     graph_def = _graph(sparse())
     graph_def.node.add(name="init", op="NoOp", input=["^ids"])
     after, _ = transformed(graph_def, ["ids"], ["y", "init"], f"{NAME}(group_init_node=init)")
     assert list(next(node for node in after.node if node.name == "init").input) == ["^ids", "^W/InitializeTable"]
 
 
-def test_an_initialiser_that_is_no_noop_is_an_error():
+def test_an_initialiser_that_is_not_a_noop_is_an_error():
     with pytest.raises(TransformError, match="'ids' is Placeholder, not NoOp"):
         transformed(_graph(sparse()), ["ids"], ["y"], f"{NAME}(group_init_node=ids)")
 
@@ -87,7 +87,7 @@ def test_types_with_or_without_identity(ids, dtype, identity):
     assert compared(graph_def, after, ["y"], {"ids": [[3, 4], [5, 49]]}).equal
 
 
-def test_weights_that_others_read():
+def test_weights_that_other_nodes_read():
     """The tool removes them."""
     def make():
         ids = tf.compat.v1.placeholder(tf.int32, (None,), "ids")
@@ -186,7 +186,7 @@ def test_a_variable_is_read_from_the_checkpoint_given(tmp_path):
     np.testing.assert_array_equal(values, weights[np.flatnonzero(weights), 0])
 
 
-def test_a_checkpoint_that_is_none_is_an_error_and_one_without_the_variable_a_reason(tmp_path):
+def test_an_invalid_checkpoint_is_an_error_and_a_missing_variable_is_a_skip(tmp_path):
     graph_def, prefix = _variable_graph(tmp_path, "V")
     with pytest.raises(TransformError, match=r"input_checkpoint .*none cannot be read"):
         _sparsified(graph_def, f'(input_checkpoint="{tmp_path}/none")')

@@ -31,7 +31,7 @@ def nodes(graph_def):
     return {item.name: item for item in graph_def.node}
 
 
-def test_what_no_output_needs_goes_and_listed_inputs_stay():
+def test_unneeded_nodes_are_dropped_and_listed_inputs_stay():
     after, _ = transformed(build(branches), ["x", "unused"], ["y"], "strip_unused_nodes")
     assert "nowhere" not in nodes(after)
     assert nodes(after)["unused"].op == "Placeholder"
@@ -39,7 +39,7 @@ def test_what_no_output_needs_goes_and_listed_inputs_stay():
     assert "unused" not in nodes(dropped)
 
 
-def test_a_fed_node_becomes_a_placeholder_of_its_own_type():
+def test_a_fed_node_becomes_a_placeholder_of_the_same_type():
     after, _ = transformed(build(branches), ["hidden"], ["y"], "strip_unused_nodes")
     assert set(nodes(after)) == {"hidden", "y", "y/y"}
     assert nodes(after)["hidden"].attr["dtype"].type == tf.int64.as_datatype_enum
@@ -83,7 +83,7 @@ def test_one_fed_output_of_several_leaves_the_node():
         assert compared(before, after, ["y"], feeds).equal
 
 
-def test_an_initialiser_that_only_waits_is_an_output_like_any():
+def test_an_initialiser_with_only_control_inputs_can_be_an_output():
     def make():
         variable = v1.Variable([1.0, 2.0], use_resource=True, name="v")
         tf.group(variable.initializer, name="init")

@@ -47,7 +47,7 @@ def test_an_example_near_zero_is_judged_by_the_others() -> None:
     assert not one(expected, nudged(expected, (1, 0), 4.8e-3)).equal
 
 
-def test_strict_scales_grant_nothing_of_a_large_example_or_column_to_a_small_one() -> None:
+def test_strict_scales_do_not_allow_larger_differences_because_of_another_example_or_column() -> None:
     expected = np.abs(RANDOM.normal(size=(20, 3)) + 5).astype(np.float32) * np.float32([1e6, 1, 1e-3])
     expected[7] *= 1e-2
     [scales] = strict_scales([{"y": expected}])
@@ -58,13 +58,13 @@ def test_strict_scales_grant_nothing_of_a_large_example_or_column_to_a_small_one
         assert compare({"y": expected}, {"y": nudged(expected, at, error * 1e-3)}, scales=scales).equal, at
 
 
-def test_columns_of_few_rows_have_no_scale_of_their_own() -> None:
+def test_columns_of_few_rows_have_no_separate_scale() -> None:
     expected = np.array([[5.0, 1e-6]], np.float32)
     [scales] = strict_scales([{"y": expected}])
     assert compare({"y": expected}, {"y": nudged(expected, (0, 1), 1e-6)}, scales=scales).equal
 
 
-def test_what_was_added_up_grants_what_the_scale_refuses() -> None:
+def test_a_difference_outside_of_the_scale_may_be_within_the_rounding_of_the_summands() -> None:
     expected = np.array([[1e-3, 2.0]], np.float32)
     actual, scales = {"y": nudged(expected, (0, 0), 1e-2)}, {"y": np.array([[1e-3, 2.0]])}
     assert not compare({"y": expected}, actual, scales=scales).equal
@@ -98,7 +98,7 @@ def test_zeros_do_not_pass_for_small_numbers_nor_the_reverse() -> None:
     assert not one(nudged(zeros, (0, 0), 1e-30), zeros).equal
 
 
-def test_float64_is_held_to_more() -> None:
+def test_float64_has_a_stricter_bound() -> None:
     wide = LOGITS.astype(np.float64)
     assert one(wide, wide * (1 + 1e-10)).equal
     assert not one(wide, wide * (1 + 1e-8)).equal
@@ -108,7 +108,7 @@ def test_float64_is_held_to_more() -> None:
     ([np.nan, 1], [1, np.nan]), ([np.nan, 1], [np.nan, np.nan]), ([1.0, 1], [np.nan, 1]),
     ([np.inf, 1], [-np.inf, 1]), ([np.inf, 1], [3e38, 1]), ([1.0, 1], [np.inf, 1]),
 ])
-def test_nan_and_infinity_are_exact(expected: Any, actual: Any) -> None:
+def test_nan_and_infinity_must_be_equal(expected: Any, actual: Any) -> None:
     a, b = np.array([expected], np.float32), np.array([actual], np.float32)
     assert one(a, a.copy()).equal
     assert not one(a, b).equal
@@ -124,7 +124,7 @@ def test_finite_values_beside_infinity_keep_their_own_scale() -> None:
     (np.array([b"a", b"b"], object), np.array([b"a", b"c"], object)),
     (np.array([2**63], np.uint64), np.array([2**63 + 1], np.uint64)),
 ], ids=["int", "bool", "string", "uint64"])
-def test_discrete_outputs_are_exact(expected: Any, actual: Any) -> None:
+def test_discrete_outputs_must_be_equal(expected: Any, actual: Any) -> None:
     assert one(expected, expected.copy()).equal
     refused = one(expected, actual)
     assert not refused.equal
@@ -134,7 +134,7 @@ def test_discrete_outputs_are_exact(expected: Any, actual: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2], ids=str)
-def test_reduced_precision_is_exact_until_a_budget_is_stated(dtype: Any) -> None:
+def test_reduced_precision_must_be_equal_unless_a_budget_is_stated(dtype: Any) -> None:
     expected = LOGITS.astype(dtype)
     actual = nudged(LOGITS, (0, 0), float(np.abs(LOGITS[0]).max()) * 0.3).astype(dtype)
     refused = one(expected, actual)
@@ -145,7 +145,7 @@ def test_reduced_precision_is_exact_until_a_budget_is_stated(dtype: Any) -> None
     assert accepted.row == "stated budget, |a-b| <= 0.5 * max|a|"
 
 
-def test_a_budget_replaces_the_table_and_can_grant_disagreement() -> None:
+def test_a_budget_replaces_the_table_and_can_allow_disagreement() -> None:
     actual = nudged(SOFTMAX, (0, 0), 0.01)
     assert not one(SOFTMAX, actual).equal
     assert one(SOFTMAX, actual, budget=Budget(absolute=0.02)).equal
@@ -184,7 +184,7 @@ def test_every_array_equals_itself(array: Any) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=200)
 @given(npst.arrays(np.float32, (3, 4)), npst.arrays(np.float32, (3, 4)))
-def test_any_two_arrays_have_a_verdict_that_json_can_hold(a: Any, b: Any) -> None:
+def test_the_comparison_of_any_two_arrays_can_be_written_as_json(a: Any, b: Any) -> None:
     comparison = compare({"y": a}, {"y": b})
     json.dumps(comparison.to_json(), allow_nan=False)
     assert comparison.summary().startswith("equal" if comparison.equal else "not equal")

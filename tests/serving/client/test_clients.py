@@ -52,7 +52,7 @@ def test_special_values(client: Any) -> None:
     assert answers.compare({"y": values}, outputs).equal
 
 
-def test_bytes_that_are_no_text(client: Any) -> None:
+def test_bytes_that_are_not_utf8(client: Any) -> None:
     words = np.empty(3, object)
     words[:] = ["é".encode(), b"\xff\x00", b""]
     asked = client()
@@ -167,7 +167,7 @@ def test_grpc_headers_and_a_connection_for_each_client() -> None:
     assert calls[0][1]["authorization"] == "Bearer x"
 
 
-def test_two_grpc_clients_at_once_do_not_share_a_connection() -> None:
+def test_two_simultaneous_grpc_clients_do_not_share_a_connection() -> None:
     with spying_grpc_server() as (address, calls), GrpcClient(address, "m") as one, GrpcClient(address, "m") as other:
         one.send(b"")
         other.send(b"")
@@ -180,7 +180,7 @@ def test_a_slow_grpc_server_times_out() -> None:
         asked.send(b"")
 
 
-def test_a_grpc_peer_that_never_speaks_is_given_up_in_time() -> None:
+def test_a_grpc_peer_that_sends_nothing_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, \
             ThreadPoolExecutor(2) as threads:
         def give_up(seconds: float) -> None:
@@ -194,7 +194,7 @@ def test_a_grpc_peer_that_never_speaks_is_given_up_in_time() -> None:
 
 
 @pytest.mark.parametrize("address", ["localhost", "http://localhost:8500", ""])
-def test_grpc_addresses_that_are_none(address: str) -> None:
+def test_grpc_addresses_that_are_invalid(address: str) -> None:
     with pytest.raises(UserError, match="is no address of a gRPC API; write host:port"):
         GrpcClient(address, "m")
 

@@ -88,7 +88,7 @@ def test_what_predict_refuses(servers: Any, arguments: tuple[str, ...], words: s
     assert re.search(words, str(error)), error
 
 
-def test_a_refusal_of_the_server_is_status_1(asked: tuple[str, ...]) -> None:
+def test_a_refusal_by_the_server_is_exit_status_1(asked: tuple[str, ...]) -> None:
     assert status_of(refusal(predict.command, *asked, "--signature", "fails")) == 1
 
 
@@ -126,7 +126,7 @@ def test_status_of_an_unknown_model(servers: Any) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
-def test_an_unreachable_server_is_status_2_however_it_is_asked(protocol: str) -> None:
+def test_an_unreachable_server_is_exit_status_2_for_every_command(protocol: str) -> None:
     where = ("--address", "localhost:9", "--protocol", protocol)
     errors = [refusal(status.command, *where), refusal(status.command, *where, "--wait", "0.2"),
               refusal(predict.command, *where), refusal(record.command, *where, "--to", "never")]
@@ -151,7 +151,7 @@ def test_inputs_are_read_before_connecting() -> None:
     assert "no such file of samples" in str(refusal(predict.command, "--address", "localhost:9", "--samples", "x.npz"))
 
 
-def test_a_large_answer_is_printed_in_part_unless_all_is_asked_for(asked: tuple[str, ...]) -> None:
+def test_only_some_rows_of_a_large_answer_are_printed_unless_rows_is_0(asked: tuple[str, ...]) -> None:
     inputs = ("--inputs", json.dumps({"x": [float(n) for n in range(40)]}))
     usual, two, everything = (run(predict.command, *asked, *inputs, *rows).output
                               for rows in ((), ("--rows", "2"), ("--rows", "0")))
@@ -162,7 +162,7 @@ def test_a_large_answer_is_printed_in_part_unless_all_is_asked_for(asked: tuple[
     assert "more rows" not in everything
 
 
-def test_a_shape_that_is_not_the_signatures_is_told_with_both() -> None:
+def test_a_shape_that_differs_from_the_signatures_is_reported_with_both() -> None:
     specs = {"x": TensorSpec(np.dtype(np.float32), (-1, 4)), "n": TensorSpec(np.dtype(np.int64), None)}
     fits = {"x": np.ones((3, 4), np.float32), "n": np.ones(3, np.int64)}
     assert predict.misfits(fits, specs) == []

@@ -127,7 +127,7 @@ def test_error_messages(raw: bytes, message: str) -> None:
     assert json_codec.error_message(raw) == message
 
 
-def test_other_json_is_no_status_and_no_metadata() -> None:
+def test_other_json_is_refused_as_status_and_as_metadata() -> None:
     for parse in (json_codec.status, json_codec.metadata):
         with pytest.raises(UserError, match="this is no"):
             parse(b'{"a": 1}')  # type: ignore[operator]

@@ -26,7 +26,7 @@ def test_every_dtype_can_be_made_and_sent(dtype: Any) -> None:
     assert back.tolist() == made.tolist()
 
 
-def test_inputs_depend_on_seed_batch_and_name_alone() -> None:
+def test_inputs_depend_only_on_seed_batch_and_name() -> None:
     first = payloads.make(IMAGE, 4, seed=1)["image"]
     assert np.array_equal(first, payloads.make(IMAGE, 4, seed=1)["image"])
     assert not np.array_equal(first, payloads.make(IMAGE, 4, seed=2)["image"])
@@ -79,7 +79,7 @@ def test_samples_that_do_not_fit_are_refused(arrays: Any, words: str, tmp_path: 
         payloads.pick(payloads.load_samples(tmp_path / "samples.npz"), IMAGE)
 
 
-def test_files_that_are_no_samples_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_samples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         payloads.load_samples(tmp_path / "missing.npz")
     for content in (b"", b"PK\x03\x04 broken", b"text"):

@@ -78,27 +78,27 @@ def test_one_connection_serves_many_requests() -> None:
         assert client.reconnects == 0
 
 
-def test_an_idle_connection_that_the_server_closed_is_opened_anew() -> None:
+def test_an_idle_connection_that_the_server_closed_is_opened_again() -> None:
     with peer([answer()], [answer()]) as (address, _requests), RestClient(address, "m") as client:
         client.status()
         client.status()
         assert client.reconnects == 1
 
 
-def test_connection_close_is_no_reconnect() -> None:
+def test_connection_close_does_not_count_as_a_reconnect() -> None:
     with peer([answer(close=True)], [answer()]) as (address, _requests), RestClient(address, "m") as client:
         client.status()
         client.status()
         assert client.reconnects == 0
 
 
-def test_a_server_that_closes_a_new_connection_unanswered_is_not_asked_again() -> None:
+def test_a_request_is_not_repeated_if_the_server_closes_a_new_connection_unanswered() -> None:
     with peer([]) as (address, _requests), pytest.raises(UnreachableError, match="closed the connection before"):
         RestClient(address, "m").status()
 
 
 @pytest.mark.parametrize("kind", [RestClient, OneOffRestClient])
-def test_nobody_listens(kind: Callable[..., Any], free_port: int) -> None:
+def test_an_address_on_which_no_server_listens(kind: Callable[..., Any], free_port: int) -> None:
     with pytest.raises(UnreachableError, match=r"onnection refused.*is this its REST port") as caught:
         kind(f"localhost:{free_port}", "m").status()
     assert "\n" not in str(caught.value)
@@ -117,7 +117,7 @@ def test_a_silent_server_times_out() -> None:
 
 @pytest.mark.parametrize("reply", [b"\x00\x00\x06\x04garbage\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nab"],
                          ids=["not HTTP", "cut short"])
-def test_what_is_no_http_answer(reply: bytes) -> None:
+def test_an_answer_that_is_not_http(reply: bytes) -> None:
     with peer([reply]) as (address, _), pytest.raises(UnreachableError, match="no whole HTTP answer"):
         RestClient(address, "m").status()
 
@@ -141,7 +141,7 @@ def test_path_headers_and_escaping(kind: Callable[..., Any]) -> None:
     assert b"\r\nAuthorization: Bearer x\r\n" in requests[0]
 
 
-def test_kserve_tells_ready_and_no_signatures() -> None:
+def test_kserve_reports_readiness_but_no_signatures() -> None:
     spec = TensorSpec(np.dtype(np.float32), (-1,))
     known = Metadata("m", 1, {"serving_default": Signature("", {"x": spec}, {"y": spec})})
     replies = [answer(b'{"name": "m", "ready": true}'), answer(b'{"name": "m", "ready": "False"}'),
@@ -154,7 +154,7 @@ def test_kserve_tells_ready_and_no_signatures() -> None:
 
 
 @pytest.mark.parametrize("address", ["", "http://", "ftp://host", "host:port", "http://host:99999"])
-def test_addresses_that_are_none(address: str) -> None:
+def test_addresses_that_are_invalid(address: str) -> None:
     with pytest.raises(UserError, match="is no address of a REST API"):
         RestClient(address, "m")
 

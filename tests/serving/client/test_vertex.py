@@ -45,7 +45,7 @@ def metadata(servers: Any) -> Metadata:
         return client.metadata()
 
 
-def test_predictions_through_one_token(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
+def test_predictions_use_one_token(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
     with VertexClient(vertex.endpoint, metadata) as client:
         for _ in range(3):
             assert client.predict(X)["y"].tolist() == [0, 1, 2]
@@ -53,7 +53,8 @@ def test_predictions_through_one_token(vertex: VertexStandIn, credentials: Path,
     assert vertex.grants[0]["scope"] == "https://www.googleapis.com/auth/cloud-platform"
 
 
-def test_another_signature_goes_raw(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
+def test_another_signature_is_called_through_raw_predict(
+        vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
     inputs = {"a": np.array([1.5], np.float32), "b": np.array([2])}
     with VertexClient(vertex.endpoint, metadata) as client:
         assert answers.compare(inputs, client.predict(inputs, "pair")).equal
@@ -75,7 +76,7 @@ def test_status_lists_what_is_deployed(vertex: VertexStandIn, credentials: Path)
             client.metadata()
 
 
-def test_googles_errors(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
+def test_errors_of_the_endpoint_are_reported(vertex: VertexStandIn, credentials: Path, metadata: Metadata) -> None:
     with VertexClient(vertex.endpoint.replace("456", "457"), metadata) as client, \
             pytest.raises(AnswerError, match=r"404: Endpoint .* not found"):
         client.predict(X)
@@ -87,7 +88,7 @@ def test_googles_errors(vertex: VertexStandIn, credentials: Path, metadata: Meta
 
 
 @pytest.mark.parametrize("endpoint", ["", "projects/1/endpoints/2", f"{ENDPOINT}/x", f"{ENDPOINT}:predict", "h:1"])
-def test_what_is_no_endpoint(endpoint: str) -> None:
+def test_endpoints_that_are_invalid(endpoint: str) -> None:
     with pytest.raises(UserError, match="is no Vertex AI endpoint; write projects/P"):
         VertexClient(endpoint, authorize=dict)
 

@@ -18,7 +18,7 @@ FLOATS = {np.float32: 9, np.float64: 17}
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_many_numbers_are_printed_as_each_is(dtype: Any) -> None:
+def test_arrays_of_numbers_are_printed_as_single_numbers_are(dtype: Any) -> None:
     """Over magnitudes, decimals of few digits, neighbours of powers of ten and whole numbers."""
     random = np.random.default_rng(3)
     exponents = np.arange(*((-37, 38) if dtype is np.float32 else (-307, 308)))
@@ -33,7 +33,7 @@ def test_many_numbers_are_printed_as_each_is(dtype: Any) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.sampled_from(list(FLOATS)).flatmap(lambda d: npst.from_dtype(np.dtype(d)).map(lambda v: (d, v))))
-def test_a_number_is_short_when_that_gives_it_back_and_long_otherwise(made: tuple[Any, Any]) -> None:
+def test_a_number_has_six_digits_if_these_are_read_back_unchanged_and_more_otherwise(made: tuple[Any, Any]) -> None:
     dtype, value = made
     text = decimal(float(value), np.dtype(dtype))
     if math.isnan(value):

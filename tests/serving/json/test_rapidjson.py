@@ -43,7 +43,7 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
     (b"[" * 100_000, "Invalid value. at offset: 100000"),
     (b"[" * 100_001, "Terminate parsing due to Handler error. at offset: 100001"),
 ])
-def test_what_is_wrong_and_where(text: bytes, message: str) -> None:
+def test_errors_and_their_offsets(text: bytes, message: str) -> None:
     with pytest.raises(JsonError) as caught:
         parse(text)
     assert str(caught.value) == message
@@ -61,7 +61,7 @@ def test_what_is_wrong_and_where(text: bytes, message: str) -> None:
     (b'["\\udc00"]', ["\udced\udcb0\udc80"]),  # half a pair alone is taken; its bytes are no UTF-8
     (b'["\xff"]', ["\udcff"]),
 ])
-def test_what_is_accepted(text: bytes, value: Any) -> None:
+def test_accepted_json(text: bytes, value: Any) -> None:
     assert repr(parse(text)) == repr(value)
 
 
@@ -85,7 +85,7 @@ def test_json_is_read_as_python_reads_it(value: Any, ascii_only: bool) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.integers(0, 2**64 - 1))
-def test_a_quoted_double_gives_the_value_back(bits: int) -> None:
+def test_a_quoted_double_is_read_back_unchanged(bits: int) -> None:
     (value,) = struct.unpack("<d", struct.pack("<Q", bits))
     assume(math.isfinite(value))
     assert float(quote(value)) == value

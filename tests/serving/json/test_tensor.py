@@ -94,7 +94,7 @@ def bodies(draw: st.DrawFn) -> tuple[str, bytes]:
 
 @settings(derandomize=True, deadline=None, max_examples=500)
 @given(bodies())
-def test_the_fast_ways_and_the_exact_way_agree(made: tuple[str, bytes]) -> None:
+def test_the_fast_parsers_and_the_exact_parser_agree(made: tuple[str, bytes]) -> None:
     signature, body = made
     check_all_ways(body, signature)
 
@@ -175,7 +175,7 @@ def test_integers_are_refused_never_wrapped(dtype: str, number: int, taken: bool
 
 @pytest.mark.parametrize(("rank", "message"), [
     (64, ""), (65, "tensor parsing error: x"), (20_000, "tensor parsing error: x")])
-def test_nesting_is_bounded_by_the_ranks_there_are(rank: int, message: str) -> None:
+def test_nesting_is_limited_to_numpys_highest_rank(rank: int, message: str) -> None:
     body = '{"inputs": ' + "[" * rank + "1.0" + "]" * rank + "}"
     if message:
         with pytest.raises(ServingError, match=message):
