@@ -26,7 +26,7 @@ def check_fusible(conv: Node, x: str, filters: str, shapes: Shapes) -> None:
     if set(attribute(conv, "dilations")) != {1}:
         raise Skip("the fused kernel has no dilations")
     if attribute(conv, "padding") == "EXPLICIT":
-        raise Skip("the fused kernel has no explicit paddings of its own")
+        raise Skip("the fused kernel has no explicit paddings")
     if "GPU" in conv.device.upper():
         raise Skip("the fused kernel exists for CPUs only")
     image, weights = shapes.get(x), shapes.get(filters)

@@ -29,7 +29,7 @@ def refuse(model: SavedModel, signatures: Mapping[str, Any], allowed: Collection
 
     `allowed`: operations with effects that may run nevertheless.
     """
-    found = {key: told for key in signatures if (told := why_not(model, key, allowed)) is not None}
+    found = {key: reason for key in signatures if (reason := why_not(model, key, allowed)) is not None}
     if not found:
         return
     key, (why, way) = next(iter(found.items()))
@@ -69,7 +69,7 @@ def _not_run(touching: list[effects.Effect]) -> tuple[str, str]:
         return why, ""
     ops = ",".join(dict.fromkeys(one.op for one in touching))
     return (f"{why}, so it is not run on made-up inputs",
-            f"allow it with --allow {ops}, and it runs in an empty directory of its own")
+            f"allow it with --allow {ops}, and it runs in an empty directory")
 
 
 def _unlisted(model: SavedModel, key: str) -> tuple[str, str] | None:

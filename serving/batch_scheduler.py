@@ -115,7 +115,7 @@ class Queue:
 
 
 class Scheduler:
-    """A few threads that run whichever batches are due."""
+    """A few threads that run the batches that are due."""
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters

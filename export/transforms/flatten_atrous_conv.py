@@ -36,7 +36,7 @@ class FlattenAtrousConv(Rewrite):  # decision 16
         m.require(np.array_equal(m["rate"].value, m["rate_after"].value), "it is put together at another rate")
         m.require(attribute(conv, "padding") == "VALID", "the convolution inside pads each part on its own")
         m.require({*attribute(conv, "strides"), *attribute(conv, "dilations")} == {1},
-                  "the convolution inside has strides or dilations of its own")
+                  "the convolution inside has strides or dilations")
 
     def rewrite(self, m: Match, draft: Draft, args: Arguments) -> Iterable[Node]:
         conv = m["conv"]

@@ -36,7 +36,7 @@ def test_weights_move_when_the_graph_would_not_fit(run: Run, source: Callable[[s
 
 def test_folded_values_are_what_is_written(run: Run, source: Callable[[str], Path], tmp_path: Path,
                                            monkeypatch: pytest.MonkeyPatch) -> None:
-    """The dense layer takes in the batch norm, so its kernel in the file is not the source's."""
+    """The batch norm is folded into the dense layer, so its kernel in the file differs from the source's."""
     from tensorflow.python.training import py_checkpoint_reader
     monkeypatch.setattr(restoring, "_SMALL", 64)
     run("optimize", source("keras3"), "--to", tmp_path / "o", "--graph-limit", "20", "--batch", "1,3")
@@ -78,7 +78,7 @@ def test_more_than_two_gigabytes(run: Run, tmp_path: Path) -> None:
 
 
 def optimized(run: Run, build: Callable[[], tf.Module], base: Path) -> dict[str, Any]:
-    """Saves, optimizes and verifies a module whose variables are all weights; `optimize` refuses what is not equal."""
+    """Saves, optimizes and verifies a module whose variables are all weights; `optimize` refuses unequal results."""
     module = build()
     sizes = [variable.shape.num_elements() * 4 for variable in module.variables]
     tf.saved_model.save(module, str(base / "source" / "1"), signatures={"serving_default": module.serve})

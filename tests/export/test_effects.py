@@ -66,7 +66,7 @@ def test_the_effect_of_a_node_may_depend_on_its_attributes(node: Node, reason: s
 
 @pytest.mark.parametrize("op", ["ReadFile", "MatchingFiles"])
 def test_a_file_is_never_read_while_constants_are_folded(op: str) -> None:
-    """Both are stateless by the registry."""
+    """The registry calls both operations stateless."""
     assert not is_pure(make_node("read", op, ("name",)))
 
 

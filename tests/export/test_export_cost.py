@@ -24,12 +24,12 @@ class Module(tf.Module):
 module = Module()
 tf.saved_model.save(module, path, signatures={"serving_default": module.serve})
 """
-# TensorFlow imported, and nothing done with it.
+# A process that only imports TensorFlow.
 BASE = "import psutil; from export.runtime import tf; print(psutil.Process().memory_info().rss)"
 
 
 def optimize(count: int, folder: Path) -> dict[str, Any]:
-    """Optimizes a model of `count` matrices of 4.19 MB in a process of its own. Sizes in MB."""
+    """Optimizes a model of `count` matrices of 4.19 MB in a separate process. Sizes in MB."""
     subprocess.run([sys.executable, "-c", BUILD, str(count), str(folder / "source" / "1")], check=True,
                    capture_output=True, timeout=300)
     base = int(subprocess.run([sys.executable, "-c", BASE], check=True, capture_output=True, timeout=120).stdout)
@@ -46,7 +46,7 @@ def optimize(count: int, folder: Path) -> dict[str, Any]:
 
 
 def peaks(process: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """The most resident memory that the command's own process, and any one below it, had."""
+    """The peak resident memory of the command's process, and of the largest of its child processes."""
     watched = psutil.Process(process.pid)
     own = below = 0
     while True:

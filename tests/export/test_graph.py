@@ -1,4 +1,4 @@
-"""The graph: what goes in comes out, names are normal, and a broken graph is named."""
+"""The graph: it is written as it was read, names are normalised, and errors name what is broken."""
 import numpy as np
 import pytest
 from graph_session import build, seeded, session_run, tf

@@ -1,4 +1,4 @@
-"""The default pipeline on the architectures that people serve: no affine op is left that could have been folded."""
+"""The default pipeline on common architectures: all affine ops that can be folded are folded."""
 import pytest
 from application_models import CONTRACTIONS, LEFT_OVER, SMALLEST, foldable, frozen
 from graph_session import ops, seeded, session_run, tf, transformed
@@ -8,7 +8,7 @@ from serving.client.answers import compare, prove
 
 
 def measured(name, size, batches):
-    """Counts before and after, and how far the logits are apart, for one application."""
+    """Counts before and after, and the difference of the logits, for one application."""
     before, x, logits = frozen(name, size)
     after, report = transformed(before, [x], [logits], "default")
     assert not foldable(after)

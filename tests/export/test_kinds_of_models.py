@@ -1,4 +1,4 @@
-"""Every kind of SavedModel that people have, through `optimize`: a client cannot tell the result from the source."""
+"""`optimize` on every kind of SavedModel: for a client the result is the same as the source."""
 import shutil
 import socket
 import subprocess
@@ -43,7 +43,7 @@ def optimized(source: Callable[[str], Path], run: Callable[..., object],
         with saved_model.session(model) as session:
             for key in model.signatures:
                 for batch in BATCHES:
-                    # A partitioned embedding does not say its size: fewer ids are tried then.
+                    # The size of a partitioned embedding is not known from the graph: smaller ids are tried then.
                     for manner in (MANNERS[0], MANNERS[1]):
                         inputs = maker.make(key, batch, seed=batch + 40, manner=manner)
                         with suppress(tf.errors.InvalidArgumentError):
@@ -103,7 +103,7 @@ def test_only_variables_that_requests_change_stay_variables(optimized: dict[str,
 
 @pytest.fixture(scope="module")
 def server(optimized: dict[str, Optimized], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
-    """Our own server with all models; its REST and gRPC ports."""
+    """The embedded server with all models; returns its REST and gRPC ports."""
     config = tmp_path_factory.mktemp("server") / "models.config"
     config.write_text("model_config_list {" + "".join(
         f'config {{ name: "{kind}" base_path: "{one.base}" model_platform: "tensorflow" }}'
@@ -176,7 +176,7 @@ def test_our_server_classifies_and_regresses_the_same(optimized: dict[str, Optim
         for key, inputs, expected in optimized[kind].asked:
             method = optimized[kind].signatures[key].method_name
             if method == saved_models.PREDICT or inputs["inputs"].dtype != object:
-                continue  # by float tensors no client can ask for a classification
+                continue  # a client cannot send float tensors to classify
             methods.add(method)
             request = (classification_pb2.ClassificationRequest() if method == saved_models.CLASSIFY
                        else regression_pb2.RegressionRequest())

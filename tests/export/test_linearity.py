@@ -1,4 +1,4 @@
-"""Time and memory of a pipeline grow with the graph, and no faster."""
+"""Time and memory of a pipeline grow in proportion to the graph."""
 import time
 
 import pytest
@@ -58,7 +58,7 @@ def test_proof_linearity():
     for transforms in ("default", "fold_constants"):
         per_node = [rows[f"ours {transforms} {nodes}"]["pipeline_cpu_s"] / nodes for nodes in (1000, 10_000, 100_000)]
         assert max(per_node) < 2 * min(per_node)
-    # The file's bytes and the GraphDef they are read into, and not a copy for each step.
+    # The file's bytes and the GraphDef parsed from them, without a copy for each step.
     for transforms in ("default", "article"):
         figures = rows[f"ours {transforms} 500 MB"]
         assert figures["peak_mb"] < 2.5 * figures["graph_mb"]

@@ -1,4 +1,4 @@
-"""Models that are hard to ask, through `optimize`: asked with inputs that fit, or refused by name before they run."""
+"""Models that need special inputs: `optimize` makes fitting inputs, or refuses them with a reason before they run."""
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +32,7 @@ def awkward(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, which must be empty afterwards."""
-    loaded.prepare()  # which imports from here
+    loaded.prepare()  # imports from the current directory
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -67,7 +67,7 @@ def test_an_operation_that_touches_files_is_refused_before_anything_runs(
 
 def test_an_existing_file_is_never_overwritten(awkward: Callable[[str], Path], run: Run, elsewhere: Path,
                                                tmp_path: Path) -> None:
-    """The words that would be made up for it are there already."""
+    """A file with the name that would be made up as input exists already."""
     model = saved_model.read(awkward("trains_on_device"))
     names = {str(Maker(model).make("save", 1, seed)["checkpoint_path"].item().decode()) for seed in range(3)}
     for name in names:
@@ -134,7 +134,7 @@ def test_the_rank_is_that_of_the_first_reader(awkward: Callable[[str], Path], ru
 def test_if_the_reference_dies_on_inputs_they_are_made_in_another_way(
         awkward: Callable[[str], Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capfd: pytest.CaptureFixture[str]) -> None:
-    """Without what the readers say, the first guess ends the process: a rank that oneDNN's kernel does not expect."""
+    """Without the readers' demands, the first inputs end the process: oneDNN's kernel does not expect their rank."""
     from export.demands import Demand
     monkeypatch.setattr(Demand, "fill", lambda self, shape: shape)
     run("optimize", awkward("any_rank"), "--to", tmp_path / "to", "--batch", "1,2")

@@ -1,4 +1,4 @@
-"""Rounding is no wrong answer, and a wrong answer no rounding: over generated networks whose answers lie near zero."""
+"""Rounding errors are accepted and wrong answers refused, for generated networks whose answers are near zero."""
 from pathlib import Path
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The pipeline's language, its reports, and `python -m export transform`."""
+"""The pipeline's syntax, its reports, and `python -m export transform`."""
 import json
 import subprocess
 import sys

@@ -1,6 +1,6 @@
-"""Models drawn at random through `optimize`: published equal, or refused for a cause; no process dies.
+"""`optimize` on randomly generated models: it publishes an equal version or refuses with a reason; no process dies.
 
-A sample of a few seeds in `make test`; 200 with `make proof ONLY=any_model`, whose file keeps each chunk of ten.
+`make test` runs a few seeds, `make proof ONLY=any_model` 200 of them; its file has a result for every ten.
 """
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from proof import ROOT, Proof
 
 WORKER = ROOT / "tests" / "support" / "any_model.py"
-# A refusal names what is refused, and holds nothing of these.
+# A refusal names its cause and contains none of these.
 NAMES_A_CAUSE = re.compile(r"signature '\w+'.*('[\w./:]+'|\(.+\))")
 NO_CAUSE = ("Graph execution error", "Traceback", "its process ended", "@ 0x", "give real ones with --samples")
 HARMS = {"writes": "touches files", "python": "calls Python", "random": "draws random numbers",
@@ -23,7 +23,7 @@ HARMS = {"writes": "touches files", "python": "calls Python", "random": "draws r
 
 
 def optimized(first: int, count: int, cwd: Path) -> list[dict[str, Any]]:
-    """What a worker says of each seed. One that dies is started again behind the seed that it died of."""
+    """A worker's result for each seed. A worker that dies is started again with the seed after the fatal one."""
     told: list[dict[str, Any]] = []
     while len(told) < count:
         done = subprocess.run([sys.executable, str(WORKER), str(first + len(told)), str(count - len(told))], cwd=cwd,
@@ -36,7 +36,7 @@ def optimized(first: int, count: int, cwd: Path) -> list[dict[str, Any]]:
 
 
 def judged(told: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of some seeds. Raises AssertionError for what may not happen."""
+    """The figures of some seeds. Raises AssertionError for a wrong result."""
     refused: Counter[str] = Counter()
     for one in told:
         assert "died" not in one, one
@@ -47,7 +47,7 @@ def judged(told: list[dict[str, Any]]) -> dict[str, Any]:
             line = one["refused"]
             assert NAMES_A_CAUSE.search(line), one
             assert not any(words in line for words in NO_CAUSE), one
-            assert harms, one  # what holds nothing wrong is published
+            assert harms, one  # a model without a defect must be published
             assert any(HARMS[harm] in line for harm in harms), one
             refused[next(HARMS[harm] for harm in sorted(harms) if HARMS[harm] in line)] += 1
         else:

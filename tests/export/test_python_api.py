@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """The script as a file, without `if __name__`, outside the checkout: what users write."""
+    """The script as a file outside the checkout, without `if __name__`, as users write it."""
     (folder / "script.py").write_text(script)
     done = subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=300,
                           env={**os.environ, "PYTHONPATH": str(ROOT)})

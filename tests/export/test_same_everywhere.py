@@ -1,4 +1,4 @@
-"""What one command takes and prints, the others take and print: sources, node counts, types, sizes, reasons."""
+"""All commands accept the same sources and print the same node counts, types, sizes and reasons."""
 import json
 import warnings
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_every_command_accepts_checkpoints(tmp_path: Path, checkpoint: Path) -> 
     assert "x float32 [-1, 4]" in run(describe.command, checkpoint, *ENDS).stdout
     assert "nothing touches" in run(scan.command, f"{checkpoint}.meta", *ENDS).stdout
     run(freeze.command, checkpoint, "--from-checkpoint", *ENDS, "--out", tmp_path / "frozen.pb")
-    # A frozen graph is a model, too, once its ends are known.
+    # A frozen graph is a model, too, if its inputs and outputs are given.
     assert run(verification.command, checkpoint, tmp_path / "frozen.pb", *ENDS).exception is None
 
 

@@ -11,7 +11,7 @@ v1 = tf.compat.v1
 
 
 def agree(graph_def):
-    """What we know is what TensorFlow knows, or less; returns our shapes."""
+    """Checks that every known shape is the one TensorFlow infers; returns the shapes."""
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(graph_def, name="")

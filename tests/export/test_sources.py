@@ -1,4 +1,4 @@
-"""What people have instead of a SavedModel."""
+"""Models in other forms than a SavedModel."""
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_keras_file(run: Run, tmp_path: Path, suffix: str) -> None:
     (tf.errors.InvalidArgumentError(None, None, "shapes differ"), "cannot be loaded as a Keras model: shapes differ")])
 def test_keras_model_that_cannot_be_exported(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                              error: Exception, says: str) -> None:
-    """Not everything that fails while something is written is a failure to write."""
+    """An error of the model itself is not reported as a failure to write its file."""
     def export(*_args: object, **_options: object) -> None:
         raise error
 
@@ -64,7 +64,7 @@ def test_file_that_is_not_a_keras_model(run: Run, tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """As the g2p article has it: a training graph's checkpoint, whose endpoints are known by their names only."""
+    """As in the g2p article: a training graph's checkpoint, of whose endpoints only the names are known."""
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 4], "x")
         w = v1.get_variable("w", initializer=saved_models.random(4, 2), use_resource=False)

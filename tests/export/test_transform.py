@@ -1,4 +1,4 @@
-"""The registry, the arguments, and what a Rewrite does around a transform's own code."""
+"""The registry of transforms, their arguments, and what `Rewrite` does for its subclasses."""
 import pytest
 from graph_session import build, tf
 

@@ -1,4 +1,4 @@
-"""The forms of TensorFlow Serving's own test models; and those themselves, where UPSTREAM names a checkout of it."""
+"""Models like TensorFlow Serving's own test models; and those models, if UPSTREAM names a checkout of it."""
 import os
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a user breaks: one line on stderr naming the culprit, an exit code above 0, DST byte for byte as it was."""
+"""Broken inputs and full disks: one line on stderr that names the cause, an exit status above 0, DST unchanged."""
 import errno
 import json
 import os
@@ -41,7 +41,7 @@ Fails = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def fails(published: Path, run: Callable[..., object]) -> Fails:
-    """Runs a command that must fail; gives its exit status and its one line, and checks that DST is as it was."""
+    """Runs a command that must fail; returns exit status and error line, and checks that DST has not changed."""
     def check(*args: object) -> tuple[int, str]:
         before = tree(published.parent)
         with pytest.raises(UserError) as caught:
@@ -58,7 +58,7 @@ def unchanged(published: Path, before: dict[str, bytes]) -> None:
 
 
 def command(*args: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
-    """The same in a process of its own, with a limit on the size of files."""
+    """The same in a separate process, with a limit on the size of files."""
     return subprocess.run(
         [sys.executable, "-m", "export", *map(str, args)], capture_output=True, text=True, timeout=300, check=False,
         preexec_fn=None if limit is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
@@ -110,7 +110,7 @@ def test_existing_version_is_never_overwritten(copied: Copy, published: Path, fa
 
 
 def test_no_space_left(copied: Copy, published: Path) -> None:
-    """A limit on the size of files stands in for a full disk: the write ends in an OSError all the same."""
+    """A limit on the size of files causes the same OSError in a write as a full disk."""
     before = tree(published.parent)
     done = command("optimize", copied("recurrent"), "--to", published, limit=20_000)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
@@ -119,7 +119,7 @@ def test_no_space_left(copied: Copy, published: Path) -> None:
 
 
 def test_no_space_left_for_the_variables(copied: Copy, published: Path) -> None:
-    """Here it is TensorFlow that writes, so its error comes first."""
+    """The variables are written by TensorFlow, which raises its own error."""
     before = tree(published.parent)
     done = command("optimize", copied("recurrent"), "--to", published, "--graph-limit", "500", limit=5_000)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr

@@ -1,4 +1,4 @@
-"""Requests meet in batches as the parameters say, and come back with their own rows."""
+"""Requests are combined into batches by the parameters, and each gets its own rows back."""
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Flags and models.config: one table, the original's words."""
+"""Flags and models.config, and their errors with the original's messages."""
 import dataclasses
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The HTTP layer on real sockets: what the recorded cases do not reach, limits, slow and silent clients, draining."""
+"""The HTTP layer on real sockets: cases that are not recorded, limits, slow and silent clients, draining."""
 import asyncio
 import random
 import re
@@ -188,7 +188,7 @@ def test_a_thousand_idle_connections_and_slow_senders_do_not_stop_others(port: i
         for n, wire in enumerate(slow):
             wire.send(ONE[:n + 1])
         beside_them = cpu_s_of_a_hundred(port)
-        # The server runs in this process. Connections that do nothing cost nothing: a look at each would be seen.
+        # The server runs in this process. Idle connections take no CPU time: polling each of them would show.
         assert beside_them < 10 * alone
         for wire in slow:
             wire.send(b"")
@@ -233,7 +233,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 class Gate:
-    """A handler that waits until it is let go."""
+    """A handler that waits until the test releases it."""
 
     def __init__(self) -> None:
         self.entered, self.open = threading.Event(), threading.Event()

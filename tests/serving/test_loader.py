@@ -1,4 +1,4 @@
-"""SavedModels become servables; those that cannot say why in TensorFlow Serving's words."""
+"""Loading SavedModels; those that cannot be loaded give TensorFlow Serving's error."""
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -263,7 +263,7 @@ def _never_initialised(x: Any) -> Any:
 
 @pytest.mark.parametrize(("make", "answers"), [
     (lambda x: x + 1, True),
-    # Refuses one zero, as it may: it wants two.
+    # The model refuses an input of one zero, rightly: it needs two.
     (lambda x: contract_models.tf.reshape(x, [2]), True),
     (_never_initialised, False)])
 def test_a_version_is_tried_out(make: Callable[[Any], Any], answers: bool, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Batches that memory is not left for are refused, with the number that may be sent."""
+"""Batches that do not fit into free memory are refused; the error has the number of examples that fit."""
 import json
 import socket
 import urllib.error
@@ -42,7 +42,7 @@ def test_the_limit_is_the_flag_or_a_share_of_the_free_memory() -> None:
     free.check(300, MB)
     with pytest.raises(ServingError, match="send 300 examples at most"):
         free.check(301, MB)
-    MemoryLimit(0, lambda: 0).check(60, MB)  # so little is not looked at
+    MemoryLimit(0, lambda: 0).check(60, MB)  # small requests are not limited
     MemoryLimit(0, lambda: None).check(10**9, MB)
 
 

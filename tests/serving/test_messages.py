@@ -1,4 +1,4 @@
-"""Arrays go into answers in the original's fields, and come out as TensorFlow reads them."""
+"""Arrays are written into the same fields of answers as by the original, and TensorFlow reads them back."""
 from typing import Any
 
 import ml_dtypes

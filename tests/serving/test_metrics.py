@@ -1,4 +1,4 @@
-"""Counts and times in Prometheus' words, and a line for each request."""
+"""Counts and times in Prometheus' format, and the access log."""
 import io
 import json
 import threading

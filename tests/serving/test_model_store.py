@@ -1,4 +1,4 @@
-"""Versions come and go under requests, and one model's trouble stays its own."""
+"""Versions are loaded and unloaded while requests run, and one model's error does not affect others."""
 import re
 import threading
 import time
@@ -24,7 +24,7 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 class Loader:
-    """Loads fakes; what is in `broken` fails, `gate` holds every load back."""
+    """Loads fake servables; versions in `broken` fail, and every load waits for `gate`."""
 
     def __init__(self) -> None:
         self.broken: set[tuple[str, int]] = set()

@@ -1,4 +1,4 @@
-"""REST requests that are answered on the event loop: which are, which never, and that none holds up the others."""
+"""Which REST requests are answered on the event loop, which never are, and that none delays the others."""
 import gzip
 import select
 import threading
@@ -57,7 +57,7 @@ def controlled(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Api:
-    """One that calls everything quick, so that a slow machine changes no test."""
+    """A pace for which all work is quick, so that a slow machine does not change the test."""
     monkeypatch.setattr(rest, "_QUICK_S", 10.0)
     monkeypatch.setattr(rest, "_SLOW_S", 20.0)
     return Api()
@@ -183,7 +183,7 @@ def test_with_batching_nothing_is_run_on_the_event_loop() -> None:
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A real server of a graph that is quick, and of one with a loop that takes as long as it is told."""
+    """A real server with a quick graph, and one with a loop whose number of turns is its input."""
     root = tmp_path_factory.mktemp("models")
     contract_models.save(root / "half" / "1", lambda: contract_models.half_plus(2))
     contract_models.save(root / "slow" / "1", contract_models.MODELS["slow"])
@@ -209,8 +209,8 @@ def test_a_model_with_a_loop_that_was_short_a_hundred_times_never_blocks_other_r
         for _ in range(100):
             wire.send(_post("slow", turns % 1))
             assert wire.read().status == 200
-        # A second and more. Others that waited for it would be answered after it, however long it is; on a busy
-        # machine they may be so by chance, and not with a loop sixteen times as long.
+        # Loops of a second and more. Requests that waited for a loop would be answered after it, however long it is. On
+        # a busy machine that may happen by chance, but not for a loop sixteen times as long.
         for count in (200_000, 800_000, 3_200_000):
             wire.send(_post("slow", turns % count))
             for _ in range(3):

@@ -1,4 +1,4 @@
-"""What is known to be quick, and which graphs never are."""
+"""Which work is known to be quick, and which graphs never are."""
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ def learned(*sizes: int) -> Pace:
     """A pace that knows work of these sizes to be quick."""
     pace = Pace(quick_s=0.1, slow_s=1.0)
     for _ in range(3):
-        note(pace, 10**9, 0.01)  # tells nothing: it may have prepared something
+        note(pace, 10**9, 0.01)  # does not count: the first run may have initialized something
     for size in sizes:
         note(pace, size, 0.01)
     return pace
@@ -59,7 +59,7 @@ def test_after_forget_quick_sizes_are_learned_again() -> None:
 
 @dataclass
 class Op:
-    """A step of a graph by hand; what it takes comes from other steps."""
+    """An operation of a graph made by hand; its inputs are other such operations."""
 
     type: str
     takes: list["Op"] = field(default_factory=list)

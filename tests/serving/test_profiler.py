@@ -11,7 +11,7 @@ from serving.profiler import _CLASSES, Profiler
 
 
 class RefusedError(Exception):
-    """What aborting a call raises in grpcio."""
+    """The exception that grpcio raises when a call is aborted."""
 
 
 def context(peer: str) -> Any:

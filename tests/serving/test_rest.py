@@ -1,4 +1,4 @@
-"""Routes, the order of the checks, endpoints of our own, errors as statuses. (The recorded cases: tests/contract.)"""
+"""Routes, the order of checks, additional endpoints, statuses of errors. (Recorded cases are in tests/contract.)"""
 import gzip
 import json
 import logging
@@ -57,7 +57,7 @@ def test_an_unknown_model_is_reported_before_wrong_values() -> None:
 
 
 def test_refused_requests_do_not_slow_down_later_ones() -> None:
-    """simdjson reads nothing while an earlier document is in use: an error must not keep one."""
+    """simdjson cannot read while an earlier document is in use, so an error must not keep a document alive."""
     api = Api()
     for target in ("/v1/models/nope:predict", "/v1/models/echo/labels/nope:predict", ECHO):
         for body in (BIG, BIG.replace(b"1.0]", b"true]"), b'{"signature_name": "nope", ' + BIG[1:]):
@@ -104,7 +104,7 @@ def test_the_time_limit_reaches_the_run() -> None:
     api("POST", ECHO, b'{"instances": [1.0]}')
     [seconds] = api.store.servable.timeouts
     assert seconds is not None
-    assert 1.5 < seconds <= 2.0  # what is left of them when the run begins
+    assert 1.5 < seconds <= 2.0  # the part of the time limit that is left when the run begins
 
 
 @pytest.mark.parametrize(("verb", "body"), [

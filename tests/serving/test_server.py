@@ -284,7 +284,7 @@ def test_mutual_tls(models: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("flag", ["ssl_config_file", "rest_api_ssl_config_file"])
 def test_tls_files_that_are_invalid(
         models: Path, tmp_path: Path, fields: dict[str, Any], message: str, flag: str) -> None:
-    """`name@` stands for the text of a file, `name@spoilt` for one of which the middle is missing."""
+    """`name@` stands for the text of a file, `name@spoilt` for its text without the middle."""
     def text(value: Any) -> Any:
         name, at, how = str(value).partition("@")
         if not at:
@@ -365,7 +365,7 @@ def test_during_restarts_a_client_that_retries_loses_no_request(models: Path) ->
             except urllib.error.HTTPError as error:
                 failures.append(f"REST {error.code}")
             except RemoteDisconnected as error:
-                failures.append(repr(error))  # taken, and not answered
+                failures.append(repr(error))  # the server accepted the request and did not answer it
             except OSError:
                 continue  # not connected, or reset before the request was taken: safe to try again
 
@@ -490,7 +490,7 @@ def test_a_closed_output_does_not_hide_the_error(models: Path) -> None:
 
 
 def test_help_with_other_flags_starts_no_server(models: Path) -> None:
-    """A script that adds --help to a command line must not believe that its server runs."""
+    """The exit status shows a script that adds --help to a command line that no server runs."""
     statuses = [subprocess.run(words, capture_output=True, timeout=150, check=False).returncode for words in (
         [sys.executable, "-m", "serving", "serve", "--help"], command(models, "half", "--help"))]
     assert statuses == [0, 255]

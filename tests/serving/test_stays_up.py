@@ -1,4 +1,4 @@
-"""Nothing that a client sends, and no swap of versions, takes the server down or makes it answer with its own fault."""
+"""No message from a client, and no replacement of versions, ends the server or causes an internal error."""
 import json
 import shutil
 import threading
@@ -91,11 +91,11 @@ FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 
 
 class EndedError(Exception):
-    """What a handler's abort raises."""
+    """The exception that a handler's abort raises."""
 
 
 class Context:
-    """As much of a call as the handlers look at."""
+    """The part of a gRPC call's context that the handlers use."""
 
     def __init__(self) -> None:
         self.code, self.text = grpc.StatusCode.OK, ""

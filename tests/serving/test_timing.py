@@ -1,4 +1,4 @@
-"""Who asks is told where the server's time went; who does not ask gets the same bytes as ever."""
+"""Clients that ask get the server's timing; the answers to others do not change."""
 import threading
 import time
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What is wrong with models as files, in the original's words, and what to do about it: chosen by the cause."""
+"""Errors in the files of models: the original's message, and advice that depends on the cause."""
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_flags_without_a_model_say_which_to_give() -> None:
 def test_a_configuration_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(self: Path, encoding: str) -> str:
         raise PermissionError(13, "Permission denied", str(self))
-    # The tests may run as a user who may read everything.
+    # The tests may run as root, who may read everything.
     monkeypatch.setattr(Path, "read_text", denied)
     with pytest.raises(ServingError) as caught:
         check(Flags(model_config_file=str(tmp_path / "models.config"), port=0, grpc_socket_path="/tmp/none.sock"))

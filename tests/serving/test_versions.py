@@ -1,4 +1,4 @@
-"""Which versions are wanted, and the order in which they come and go."""
+"""Which versions are wanted, and the order in which they are loaded and unloaded."""
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +57,7 @@ def test_all_versions_are_unloaded_if_none_is_wanted() -> None:
 @settings(derandomize=True, max_examples=300)
 @given(st.dictionaries(st.integers(1, 6), st.booleans(), max_size=6), st.sets(st.integers(1, 6)))
 def test_after_all_actions_exactly_the_wanted_versions_are_loaded(loaded: dict[int, bool], broken: set[int]) -> None:
-    """From any state, if every wanted version but the broken ones loads: no gap on the way, no surplus at the end."""
+    """If a version is available at first, one always is; in the end only wanted ones or the last working one."""
     versions = {v: Snapshot(State.AVAILABLE, w) for v, w in loaded.items()}
     for version in range(1, 7):
         versions.setdefault(version, Snapshot(State.START, version % 2 == 0))

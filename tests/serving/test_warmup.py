@@ -1,4 +1,4 @@
-"""A version's own requests are run before it is served; one that fails keeps it from being served."""
+"""A version's warm-up requests are run before it is served; if one fails, the version is not served."""
 import struct
 from pathlib import Path
 

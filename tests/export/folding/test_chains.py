@@ -1,4 +1,4 @@
-"""Affine maps by constants go into the contractions around them, and the outputs stay what they were."""
+"""Affine maps by constants are folded into the contractions around them, and the outputs do not change."""
 import pytest
 from affine_models import CHANNELS, CONTRACTIONS, constant, conv2d, keras_norm, norms_for, positive, v1
 from folding_checks import ADDITIONS, GONE, ONE_LAYER, feed, folded
@@ -107,7 +107,7 @@ def test_folds_within_a_v1_loop_and_stays_in_it():
 
 def test_an_offset_left_in_a_v1_loop_stays_in_it():
     def step(i, value):
-        rows = tf.reshape(value, [2, 4])  # what goes round a loop has no shape that is known
+        rows = tf.reshape(value, [2, 4])  # the shape of a loop variable is not known
         return i + 1, tf.matmul(tf.nn.relu(rows * positive([4], 1) + constant([4], 2)), constant([4, 4], 3))
 
     def make():

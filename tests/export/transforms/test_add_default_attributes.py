@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 
 def _stripped(graph_def):
-    """The graph with what its ops do by default left out, as old and hand-written graphs have it."""
+    """The graph without attributes that have their op's default value, like old and hand-written graphs."""
     for node in graph_def.node:
         for key in ("data_format", "dilations", "use_cudnn_on_gpu", "explicit_paddings"):
             node.attr.pop(key, None)

@@ -104,7 +104,7 @@ def test_int64_rates():
 
 
 def test_rows_only():
-    """tf.nn.convolution with dilations (2, 1) splits the rows alone."""
+    """tf.nn.convolution with dilations (2, 1) splits only the rows."""
     graph_def = atrous((2,), ((2, 4),), ((0, 2),), padding="VALID", filters=(3, 1, 3, 4))
     after, report = transformed(graph_def, ["x"], ["y"], NAME)
     assert report.steps[0].applied == 1
@@ -133,8 +133,8 @@ def test_control_inputs_stay():
 @pytest.mark.parametrize(("reason", "graph"), [
     ("it is put together at another rate", {"rate_after": (4, 1), "crops": ((0, 0), (0, 0))}),
     ("the convolution inside pads each part on its own", {"padding": "SAME"}),
-    ("the convolution inside has strides or dilations of its own", {"strides": [1, 2, 2, 1]}),
-    ("the convolution inside has strides or dilations of its own", {"dilations": [1, 2, 2, 1]}),
+    ("the convolution inside has strides or dilations", {"strides": [1, 2, 2, 1]}),
+    ("the convolution inside has strides or dilations", {"dilations": [1, 2, 2, 1]}),
     ("it crops more than it pads", {"crops": ((3, 0), (0, 1))}),
     ("it spreads channels", {"rate": (2, 2, 3), "paddings": ((2, 4), (2, 3), (0, 0)),
                              "crops": ((0, 2), (0, 1), (0, 0)), "filters": (3, 3, 1, 4)}),

@@ -110,7 +110,7 @@ def test_refuses_half_precision(dtype):
 
 
 def test_refuses_an_input_whose_channels_are_not_known():
-    """One channel times [3] is three: the constant makes the channels that the convolution counts on."""
+    """One channel times a constant of shape [3] is three channels, which the convolution needs."""
     def make():
         x = v1.placeholder(tf.float32, [None, 6, 6, None], "x")
         conv2d(tf.ensure_shape(x * constant([3], 1), [None, 6, 6, 3]), name="y")

@@ -12,7 +12,7 @@ R = tf.raw_ops
 
 
 def _graph():
-    """y = x quantized to 32 bits and brought down to 8 by the range that 'range' finds."""
+    """y = x quantized to 32 bits and requantized to 8 by the range that the node 'range' finds."""
     def make():
         x = tf.compat.v1.placeholder(tf.float32, (None,), "x")
         wide = R.QuantizeV2(input=x, min_range=-100.0, max_range=100.0, T=tf.qint32, mode="MIN_FIRST")
@@ -52,7 +52,7 @@ def test_the_ranges_of_the_tool(tmp_path_factory, limits: list[tuple[float, floa
 
 
 def test_from_log_to_frozen_graph(tmp_path, capfd):
-    """The whole way: log a run, freeze what it logged, and get the same answer without looking at the values."""
+    """Logs a run and freezes the logged ranges; the answer is the same, without measuring ranges."""
     graph_def = _graph()
     logged, _ = transformed(graph_def, ["x"], ["y"],
                             'insert_logging(op=RequantizationRange, show_name=true, message="__requant_min_max:")')

@@ -91,7 +91,7 @@ def test_grouped_zero_padding():
     ("the convolution may be grouped, which the fused kernel does not know",
      {"shape": (1, 9, 8, 4), "filters": (3, 2, 2, 6)}),
     ("the fused kernel has no dilations", {"dilations": [1, 2, 2, 1]}),
-    ("the fused kernel has no explicit paddings of its own",
+    ("the fused kernel has no explicit paddings",
      {"padding": "EXPLICIT", "explicit_paddings": [0, 0, 1, 1, 1, 1, 0, 0]}),
     ("the fused kernel rounds half differently", {"dtype": tf.float16}),
     ("the fused kernel takes NHWC only", {"data_format": "NCHW", "filters": (3, 2, 12, 5)}),
@@ -108,7 +108,7 @@ def test_refuses(reason, graph_def):
 
 
 def test_the_tools_result_is_wrong_for_a_batch():
-    """What the refusal of any batch but one rests on: if this fails, the kernel has been mended."""
+    """The reason why only a batch of one is fused: if this test fails, TensorFlow has corrected its kernel."""
     graph_def = padded_conv(shape=(2, 9, 8, 3))
     tool = ORACLE.transform(graph_def, ["x"], ["y"], "fuse_pad_and_conv")
     feeds = _feeds((2, 9, 8, 3))

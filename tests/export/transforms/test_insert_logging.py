@@ -43,7 +43,7 @@ def test_all_outputs_of_a_node_in_one_line(capfd):
 
 
 def test_a_second_output_alone(capfd):
-    """The tool's Print passes the first output on, which here nobody reads, so it never runs."""
+    """The tool's Print passes only the first output on; no node reads that here, so its Print never runs."""
     def make():
         x = tf.compat.v1.placeholder(tf.float32, (4,), "x")
         tf.identity(tf.split(x, 2, name="halves")[1], name="y")

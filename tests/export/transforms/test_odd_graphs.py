@@ -1,4 +1,4 @@
-"""Every transform that promises the same outputs, on graphs of what real ones hold and simple tests do not."""
+"""Every transform that must not change outputs, on graphs with features of real graphs that simple tests lack."""
 import numpy as np
 import pytest
 from graph_session import session_run, transformed
@@ -10,7 +10,7 @@ from proof import Proof
 from export.transform import every_transform
 from serving.client.answers import Budget, compare
 
-# Those that need arguments, that are asked to change values, or whose graph is for another runtime.
+# Transforms that need arguments, that change values by purpose, or whose result is for another runtime.
 ARGUMENTS = {
     "remove_nodes": "(op=Identity, op=StopGradient)", "remove_attribute": "(attribute_name=_class)",
     "rename_attribute": "(old_attribute_name=_class, new_attribute_name=_note)",
@@ -35,13 +35,13 @@ def run_both(drawn: Drawn, transforms: str):
 
 
 def check_same(transforms: str, graphs: int) -> dict[str, object]:
-    """Fails unless so many odd graphs keep their outputs; the largest difference, relative to its output."""
+    """Fails unless `count` graphs keep their outputs; returns the largest difference relative to its output."""
     worst = [0.0]
 
     @settings(max_examples=graphs)
     @given(odd_graphs())
     def check(drawn: Drawn):
-        # Where the runtime fuses other ops, half floats round elsewhere: enough to turn the sign of 0 * infinity.
+        # If the runtime fuses other ops, half floats are rounded differently: the sign of 0 * infinity may change.
         half = {"half", "bfloat16"} & set(drawn.layers)
         assume(not (half and "nan" in drawn.layers))
         comparison = compare(*run_both(drawn, transforms), Budget(relative=0.01) if half else None)

@@ -79,7 +79,7 @@ def test_the_error_is_not_larger_than_the_tools(drawn: Drawn):
     try:
         tool = ORACLE.transform(drawn.graph_def, ["x"], drawn.outputs, text)
     except ToolError as failure:
-        # It fails where one op reads a tensor twice.
+        # The tool fails if an op reads a tensor twice.
         if "contains a cycle" not in str(failure):
             raise
         assert mine < 0.05

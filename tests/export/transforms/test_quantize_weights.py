@@ -64,7 +64,7 @@ def test_zero_stays_zero():
 def test_a_constant_of_one_value_keeps_it(value):
     weights = np.full((2000,), value, np.float32)
     graph_def = _constant(weights)
-    # As bytes: TensorFlow stores one repeated value as one.
+    # As bytes, since TensorFlow stores a repeated value only once.
     next(node for node in graph_def.node if node.name == "W").attr["value"].tensor.tensor_content = weights.tobytes()
     after, report = transformed(graph_def, ["x"], ["y"], "quantize_weights")
     assert report.steps[0].applied == 1

@@ -44,7 +44,7 @@ def test_as_many_values_as_asked_for_all_of_them_in_range():
 
 
 def test_negative_weights_keep_their_range():
-    """The tool stretches it to zero."""
+    """The tool extends the range to zero."""
     weights = np.linspace(-2, -1, 1000, dtype=np.float32)
     ours = _values(transformed(_constant(weights), ["x"], ["y"], "round_weights(num_steps=2)")[0])
     assert np.unique(ours).tolist() == [-1.75, -1.25]

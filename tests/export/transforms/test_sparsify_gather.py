@@ -88,7 +88,7 @@ def test_types_with_or_without_identity(ids, dtype, identity):
 
 
 def test_weights_that_other_nodes_read():
-    """The tool removes them."""
+    """The tool removes such weights."""
     def make():
         ids = tf.compat.v1.placeholder(tf.int32, (None,), "ids")
         weights = tf.identity(tf.constant(sparse()), "read")

@@ -72,7 +72,7 @@ def test_a_difference_outside_of_the_scale_may_be_within_the_rounding_of_the_sum
     assert granted.equal
     assert granted.outputs["y"].row == "float32, |a-b| <= 1e-05 * what was added up"
     assert not compare({"y": expected}, actual, scales=scales, added_up={"y": np.array([[9e2, 1e4]])}).equal
-    # What the scale alone grants stays granted, whatever was added up.
+    # A difference within the scale is accepted, whatever the summands are.
     other = {"y": nudged(nudged(expected, (0, 0), 1e-2), (0, 1), 1e-4)}
     assert compare({"y": expected}, other, scales=scales, added_up={"y": np.array([[1e4, 0.0]])}).equal
 

@@ -137,7 +137,7 @@ def test_grpc_over_tls(servers: Any) -> None:
 
 @contextmanager
 def spying_grpc_server(seconds: float = 0.0) -> Iterator[tuple[str, list[Any]]]:
-    """Notes each call's context, waits, and answers with nothing."""
+    """Records each call's context, waits, and returns an empty answer."""
     calls: list[Any] = []
 
     class Handler(grpc.GenericRpcHandler):

@@ -1,4 +1,4 @@
-"""What the measuring clients cost: a generator that needs the machine for itself would measure itself."""
+"""The CPU time of the clients for measurements: a load generator that needs much of it would distort the result."""
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ import pytest
 from null_server import NullServer, running_null_server
 
 ROOT = Path(__file__).resolve().parents[3]
-# How many times what a request costs without any client it may cost with ours. Seen: 6 over REST, where the yardstick
-# does not even read the answer's headers, and 1 over gRPC; requests, the library, is at 60 and more.
+# The largest allowed ratio of a request's CPU time with a client to that without one. Measured: 6 over REST, where the
+# code without a client does not read the answer's headers, and 1 over gRPC; the library `requests` has 60 and more.
 MOST = {"rest": 20, "grpc": 4}
-# In a process of its own: the threads of other tests' servers would be counted too.
+# In a separate process, since otherwise the threads of other tests' servers would count.
 MEASURE = """
 import sys
 sys.path.insert(0, "tests/support")

@@ -107,7 +107,7 @@ def test_inputs_of_the_request_are_taken_whole() -> None:
     assert picked["image_shape"].tolist() == [416, 300]
     assert picked["threshold"].shape == ()
     assert payloads.examples(samples, REQUEST) == 5
-    # With an axis more, they are one for each request.
+    # With one more axis, the array has one entry for each request.
     several = {**samples, "image_shape": np.array([[1, 2], [3, 4]], np.float32), "threshold": np.zeros(2, np.float32)}
     assert payloads.pick(several, REQUEST, batch=3, start=3)["image_shape"].tolist() == [3, 4]
 

@@ -1,4 +1,4 @@
-"""What the REST client does when the connection fails it: scripted peers on real sockets."""
+"""The REST client when connections fail: scripted peers on real sockets."""
 import socket
 import threading
 from collections.abc import Callable, Iterator

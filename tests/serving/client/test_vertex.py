@@ -1,4 +1,4 @@
-"""The Vertex AI client against a stand-in of its documented API, with the project's REST server behind it.
+"""The Vertex AI client against a local server with Vertex AI's documented API, which forwards to the REST server.
 
 Credentials and tokens are google-auth's own: a service account's key file, a signed JWT, an access token.
 """

@@ -41,7 +41,7 @@ def test_a_number_has_six_digits_if_these_are_read_back_unchanged_and_more_other
     elif math.isinf(value):
         assert text == ("Infinity" if value > 0 else "-Infinity")
     elif 0 < abs(value) < np.finfo(dtype).tiny:
-        assert text in ("0.0", "-0.0")  # flushed, as on the genuine server
+        assert text in ("0.0", "-0.0")  # flushed to zero, as in the original
     else:
         assert dtype(text) == value
         assert set(text) & set(".e")

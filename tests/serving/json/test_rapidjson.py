@@ -58,7 +58,7 @@ def test_errors_and_their_offsets(text: bytes, message: str) -> None:
     (b"[18446744073709551616, -9223372036854775809]", [2.0**64, -(2.0**63)]),
     (b"[1e-400, 1e" + b"0" * 5000 + b"5]", [0.0, 1e5]),
     (b"[0." + b"3" * 9000 + b"]", [0.33333333333333331]),
-    (b'["\\udc00"]', ["\udced\udcb0\udc80"]),  # half a pair alone is taken; its bytes are no UTF-8
+    (b'["\\udc00"]', ["\udced\udcb0\udc80"]),  # a lone surrogate is accepted; its bytes are not UTF-8
     (b'["\xff"]', ["\udcff"]),
 ])
 def test_accepted_json(text: bytes, value: Any) -> None:
@@ -125,7 +125,7 @@ def test_strings_are_escaped_as_the_original_does() -> None:
 
 
 def _alike(found: Any, value: Any) -> bool:
-    """Equal in type and value; floats nearly, since RapidJSON may round the last bits otherwise."""
+    """Equal in type and value; floats approximately, since RapidJSON may round the last bits differently."""
     if type(found) is not type(value):
         return False
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Bodies -> tensors: the fast way gives what the exact way gives, and every refusal has the genuine words."""
+"""Bodies -> tensors: the fast parsers and the exact parser agree, and errors have the original's messages."""
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -27,9 +27,9 @@ def parse(body: bytes | str, signature: str = "serving_default") -> dict[str, An
 
 
 def outcome(body: bytes, signature: str, ways: Sequence[str]) -> Any:
-    """What a body comes to, in a form that can be compared: arrays bit by bit, or the error.
+    """The result for a body in a form that can be compared: arrays bit by bit, or the error.
 
-    `ways`: which of the fast ways ("find_array", "parse_plain") are open to it.
+    `ways`: which of the fast parsers ("find_array", "parse_plain") may be used.
     """
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(tensor, "_SMALL", 0))
@@ -63,7 +63,7 @@ def elements(dtype: str) -> st.SearchStrategy[Any]:
 
 @st.composite
 def values(draw: st.DrawFn, dtype: str) -> Any:
-    """A regular list of elements that fit the type, now and then spoilt."""
+    """A regular list of elements that fit the type, sometimes with a defect."""
     element = elements(dtype) | SPOILT if draw(st.integers(0, 9)) == 0 else elements(dtype)
 
     def fill(sizes: list[int]) -> Any:
