@@ -97,10 +97,10 @@ def _refuse(why: str, given: dict[str, Any]) -> None:
 
 def run_loop(loop: loops.Loop, target: Target, source: Source, output: Output) -> None:
     """Prints what the original of the loop prints."""
-    block = loops.run(loop, target, source.inputs)
+    block, inputs = loops.run(loop, target, source.inputs)
     for line in loops.lines(loop, block):
         click.echo(line, err=output.json == "-")
     if output.json:
         path = target.version_directory
         conditions = environment({target.name: path} if path else None, source.inputs.seed)
-        write_json(output.json, loops.to_json(loop, block, conditions))
+        write_json(output.json, loops.to_json(loop, block, inputs, conditions))

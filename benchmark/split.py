@@ -2,6 +2,7 @@
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import click
 
@@ -9,6 +10,7 @@ from benchmark.issuing.stages import MONITORING, asking, split
 from benchmark.options import Output, output_options, positive_list, source_options
 from benchmark.reports.head import head
 from benchmark.reports.split import SplitResult
+from benchmark.targets.first_answers import first_answers
 from benchmark.targets.source import Source
 from benchmark.targets.starting import alive, start_all
 from benchmark.targets.target import IN_PROCESS
@@ -52,11 +54,13 @@ def command(variant: str | None, source: Source, batches: tuple[int, ...], repea
             instance = stack.enter_context(start_all([target], 1))[target.name][0]
         for batch in batches:
             with alive(instance, "while it was measured"), step(f"Batch {batch}"):
+                signature = source.inputs.signature
+                connect = partial(instance.connect, target.protocols[0], signature)
+                first = first_answers(source.inputs, instance, connect, batch, version)
+                first.connection.close()
+                result["inputs"] = first.inputs
                 clients = {protocol: stack.enter_context(asking(instance, protocol))
                            for protocol in target.protocols}
-                first = next(iter(clients.values()))
-                signature = source.inputs.signature
-                inputs, result["inputs"] = source.inputs.batches(first.metadata().signature(signature), batch, version)
                 result["splits"] += [{"protocol": protocol, "batch": batch, **parts} for protocol, parts in
-                                     split(instance, clients, signature, inputs, repeat).items()]
+                                     split(instance, clients, signature, first.batches, repeat).items()]
     output.deliver(result)

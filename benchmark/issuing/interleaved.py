@@ -3,11 +3,13 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic, perf_counter
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmark.targets.connections import Checker, Connection, Measured, Workload
+from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.operations import operations
 from benchmark.targets.starting import Instance, alive, first_request, start_all
@@ -129,11 +131,12 @@ class Group:
                 workload: Workload | None = None
                 for (name, replica), instance in self._instances.items():
                     with alive(instance, "while it was warmed up"):
-                        connection = instance.connect(self.protocol, self._plan.inputs.signature)
-                        stack.callback(connection.close)
                         if workload is None:
-                            workload = self._first_answers(instance, connection)
+                            connection, workload = self._first_answers(instance)
+                            stack.callback(connection.close)
                         else:
+                            connection = instance.connect(self.protocol, self._plan.inputs.signature)
+                            stack.callback(connection.close)
                             first_request(instance, connection, workload.inputs[0])
                         measured = Measured(connection, workload)
                         self._refuse_another_answer(name, measured)
@@ -143,17 +146,14 @@ class Group:
                         self._measured[name, replica] = measured
             yield
 
-    def _first_answers(self, instance: Instance, connection: Connection) -> Workload:
+    def _first_answers(self, instance: Instance) -> tuple[Connection, Workload]:
         """The requests, and what the first process answers to them: what all others must answer."""
-        batches, self.inputs = self._plan.inputs.batches(connection.signature(), self.batch,
-                                                         instance.target.version_directory)
-        expected = [connection.decode(first_request(instance, connection, each)) for each in batches]
-        # Equality with a model that answers the same to everything proves nothing.
-        proof = answers.prove((each, each) for each in expected)
-        if not proof.equal and self.batch * len(batches) > 1:
-            raise FailedError(f"{instance.target.name}: {proof.reasons[0]}; real ones can be given with "
-                              "--samples FILE.npz")
-        return Workload(self.batch, batches, expected, self._plan.budget)
+        # A server that runs already may be compared with a variant of the same model, whose files are known.
+        version = next((path for target in self._plan.targets if (path := target.version_directory)), None)
+        connect = partial(instance.connect, self.protocol, self._plan.inputs.signature)
+        found = first_answers(self._plan.inputs, instance, connect, self.batch, version, vary=True)
+        self.inputs = found.inputs
+        return found.connection, Workload(self.batch, found.batches, found.expected, self._plan.budget)
 
     def _refuse_another_answer(self, name: str, measured: Measured) -> None:
         for index in range(len(measured.workload.inputs)):

@@ -2,9 +2,11 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import alive, start_all
 from benchmark.targets.target import Target
@@ -32,25 +34,26 @@ LOOPS = {loop.name: loop for loop in (
     Loop("throughput", batch=32, iterations=500, warmup=50, backend="session"))}
 
 
-def run(loop: Loop, target: Target, inputs: Inputs) -> Block:
-    """One block of the loop's iterations, every answer checked against the first to the same request."""
+def run(loop: Loop, target: Target, inputs: Inputs) -> tuple[Block, str]:
+    """One block of the loop's iterations, and in words where its inputs are from.
+
+    Every answer is checked against the first to the same request.
+    """
     with ExitStack() as stack:
         with step(f"Start {target.name}"):
             instance = stack.enter_context(start_all([target], 1))[target.name][0]
-        connection = instance.connect(
-            "in-process" if target.backend in ("session", "predictor") else target.protocols[0], target.signature)
-        stack.callback(connection.close)
-        batches, _ = inputs.batches(connection.signature(), loop.batch, target.version_directory)
+        protocol = "in-process" if target.backend in ("session", "predictor") else target.protocols[0]
         with alive(instance, "while it was measured"), step(f"{loop.name}: {loop.iterations} batches of {loop.batch}"):
-            workload = Workload(loop.batch, batches)
-            workload.expected = [connection.decode(connection.timed(connection.prepare(each))[1]) for each in batches]
-            measured = Measured(connection, workload)
+            connect = partial(instance.connect, protocol, target.signature)
+            first = first_answers(inputs, instance, connect, loop.batch, target.version_directory)
+            stack.callback(first.connection.close)
+            measured = Measured(first.connection, Workload(loop.batch, first.batches, first.expected))
             measured.block(loop.warmup, target=target.name, replica=0, protocol="in-process", round=-1)
             block = measured.block(loop.iterations, target=target.name, replica=0, protocol="in-process", round=0)
     if block.wrong:
         raise FailedError(f"{block.wrong} answers differ from the first to the same request: "
                           f"{measured.checker.first_wrong}")
-    return block
+    return block, first.inputs
 
 
 def lines(loop: Loop, block: Block) -> list[str]:
@@ -66,9 +69,9 @@ def lines(loop: Loop, block: Block) -> list[str]:
             f"Throughput: {block.batch / mean:.2f} examples/s"]
 
 
-def to_json(loop: Loop, block: Block, environment: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(loop: Loop, block: Block, inputs: str, environment: Mapping[str, Any]) -> dict[str, Any]:
     total = sum(block.latencies)
-    return {"loop": loop.name, "target": block.target, "batch": block.batch, "iterations": len(block.latencies),
-            "total_s": total, "mean_ms": total / len(block.latencies) * 1e3,
+    return {"loop": loop.name, "target": block.target, "inputs": inputs, "batch": block.batch,
+            "iterations": len(block.latencies), "total_s": total, "mean_ms": total / len(block.latencies) * 1e3,
             "examples_per_s": block.batch * len(block.latencies) / total,
             "latency_ms": Histogram.of(block.latencies).to_json(), "environment": environment}

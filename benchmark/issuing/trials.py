@@ -104,7 +104,8 @@ class Trials:
 
     def question(self) -> list[Any]:
         """What a measurement is about: kept ones are used again only for the same."""
-        return [asdict(self.scenario), self.target.flags, asdict(self.inputs)]
+        inputs = self.inputs
+        return [asdict(self.scenario), self.target.flags, inputs.signature, inputs.samples, inputs.seed]
 
 
 def seconds_needed(count: int, seconds: float) -> float:

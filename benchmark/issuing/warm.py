@@ -2,12 +2,14 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from benchmark.issuing import runner
 from benchmark.targets import null_server
 from benchmark.targets.child import Child, free_ports, python_module
 from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import Instance, alive, start_all
 from benchmark.targets.target import Target
@@ -44,16 +46,13 @@ def warm(scenario: Scenario, target: Target, inputs: Inputs) -> Iterator[Warm]:
 def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs) -> Iterator[tuple[list[Measured], str]]:
     """A connection per worker, all with the same requests; the first answers are what later ones must equal."""
     with ExitStack() as stack:
-        connections = []
-        for _ in range(runner.workers_for(scenario)):
-            connection = instance.connect(scenario.protocol, inputs.signature)
+        connect = partial(instance.connect, scenario.protocol, inputs.signature)
+        first = first_answers(inputs, instance, connect, scenario.batch, instance.target.version_directory)
+        connections = [first.connection, *(connect() for _ in range(runner.workers_for(scenario) - 1))]
+        for connection in connections:
             stack.callback(connection.close)
-            connections.append(connection)
-        first = connections[0]
-        batches, words = inputs.batches(first.signature(), scenario.batch, instance.target.version_directory)
-        workload = Workload(scenario.batch, batches)
-        workload.expected = [first.decode(first.timed(first.prepare(each))[1]) for each in batches]
-        yield [Measured(connection, workload) for connection in connections], words
+        workload = Workload(scenario.batch, first.batches, first.expected)
+        yield [Measured(connection, workload) for connection in connections], first.inputs
 
 
 def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "own"

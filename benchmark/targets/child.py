@@ -23,7 +23,7 @@ PR_SET_PDEATHSIG = 1
 STOP_S = 20.0
 PORTS = range(15_000, 30_000)  # below those the system itself hands out (32768 on Linux), which go at any moment
 PORT_TAKEN = re.compile(r"already in use|failed to bind|cannot be bound", re.IGNORECASE)
-INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b|^py-spy> ")
+INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b|^py-spy> |^@ +0x|^\*\*\* ")
 
 
 class PortTakenError(FailedError):
@@ -54,12 +54,12 @@ class Child:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def last_words(self) -> str:
-        """The last line it printed that is more than information."""
+    def last_words(self, most: int = 300) -> str:
+        """The last line it printed that is neither information nor a C++ stack: its last `most` characters."""
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
         told = [line for line in lines if line and not INFORMATION.match(line)]
-        return told[-1][-300:] if told else "its log does not say why"
+        return told[-1][-most:] if told else "its log does not say why"
 
     def check(self, doing: str) -> None:
         """Raises UserError, with how it ended and its last words, when the process is no longer there."""

@@ -1,20 +1,32 @@
-"""Inputs for a benchmark: real samples where the model version brings them, else seeded ones from its metadata."""
+"""Inputs for a benchmark: real samples where the model version brings them, else seeded ones.
+
+Seeded ones are made from the model's metadata, or, if the model needs better ones (see `first_answers`), from its
+graph, by `python -m export samples`.
+"""
+import subprocess
+import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from benchmark.targets.child import Child, python_module
 from serving import recording
 from serving.client import payloads
 from serving.client.payloads import Array, Arrays
-from serving.client.protocol import Signature
-from user_error import UserError
+from serving.client.protocol import DEFAULT_SIGNATURE, Signature
+from user_error import FailedError, UserError
 from version_directory import SAMPLES
 
 MOST_RECORDED = 2000
 DISTINCT = 4
+EXPORT_S = 600.0
+
+
+class NotMadeError(FailedError):
+    """`python -m export samples` made no inputs; the message is its reason."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +40,51 @@ class Inputs:
     signature: str = ""
     samples: Path | None = None
     seed: int = 0
+    # By batch size, what `export samples` made: the same for all targets, protocols and parts of a command.
+    _exported: dict[int, list[Arrays]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def made(self, signature: Signature, batch: int, version: Path | None) -> bool:
+        """Whether `batches` makes inputs from the signature alone, which says nothing of words, ids or file formats."""
+        return self.samples is None and batch not in self._exported and self._own(signature, version) is None
+
+    def export(self, signature: Signature, batch: int, version: Path, count: int = DISTINCT) -> None:
+        """Makes the inputs of `batches` from the model's graph. Raises NotMadeError with the reason if that fails."""
+        requests = [self._from_graph(version, batch * count, self.seed)]
+        if payloads.is_whole(requests[0], signature.inputs):
+            # The parts of sparse and ragged tensors are one request, which must have `batch` examples; two requests
+            # show whether the answers depend on them.
+            requests = [self._from_graph(version, batch, self.seed + index) for index in range(2)]
+        self._exported[batch] = requests
+
+    def _from_graph(self, version: Path, examples: int, seed: int) -> Arrays:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "samples.npz")
+            argv = python_module("export", "samples", str(version), "--out", str(path), "--examples", str(examples),
+                                 "--seed", str(seed), "--signature", self.signature or DEFAULT_SIGNATURE)
+            with Child("export samples", argv) as child:
+                try:
+                    status = child.process.wait(EXPORT_S)
+                except subprocess.TimeoutExpired:
+                    raise NotMadeError(f"it did not end within {EXPORT_S:g} s") from None
+                if status:
+                    raise NotMadeError(child.last_words(most=1000).removeprefix("error: "))
+            return payloads.load_samples(path)
+
+    def _own(self, signature: Signature, version: Path | None) -> Path | None:
+        """The version's samples, if they fit the signature."""
+        own = version / SAMPLES if version else None
+        fits = own is not None and own.is_file() and set(signature.inputs) <= set(payloads.load_samples(own))
+        return own if fits else None
 
     def batches(self, signature: Signature, batch: int, version: Path | None, count: int = DISTINCT
                 ) -> tuple[list[Arrays], str]:
         """`count` different inputs of `batch` examples, and in words where they are from."""
-        specs, samples = signature.inputs, self.samples
-        own = version / SAMPLES if version else None
-        if samples is None and own and own.is_file() and set(specs) <= set(payloads.load_samples(own)):
-            samples = own
+        specs = signature.inputs
+        if batch in self._exported:
+            own = self._exported[batch]
+            return ([payloads.pick(own[i % len(own)], specs, batch, i * batch) for i in range(count)],
+                    f"inputs made by python -m export samples, seed {self.seed}")
+        samples = self.samples or self._own(signature, version)
         if samples is None:
             made: list[Arrays] = [payloads.make(specs, batch, self.seed + i) for i in range(count)]
             return made, f"random inputs from the model's metadata, seed {self.seed}"

@@ -54,9 +54,36 @@ class Instance:
         if self.child is not None:
             self.child.await_death(doing, timeout_s)
 
+    def dies(self) -> bool:
+        """Whether its process is gone, or goes within a second."""
+        try:
+            self.await_death("")
+        except FailedError:
+            return True
+        return False
+
+    def ready(self) -> None:
+        """Waits, and starts again on other ports where another process was quicker to bind these."""
+        for _ in range(PORT_ATTEMPTS - 1):
+            try:
+                return self.wait()
+            except PortTakenError:
+                self._start_again()
+        return self.wait()
+
+    def restart(self) -> None:
+        """Starts a new process and waits for it; connections to the old one are of no use."""
+        self._start_again()
+        self.ready()
+
     def stop(self) -> None:
         if self.child is not None:
             self.child.stop()
+
+    def _start_again(self) -> None:
+        self.stop()
+        again = start(self.target)
+        self.child, self.rest, self.grpc, self.first_request_s = again.child, again.rest, again.grpc, None
 
     def _available(self) -> bool:
         assert self.rest is not None
@@ -123,22 +150,9 @@ def start_all(targets: Sequence[Target], each: int) -> Iterator[dict[str, list[I
                 stack.callback(instance.stop)
                 instances.setdefault(target.name, []).append(instance)
         for own in instances.values():
-            for index, instance in enumerate(own):
-                own[index] = _ready(instance, stack)
+            for instance in own:
+                instance.ready()
         yield instances
-
-
-def _ready(instance: Instance, stack: ExitStack) -> Instance:
-    """The instance once it answers, or one on other ports where another process was quicker to bind these."""
-    for _ in range(PORT_ATTEMPTS - 1):
-        try:
-            instance.wait()
-            return instance
-        except PortTakenError:
-            instance = start(instance.target)
-            stack.callback(instance.stop)
-    instance.wait()
-    return instance
 
 
 @contextmanager

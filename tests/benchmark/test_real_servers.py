@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+import saved_models
 from tiny_saved_model import write_tiny_saved_model
 
 
@@ -51,6 +52,16 @@ def test_compare_starts_variants_and_measures_them(models: Path) -> None:
         assert facts["ops"] == {"Placeholder": 1, "Const": 1, "MatMul": 1}
         assert result["environment"]["models"][name]["version"] == version
     assert "random inputs" in result["inputs"]
+
+
+def test_compare_makes_inputs_from_the_graph_where_metadata_is_not_enough(models: Path) -> None:
+    saved_models.text_vectorization(models / "tiny/text/1")
+    done = _benchmark(models, "compare", "session:text", "session:text", "--batch", "2", "--repeat", "8",
+                      "--processes", "1", "--json", "-")
+    assert _json(done)["inputs"] == "inputs made by python -m export samples, seed 0"
+    told = [line for line in done.stderr.splitlines() if "make them with" in line]
+    assert len(told) == 1
+    assert told[0].startswith("✓ session:text takes strings as 'text', and its metadata does not say which: make them")
 
 
 def test_compare_refuses_a_variant_that_answers_otherwise(models: Path) -> None:

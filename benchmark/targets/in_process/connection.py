@@ -8,12 +8,20 @@ from typing import Any
 
 from benchmark.targets.child import STOP_S, Child, python_module
 from serving.client.payloads import Array, Arrays, specs_of
-from serving.client.protocol import Signature
+from serving.client.protocol import AnswerError, Signature
 from serving.protos import meta_graph_pb2
 from user_error import FailedError
 
 MEASURED_BY = {"session": "a v1 Session in a process of its own, timed around the run",
                "predictor": "the signature function in a process of its own, timed around the call"}
+
+
+class EngineError(AnswerError):
+    """The model refused a request."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("", reason)
+        self.args = (f"the model refused the request: {reason}",)
 
 
 class Engine(Child):  # decision 109
@@ -66,8 +74,10 @@ class InProcessConnection:
         return int(self._call("prepare", dict(inputs)))
 
     def timed(self, request: int) -> tuple[float, dict[str, Array]]:
-        seconds, outputs = self._call("run", request)
-        return seconds, outputs
+        answer = self._call("run", request)
+        if isinstance(answer, str):
+            raise EngineError(answer)
+        return answer
 
     def decode(self, raw: dict[str, Array]) -> dict[str, Array]:
         return raw

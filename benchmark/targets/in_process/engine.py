@@ -10,6 +10,7 @@ answered at the same time by one loaded model (see connection.py). It ends when 
 """
 import argparse
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +22,10 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 Run = Callable[[dict[str, Any]], dict[str, Any]]
+
+# Lines of a TensorFlow error that say where its graph was made, and not what is wrong.
+_WHERE = re.compile(r"(Graph execution error|Detected at node|Node: |File \"|<stack traces? |Original stack trace|"
+                    r"\d+ root error|\[\[\{\{node)")
 
 
 def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
@@ -64,8 +69,17 @@ def _signature(signatures: Any, name: str) -> Any:
     return signatures[name]
 
 
+def reason(error: Exception) -> str:
+    """What a run raised, in one line."""
+    lines = [line.split("[[{{node")[0].strip() for line in str(error).splitlines() if not _WHERE.match(line.strip())]
+    return " ".join(filter(None, lines)) or type(error).__name__
+
+
 def answer(connection: "Connection[Any, Any]", signature: Any, run: Run) -> None:
-    """Answers one connection until it closes. Times are taken here, around the run alone."""
+    """Answers one connection until it closes: a run with its seconds and outputs, or with why it failed.
+
+    Times are taken here, around the run alone.
+    """
     prepared: list[dict[str, Any]] = []
     while True:
         try:
@@ -79,12 +93,16 @@ def answer(connection: "Connection[Any, Any]", signature: Any, run: Run) -> None
             connection.send(len(prepared) - 1)
         else:
             began = perf_counter()
-            outputs = run(prepared[value])
-            connection.send((perf_counter() - began, outputs))
+            try:
+                outputs = run(prepared[value])
+            except Exception as error:  # noqa: BLE001 - the client decides what a refused request means
+                connection.send(reason(error))
+            else:
+                connection.send((perf_counter() - began, outputs))
 
 
 def accept(listener: Listener, signature: Any, run: Run) -> None:
-    """Starts a thread for each connection. What a run raises ends the process: its reason is the last line printed."""
+    """Starts a thread for each connection. What it raises ends the process: its reason is the last line printed."""
     while True:
         connection = listener.accept()
         threading.Thread(target=_or_die, args=(connection, signature, run), daemon=True).start()
@@ -93,7 +111,7 @@ def accept(listener: Listener, signature: Any, run: Run) -> None:
 def _or_die(*arguments: Any) -> None:
     try:
         answer(*arguments)
-    except BaseException as error:  # noqa: BLE001 - an engine that fails to run must not leave its client waiting
+    except BaseException as error:  # noqa: BLE001 - an engine that fails must not leave its client waiting
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
 
