@@ -1,7 +1,7 @@
 """Measures targets side by side: starts them, proves their answers equal, then rounds of A B B A until done."""
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic, perf_counter
@@ -102,7 +102,9 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
                         round_done(outcome)
                         done(sum(len(block.latencies) for block in blocks))
             outcome.ended[group.title] = group.ended
-        outcome.facts = {target.name: _facts(target, instances[target.name]) for target in plan.targets}
+        known = [target.name for target in plan.targets if target.version_directory]
+        with step(f"Count the operations of {' and '.join(known)}") if known else nullcontext():
+            outcome.facts = {target.name: _facts(target, instances[target.name]) for target in plan.targets}
     return outcome
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.targets.connections import Connection
-from benchmark.targets.inputs import Inputs, NotMadeError
+from benchmark.targets.export_command import ExportError
+from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import Instance, first_request
 from commandline import step
 from serving.client import answers
@@ -55,8 +56,8 @@ def first_answers(inputs: Inputs, instance: Instance, connect: Callable[[], Conn
         if guessed and why and version is not None:
             try:
                 with step(f"{name} {why}: make them with python -m export samples"):
-                    inputs.export(signature, batch, version)
-            except NotMadeError as error:
+                    inputs.from_graph(signature, batch, version)
+            except ExportError as error:
                 if found is None or vary:
                     raise FailedError(f"{name} {why}, and python -m export samples makes no others: {error}") from None
             else:

@@ -3,7 +3,6 @@
 Seeded ones are made from the model's metadata, or, if the model needs better ones (see `first_answers`), from its
 graph, by `python -m export samples`.
 """
-import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,21 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.targets.child import Child, python_module
+from benchmark.targets.export_command import export
 from serving import recording
 from serving.client import payloads
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import DEFAULT_SIGNATURE, Signature
-from user_error import FailedError, UserError
+from user_error import UserError
 from version_directory import SAMPLES
 
 MOST_RECORDED = 2000
 DISTINCT = 4
-EXPORT_S = 600.0
-
-
-class NotMadeError(FailedError):
-    """`python -m export samples` made no inputs; the message is its reason."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +41,8 @@ class Inputs:
         """Whether `batches` makes inputs from the signature alone, which says nothing of words, ids or file formats."""
         return self.samples is None and batch not in self._exported and self._own(signature, version) is None
 
-    def export(self, signature: Signature, batch: int, version: Path, count: int = DISTINCT) -> None:
-        """Makes the inputs of `batches` from the model's graph. Raises NotMadeError with the reason if that fails."""
+    def from_graph(self, signature: Signature, batch: int, version: Path, count: int = DISTINCT) -> None:
+        """Makes the inputs of `batches` from the model's graph. Raises ExportError with the reason if that fails."""
         requests = [self._from_graph(version, batch * count, self.seed)]
         if payloads.is_whole(requests[0], signature.inputs):
             # The parts of sparse and ragged tensors are one request, which must have `batch` examples; two requests
@@ -59,15 +53,8 @@ class Inputs:
     def _from_graph(self, version: Path, examples: int, seed: int) -> Arrays:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "samples.npz")
-            argv = python_module("export", "samples", str(version), "--out", str(path), "--examples", str(examples),
-                                 "--seed", str(seed), "--signature", self.signature or DEFAULT_SIGNATURE)
-            with Child("export samples", argv) as child:
-                try:
-                    status = child.process.wait(EXPORT_S)
-                except subprocess.TimeoutExpired:
-                    raise NotMadeError(f"it did not end within {EXPORT_S:g} s") from None
-                if status:
-                    raise NotMadeError(child.last_words(most=1000).removeprefix("error: "))
+            export("samples", str(version), "--out", str(path), "--examples", str(examples), "--seed", str(seed),
+                   "--signature", self.signature or DEFAULT_SIGNATURE)
             return payloads.load_samples(path)
 
     def _own(self, signature: Signature, version: Path | None) -> Path | None:

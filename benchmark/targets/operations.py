@@ -1,23 +1,24 @@
-"""What a model version consists of, read from its SavedModel without TensorFlow."""
-from collections import Counter
+"""What a model version consists of, as `python -m export describe` counts it."""
+import json
+import tempfile
+from functools import cache
 from pathlib import Path
 
+from benchmark.targets.export_command import ExportError, export
 from benchmark.verdicts.records import OperationsRecord
-from serving.protos import saved_model_pb2
-from version_directory import read_model
 
 
+@cache  # a version never changes, and the parts of `overhead` have the same ones
 def operations(version: Path) -> OperationsRecord:
-    """{"nodes": how many, "ops": {type: count}} of the serving graph, the bodies of its functions included.
+    """{"nodes": how many, "ops": {type: count}}; empty if the version cannot be described.
 
-    A body counts once however often it is called, as it does in the file.
+    Counted are the nodes that serve requests: functions inlined, the body of each loop and branch once.
     """
-    saved = saved_model_pb2.SavedModel()
-    read_model(version, saved)
-    served = next((graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags), None)
-    if served is None:
-        return {"nodes": 0, "ops": {}}
-    counts = Counter(node.op for node in served.graph_def.node)
-    for function in served.graph_def.library.function:
-        counts.update(node.op for node in function.node_def)
-    return {"nodes": counts.total(), "ops": dict(counts.most_common())}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "described.json")
+        try:
+            export("describe", str(version), "--json", str(path))
+        except ExportError:
+            return {}
+        described = json.loads(path.read_text(encoding="utf-8"))
+    return {"nodes": described["nodes"], "ops": described["ops"]}

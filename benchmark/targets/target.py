@@ -5,9 +5,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from benchmark.targets.addresses import Access
-from benchmark.targets.operations import operations
+from serving.protos import saved_model_pb2
 from user_error import UserError
-from version_directory import newest
+from version_directory import newest, read_model
 
 PROTOCOLS = ("rest", "grpc")
 SERVERS = ("embedded", "container", "binary")
@@ -65,10 +65,12 @@ def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), 
     if not base.is_dir() or not variant:
         there = sorted(path.name for path in (models / model).iterdir() if path.is_dir() and newest(path))
         raise UserError(f"no variant '{variant}' in {models / model}: there are {', '.join(there) or 'none'}")
-    if newest(base) is None:
+    version = newest(base)
+    if version is None:
         raise UserError(f"{base} has no version (a folder named by a number, with a saved_model.pb in it): "
                         f"make one with 'python -m export build' or 'python -m export optimize'")
-    operations(newest(base) or base)  # a broken file is told now, not after a server has started
+    # A broken file is reported now, not after a server has started.
+    read_model(version, saved_model_pb2.SavedModel())
     return Target(text, model, backend, base.resolve(), flags=tuple(flags), signature=signature, grappler=grappler)
 
 
