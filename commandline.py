@@ -32,6 +32,8 @@ EXIT_FAILED = 1
 EXIT_COULD_NOT_RUN = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+# What the help of every command says of its exit status, unless its program says more in its table.
+STATUSES = {0: "it was done", EXIT_FAILED: "it was tried and failed", EXIT_COULD_NOT_RUN: "it could not be run"}
 
 
 def _json_path(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -52,10 +54,13 @@ class Terminated(BaseException):
 class Commands(click.Group):  # decision 1
     """A group whose commands are "module:attribute" strings beside their one-line summaries."""
 
-    def __init__(self, name: str, help: str, commands: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(self, name: str, help: str, commands: Mapping[str, tuple[str, str]],
+                 statuses: Mapping[str, Mapping[int, str]] | None = None) -> None:
+        """statuses: by command, when it ends with which exit status, where STATUSES do not say enough."""
         super().__init__(name, help=help, context_settings={"help_option_names": ["-h", "--help"],
                                                             "max_content_width": 110})
         self._table = commands
+        self._statuses = statuses or {}
         click.version_option(package_name="tfserving-kit", prog_name=f"python -m {name}")(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -67,6 +72,9 @@ class Commands(click.Group):  # decision 1
         module, _, attribute = self._table[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), attribute or "command")
         assert isinstance(command, click.Command)
+        status = exit_status(self._statuses.get(cmd_name, STATUSES))
+        if status not in (command.epilog or ""):
+            command.epilog = f"{command.epilog or ''}\n\n{status}"
         return command
 
     def resolve_command(
@@ -110,6 +118,11 @@ def run(commands: Commands) -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{remedied(error)}", EXIT_COULD_NOT_RUN)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def exit_status(reasons: Mapping[int, str]) -> str:
+    """What a command's help says of its exit statuses, in one spelling: {status: when it ends so}."""
+    return f"Exit status: {'; '.join(f'{status} if {reason}' for status, reason in sorted(reasons.items()))}."
 
 
 def status_of(error: UserError) -> int:

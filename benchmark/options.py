@@ -167,9 +167,9 @@ def demand_options(command: Command) -> Any:
             click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RESULT",
                          help="A stored result (--json) with the same baseline: is the candidate slower than it was?"),
             click.option("--budget", "budgets", multiple=True, metavar="pP=Nms",
-                         help="Exit 1 unless the candidate's latency keeps it, as p99=50ms; repeatable."),
-            click.option("--fail-if-not", type=verdict, help="Exit 1 unless the verdict is this, everywhere."),
-            click.option("--fail-if", type=verdict, help="Exit 1 if the verdict is this under any protocol or batch.")):
+                         help="Fail unless the candidate's latency keeps it, as p99=50ms; repeatable."),
+            click.option("--fail-if-not", type=verdict, help="Fail unless the verdict is this, everywhere."),
+            click.option("--fail-if", type=verdict, help="Fail if the verdict is this under any protocol or batch.")):
         decorated = option(decorated)
     return decorated
 

@@ -28,8 +28,6 @@ Examples:
   python -m benchmark scenarios                      # what there is
 \b
 Latency is from the intended start of each request: what a user waits, also when the server made others wait.
-Exit status: 0 VALID and the promise kept; 1 INVALID, a promise missed, wrong answers or a server that died;
-2 could not run.
 """)
 @click.argument("name", metavar="SCENARIO")
 @click.argument("variants", nargs=-1, metavar="[VARIANT ...]")

@@ -48,8 +48,6 @@ A verdict needs the whole 95 % interval outside the noise floor, which is how fa
 variant were apart in the same run, and at least 1 %.
 --fail-if and --fail-if-not judge the mean under every protocol and batch size; an INVALID comparison fails them.
 --against compares ratios over the same baseline, measured in both runs, and the two options then judge that.
-Exit status: 0 measured, whatever the verdict; 1 wrong answers, a server that died, or a demand (--fail-if,
---fail-if-not, --budget) that is not met; 2 could not run.
 """)
 @click.argument("variants", nargs=-1, metavar="BASELINE CANDIDATE ...")
 @source_options()

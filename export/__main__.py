@@ -19,6 +19,11 @@ COMMANDS = Commands("export", __doc__, {
     "describe": ("export.describe", "Signatures, op counts and sizes of one model, or of two side by side."),
     "scan": ("export.scan", "List the operations of a SavedModel that touch files, network or Python."),
     "transforms": ("export.pipeline:transforms_command", "List the transforms, or explain one."),
+}, {
+    "optimize": {0: "the new version was published", 1: "a check refused it", 2: "it could not be run"},
+    "verify": {0: "the answers are equal", 1: "they are not", 2: "it could not be run"},
+    "scan": {0: "no operation touches files, network or Python, or all that do are allowed", 1: "one is not allowed",
+             2: "it could not be run"},
 })
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def _assets(model: SavedModel) -> Iterator[tuple[str, str, str]]:
 @json_option
 def command(path: str, allow: str, tags: tuple[str, ...], inputs: str | None, outputs: str | None,
             json_path: str | None) -> None:
-    """List the operations of the model PATH that touch files, network or Python; exit 1 if one is not allowed.
+    """List the operations of the model PATH that touch files, network or Python.
 
     PATH is a SavedModel, a Keras file, a checkpoint or a frozen graph, as `optimize` takes them.
 

@@ -38,7 +38,7 @@ class Settings:
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the options; Locust shows them in --help and in its web page, and gives them to its workers."""
+    """Declares the options; Locust shows them in its web page (its --help comes before it reads a file), and gives them to its workers."""
     group = parser.add_argument_group("TensorFlow Serving")
     add = group.add_argument
     add("--model", default="mnist", help="the model's name on the server (mnist)")
@@ -64,9 +64,9 @@ def add_arguments(parser: Any) -> None:
     add("--requests-per-user", type=int, default=0, metavar="N", help="stop a user after N requests, and the run "
                                                                      "when all have stopped")
     add("--slo", action="append", metavar="P=TIME", type=_is_objective,
-        help="for example p99=50ms or mean=10ms; may be repeated; exit status 1 when a request name misses it")
+        help="for example p99=50ms or mean=10ms; may be repeated; the run fails when a request name misses it")
     add("--max-error-ratio", type=float, metavar="X",
-        help="exit status 1 above this share (0..1) of failed requests (with --slo: 0)")
+        help="the run fails above this share (0..1) of failed requests (with --slo: 0)")
     add("--hdr", metavar="FILE", help="write the HDR histograms as JSON ('-': standard output)")
     add("--shape", choices=SHAPES, help="steps: five equal steps up to -u users over -t; spike: a tenth of -u, all "
                                         "of -u in the middle fifth; ramp: from one user up to -u, ended early by "

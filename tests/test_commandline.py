@@ -1,5 +1,6 @@
 """The manners that all commands share, in real processes."""
 import errno
+import importlib
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 
 from user_error import UserError
@@ -137,3 +139,19 @@ def test_without_a_command_there_is_help_and_version_says_the_version(package: s
     version = run("--version")
     assert (version.returncode, version.stderr) == (0, "")
     assert re.fullmatch(rf"python -m {package}, version \d+\.\d+\.\d+\n", version.stdout)
+
+
+EXIT_STATUS = re.compile(r"Exit status: 0 if [^;]+; 1 if [^;]+; (2|255) if [^;.]+\.")
+
+
+@pytest.mark.parametrize("program", ["export", "serving", "benchmark"])
+def test_the_help_of_every_command_says_its_exit_statuses_in_one_spelling(program: str) -> None:
+    commands = importlib.import_module(f"{program}.__main__").COMMANDS
+    for name in commands.list_commands(click.Context(commands)):
+        command = commands.get_command(click.Context(commands), name)
+        assert command is not None
+        for _ in range(2):  # asked for again, it is not said twice
+            commands.get_command(click.Context(commands), name)
+        shown = " ".join(command.get_help(click.Context(command, info_name=name)).split())
+        assert len(EXIT_STATUS.findall(shown)) == 1, f"{program} {name}"
+        assert len(re.findall("exit (status|code)", shown, re.IGNORECASE)) == 1, f"{program} {name}"

@@ -31,9 +31,6 @@ Examples:
   python -m serving predict --protocol vertex --address projects/123/locations/europe-west4/endpoints/456 \\
       --saved-model models/mnist/optimized/1
   python -m serving predict --json - | jq .outputs.softmax.values
-
-\b
-Exit status: 0 with an answer, 1 if the server refuses the request, 2 if the request cannot be made or sent.
 """)
 @target_options
 @click.option("--signature", "signature_name", default="", metavar="NAME",

@@ -23,10 +23,6 @@ Examples:
   python -m serving status --wait 60                    # until a version is AVAILABLE, for 60 s at most
   python -m serving status --signatures                 # the inputs and outputs of the newest version
   python -m serving status --json - | jq .versions
-
-\b
-Exit status: 0 if a version is AVAILABLE, 1 if none is or the model is unknown,
-2 if the server cannot be reached.
 """)
 @target_options
 @click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS",
