@@ -38,7 +38,7 @@ class Settings:
 
 
 def add_arguments(parser: Any) -> None:
-    """Declares the options; Locust shows them in its web page (its --help comes before it reads a file), and gives them to its workers."""
+    """Declares the options. Locust gives them to its workers and shows them in its web page, not in its --help."""
     group = parser.add_argument_group("TensorFlow Serving")
     add = group.add_argument
     add("--model", default="mnist", help="the model's name on the server (mnist)")

@@ -10,6 +10,7 @@ from benchmark.reports import charts, latencies, terminal
 from benchmark.reports.figures import interval, marked, megabytes, seconds, share, short
 from benchmark.reports.head import Head
 from benchmark.reports.page import card, cards, figure, figures, result_page, table, tone
+from benchmark.reports.undecided import next_step
 from benchmark.verdicts.comparison import METRICS, RULES, Block, Rules, compare
 from benchmark.verdicts.comparison import latencies as latencies_of
 from benchmark.verdicts.records import AgainstRecord, BlockRecord, ComparisonRecord, ConductRecord
@@ -124,7 +125,8 @@ def figures_table(model: str, part: Part | CompareResult) -> Table:
 
 def lines(result: CompareResult) -> list[str]:
     """The table in words: each verdict on the average latency, and who measured."""
-    made = [escape(sentence(each)) for each in result["comparisons"] if each["metric"] == "mean"]
+    made = [escape(line) for each in result["comparisons"] if each["metric"] == "mean"
+            for line in (sentence(each), next_step(each)) if line]
     made += [escape(against_sentence(each)) for each in result.get("against", [])]
     made += [f"[dim]Answers of {escape(where)}: {escape(words)}[/]" for where, words in
              result.get("answers", {}).items()]
@@ -167,6 +169,8 @@ def html(result: CompareResult) -> str:
     names = list(dict.fromkeys(each["target"] for each in result["summaries"]))
     blocks = [Block.from_json(block) for block in result["blocks"]]
     parts = [cards(verdict_card(c) for c in result["comparisons"] if c["metric"] == "mean"),
+             *(f"<p>{protocol_name(c['protocol'])}, batch {c['batch']}: {html_escape(words, quote=False)}</p>"
+               for c in result["comparisons"] if c["metric"] == "mean" and (words := next_step(c))),
              *(f"<p>{html_escape(against_sentence(c))}</p>" for c in result.get("against", [])),
              '<h2>Every ratio, its interval and the noise floor</h2>',
              '<p class="soft">Baseline over candidate: over 1 the candidate is faster. The shaded band is how far '

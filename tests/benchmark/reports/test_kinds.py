@@ -20,7 +20,7 @@ from benchmark.targets.target import Target
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = {"__init__", "kinds", "stored", "several", "head", "environment", "page", "terminal", "figures", "charts",
-          "card", "latencies", "flame"}
+          "card", "latencies", "flame", "undecided"}
 
 
 class TemperatureResult(Head):
