@@ -4,21 +4,29 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from benchmark.issuing.interleaved import duration
 from benchmark.issuing.trials import Memory, Trials, seconds_needed
-from benchmark.options import announce, batch_option, protocol_option, slo_option, source_options
+from benchmark.options import (
+    Output,
+    announce,
+    batch_option,
+    output_options,
+    protocol_option,
+    slo_option,
+    source_options,
+)
 from benchmark.reports.environment import cpu_quota
 from benchmark.reports.head import head
+from benchmark.reports.tune import TuneResult
 from benchmark.targets.configuration import Configuration, candidates
 from benchmark.targets.source import Source, protocol_for
 from benchmark.verdicts import scenario
 from benchmark.verdicts.arrivals import Closed
+from benchmark.verdicts.records import GainRecord
 from benchmark.verdicts.scenario import Scenario
-from commandline import json_option
 from user_error import UserError
-from whole_file import write_json, write_text
+from whole_file import write_text
 
 
 @click.command(epilog="""\b
@@ -42,9 +50,9 @@ the CPU quota of its cgroup.
               help="Of the first, shortest measurement of each.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("reports/tuned"),
               show_default=True, help="Folder for server.flags, batching_parameters.txt, and what was measured.")
-@json_option
+@output_options
 def command(variant: str, source: Source, slo: str | None, protocol: str | None, batch: int, clients: int, count: int,
-            seconds: float, out: Path, json_path: str | None) -> None:
+            seconds: float, out: Path, output: Output) -> None:
     """Tunes threads, oneDNN, batching and front-end threads of the server of VARIANT by successive halving."""
     target = source.target(variant)
     if target.backend != "embedded":
@@ -60,29 +68,18 @@ def command(variant: str, source: Source, slo: str | None, protocol: str | None,
     announce(f"{count} settings, about {duration(seconds_needed(count, seconds))} (--candidates, --seconds)")
     arms = candidates(cpu_quota(), count, source.inputs.seed)
     best = trials.best(arms, seconds, memory)
-    gain = memory.get("gain") if best != Configuration() else {"verdict": "the defaults were best"}
-    if gain is None:
+    gain: GainRecord = memory.get("gain") if best != Configuration() else {"verdict": "the defaults were best"}
+    if not gain:
         gain = trials.gain(best, source.inputs.seed)
         memory.put("gain", gain)
     kept = best if gain["verdict"] == "faster" else Configuration()
     written = write_settings(kept, variant, out)
-    result = {**began, "variant": variant, "best": best.name, "kept": kept.name, "gain": gain,
-              "measured": memory.values, "files": written}
-    console = Console(stderr=json_path == "-", highlight=False)
-    console.print(f"Best of {len(arms)} within {conditions['cpu_quota']:g} CPUs: {best.name}", soft_wrap=True)
-    console.print(gain_line(gain), soft_wrap=True)
-    console.print(f"Written: {', '.join(written)}", soft_wrap=True)
-    if json_path:
-        write_json(json_path, result)
-
-
-def gain_line(gain: dict[str, Any]) -> str:
-    if "ratio" not in gain:
-        return f"Gain: none, {gain['verdict']}"
-    low, high = gain["ci95"]
-    words = "" if gain["verdict"] == "faster" else ": cannot be told from the defaults, which are kept"
-    return (f"Gain in throughput: {gain['ratio']:.2f}x [{low:.2f}, {high:.2f}], {gain['defaults_per_s']:.1f} -> "
-            f"{gain['best_per_s']:.1f} requests/s, noise floor ±{gain['floor']:.1%}{words}")
+    began["inputs"] = memory.get("inputs") or ""
+    result: TuneResult = {
+        **began, "variant": variant, "scenario": chosen.to_json(), "cpus": conditions["cpu_quota"],
+        "settings": len(arms), "best": best.name, "kept": kept.name, "gain": gain, "files": written,
+        "measured": {key: value for key, value in memory.values.items() if key not in ("gain", "inputs")}}
+    output.deliver(result)
 
 
 def write_settings(settings: Configuration, variant: str, out: Path) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.issuing import runner
 from benchmark.issuing.interleaved import counted
-from benchmark.issuing.warm import warm
+from benchmark.issuing.warm import Warm, warm
 from benchmark.targets.configuration import Configuration
 from benchmark.targets.connections import Measured
 from benchmark.targets.inputs import Inputs
@@ -19,6 +19,7 @@ from benchmark.targets.target import Target
 from benchmark.verdicts import halving
 from benchmark.verdicts.comparison import round_order
 from benchmark.verdicts.halving import Score
+from benchmark.verdicts.records import GainRecord
 from benchmark.verdicts.scenario import Scenario
 from benchmark.verdicts.statistics import Array, bootstrap_ratio, least_effect, noise_floor, verdict
 from commandline import step
@@ -62,17 +63,18 @@ class Trials:
             key = f"{settings.name} for {length:g} s"
             known = memory.get(key)
             if known is None:
-                with self.warm(settings) as connections, step(key):
-                    known = score(self.scenario, connections, length)
+                with self.warm(settings) as found, step(key):
+                    known = score(self.scenario, found.connections, length)
                 memory.put(key, known)
+                memory.put("inputs", found.inputs)
             return Score(**known)
         return halving.successive_halving(arms, measure, seconds)[0][0]
 
-    def gain(self, best: Configuration, seed: int) -> dict[str, Any]:
+    def gain(self, best: Configuration, seed: int) -> GainRecord:
         """Defaults against the best, in turns under the same clients: the gain in throughput with its interval."""
         costs: dict[tuple[str, int], list[Array]] = {}
         with ExitStack() as stack, counted(f"{best.name} against the defaults, in turns", 4 * FINAL_ROUNDS) as done:
-            connections = {settings.name: stack.enter_context(self.warm(settings))
+            connections = {settings.name: stack.enter_context(self.warm(settings)).connections
                            for settings in (Configuration(), best)}
             for round_ in range(FINAL_ROUNDS):
                 for name, replica in round_order(list(connections), round_):
@@ -90,8 +92,8 @@ class Trials:
                 "defaults_per_s": float(1 / np.mean(both(names[0]))), "best_per_s": float(1 / np.mean(both(names[1])))}
 
     @contextmanager
-    def warm(self, settings: Configuration) -> Iterator[list[Measured]]:
-        """Connections to a server of the target with these settings."""
+    def warm(self, settings: Configuration) -> Iterator[Warm]:
+        """A server of the target with these settings, with connections to it."""
         # One name for all: no two trials with batching run at once, and what a killed one left is written over.
         batching = (self.out / ".trial.txt").resolve()
         with ExitStack() as stack:
@@ -100,7 +102,7 @@ class Trials:
                 stack.callback(batching.unlink)
             tuned = replace(self.target, name=settings.name, flags=(*self.target.flags, *settings.flags(batching)),
                             env=settings.environment())
-            yield stack.enter_context(warm(self.scenario, tuned, self.inputs)).connections
+            yield stack.enter_context(warm(self.scenario, tuned, self.inputs))
 
     def question(self) -> list[Any]:
         """What a measurement is about: kept ones are used again only for the same."""

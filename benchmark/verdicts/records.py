@@ -178,6 +178,19 @@ class Parts(TypedDict):
     median_ms: float
 
 
+class GainRecord(TypedDict):
+    """Throughput of the best settings over that of the defaults, in turns; only words if the defaults were best."""
+
+    verdict: Verdict | str
+    ratio: NotRequired[float]
+    ci95: NotRequired[list[float]]
+    floor: NotRequired[float]
+    least_effect: NotRequired[float]
+    metric: NotRequired[str]
+    defaults_per_s: NotRequired[float]
+    best_per_s: NotRequired[float]
+
+
 class Operation(TypedDict):
     """All runs of one operation in one Session.run: microseconds over all threads, and how many there are."""
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from tiny_saved_model import write_tiny_saved_model
 
-from benchmark import tune
+from benchmark import report, tune
 from benchmark.issuing import trials
 from benchmark.reports import environment
 from benchmark.targets.configuration import Batching, Configuration, candidates
@@ -82,7 +83,7 @@ def test_a_tuning_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.Monk
     write_tiny_saved_model(tmp_path / "models/tiny/original/1")
     arguments = ["original", "--model", "tiny", "--models", str(tmp_path / "models"), "--candidates", "2", "--seconds",
                  "0.2", "--clients", "2", "--slo", "p50=1000ms", "--out", str(tmp_path / "tuned"), "--json",
-                 str(tmp_path / "r.json")]
+                 str(tmp_path / "r.json"), "--html", str(tmp_path / "page/t.html")]
     def run() -> dict[str, Any]:
         tune.command.main(arguments, standalone_mode=False)
         result: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())
@@ -94,5 +95,10 @@ def test_a_tuning_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.Monk
     compose = json.loads((tmp_path / "tuned/docker-compose.tuned.yml").read_text())
     assert len(compose["services"]["original"]["command"]) == len(flags)
     assert [path.name for path in (tmp_path / "tuned").iterdir() if path.name.startswith(".")] == []
+    assert result["inputs"] == "random inputs from the model's metadata, seed 0"
+    shown = CliRunner().invoke(report.command, [str(tmp_path / "r.json"), "--html", str(tmp_path / "r.html")],
+                               catch_exceptions=False).stdout
+    assert f"Best of 2 within {result['cpus']:g} CPUs: {result['best']}" in shown
+    assert (tmp_path / "page/t.html").read_text() == (tmp_path / "r.html").read_text()
     monkeypatch.setattr(trials, "warm", None)  # all that was measured is known: no server is started again
     assert run()["measured"] == result["measured"]

@@ -2,7 +2,7 @@
 
 data/ was written by real, small runs (null servers, a tiny model) of the commit before the folders of benchmark/: their
 blocks say "half" for replica. Of the flame graph all but a few boxes were taken out, of the interrupted run all but two
-rounds.
+rounds. tune.json is of the commit that made it a kind.
 """
 import json
 import re
