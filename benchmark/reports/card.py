@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 from textwrap import wrap
 
-from benchmark.reports.compare import CompareResult
 from benchmark.reports.figures import interval, share, short
+from benchmark.reports.head import Head
 from benchmark.verdicts.records import ComparisonRecord
 from benchmark.verdicts.scenario import protocol_name
 from user_error import UserError
@@ -22,6 +22,13 @@ COLOURS = {"faster": ("#1a7f4b", "#e7f5ec"), "slower": ("#c0392b", "#fbeae7"), "
 SCALE = 2  # pixels of the PNG for each unit, so that it is sharp on dense screens
 # Pillow's own font, which every machine has, holds ASCII and little more.
 IN_ASCII = str.maketrans({"×": "x", "→": ">", "–": "-"})
+
+
+class Drawn(Head):
+    """What a card shows of a compare.CompareResult, whose page shows the card."""
+
+    baseline: str
+    comparisons: list[ComparisonRecord]
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Box:
 Shape = Words | Box
 
 
-def write(path: str | Path, result: CompareResult) -> None:
+def write(path: str | Path, result: Drawn) -> None:
     """Writes the card; the path's ending says as what. UserError for another than .svg and .png."""
     kind = kind_of(path)
     write_bytes(path, svg(result).encode() if kind == ".svg" else png(result))
@@ -64,7 +71,7 @@ def kind_of(path: str | Path) -> str:
     return kind
 
 
-def svg(result: CompareResult) -> str:
+def svg(result: Drawn) -> str:
     """The card as SVG, with colours of its own: a page elsewhere has no style sheet for it."""
     height = _height(result)
     drawn = []
@@ -81,7 +88,7 @@ def svg(result: CompareResult) -> str:
             f'</title>{"".join(drawn)}</svg>\n')
 
 
-def png(result: CompareResult) -> bytes:
+def png(result: Drawn) -> bytes:
     """The card as PNG, twice as large in pixels as the SVG is in units."""
     from PIL import Image, ImageDraw, ImageFont
     image = Image.new("RGB", (WIDTH * SCALE, _height(result) * SCALE), PAPER)
@@ -100,15 +107,15 @@ def png(result: CompareResult) -> bytes:
     return into.getvalue()
 
 
-def _means(result: CompareResult) -> list[ComparisonRecord]:
+def _means(result: Drawn) -> list[ComparisonRecord]:
     return [each for each in result["comparisons"] if each["metric"] == "mean"]
 
 
-def _height(result: CompareResult) -> int:
+def _height(result: Drawn) -> int:
     return 86 + ROW * len(_means(result)) + 34
 
 
-def _shapes(result: CompareResult) -> Iterator[Shape]:
+def _shapes(result: Drawn) -> Iterator[Shape]:
     machine = result["environment"]
     yield Box(0, 0, WIDTH, _height(result), PAPER)
     names = list(dict.fromkeys(each["candidate"] for each in _means(result)))

@@ -1,4 +1,5 @@
-"""A comparison: verdict first, then intervals, plots, figures, targets, conditions."""
+"""A comparison: verdict first, then intervals, plots, figures, targets, the card, conditions."""
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape as html_escape
 from typing import Any, NotRequired, TypedDict, cast
@@ -6,6 +7,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from rich.markup import escape
 from rich.table import Table
 
+from benchmark.reports import card as picture
 from benchmark.reports import charts, latencies, terminal
 from benchmark.reports.figures import interval, marked, megabytes, seconds, share, short
 from benchmark.reports.head import Head
@@ -178,7 +180,12 @@ def html(result: CompareResult) -> str:
     for protocol, batch in dict.fromkeys((block.protocol, block.batch) for block in blocks):
         own = [block for block in blocks if (block.protocol, block.batch) == (protocol, batch)]
         parts += [f"<h2>{protocol_name(protocol)}, batch {batch}</h2>", figures(latencies.charts_of(own, names))]
-    parts += ["<h2>Figures</h2>", _summaries(result), "<h2>What was measured</h2>", _targets(result, names)]
+    drawn = picture.svg(result)
+    encoded = b64encode(drawn.encode()).decode()
+    link = f'<a download="verdict.svg" href="data:image/svg+xml;base64,{encoded}">Save it</a>'
+    parts += ["<h2>Figures</h2>", _summaries(result), "<h2>What was measured</h2>", _targets(result, names),
+              "<h2>Verdict card</h2>", f'<p class="soft">The verdicts as one picture, to paste elsewhere. {link}.</p>',
+              f'<figure class="scroll">{drawn}</figure>']
     return result_page(f"{', '.join(names[1:])} against {names[0]}", parts, result)
 
 
