@@ -29,8 +29,9 @@ Examples:
   python -m benchmark profile original optimized --batch 100 --out reports/profile
 \b
 py-spy starts the server as its child, since attaching to a process needs privileges on most machines, and samples
-native frames too: without them all time is one line, Session.run. It sees threads that Python knows; the share of
-TensorFlow's own worker threads is in the table by operation. In a container it needs --cap-add SYS_PTRACE.
+native frames too. It sees threads that Python knows, which wait in Session.run while TensorFlow's own threads work:
+below Session.run the flame graph has the operations that TensorFlow traced, by scope. In a container it needs
+--cap-add SYS_PTRACE.
 """)
 @click.argument("variants", nargs=-1, required=True, metavar="VARIANT [CANDIDATE]")
 @source_options(addresses=False)
@@ -55,18 +56,23 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
                       measure_s=seconds, warmup_s=1)
     announce(f"{seconds:g} s of samples per variant, a start and the writing of its stacks of about {duration(OTHER_S)}"
              f", {repeat} traced runs: about {duration((seconds + OTHER_S) * len(found) + OTHER_S)}")
+    trees = []
     for target in found:
         stacks = out / f"{target.name}.stacks.txt"
         lines, inputs, began["inputs"] = sampled(chosen, target, source.inputs, stacks)
         tree = flame.tree(lines)
         if not tree.samples:
             raise FailedError(f"py-spy saw no request of {target.name}: sample longer, --seconds {2 * seconds:g}")
-        samples.append({"target": target.name, "stacks": str(stacks), "hottest": flame.hottest(tree),
-                        "flame": flame.svg(tree)})
+        trees.append(tree)
+        samples.append({"target": target.name, "stacks": str(stacks), "hottest": flame.hottest(tree), "flame": ""})
     with step(f"TensorFlow's trace of {repeat} runs of {' and '.join(target.name for target in found)}, in turns"):
-        operations, log = traced(found, source.inputs.signature, inputs, repeat, source.grappler, out)
+        traces, log = traced(found, source.inputs.signature, inputs, repeat, source.grappler, out)
+    for tree, trace, sample in zip(trees, traces, samples, strict=True):
+        flame.with_operations(tree, trace["scopes"])
+        sample["flame"] = flame.svg(tree)
     result: ProfileResult = {
         **began, "batch": batch, "instructions": instructions(log, cpu_flags()),
-        "profiles": [{**sample, "operations": ops} for sample, ops in zip(samples, operations, strict=True)]}
+        "profiles": [{**sample, "operations": trace["operations"]}
+                     for sample, trace in zip(samples, traces, strict=True)]}
     report.deliver(result, str(out / "profile.html"), json_path)
     write_text(out / "profile.json", json.dumps(result, indent=1))

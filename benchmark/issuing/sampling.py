@@ -20,7 +20,7 @@ from benchmark.targets.child import python_module
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import alive, start
 from benchmark.targets.target import Target
-from benchmark.verdicts.records import Instructions, Operation
+from benchmark.verdicts.records import Instructions, Traced
 from benchmark.verdicts.scenario import Scenario
 from commandline import step
 from serving.client.payloads import Arrays
@@ -73,8 +73,8 @@ def sampled(chosen: Scenario, target: Target, inputs: Inputs, stacks: Path) -> t
 
 
 def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, grappler: bool, out: Path
-           ) -> tuple[list[list[Operation]], str]:
-    """TensorFlow's time by operation of each target, and what it said on stderr while it ran."""
+           ) -> tuple[list[Traced], str]:
+    """TensorFlow's time by operation and by scope of each target, and what it said on stderr while it ran."""
     with tempfile.TemporaryDirectory() as directory:
         np.savez(Path(directory, "inputs.npz"), allow_pickle=True, **inputs)
         argv = python_module("benchmark.targets.in_process.trace", *(str(target.version_directory) for target in found),
@@ -87,8 +87,8 @@ def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, g
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it printed nothing"
         raise FailedError(f"{' and '.join(target.name for target in found)} could not be traced: {last}")
-    operations: list[list[Operation]] = json.loads(done.stdout)
-    return operations, done.stderr
+    traces: list[Traced] = json.loads(done.stdout)
+    return traces, done.stderr
 
 
 def instructions(log: str, flags: Collection[str]) -> Instructions:

@@ -1,11 +1,17 @@
-"""Collapsed stacks (a;b;c COUNT) as a flame graph in SVG: width is time, each box a function, its callers above it."""
-from collections.abc import Iterable
+"""Collapsed stacks (a;b;c COUNT) as a flame graph in SVG: width is time, each box a function, its callers above it.
+
+A thread that asks TensorFlow to run a graph mostly waits there: other threads do the work, and a sampler of Python's
+threads does not see them. So each stack ends at Session.run, and what TensorFlow traced is drawn below it.
+"""
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, ROW, LEAST, DEEPEST = 1080, 17, 4, 60
 STARTING = ("_find_and_load", "_load_unlocked", "exec_module", "Server.start ", "ModelStore._bring_up ")
-# Where a thread of Python's waits for work. TensorFlow's waits end in a bare futex, and are of a request.
+# A frame of TensorFlow's own Python code for sessions: its native callees are often named wrongly, without symbols.
+SESSION, RUN = "tensorflow/python/client/session.py", "Session.run"
+# Where a thread of Python's waits for work.
 WAITING = ("PyThread_acquire_lock", "lock_PyThread_acquire_lock", "epoll_", "pthread_cond_", "sem_wait")
 
 
@@ -14,16 +20,22 @@ class Frame:
     """Samples in a function and in all it called."""
 
     name: str
-    samples: int = 0
+    samples: float = 0
     callees: dict[str, "Frame"] = field(default_factory=dict)
 
 
 def tree(stacks: Iterable[str]) -> Frame:
-    """The root over all stacks but those of the start and of threads that wait for work; frames without name go."""
+    """The root over all stacks but those of the start and of threads that wait for work; frames without name go.
+
+    What TensorFlow's session does for a request is one frame, Session.run (decision 157).
+    """
     root = Frame("all")
     for line in stacks:
         stack, _, count = line.rpartition(" ")
         names = [name for name in stack.split(";") if not name.startswith("0x")]
+        within = next((place for place, name in enumerate(names) if SESSION in name), None)
+        if within is not None:
+            names = [*names[:within], RUN]
         if not count.isdigit() or not names or names[-1].startswith(WAITING) or any(
                 name.startswith(STARTING) for name in names):
             continue
@@ -35,16 +47,30 @@ def tree(stacks: Iterable[str]) -> Frame:
     return root
 
 
+def with_operations(frame: Frame, scopes: Mapping[str, float]) -> None:  # decision 157
+    """Divides every Session.run below the frame among the traced operations, by their scopes and share of the time."""
+    if frame.name != RUN:
+        for callee in frame.callees.values():
+            with_operations(callee, scopes)
+        return
+    total = sum(scopes.values())
+    for stack, us in scopes.items():
+        below = frame
+        for name in stack.split(";"):
+            below = below.callees.setdefault(name, Frame(name))
+            below.samples += frame.samples * us / total
+
+
 def hottest(root: Frame, most: int = 10) -> list[tuple[str, int]]:
     """Functions by the samples that ended in them, without what they called."""
-    own: dict[str, int] = {}
+    own: dict[str, float] = {}
     pending = [root]
     while pending:
         frame = pending.pop()
         left = frame.samples - sum(callee.samples for callee in frame.callees.values())
         own[frame.name] = own.get(frame.name, 0) + left
         pending += frame.callees.values()
-    return sorted(((name, count) for name, count in own.items() if count and name != root.name),
+    return sorted(((name, round(count)) for name, count in own.items() if count and name != root.name),
                   key=lambda item: -item[1])[:most]
 
 
@@ -77,4 +103,4 @@ def _warmth(name: str) -> int:
     """Python frames in one colour, native ones in another, TensorFlow's in a third."""
     if "tensorflow" in name.lower() or "dnnl" in name or "Eigen" in name:
         return 2
-    return 0 if ".py:" in name else 1
+    return 0 if ".py:" in name else 1 if name.endswith(")") else 2

@@ -82,7 +82,9 @@ def html(result: ProfileResult) -> str:
     for profile in profiles:
         parts += [f"<h2>Flame graph of {escape(profile['target'])}</h2>",
                   '<p class="soft">Threads that Python knows, sampled under load, callers above what they call; '
-                  "waiting for work, the start and imports are left out. Blue is Python, orange is TensorFlow.</p>",
+                  "waiting for work, the start and imports are left out. Below Session.run are the operations as "
+                  "TensorFlow traced them, by scope; their widths are shares of the time of all its threads. "
+                  "Blue is Python, orange is TensorFlow.</p>",
                   f'<figure class="scroll">{profile["flame"]}</figure>']
     shown: dict[str, Any] = {**result, "profiles": [{**each, "flame": "drawn above"} for each in profiles]}
     return result_page(f"Where the time goes: {', '.join(names)}", parts, result, shown)

@@ -199,6 +199,13 @@ class Operation(TypedDict):
     count: float
 
 
+class Traced(TypedDict):
+    """A traced model. `scopes`: "scope;node;operation" -> the mean microseconds of a run, over all threads."""
+
+    operations: list[Operation]
+    scopes: dict[str, float]
+
+
 class Instructions(TypedDict):
     """What the CPU has, what TensorFlow's general code was not built with, what oneDNN's kernels use."""
 

@@ -13,10 +13,11 @@ from benchmark.reports.environment import cpu_flags
 from benchmark.reports.profile import html, operation_rows
 from benchmark.targets.target import Target
 
-STACKS = ["main (a.py:1);run (a.py:2);tensorflow::Session (lib.so) 30", "main (a.py:1);parse (a.py:9) 10",
+STACKS = ["main (a.py:1);run (a.py:2);_call (tensorflow/python/client/session.py:1483);futex (libc.so.6) 30",
+          "main (a.py:1);parse (a.py:9) 10",
           "main (a.py:1);_find_and_load (<frozen importlib>:1);exec (b.py:1) 500", "not a stack",
           "0x7f (libc.so.6);main (a.py:1);_run (h.py:3);PyThread_acquire_lock_timed (libpython);0x7f (libc.so.6) 900",
-          "0x7f (libc.so.6);main (a.py:1);run (a.py:2);tensorflow::Session (lib.so);0x1 (?);syscall (libc.so.6) 4"]
+          "0x7f (libc.so.6);main (a.py:1);run (a.py:2);__call__ (tensorflow/python/client/session.py:9);std::x (l) 4"]
 
 
 def test_a_flame_graph_adds_up_and_leaves_out_imports_and_idle_threads() -> None:
@@ -26,7 +27,20 @@ def test_a_flame_graph_adds_up_and_leaves_out_imports_and_idle_threads() -> None
     main = root.callees["main (a.py:1)"]
     assert main.samples == sum(callee.samples for callee in main.callees.values()) == 44
     assert flame.hottest(root) == [
-        ("tensorflow::Session (lib.so)", 30), ("parse (a.py:9)", 10), ("syscall (libc.so.6)", 4)]
+        ("Session.run", 34), ("parse (a.py:9)", 10)]
+
+
+def test_below_session_run_are_the_traced_operations_by_scope() -> None:
+    root = flame.tree(STACKS)
+    flame.with_operations(root, {"model;dense;MatMul;MatMul": 30.0, "model;dense;Relu;Relu": 10.0, "out;Add": 10.0})
+    run = root.callees["main (a.py:1)"].callees["run (a.py:2)"].callees["Session.run"]
+    assert run.samples == 34
+    assert {name: frame.samples for name, frame in run.callees.items()} == pytest.approx({"model": 27.2, "out": 6.8})
+    dense = run.callees["model"].callees["dense"]
+    widths = {name: frame.samples for name, frame in dense.callees.items()}
+    assert widths == pytest.approx({"MatMul": 20.4, "Relu": 6.8})
+    assert root.samples == 44
+    assert "Relu: 15.5%" in flame.svg(root)
 
 
 def test_a_box_is_as_wide_as_its_share() -> None:
@@ -59,7 +73,10 @@ def test_tensorflow_traces_the_operations_of_a_model(tmp_path: Path) -> None:
     write_tiny_saved_model(tmp_path / "tiny/original/1")
     target = Target("original", "tiny", base_path=tmp_path / "tiny/original")
     inputs = {"x": np.ones((5, 4), np.float32)}
-    (ops, twin), log = sampling.traced([target, replace(target, name="twin")], "", inputs, 3, True, tmp_path)
+    (first, second), log = sampling.traced([target, replace(target, name="twin")], "", inputs, 3, True, tmp_path)
+    ops, twin = first["operations"], second["operations"]
+    assert any(stack.endswith("MatMul") for stack in first["scopes"])
+    assert sum(first["scopes"].values()) > 0
     counts = {op["op"]: op["count"] for op in ops}
     assert any("MatMul" in op and count == 1 for op, count in counts.items())
     assert {op["op"]: op["count"] for op in twin} == counts

@@ -3,13 +3,14 @@
     python -m benchmark.targets.in_process.trace VERSION_DIRECTORY ... --samples inputs.npz --runs 20 \\
         --timeline trace.json ...
 
-Prints one JSON document on its standard output, a list for each directory; TensorFlow's and oneDNN's own words go to
-stderr, where the caller reads which instructions they name.
+Prints one JSON document on its standard output, {"operations", "scopes"} for each directory; TensorFlow's and
+oneDNN's own words go to stderr, where the caller reads which instructions they name.
 """
 import argparse
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Traced:
         self._options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE,
                                                 output_partition_graphs=True)
         self._runs: list[dict[str, tuple[int, float]]] = []
+        self._scopes: Counter[str] = Counter()
         for _ in range(3):
             self._session.run(self._fetches, self._feed)
 
@@ -48,7 +50,9 @@ class Traced:
             for node in device.node_stats:
                 op = types.get(node.node_name, node.timeline_label.partition(" = ")[2].partition("(")[0] or "other")
                 count, us = totals.get(op, (0, 0.0))
-                totals[op] = count + 1, us + node.op_end_rel_micros - node.op_start_rel_micros
+                took = node.op_end_rel_micros - node.op_start_rel_micros
+                totals[op] = count + 1, us + took
+                self._scopes[";".join([*node.node_name.split("/"), op])] += took
         self._runs.append(totals)
         return metadata.step_stats
 
@@ -62,10 +66,14 @@ class Traced:
         ranked = sorted(medians.items(), key=lambda item: -item[1][1])
         return [{"op": op, "count": count, "us": us} for op, (count, us) in ranked]
 
+    def scopes(self) -> dict[str, float]:
+        """Collapsed stacks, "scope;node;operation": the mean microseconds of a run."""
+        return {stack: us / len(self._runs) for stack, us in self._scopes.items() if us}
+
 
 def traced(directories: list[str], signature_name: str, inputs: dict[str, Any], runs: int, grappler: bool,
-           timelines: list[Path]) -> list[list[dict[str, Any]]]:
-    """The operations of each directory, their runs in turns: what slows one down slows down the others."""
+           timelines: list[Path]) -> list[dict[str, Any]]:
+    """The operations and scopes of each directory, their runs in turns: what slows one down slows down the others."""
     from tensorflow.python.client import timeline
 
     models = [Traced(directory, signature_name, inputs, grappler) for directory in directories]
@@ -73,7 +81,7 @@ def traced(directories: list[str], signature_name: str, inputs: dict[str, Any], 
         stats = [model.run() for model in models]
     for path, each in zip(timelines, stats, strict=True):
         path.write_text(timeline.Timeline(each).generate_chrome_trace_format())
-    return [model.operations() for model in models]
+    return [{"operations": model.operations(), "scopes": model.scopes()} for model in models]
 
 
 def main() -> None:
