@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def answer(rest_port: int) -> list[float]:
     reply = requests.post(f"http://127.0.0.1:{rest_port}/v1/models/half:predict", json={"instances": [1.0, 2.0]},
-                          timeout=10)
+                          timeout=60)
     return reply.json()["predictions"]
 
 
@@ -78,7 +78,9 @@ def test_a_container_is_measured_beside_the_embedded_server(models: Path) -> Non
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert {c["protocol"] for c in result["comparisons"] if c["candidate"] == "container:original"} == {"rest", "grpc"}
-    assert result["targets"]["container:original"]["resident_bytes"] > 300e6  # the server's, not the docker client's
+    # The memory of the server, which is the same program in both, and not that of the docker client.
+    in_container, embedded = (result["targets"][name]["resident_bytes"] for name in ("container:original", "original"))
+    assert in_container > embedded / 2
     assert docker("ps", "-aq", "--filter", "name=tfserving-half-original") == ""
 
 

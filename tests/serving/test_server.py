@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.client import RemoteDisconnected
@@ -20,6 +20,7 @@ from typing import Any
 import grpc
 import op_library
 import pytest
+from waiting import until
 
 from serving.config import Flags
 from serving.protos import predict_pb2
@@ -89,13 +90,6 @@ def call(port: int, data: bytes, timeout_s: float = 60, credentials: Any = None)
         answer = channel.unary_unary(PREDICT)(data, timeout=timeout_s)
     values: list[float] = to_ndarray(predict_pb2.PredictResponse.FromString(answer).outputs["y"]).tolist()
     return values
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 X = [[1.0]]
@@ -235,7 +229,7 @@ def test_a_ragged_output_is_named(tmp_path: Path) -> None:
         assert message in (error.value.details() or "")
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{flags.rest_api_port}/v1/models/ragged:predict",
-                                   b'{"inputs": [1.0, 2.0, 3.0]}', 10)
+                                   b'{"inputs": [1.0, 2.0, 3.0]}', 60)
         with refused.value as answer:
             assert message in json.loads(answer.read())["error"]
 
@@ -447,10 +441,10 @@ def test_an_aborted_request_shows_in_the_exit_status_and_stopping_takes_drain_se
         models: Path, transport: str) -> None:
     import numpy as np
     port, rest_port = free_port(), free_port()
-    words = command(models, "slow", f"--port={port}", f"--rest_api_port={rest_port}", "--drain_seconds=4")
+    words = command(models, "slow", f"--port={port}", f"--rest_api_port={rest_port}", "--drain_seconds=8")
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process, ThreadPoolExecutor(1) as pool:
         try:
-            until(lambda: process.poll() is not None or listens(port), 90)
+            until(lambda: process.poll() is not None or (listens(port) and listens(rest_port)), 90)
             if transport == "grpc":
                 running = pool.submit(call, port, request("slow", "turns", turns=np.array([10**9], np.int32)), 60)
             else:
@@ -467,8 +461,8 @@ def test_an_aborted_request_shows_in_the_exit_status_and_stopping_takes_drain_se
         finally:
             process.kill()
     assert process.returncode == 1
-    assert "Stopped; 1 request(s) took longer than --drain_seconds=4, and were cut" in log
-    assert took < 2 * 4  # twice --drain_seconds was the mistake
+    assert "Stopped; 1 request(s) took longer than --drain_seconds=8, and were cut" in log
+    assert took < 2 * 8  # twice --drain_seconds was the mistake
 
 
 def test_models_that_cannot_be_served_give_one_line_and_an_exit_status(models: Path) -> None:

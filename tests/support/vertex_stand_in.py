@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(400, "INVALID_ARGUMENT", "Field instances is required.")
         request = urllib.request.Request(self.api.model_url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             with error:
