@@ -1,8 +1,8 @@
-"""Models drawn at random: the kind of export, signatures, layers, dtypes and shapes follow from one seed.
+"""Random models: a seed determines the kind of export, signatures, layers, dtypes and shapes.
 
-    python tests/support/any_model.py FIRST COUNT     # one JSON line a seed: published, or refused and why
+    python tests/support/any_model.py FIRST COUNT     # one JSON line per seed: published, or refused and why
 
-The worker is a process of its own, so that its death is seen and counted by whoever started it.
+The tests run this worker in a separate process, so that they notice and count a crash.
 """
 import json
 import sys
@@ -19,7 +19,7 @@ HARMS = ("", "", "", "", "", "", "", "", "writes", "python", "random", "unlisted
 
 
 class Drawn:
-    """What one seed decides. `facts` says it in words, for the record."""
+    """The random choices of one seed. `facts` describes them for the result file."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng([seed, 2021])
@@ -39,7 +39,7 @@ class Drawn:
 
 
 def build(seed: int, path: Path) -> dict[str, Any]:
-    """Writes the SavedModel of a seed; returns what was drawn."""
+    """Writes the SavedModel of a seed; returns the facts that were drawn."""
     import tensorflow as tf
     drawn = Drawn(seed)
     keys = ["serving_default", *(f"other_{index}" for index in range(drawn.one(0, 0, 0, 1, 2)))]
@@ -128,7 +128,7 @@ def _keras(tf: Any, drawn: Drawn, path: Path, keys: list[str]) -> None:
 
 def _signature(tf: Any, drawn: Drawn, key: str, variable: Callable[[Any], Any],
                module: Any) -> tuple[dict[str, Any], Callable[..., dict[str, Any]]]:
-    """The inputs of a signature, and the function that answers it. All that is random is drawn before it is traced."""
+    """The inputs of a signature, and its function. Everything random is drawn before the function is traced."""
     family, harm = drawn.one(*FAMILIES), drawn.one(*HARMS)
     if module is not None and harm == "unlisted":
         harm = ""
@@ -168,7 +168,7 @@ def _signature(tf: Any, drawn: Drawn, key: str, variable: Callable[[Any], Any],
 
 def _first(tf: Any, drawn: Drawn, family: str, batch: int | None, width: int, dtype: Any,
            variable: Callable[[Any], Any], module: Any) -> tuple[dict[str, Any], Callable[..., Any]]:
-    """The inputs and what makes features [batch, n] of float32 (or the drawn dtype) of them."""
+    """The inputs, and a function from them to features [batch, n] of float32 (or the drawn dtype)."""
     if family in ("image", "pixels"):
         depth, size = drawn.one(1, 3), drawn.one(8, 11, None)
         filters = variable(drawn.weights(3, 3, depth, 4))
@@ -264,7 +264,7 @@ def _last(tf: Any, kind: str, x: Any) -> dict[str, Any]:
 
 
 def optimize(seed: int, folder: Path) -> dict[str, Any]:
-    """What `optimize` makes of the model of a seed: {"seed", "drawn", "published"} or with "refused", the one line."""
+    """Optimizes the model of a seed; returns {"seed", "drawn"} and either "published" or "refused", the error line."""
     from export.optimization import command
     from user_error import UserError
     facts = build(seed, folder / "source" / "1")
@@ -272,7 +272,7 @@ def optimize(seed: int, folder: Path) -> dict[str, Any]:
         command.main([str(folder / "source"), "--to", str(folder / "made"), "--batch", "1,3", "--json", str(
             folder / "report.json")], standalone_mode=False)
     except UserError as error:
-        assert not (folder / "made").exists(), "refused, and published"
+        assert not (folder / "made").exists(), "refused, but published all the same"
         return {"seed": seed, "drawn": facts, "refused": str(error).replace(str(folder), "")}
     report = json.loads((folder / "report.json").read_text())
     compared = report["equality"]
@@ -293,7 +293,7 @@ def main(first: int, count: int) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 try:
                     done = optimize(seed, Path(folder))
-                except Exception as error:  # noqa: BLE001 - what is not a UserError is a bug, which the reader counts
+                except Exception as error:  # noqa: BLE001 - any other error is a bug, which the test counts
                     done = {"seed": seed, "bug": f"{type(error).__name__}: {error}"[:2000]}
             strangers = sorted(set(os.listdir(folder)) - {"source", "made", "report.json"})
             os.chdir("/")

@@ -1,4 +1,4 @@
-"""Models that people have and that are hard to ask: each small, AWKWARD[kind](directory) writes one."""
+"""Small models that need special inputs, or that are unsafe to run: AWKWARD[kind](directory) writes one."""
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def save(path: Path, module: Any, **signatures: Any) -> None:
 
 
 def serving(path: Path, serve: Callable[..., Any], *specs: Any, module: Any = None) -> None:
-    """A module whose serving_default is the function."""
+    """Saves a module whose serving_default is the function."""
     holder = module or tf.Module()
     holder.serve = tf.function(serve, input_signature=list(specs))
     save(path, holder, serving_default=holder.serve)
@@ -30,7 +30,7 @@ def serving(path: Path, serve: Callable[..., Any], *specs: Any, module: Any = No
 
 @awkward
 def trains_on_device(path: Path) -> None:
-    """Signatures that train, save and restore beside the one that infers."""
+    """Signatures that save and restore the weights, beside the signature `infer`."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.w = tf.Variable(random(6, 3), name="w")
@@ -73,7 +73,7 @@ def prints_to_a_file(path: Path) -> None:
 
 @awkward
 def reads_in_a_dataset(path: Path) -> None:
-    """The file is read by a function of a dataset."""
+    """A function inside a dataset reads the file."""
     def serve(name: Any) -> Any:
         lines = tf.data.Dataset.from_tensors(name).map(tf.io.read_file)
         return {"y": lines.reduce(tf.constant(b""), lambda a, b: a + b)}
@@ -82,7 +82,7 @@ def reads_in_a_dataset(path: Path) -> None:
 
 @awkward
 def session_writes_before_it_answers(path: Path) -> None:
-    """TensorFlow 1: the file is written because of a control dependency."""
+    """TensorFlow 1: a control dependency of the output writes the file."""
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 2], "x")
         name = v1.placeholder(tf.string, [], "name")
@@ -118,7 +118,7 @@ def forgotten_placeholder(path: Path) -> None:
 
 @awkward
 def untracked_variable(path: Path) -> None:
-    """A layer that was built after the module's variables had been collected."""
+    """One layer creates its variables during tracing, too late for the module to track them."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.first = [keras.layers.Dense(4)]
@@ -135,7 +135,7 @@ def untracked_variable(path: Path) -> None:
 
 @awkward
 def any_rank(path: Path) -> None:
-    """A convolution, and batch norm behind it, of a placeholder of unknown rank."""
+    """A convolution and a batch norm after a placeholder of unknown rank."""
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, name="x")
         y = tf.nn.conv2d(x / 2.0 - [0.1, 0.2, 0.3], v1.get_variable("c", initializer=random(3, 3, 3, 6)), 1, "SAME")
@@ -148,7 +148,7 @@ def any_rank(path: Path) -> None:
 
 @awkward
 def any_rank_volume(path: Path) -> None:
-    """Three dimensions, and the rank known only behind a cast."""
+    """A 3-D convolution; the input's rank follows from it, through a cast."""
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.uint8, name="x")
         y = tf.nn.conv3d(tf.cast(x, tf.float32), random(2, 2, 2, 2, 4), [1] * 5, "SAME")
@@ -172,7 +172,7 @@ def any_rank_einsum(path: Path) -> None:
 
 @awkward
 def ragged_ends(path: Path) -> None:
-    """Ragged answers, and a ragged input whose parts are inputs of their own."""
+    """Ragged outputs, and a ragged input whose components are separate inputs of the signature."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.w = tf.Variable(random(50, 4))
@@ -200,7 +200,7 @@ def sparse_answer(path: Path) -> None:
 
 @awkward
 def sparse_parts(path: Path) -> None:
-    """A sparse tensor as three inputs, as clients can send it."""
+    """A sparse tensor as three inputs, the form in which clients can send it."""
     with v1.Graph().as_default(), v1.Session() as session:
         indices = v1.placeholder(tf.int64, [None, 2], "indices")
         values, shape = v1.placeholder(tf.float32, [None], "values"), v1.placeholder(tf.int64, [2], "shape")
@@ -211,7 +211,7 @@ def sparse_parts(path: Path) -> None:
 
 @awkward
 def for_each_request(path: Path) -> None:
-    """Inputs that belong to the request: the image's shape, a threshold."""
+    """Inputs without a batch dimension, one value for the whole request: the image's shape, a threshold."""
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, "image"),
                                       tf.TensorSpec([2], tf.float32, "image_shape"),
@@ -271,7 +271,7 @@ def one_sequence_example(path: Path) -> None:
 
 @awkward
 def float_ids(path: Path) -> None:
-    """Ids that arrive as floats, a column of them beside a column of numbers."""
+    """A column of ids as floats beside a column of numbers."""
     table = random(40, 3)
 
     def serve(features: Any) -> Any:
@@ -281,7 +281,7 @@ def float_ids(path: Path) -> None:
 
 @awkward
 def json_and_zlib(path: Path) -> None:
-    """Examples as JSON; numbers that are compressed."""
+    """tf.Examples as JSON, and zlib-compressed numbers."""
     def serve(text: Any, packed: Any) -> Any:
         parsed = tf.io.parse_example(tf.io.decode_json_example(text), {"x": tf.io.FixedLenFeature([2], tf.float32)})
         numbers = tf.io.decode_raw(tf.io.decode_compressed(packed, "ZLIB"), tf.float32)
@@ -305,7 +305,7 @@ def draws(path: Path) -> None:
 
 @awkward
 def draws_little(path: Path) -> None:
-    """Noise far below the tolerance of its answers."""
+    """Random noise far below the tolerance of the outputs."""
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
         def serve(self, x: Any) -> Any:
@@ -316,7 +316,7 @@ def draws_little(path: Path) -> None:
 
 @awkward
 def draws_for_nothing(path: Path) -> None:
-    """Random numbers that reach no answer, as those of a dropout that keeps everything."""
+    """Random numbers that do not change the output, like those of a dropout that keeps everything."""
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
         def serve(self, x: Any) -> Any:

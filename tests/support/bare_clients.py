@@ -1,6 +1,6 @@
-"""What a request costs at the least: the yardstick of the measuring clients, taken in the same process and run.
+"""The minimum CPU time of a request, with which the clients are compared, measured in the same process and run.
 
-CPU time of this process only, so that neither the server nor a busy machine counts; the best of several tries.
+Only the CPU time of this process, so that neither the server nor other load counts; the lowest of several tries.
 """
 import socket
 from collections.abc import Callable
@@ -24,9 +24,9 @@ def cpu_s(ask: Callable[[], object], count: int = 250, tries: int = 4) -> float:
 
 
 def bare_cpu_s(protocol: str, address: str, body: bytes) -> float:
-    """CPU seconds of a request to the model "null" without any client: over a socket, or by grpcio's own call.
+    """CPU seconds of a request to the model "null" without client code: over a plain socket, or a plain grpcio call.
 
-    body: the JSON of a REST request; a serialised PredictRequest. address: host:port.
+    body: the JSON of a REST request, or a serialised PredictRequest. address: host:port.
     """
     if protocol == "grpc":
         with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:

@@ -9,7 +9,7 @@ from serving.client.answers import Budget, Comparison, compare
 
 
 def against_tool(drawn: Drawn, transforms: str, budget: Budget | None = None) -> tuple[Any, Any, Comparison]:
-    """Our GraphDef, the tool's, and the comparison of ours with it, once ours has been found equal to the original."""
+    """Our GraphDef, the tool's, and how their outputs compare. Asserts that ours is equal to the original."""
     ours, _ = transformed(drawn.graph_def, ["x"], drawn.outputs, transforms)
     tool = ORACLE.transform(drawn.graph_def, ["x"], drawn.outputs, transforms)
     feeds = drawn.feeds()

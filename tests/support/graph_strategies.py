@@ -1,4 +1,4 @@
-"""Random small graphs: images [?, 8, 8, 4] go through convolutions, norms, branches and dense layers."""
+"""Random small graphs on images [?, 8, 8, 4]: convolutions, norms, branches and dense layers."""
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ _LAYERS = ("conv", "depthwise", "bias", "mul", "relu", "relu6", "pool", "average
 
 @dataclass
 class Drawn:
-    """A graph with input x, outputs that some of its nodes are, and the layers that it was made of."""
+    """A graph with input x, the names of its outputs, and the layers that it was made of."""
 
     graph_def: Any = field(repr=False)
     outputs: list[str]
@@ -27,7 +27,7 @@ class Drawn:
 
 @st.composite
 def drawn_graphs(draw: st.DrawFn, max_layers: int = 6, layers: tuple[str, ...] = _LAYERS) -> Drawn:
-    """Graphs whose last tensor, and sometimes one before it, is requested; some end in a dense layer."""
+    """Graphs with the last tensor, and sometimes an earlier one, as outputs; some end in a dense layer."""
     chosen = draw(st.lists(st.sampled_from(layers), min_size=1, max_size=max_layers))
     seed = draw(st.integers(0, 2**16))
     ends_dense = draw(st.booleans())
@@ -49,7 +49,7 @@ def drawn_graphs(draw: st.DrawFn, max_layers: int = 6, layers: tuple[str, ...] =
 
 
 def drawn_layer(layer: str, now: Any, made: list[Any], name: str, seed: int) -> Any:
-    """One more layer after `now`, which keeps the shape."""
+    """Adds a layer after `now`, without changing the shape."""
     v1, channels = tf.compat.v1, SHAPE[2]
     earlier = made[seed % len(made)]
     if layer == "conv":

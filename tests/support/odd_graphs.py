@@ -1,5 +1,5 @@
-"""Random graphs of what real ones hold and simple tests do not: v1 loops and conditionals, functions, control inputs,
-second outputs, shared and fed constants, NaN, other float types, colocation, devices, names like 'x:0'.
+"""Random graphs with features of real graphs that simple tests do not have: v1 loops and conditionals, functions,
+control inputs, second outputs, shared and fed constants, NaN, other float types, colocation, names like 'x:0'.
 """
 from typing import Any
 
@@ -15,7 +15,7 @@ ODD_LAYERS = ("loop", "conditional", "call", "while", "double", "half", "bfloat1
 
 @st.composite
 def odd_graphs(draw: st.DrawFn, max_layers: int = 5, layers: tuple[str, ...] = ODD_LAYERS) -> Drawn:
-    """Graphs of image layers, with y and any tensors between as outputs, some of them second outputs or 'name:0'."""
+    """Graphs of image layers. Outputs are y and intermediate tensors, some of them second outputs or 'name:0'."""
     chosen = draw(st.lists(st.sampled_from(layers), min_size=1, max_size=max_layers))
     seed = draw(st.integers(0, 2**16))
     batch = draw(st.sampled_from([None, 1]))
