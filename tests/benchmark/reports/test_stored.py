@@ -1,7 +1,7 @@
-"""Results that earlier versions stored are read and shown by today's `report`.
+"""`report` reads and shows results that earlier versions stored.
 
-data/ was written by real, small runs (null servers, a tiny model) of the commit before the folders of benchmark/: their
-blocks say "half" for replica. Of the flame graph all but a few boxes were taken out, of the interrupted run all but two
+The files in data/ were written by short real runs (null servers, a tiny model) before benchmark/ had subfolders: their
+blocks have the key "half" instead of "replica". The flame graph was cut to a few boxes, the interrupted run to two
 rounds.
 """
 import json
@@ -53,7 +53,7 @@ def test_every_kind_has_a_stored_result() -> None:
 
 
 def test_the_figures_of_a_stored_comparison_follow_from_its_blocks() -> None:
-    """What was written then is what today's code finds in the same blocks."""
+    """The stored figures are those that the current code computes from the stored blocks."""
     text = (DATA / "compare.json").read_text()
     assert '"half"' in text
     assert '"replica"' not in text
@@ -75,7 +75,7 @@ def test_the_rounds_of_an_interrupted_run_become_a_result() -> None:
     assert "interrupted: the rounds finished until then" in _report(DATA / "interrupted.rounds")
 
 
-def test_several_stored_results_are_put_side_by_side(tmp_path: Path) -> None:
+def test_several_stored_results_are_shown_side_by_side(tmp_path: Path) -> None:
     other = json.loads((DATA / "compare.json").read_text())
     other["environment"]["kernel"] = "another"
     (tmp_path / "later.json").write_text(json.dumps(other))

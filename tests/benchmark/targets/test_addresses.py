@@ -1,4 +1,4 @@
-"""Measuring servers that someone else runs: TLS, headers, a Vertex AI endpoint."""
+"""Measuring servers that run already: TLS, headers, a Vertex AI endpoint."""
 import json
 import os
 import subprocess
@@ -42,7 +42,7 @@ def test_both_protocols_over_tls_with_headers(servers: Servers) -> None:
     assert {comparison["protocol"] for comparison in json.loads(done.stdout)["comparisons"]} == {"rest", "grpc"}
 
 
-def test_without_the_authority_it_is_one_line(servers: Servers) -> None:
+def test_an_unknown_certificate_authority_is_a_one_line_error(servers: Servers) -> None:
     done = compare("--url", servers.rest_tls, "--url", servers.rest_tls)
     assert done.returncode == 2
     assert done.stderr.count("error: ") == 1
