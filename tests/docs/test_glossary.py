@@ -1,4 +1,4 @@
-"""The glossary: one line for each word that the project uses in a sense of its own."""
+"""The glossary has one line for each of the project's terms."""
 import re
 from pathlib import Path
 
