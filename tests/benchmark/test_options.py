@@ -44,13 +44,13 @@ ADDRESSES: dict[str, list[str]] = {
 TLS = {"--tls-authority": ["a.pem"], "--tls-certificate": ["c.pem"], "--tls-key": ["k.pem"]}
 
 
-def _source(base: list[str], one: list[str], in_process: list[str] | None) -> dict[str, Case]:
+def _source(base: list[str], address: list[str], in_process: list[str] | None) -> dict[str, Case]:
     cases = {name: (base, [name, *value]) for name, value in SHARED.items()}
     if in_process:
         cases["--grappler"] = (in_process, ["--grappler", "off"])
-    if one:
-        cases |= {name: (one, [name, *value]) for name, value in ADDRESSES.items()}
-        encrypted = [part.replace("http://", "https://") for part in one]
+    if address:
+        cases |= {name: (address, [name, *value]) for name, value in ADDRESSES.items()}
+        encrypted = [part.replace("http://", "https://") for part in address]
         cases |= {name: (encrypted, [name, *value]) for name, value in TLS.items()}
     return cases
 

@@ -78,7 +78,7 @@ def test_a_container_is_compared_with_the_embedded_server(models: Path) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert {c["protocol"] for c in result["comparisons"] if c["candidate"] == "container:original"} == {"rest", "grpc"}
-    # The memory of the server in the container, which is the same program as the embedded server, not of the docker client.
+    # The memory of the server in the container (the same program as the embedded server), not of the docker client.
     in_container, embedded = (result["targets"][name]["resident_bytes"] for name in ("container:original", "original"))
     assert in_container > embedded / 2
     assert docker("ps", "-aq", "--filter", "name=tfserving-half-original") == ""

@@ -101,7 +101,7 @@ def python_beside(path: Path) -> None:
 
         @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.float32, "x")])
         def sorted_rows(self, x: Any) -> Any:
-            return {"y": tf.py_function(lambda one: tf.sort(one), [x], tf.float32)}
+            return {"y": tf.py_function(lambda rows: tf.sort(rows), [x], tf.float32)}
     made = Module()
     save(path, made, serving_default=made.plain, postprocessed=made.sorted_rows)
 
@@ -123,7 +123,7 @@ def untracked_variable(path: Path) -> None:
         def __init__(self) -> None:
             self.first = [keras.layers.Dense(4)]
             self.first[0](tf.zeros([1, 3]))
-            self.kept = [one.value for one in self.first[0].variables]
+            self.kept = [variable.value for variable in self.first[0].variables]
             self.late = [keras.layers.Dense(2, name="late")]
 
         @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
@@ -182,11 +182,11 @@ def ragged_ends(path: Path) -> None:
             words = tf.strings.split(text)
             ids = tf.strings.to_hash_bucket_fast(words, 50)
             return {"tokens": words, "ids": ids,
-                    "pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda one: tf.gather(self.w, one), ids), 1)}
+                    "pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda flat: tf.gather(self.w, flat), ids), 1)}
 
         @tf.function(input_signature=[tf.RaggedTensorSpec([None, None], tf.int64)])
         def pool(self, ids: Any) -> Any:
-            return {"pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda one: tf.gather(self.w, one), ids), 1)}
+            return {"pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda flat: tf.gather(self.w, flat), ids), 1)}
     made = Module()
     save(path, made, serving_default=made.tokens, pool=made.pool)
 

@@ -108,7 +108,7 @@ def multi() -> Signatures:
 
 @model
 def strings() -> Signatures:
-    s, one = feed("s", tf.string), feed("one", tf.string, ())
+    s, scalar = feed("s", tf.string), feed("one", tf.string, ())
     upper, same = tf.strings.upper(s, name="upper"), tf.identity(s, "same")
     length, matrix = tf.strings.length(s, name="length"), tf.stack([s, upper], 1, "matrix")
     given = {"s": s}
@@ -121,7 +121,7 @@ def strings() -> Signatures:
         "matrix": predict(given, {"matrix": matrix}),
         "matrix_bytes": predict(given, {"matrix_bytes": matrix}),
         "bytes_are_ints": predict(given, {"length_bytes": length}),
-        "scalar": predict({"s": one}, {"text": tf.identity(one, "scalar_same")}),
+        "scalar": predict({"s": scalar}, {"text": tf.identity(scalar, "scalar_same")}),
     }
 
 

@@ -104,11 +104,11 @@ class ScenarioRun:
     def _parallel(self, step: Step) -> list[str]:
         found: list[str] = []
 
-        def one(request: Step) -> None:
+        def send(request: Step) -> None:
             time.sleep(request.get("after_s", 0))
             found.extend(self.run_step(request))
 
-        threads = [threading.Thread(target=one, args=(request,)) for request in step["requests"]]
+        threads = [threading.Thread(target=send, args=(request,)) for request in step["requests"]]
         for thread in threads:
             thread.start()
         for thread in threads:

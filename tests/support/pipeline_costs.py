@@ -24,11 +24,11 @@ def synthetic(nodes: int, seed: int = 0) -> Any:
     from tensorflow.core.framework.graph_pb2 import GraphDef
     graph_def, random = GraphDef(), np.random.default_rng(seed)
     _placeholder(graph_def, (-1, 8, 8, _CHANNELS))
-    now, block = "x", 0
+    current, block = "x", 0
     while len(graph_def.node) < nodes - 1:
         name = f"block{block}"
         _const(graph_def, f"{name}/W", random.standard_normal((3, 3, _CHANNELS, _CHANNELS)) / 6)
-        _add(graph_def, f"{name}/conv", "Conv2D", now, f"{name}/W").attr["padding"].s = b"SAME"
+        _add(graph_def, f"{name}/conv", "Conv2D", current, f"{name}/W").attr["padding"].s = b"SAME"
         graph_def.node[-1].attr["strides"].list.i.extend([1] * 4)
         _const(graph_def, f"{name}/scale", random.random(_CHANNELS) + 0.5)
         _add(graph_def, f"{name}/mul", "Mul", f"{name}/conv", f"{name}/scale")
@@ -38,8 +38,8 @@ def synthetic(nodes: int, seed: int = 0) -> Any:
         _add(graph_def, f"{name}/relu", "Relu", f"{name}/read")
         if block % 7 == 0:
             _add(graph_def, f"{name}/unread", "Relu", f"{name}/relu")
-        now, block = f"{name}/relu", block + 1
-    _add(graph_def, "y", "Identity", now)
+        current, block = f"{name}/relu", block + 1
+    _add(graph_def, "y", "Identity", current)
     return graph_def
 
 
@@ -48,14 +48,14 @@ def heavy(megabytes: int, seed: int = 0) -> Any:
     from tensorflow.core.framework.graph_pb2 import GraphDef
     graph_def, random = GraphDef(), np.random.default_rng(seed)
     _placeholder(graph_def, (-1, _SIDE))
-    now = "x"
+    current = "x"
     for number in range(megabytes // 4):
         _const(graph_def, f"W{number}", random.standard_normal((_SIDE, _SIDE), np.float32))
         _add(graph_def, f"read{number}", "Identity", f"W{number}")
-        _add(graph_def, f"dense{number}", "MatMul", now, f"read{number}")
+        _add(graph_def, f"dense{number}", "MatMul", current, f"read{number}")
         _add(graph_def, f"relu{number}", "Relu", f"dense{number}")
-        now = f"relu{number}"
-    _add(graph_def, "y", "Identity", now)
+        current = f"relu{number}"
+    _add(graph_def, "y", "Identity", current)
     return graph_def
 
 

@@ -13,7 +13,7 @@ tf1 = tf.compat.v1
 def _save(path: Path, inputs: dict[str, Any], outputs: dict[str, Any], init: Any = None,
           more: dict[str, Any] | None = None) -> Path:
     def signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
-        infos = ({key: tf1.saved_model.build_tensor_info(one) for key, one in side.items()}
+        infos = ({key: tf1.saved_model.build_tensor_info(tensor) for key, tensor in side.items()}
                  for side in (inputs, outputs))
         return tf1.saved_model.build_signature_def(*infos, "tensorflow/serving/predict")
     with tf1.Session() as session:
@@ -43,8 +43,8 @@ def parsed_and_fed(path: Path) -> Path:
         node.attr.pop("_output_shapes", None)
         if node.op == "Placeholder":
             node.attr["shape"].shape.Clear()
-    for one in meta_graph.signature_def.values():
-        for info in (*one.inputs.values(), *one.outputs.values()):
+    for definition in meta_graph.signature_def.values():
+        for info in (*definition.inputs.values(), *definition.outputs.values()):
             info.tensor_shape.Clear()
     file.write_bytes(model.SerializeToString())
     return path

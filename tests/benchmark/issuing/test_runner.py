@@ -81,11 +81,11 @@ def test_requests_that_were_never_sent_are_counted_as_dropped(
 
 def test_a_closed_loop_has_as_many_requests_in_flight_as_clients(null_server: Callable[..., Any]) -> None:
     server = null_server(work_ms=5)
-    one = _run(Scenario("x", arrivals=Closed(1), measure_s=1), server)
-    assert one.rate_per_s < 200
-    assert one.recorder.sent.percentile(50) >= 0.005
+    measurement = _run(Scenario("x", arrivals=Closed(1), measure_s=1), server)
+    assert measurement.rate_per_s < 200
+    assert measurement.recorder.sent.percentile(50) >= 0.005
     # Each request is due when it is sent: its latency contains nothing of the previous request.
-    assert one.recorder.intended.percentile(50) < 1.5 * one.recorder.sent.percentile(50)
+    assert measurement.recorder.intended.percentile(50) < 1.5 * measurement.recorder.sent.percentile(50)
     assert Offline(3).clients == len(_connection_count(Scenario("x", arrivals=Offline(3)), server))
 
 
@@ -131,20 +131,21 @@ def test_an_slo_is_met_or_missed(null_server: Callable[..., Any]) -> None:
     Scenario("offline", arrivals=Offline(2))], ids=lambda s: s.name)
 def test_loadgen_agrees_with_our_runner(scenario: Scenario, null_server: Callable[..., Any]) -> None:
     """Both engines measure the same 5 ms server alternately: the fastest requests that they report agree."""
-    offline, ours, theirs = scenario.name == "offline", [], []
+    offline, our_times, loadgen_times = scenario.name == "offline", [], []
     with connections_for(scenario, null_server(work_ms=5)) as connections:
         for rounds in range(1, 41):
             own, other = runner.run(scenario, connections, 0.25), loadgen.run(scenario, connections, 0.25)
             assert not other.failed
             assert not other.recorder.wrong
-            assert other.engine_figures is not None
-            ours.append(1 / own.rate_per_s if offline else own.recorder.intended.percentile(0))
-            theirs.append(1 / other.engine_figures["requests_per_s"] if offline else other.engine_figures["min"] / 1e3)
-            assert other.recorder.intended.percentile(50) <= other.engine_figures.get("p99", 1e9) / 1e3
+            figures = other.engine_figures
+            assert figures is not None
+            our_times.append(1 / own.rate_per_s if offline else own.recorder.intended.percentile(0))
+            loadgen_times.append(1 / figures["requests_per_s"] if offline else figures["min"] / 1e3)
+            assert other.recorder.intended.percentile(50) <= figures.get("p99", 1e9) / 1e3
             # Noise only adds time: each engine's lowest time over all rounds counts. A busy machine needs more rounds.
-            if rounds >= 3 and 1 / 2 < min(theirs) / min(ours) < 2:
+            if rounds >= 3 and 1 / 2 < min(loadgen_times) / min(our_times) < 2:
                 return
-    pytest.fail(f"after {rounds} rounds LoadGen says {min(theirs):.4f} s and our runner {min(ours):.4f} s")
+    pytest.fail(f"after {rounds} rounds LoadGen says {min(loadgen_times):.4f} s and our runner {min(our_times):.4f} s")
 
 
 # The CPU time of a request through the runner, which checks every answer: at most this many times that of a request

@@ -62,10 +62,10 @@ def test_the_figures_of_a_stored_comparison_follow_from_its_blocks() -> None:
     assert {block.replica for block in blocks} == {0, 1}
     names = list(dict.fromkeys(each["target"] for each in result["summaries"]))
     made = kinds.compare.compared(names, blocks)
-    for then, now in zip(result["comparisons"], made["comparisons"], strict=True):
-        assert then["verdict"] == now["verdict"]
-        assert now["ratio"] == pytest.approx(then["ratio"])
-        assert now["aa_ratio"] == pytest.approx(then["aa_ratio"])
+    for old, new in zip(result["comparisons"], made["comparisons"], strict=True):
+        assert old["verdict"] == new["verdict"]
+        assert new["ratio"] == pytest.approx(old["ratio"])
+        assert new["aa_ratio"] == pytest.approx(old["aa_ratio"])
 
 
 def test_the_rounds_of_an_interrupted_run_become_a_result() -> None:

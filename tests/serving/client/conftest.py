@@ -28,5 +28,5 @@ def client(request: Any, servers: Servers) -> Iterator[Callable[..., Any]]:
         made.append(kind(address, model, **options))
         return made[-1]
     yield make
-    for one in made:
-        one.close()
+    for each in made:
+        each.close()
