@@ -34,10 +34,10 @@ def bare_cpu_s(protocol: str, address: str, body: bytes) -> float:
             return cpu_s(lambda: call(body))
     host, port = address.removeprefix("http://").split(":")
     message = f"POST /v1/models/null:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    with socket.create_connection((host, int(port))) as wire:
-        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with socket.create_connection((host, int(port))) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def ask() -> None:
-            wire.sendall(message)
-            assert wire.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            connection.sendall(message)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
         return cpu_s(ask)
