@@ -309,7 +309,8 @@ def draws_little(path: Path) -> None:
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
         def serve(self, x: Any) -> Any:
-            return {"y": 1e6 * (1 + x) + tf.random.uniform([])}
+            # A number for each value, and large enough that two draws are not rounded to the same answer.
+            return {"y": 1e6 * (1 + x) + 10 * tf.random.uniform(tf.shape(x))}
     made = Module()
     save(path, made, serving_default=made.serve)
 
