@@ -110,6 +110,6 @@ def test_without_timing_and_without_metrics_there_is_no_split() -> None:
         _split({})
 
 
-def test_a_split_is_of_one_server() -> None:
+def test_a_split_of_several_servers_is_refused() -> None:
     done = CliRunner().invoke(split.command, ["original", "--url", "http://127.0.0.1:1"])
     assert "a split is of one server" in str(done.exception)

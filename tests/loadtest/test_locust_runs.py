@@ -87,7 +87,7 @@ def test_one_process_counts_the_requests_of_its_users(scripted: dict[str, Run]) 
 
 
 @pytest.mark.parametrize("kind", ["two", "master"])
-def test_workers_add_up_to_one_process(scripted: dict[str, Run], kind: str) -> None:
+def test_several_workers_give_the_same_result_as_one_process(scripted: dict[str, Run], kind: str) -> None:
     """Totals, failures, verdicts and histograms, bit for bit."""
     assert (scripted[kind].status, scripted[kind].hdr) == (1, scripted["one"].hdr)
 

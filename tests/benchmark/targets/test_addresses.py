@@ -49,7 +49,7 @@ def test_an_unknown_certificate_authority_is_a_one_line_error(servers: Servers) 
     assert "Traceback" not in done.stderr
 
 
-def test_a_vertex_endpoint_against_the_server_behind_it(servers: Servers, tmp_path: Path) -> None:
+def test_a_vertex_endpoint_is_compared_with_the_server_behind_it(servers: Servers, tmp_path: Path) -> None:
     vertex = VertexStandIn(servers.rest, "echo")
     try:
         version = save_signature(tmp_path / "models" / "echo" / "original" / "7")
@@ -62,7 +62,7 @@ def test_a_vertex_endpoint_against_the_server_behind_it(servers: Servers, tmp_pa
     assert len([path for _, path in vertex.seen if path.endswith(":predict")]) >= 8
 
 
-def test_connect_refuses_what_it_cannot_reach(servers: Servers) -> None:
+def test_connect_uses_tls_and_refuses_an_invalid_vertex_address(servers: Servers) -> None:
     for protocol, address in (("rest", servers.rest_tls), ("grpc", servers.grpc_tls)):
         with_access = connect(protocol, address, "echo", ACCESS)
         assert with_access.metadata().version == 7
