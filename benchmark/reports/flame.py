@@ -1,17 +1,19 @@
-"""Collapsed stacks (a;b;c COUNT) as a flame graph in SVG: width is time, each box a function, its callers above it."""
+"""Collapsed stacks (a;b;c COUNT) as a flame graph in SVG: a box for each function, below its caller, as wide as its
+time."""
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, ROW, LEAST, DEEPEST = 1080, 17, 4, 60
 STARTING = ("_find_and_load", "_load_unlocked", "exec_module", "Server.start ", "ModelStore._bring_up ")
-# Where a thread of Python's waits for work. TensorFlow's waits end in a bare futex, and are of a request.
+# The functions in which an idle Python thread waits for work. TensorFlow's threads wait in a plain futex call instead,
+# and their waits belong to a request.
 WAITING = ("PyThread_acquire_lock", "lock_PyThread_acquire_lock", "epoll_", "pthread_cond_", "sem_wait")
 
 
 @dataclass
 class Frame:
-    """Samples in a function and in all it called."""
+    """The number of samples in a function, including the functions that it called."""
 
     name: str
     samples: int = 0
@@ -19,7 +21,8 @@ class Frame:
 
 
 def tree(stacks: Iterable[str]) -> Frame:
-    """The root over all stacks but those of the start and of threads that wait for work; frames without name go."""
+    """The root of all stacks. Left out are stacks of the server's start and of threads that wait for work, and frames
+    without a name."""
     root = Frame("all")
     for line in stacks:
         stack, _, count = line.rpartition(" ")
@@ -36,7 +39,7 @@ def tree(stacks: Iterable[str]) -> Frame:
 
 
 def hottest(root: Frame, most: int = 10) -> list[tuple[str, int]]:
-    """Functions by the samples that ended in them, without what they called."""
+    """(function, samples that ended in it, without those in functions it called), most samples first."""
     own: dict[str, int] = {}
     pending = [root]
     while pending:

@@ -1,5 +1,4 @@
-"""Pure decisions about capacity: where the knee of a curve is, whether a latency promise was kept, which rate to try
-next."""
+"""Pure decisions about capacity: where the knee of a curve is, whether an SLO was met, which rate to try next."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +26,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Bracket:
-    """The highest rate that kept a promise and the lowest rate that broke it; None if no such rate was found."""
+    """The highest rate that met an SLO and the lowest rate that missed it; None if no such rate was found."""
 
     met: float | None
     missed: float | None
@@ -61,8 +60,8 @@ def search(probe: Callable[[float], Decision], start: float, tolerance: float = 
     """Brackets the highest rate for which `probe` returns "met": doubles or halves the rate until both sides are known,
     then bisects.
 
-    "undecided" counts as missed: a rate is promised only if the measurement showed it. Ends when the bracket is within
-    `tolerance` (a fraction of the rate), or after `most` probes.
+    "undecided" counts as missed: only a rate that was shown to meet the SLO counts as met. Ends when the bracket is
+    within `tolerance` (a fraction of the rate), or after `most` probes.
     """
     met: float | None = None
     missed: float | None = None

@@ -11,21 +11,21 @@ Arm = TypeVar("Arm", bound=Hashable)
 
 @dataclass(frozen=True)
 class Score:
-    """Requests per second, and the promised percentile in ms with its limit (0: no promise)."""
+    """Requests per second, and the latency in ms at the SLO's percentile with its limit (0: no SLO)."""
 
     rate_per_s: float
     latency_ms: float
     limit_ms: float = 0.0
 
     @property
-    def kept(self) -> bool:
+    def met(self) -> bool:
         return not self.limit_ms or self.latency_ms <= self.limit_ms
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Greater is better. A score that keeps the promise is above all that break it; among those that keep it more
-        throughput is better, among those that break it less latency."""
-        return self.kept, self.rate_per_s if self.kept else -self.latency_ms
+        """Greater is better. A score that meets the SLO is above all that miss it; among those that meet it more
+        throughput is better, among those that miss it less latency."""
+        return self.met, self.rate_per_s if self.met else -self.latency_ms
 
 
 def rungs(arms: int, seconds: float, last: int = 2) -> list[tuple[int, float]]:

@@ -97,7 +97,7 @@ class Measurement:
         return found
 
     def slo_met(self) -> bool | None:
-        """Whether the promise was kept, counted from the intended start; None without a promise."""
+        """Whether the SLO was met, with latency from the intended start; None without an SLO or answers."""
         slo = self.scenario.slo
         if slo is None or not self.answered:
             return None

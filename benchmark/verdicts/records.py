@@ -125,7 +125,7 @@ class MeasurementRecord(TypedDict):
 
 
 class ProbeRecord(TypedDict):
-    """One rate that a search tried; the latency is at the promise's percentile, `beyond` counts slower requests."""
+    """One rate that a search tried: the latency at the SLO's percentile; `beyond` requests were too slow."""
 
     rate_per_s: float
     decision: Decision

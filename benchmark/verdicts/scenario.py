@@ -34,7 +34,7 @@ def protocol_name(protocol: str) -> str:
 
 @dataclass(frozen=True)
 class Slo:
-    """A promise: `percentile` % of the requests are answered within latency_ms of their intended start.
+    """A latency objective: `percentile` % of the requests are answered within latency_ms of their intended start.
 
     Percentile 0 stands for the mean, 100 for the longest.
     """
@@ -105,7 +105,7 @@ def find(name: str) -> Scenario:
 
 
 def parse_slo(text: str | None) -> Slo | None:
-    """The promise of "p99=50ms", "mean=300us" or "max=1s": see `parse_objective`."""
+    """The SLO of "p99=50ms", "mean=300us" or "max=1s": see `parse_objective`."""
     if text is None:
         return None
     objective = parse_objective(text)
@@ -116,7 +116,7 @@ def parse_percentile_slo(text: str | None) -> Slo | None:
     """As parse_slo, for commands that decide by counting slow requests. Raises UserError for a mean or a maximum."""
     slo = parse_slo(text)
     if slo and not 0 < slo.percentile < 100:
-        raise UserError(f"--slo {text}: this command needs a promise of a percentile, such as p99=50ms")
+        raise UserError(f"--slo {text}: this command needs a percentile, such as p99=50ms")
     return slo
 
 

@@ -58,7 +58,7 @@ def test_tables_and_page_show_the_findings() -> None:
     assert [table.row_count for table in overhead_report.tables(result)] == [1, 1]
     lines = overhead_report.lines(result)
     assert lines[0] == "gRPC batch 1: 0.310 ms outside Session.run"
-    assert lines[1].startswith("gRPC batch 1: 455 requests/s (aimed at: 400)")
+    assert lines[1].startswith("gRPC batch 1: 455 requests/s (goal: 400)")
     assert lines[-1] == "no x"
     html = overhead_report.html(result)
     assert "≤ 1.05" in html

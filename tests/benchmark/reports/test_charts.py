@@ -55,7 +55,7 @@ def test_a_missing_interval_is_neither_drawn_nor_written() -> None:
     assert "no interval" in page
     assert not re.search(r"\?|None|nan|inf\b", "".join(map(str, table.columns[6].cells)))
     assert '<path class="span' in compare.html(_compared(20))
-    assert charts.proper(1.0, 1.0) is charts.proper(None, 2.0) is charts.proper(1.0, float("inf")) is None
+    assert charts.drawable(1.0, 1.0) is charts.drawable(None, 2.0) is charts.drawable(1.0, float("inf")) is None
     assert 'class="whisker"' not in charts.bars([charts.Bar("mean", "a", 2.0, None, 0)], "ms")
     assert 'class="whisker"' in charts.bars([charts.Bar("mean", "a", 2.0, (1.0, 3.0), 0)], "ms")
 
@@ -87,7 +87,7 @@ def test_repeats_and_starts_of_one_variant_differ_in_their_dashes() -> None:
 
 
 def test_the_chart_of_a_search_shows_the_slo() -> None:
-    assert "promise: 60 ms</text>" in search.html(_stored("search"))
+    assert "SLO: 60 ms</text>" in search.html(_stored("search"))
 
 
 def test_a_knee_is_marked_without_a_verdict() -> None:
@@ -95,7 +95,7 @@ def test_a_knee_is_marked_without_a_verdict() -> None:
     assert page.count('class="mark"') == 4  # two targets in two charts
     assert "1 clients, the least load measured" in page
     assert 'class="verdict faster' not in page
-    assert "p99 needs 662 requests a load" in page
+    assert "p99 is not drawn: it needs 662 requests at a load" in page
 
 
 def test_a_sweep_shows_p99_where_there_are_enough_requests() -> None:
