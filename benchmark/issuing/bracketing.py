@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from benchmark.issuing import runner
 from benchmark.issuing.warm import warm
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.target import Target
 from benchmark.verdicts import capacity
@@ -46,7 +46,7 @@ def refuse_too_long(rate: float, promise: Slo, most_s: float) -> None:
                           f"with --most-s {enough:.0f}, or promise a lower percentile")
 
 
-def tried(scenario: Scenario, promise: Slo, connections: list[Measured], rate: float, seed: int, most_s: float
+def tried(scenario: Scenario, promise: Slo, connections: list[PreparedConnection], rate: float, seed: int, most_s: float
           ) -> ProbeRecord:
     """Measures one rate until the promise is decided, at most most_s: the decision and what it was made from."""
     refuse_too_long(rate, promise, most_s)

@@ -7,7 +7,7 @@ from time import monotonic, perf_counter
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmark.targets.connections import Checker, Connection, Measured, Workload
+from benchmark.targets.connections import Checker, Connection, PreparedConnection, Workload
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.operations import operations
 from benchmark.targets.starting import Instance, alive, first_request, start_all
@@ -118,7 +118,7 @@ class Group:
         self._instances = {(name, replica): instance for name, own in instances.items()
                            for replica, instance in enumerate(own)}
         self._names = list(instances)
-        self._measured: dict[tuple[str, int], Measured] = {}
+        self._measured: dict[tuple[str, int], PreparedConnection] = {}
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -135,7 +135,7 @@ class Group:
                             workload = self._first_answers(instance, connection)
                         else:
                             first_request(instance, connection, workload.inputs[0])
-                        measured = Measured(connection, workload)
+                        measured = PreparedConnection(connection, workload)
                         self._refuse_another_answer(name, measured)
                         if connection.measured_by not in self.measured_by:
                             self.measured_by += f"{'; ' if self.measured_by else ''}{connection.measured_by}"
@@ -155,9 +155,9 @@ class Group:
                               "--samples FILE.npz")
         return Workload(self.batch, batches, expected, self._plan.budget)
 
-    def _refuse_another_answer(self, name: str, measured: Measured) -> None:
+    def _refuse_another_answer(self, name: str, measured: PreparedConnection) -> None:
         for index in range(len(measured.workload.inputs)):
-            if not measured.right(index, measured.ask(index)[1]):
+            if not measured.right(index, measured.send(index)[1]):
                 raise FailedError(f"{name} answers otherwise than {self._names[0]}, so their speed is not comparable: "
                                   f"{measured.checker.first_wrong}")
 

@@ -15,7 +15,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from benchmark.issuing import runner
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.verdicts.arrivals import Closed, Offline, Poisson
 from benchmark.verdicts.measurement import Measurement, Recorder
 from benchmark.verdicts.scenario import Scenario
@@ -34,7 +34,7 @@ RATE = "result_samples_per_second"
 PROBE_S = 0.3
 
 
-def run(scenario: Scenario, connections: Sequence[Measured], seconds: float | None = None) -> Measurement:
+def run(scenario: Scenario, connections: Sequence[PreparedConnection], seconds: float | None = None) -> Measurement:
     """One run that LoadGen issues; the connections are its system under test, a thread each."""
     # LoadGen's Offline is one query of rate * time samples, so it wants to know the rate beforehand.
     rate = runner.run(replace(scenario, arrivals=Closed(len(connections))), connections, PROBE_S).rate_per_s
@@ -42,12 +42,12 @@ def run(scenario: Scenario, connections: Sequence[Measured], seconds: float | No
     work: queue.SimpleQueue[tuple[int, int, float] | None] = queue.SimpleQueue()
     recorders = [Recorder() for _ in connections]
 
-    def serve(connection: Measured, recorder: Recorder) -> None:
+    def serve(connection: PreparedConnection, recorder: Recorder) -> None:
         while taken := work.get():
             identity, index, issued = taken
             started = perf_counter()
             try:
-                took, raw = connection.ask(index)
+                took, raw = connection.send(index)
             except UserError as error:
                 recorder.errors[str(error)] += 1
                 lg.QuerySamplesComplete([lg.QuerySampleResponse(identity, 0, 0)])

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.connections import PreparedConnection, Workload
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import alive, start_all
 from benchmark.targets.target import Target
@@ -44,7 +44,7 @@ def run(loop: Loop, target: Target, inputs: Inputs) -> Block:
         with alive(instance, "while it was measured"), step(f"{loop.name}: {loop.iterations} batches of {loop.batch}"):
             workload = Workload(loop.batch, batches)
             workload.expected = [connection.decode(connection.timed(connection.prepare(each))[1]) for each in batches]
-            measured = Measured(connection, workload)
+            measured = PreparedConnection(connection, workload)
             measured.block(loop.warmup, target=target.name, replica=0, protocol="in-process", round=-1)
             block = measured.block(loop.iterations, target=target.name, replica=0, protocol="in-process", round=0)
     if block.wrong:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, process_time, sleep
 
 from benchmark.issuing.real_time import on_time, quick_switching
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.verdicts.arrivals import Array, Closed, Offline
 from benchmark.verdicts.measurement import Measurement, Recorder
 from benchmark.verdicts.scenario import Scenario
@@ -21,7 +21,7 @@ def workers_for(scenario: Scenario) -> int:
     return int(min(MAX_WORKERS, max(8, scenario.rate_per_s or 0)))
 
 
-def run(scenario: Scenario, connections: Sequence[Measured], measure_s: float | None = None) -> Measurement:
+def run(scenario: Scenario, connections: Sequence[PreparedConnection], measure_s: float | None = None) -> Measurement:
     """One measured run over open connections (one thread each); answers are checked off the clock of their request."""
     seconds = scenario.measure_s if measure_s is None else measure_s
     if isinstance(scenario.arrivals, Closed | Offline):
@@ -67,7 +67,7 @@ class _Schedule:
         return len(self._starts) - self._next
 
 
-def _open(connection: Measured, recorder: Recorder, began: float, queue: _Schedule) -> None:
+def _open(connection: PreparedConnection, recorder: Recorder, began: float, queue: _Schedule) -> None:
     while perf_counter() - began < queue.give_up and (taken := queue.take()):
         index, start = taken
         intended = began + start
@@ -76,17 +76,17 @@ def _open(connection: Measured, recorder: Recorder, began: float, queue: _Schedu
         _one(connection, recorder, index, intended)
 
 
-def _closed(connection: Measured, recorder: Recorder, began: float, seconds: float) -> None:
+def _closed(connection: PreparedConnection, recorder: Recorder, began: float, seconds: float) -> None:
     index, until = 0, began + seconds
     while (now := perf_counter()) < until:
         _one(connection, recorder, index, now)
         index += 1
 
 
-def _one(connection: Measured, recorder: Recorder, index: int, intended: float) -> None:
+def _one(connection: PreparedConnection, recorder: Recorder, index: int, intended: float) -> None:
     started = perf_counter()
     try:
-        seconds, raw = connection.ask(index)
+        seconds, raw = connection.send(index)
     except UserError as error:
         recorder.errors[str(error)] += 1
         return
@@ -95,7 +95,7 @@ def _one(connection: Measured, recorder: Recorder, index: int, intended: float) 
         recorder.wrong += 1
 
 
-def _threads(connections: Sequence[Measured], work: Callable[[Measured, Recorder, float], None]
+def _threads(connections: Sequence[PreparedConnection], work: Callable[[PreparedConnection, Recorder, float], None]
              ) -> tuple[list[Recorder], float, float]:
     """Runs work(connection, recorder, start) in a thread per connection, all from one start.
 
@@ -104,7 +104,7 @@ def _threads(connections: Sequence[Measured], work: Callable[[Measured, Recorder
     recorders, failures = [Recorder() for _ in connections], list[BaseException]()
     began = 0.0
 
-    def guarded(connection: Measured, recorder: Recorder) -> None:
+    def guarded(connection: PreparedConnection, recorder: Recorder) -> None:
         try:
             sleep(max(0.0, began - perf_counter()))
             work(connection, recorder, began)

@@ -67,7 +67,7 @@ def sampled(chosen: Scenario, target: Target, inputs: Inputs, stacks: Path) -> t
             try:
                 instance.child.process.wait(120)
             except subprocess.TimeoutExpired:
-                raise FailedError(f"py-spy did not finish within 120 s: {instance.child.last_words()}") from None
+                raise FailedError(f"py-spy did not finish within 120 s: {instance.child.last_message()}") from None
     lines = stacks.read_text(encoding="utf-8", errors="replace").splitlines()
     return lines, batches[0], words
 

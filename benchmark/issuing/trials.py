@@ -13,7 +13,7 @@ from benchmark.issuing import runner
 from benchmark.issuing.interleaved import counted
 from benchmark.issuing.warm import warm
 from benchmark.targets.configuration import Configuration
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.target import Target
 from benchmark.verdicts import halving
@@ -90,7 +90,7 @@ class Trials:
                 "defaults_per_s": float(1 / np.mean(both(names[0]))), "best_per_s": float(1 / np.mean(both(names[1])))}
 
     @contextmanager
-    def warm(self, settings: Configuration) -> Iterator[list[Measured]]:
+    def warm(self, settings: Configuration) -> Iterator[list[PreparedConnection]]:
         """Connections to a server of the target with these settings."""
         # One name for all: no two trials with batching run at once, and what a killed one left is written over.
         batching = (self.out / ".trial.txt").resolve()
@@ -113,7 +113,7 @@ def seconds_needed(count: int, seconds: float) -> float:
     return trials + 2 * START_S + 4 * FINAL_ROUNDS * FINAL_S
 
 
-def score(scenario: Scenario, connections: list[Measured], length: float) -> dict[str, float]:
+def score(scenario: Scenario, connections: list[PreparedConnection], length: float) -> dict[str, float]:
     """Throughput, and the scenario's percentile beside its promise: the fields of a Score."""
     measurement = runner.run(scenario, connections, length)
     if measurement.failed or measurement.recorder.wrong or not measurement.answered:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmark.issuing import runner
 from benchmark.targets import null_server
 from benchmark.targets.child import Child, free_ports, python_module
-from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.connections import PreparedConnection, Workload
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import Instance, alive, start_all
 from benchmark.targets.target import Target
@@ -23,7 +23,7 @@ class Warm(NamedTuple):
     """A process that is ready, its connections (one per worker), and in words where its inputs are from."""
 
     instance: Instance
-    connections: list[Measured]
+    connections: list[PreparedConnection]
     inputs: str
 
 
@@ -41,8 +41,10 @@ def warm(scenario: Scenario, target: Target, inputs: Inputs) -> Iterator[Warm]:
 
 
 @contextmanager
-def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs) -> Iterator[tuple[list[Measured], str]]:
-    """A connection per worker, all with the same requests; the first answers are what later ones must equal."""
+def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs
+                     ) -> Iterator[tuple[list[PreparedConnection], str]]:
+    """(a connection per worker, description of the inputs). All have the same requests; the first answers are the
+    expected ones for all later requests."""
     with ExitStack() as stack:
         connections = []
         for _ in range(runner.workers_for(scenario)):
@@ -53,7 +55,7 @@ def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs) -> 
         batches, words = inputs.batches(first.signature(), scenario.batch, instance.target.version_directory)
         workload = Workload(scenario.batch, batches)
         workload.expected = [first.decode(first.timed(first.prepare(each))[1]) for each in batches]
-        yield [Measured(connection, workload) for connection in connections], words
+        yield [PreparedConnection(connection, workload) for connection in connections], words
 
 
 def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "own"
@@ -83,9 +85,9 @@ def generator_ceiling(scenario: Scenario, workload: Workload) -> float:
         instance.wait()
         # Requests to a target in process are lighter than any over a wire: gRPC's rate is a lower bound for them.
         protocol = "grpc" if scenario.protocol == "in-process" else scenario.protocol
-        connection = Measured(instance.connect(protocol), workload, check=False)
+        connection = PreparedConnection(instance.connect(protocol), workload, check=False)
         for index in range(20):
-            connection.ask(index)
+            connection.send(index)
         measurement = runner.run(replace(scenario, arrivals=Closed(1)), [connection], CEILING_S)
         connection.connection.close()
     return measurement.rate_per_s

@@ -1,4 +1,4 @@
-"""Inputs for a benchmark: real samples where the model version brings them, else seeded ones from its metadata."""
+"""Inputs for a benchmark: real samples if the model version has some, else seeded random ones from its metadata."""
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -19,10 +19,10 @@ DISTINCT = 4
 
 @dataclass(frozen=True)
 class Inputs:
-    """What requests hold: the signature asked, and samples from a file or inputs made from a seed.
+    """What requests contain: the signature to call, and samples from a file or random inputs from a seed.
 
-    samples: an .npz with an array [n, ...] for each input (others, such as labels, are left out), or recorded traffic
-    (a TFRecord of PredictionLog); without it the .npz of the version directory, if it fits the signature.
+    samples: an .npz with an array [n, ...] for each input (other arrays, such as labels, are left out), or recorded
+    traffic (a TFRecord of PredictionLog); if None, the .npz of the version directory is used if it fits the signature.
     """
 
     signature: str = ""
@@ -31,14 +31,14 @@ class Inputs:
 
     def batches(self, signature: Signature, batch: int, version: Path | None, count: int = DISTINCT
                 ) -> tuple[list[Arrays], str]:
-        """`count` different inputs of `batch` examples, and in words where they are from."""
+        """`count` different inputs of `batch` examples, and a description of where they come from."""
         specs, samples = signature.inputs, self.samples
         own = version / SAMPLES if version else None
         if samples is None and own and own.is_file() and set(specs) <= set(payloads.load_samples(own)):
             samples = own
         if samples is None:
-            made: list[Arrays] = [payloads.make(specs, batch, self.seed + i) for i in range(count)]
-            return made, f"random inputs from the model's metadata, seed {self.seed}"
+            random: list[Arrays] = [payloads.make(specs, batch, self.seed + i) for i in range(count)]
+            return random, f"random inputs from the model's metadata, seed {self.seed}"
         arrays = payloads.load_samples(samples) if samples.suffix == ".npz" else recorded(samples, specs)
         if self.samples:
             payloads.refuse_strangers(arrays, specs)
@@ -48,7 +48,10 @@ class Inputs:
 
 
 def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:
-    """The examples of recorded requests, one after the other: {input: [n, ...]}, of at most 2,000 requests."""
+    """The examples of recorded requests in order, {input: [n, ...]}, of at most 2,000 requests.
+
+    Raises UserError if no request has these inputs, or if their shapes differ.
+    """
     wanted = sorted(names)
     fitting = (each.inputs for each in recording.read(path) if sorted(each.inputs) == wanted)
     requests = list(islice(fitting, MOST_RECORDED))
@@ -57,4 +60,4 @@ def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:
     try:
         return {name: np.concatenate([inputs[name] for inputs in requests]) for name in wanted}
     except ValueError as error:
-        raise UserError(f"{path}: its requests cannot be put together: {error}") from None
+        raise UserError(f"{path}: its requests cannot be combined into batches: {error}") from None

@@ -1,4 +1,4 @@
-"""What a model version consists of, read from its SavedModel without TensorFlow."""
+"""The operations of a model version, counted from its SavedModel without TensorFlow."""
 from collections import Counter
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from version_directory import read_model
 
 
 def operations(version: Path) -> OperationsRecord:
-    """{"nodes": how many, "ops": {type: count}} of the serving graph, the bodies of its functions included.
+    """{"nodes": count, "ops": {type: count}} of the serving graph, including the bodies of its functions.
 
-    A body counts once however often it is called, as it does in the file.
+    A function's body counts once, however often the function is called.
     """
     saved = saved_model_pb2.SavedModel()
     read_model(version, saved)

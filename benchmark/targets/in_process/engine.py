@@ -1,12 +1,12 @@
-"""A model run without a server, in a process of its own.
+"""A process that runs a model without a server.
 
-    python -m benchmark.targets.in_process.engine KIND VERSION_DIRECTORY [--signature NAME] [--grappler on|off]
+    python -m benchmark.targets.in_process.engine KIND VERSION_DIRECTORY SOCKET [--signature NAME] [--grappler on|off]
 
     session     a v1 Session with the graph's feeds and fetches compiled once: what TensorFlow Serving does per request
     predictor   the signature as a Python function (tf.saved_model.load), as the old tf.contrib.predictor offered it
 
-Listens on a Unix socket; each connection has a thread of its own, as a client of a server has, so that connections are
-answered at the same time by one loaded model (see connection.py). It ends when its standard input does.
+Listens on the Unix socket SOCKET. Each connection has its own thread, so that one loaded model answers connections in
+parallel (see connection.py). The process ends when its standard input is closed.
 """
 import argparse
 import os
@@ -24,7 +24,7 @@ Run = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
-    """(SignatureDef, run) over a v1 Session."""
+    """(SignatureDef, function that runs it) in a v1 Session."""
     import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto()
@@ -40,7 +40,7 @@ def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, R
 
 
 def predictor(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
-    """(SignatureDef, run) over the loaded SavedModel's signature function."""
+    """(SignatureDef, function that runs it) with the loaded SavedModel's signature function."""
     import tensorflow as tf
     from tensorflow.python.saved_model import loader_impl
 
@@ -65,7 +65,7 @@ def _signature(signatures: Any, name: str) -> Any:
 
 
 def answer(connection: "Connection[Any, Any]", signature: Any, run: Run) -> None:
-    """Answers one connection until it closes. Times are taken here, around the run alone."""
+    """Answers one connection until it closes. Only the run is timed."""
     prepared: list[dict[str, Any]] = []
     while True:
         try:
@@ -84,7 +84,8 @@ def answer(connection: "Connection[Any, Any]", signature: Any, run: Run) -> None
 
 
 def accept(listener: Listener, signature: Any, run: Run) -> None:
-    """Starts a thread for each connection. What a run raises ends the process: its reason is the last line printed."""
+    """Starts a thread for each connection. An exception in a run ends the process; its message is the last line
+    printed."""
     while True:
         connection = listener.accept()
         threading.Thread(target=_or_die, args=(connection, signature, run), daemon=True).start()
@@ -93,7 +94,7 @@ def accept(listener: Listener, signature: Any, run: Run) -> None:
 def _or_die(*arguments: Any) -> None:
     try:
         answer(*arguments)
-    except BaseException as error:  # noqa: BLE001 - an engine that fails to run must not leave its client waiting
+    except BaseException as error:  # noqa: BLE001 - whatever failed, the client must not wait forever
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
 

@@ -3,8 +3,8 @@
     python -m benchmark.targets.in_process.trace VERSION_DIRECTORY ... --samples inputs.npz --runs 20 \\
         --timeline trace.json ...
 
-Prints one JSON document on its standard output, a list for each directory; TensorFlow's and oneDNN's own words go to
-stderr, where the caller reads which instructions they name.
+Prints one JSON document to standard output: a list of operations for each directory. The messages of TensorFlow and
+oneDNN go to standard error, from which the caller reads the CPU instructions that they name.
 """
 import argparse
 import json
@@ -17,7 +17,7 @@ import numpy as np
 
 
 class Traced:
-    """A signature in a v1 Session of its own, and what its traced runs took."""
+    """A signature in its own v1 Session, and the times of its traced runs."""
 
     def __init__(self, directory: str, signature_name: str, inputs: dict[str, Any], grappler: bool) -> None:
         import tensorflow as tf
@@ -37,7 +37,7 @@ class Traced:
             self._session.run(self._fetches, self._feed)
 
     def run(self) -> Any:
-        """One traced run; its step_stats."""
+        """Does one traced run; returns its step_stats."""
         import tensorflow as tf
 
         metadata = tf.compat.v1.RunMetadata()
@@ -53,9 +53,9 @@ class Traced:
         return metadata.step_stats
 
     def operations(self) -> list[dict[str, Any]]:
-        """[{"op", "count", "us"}], summed over nodes of a type: the median of all runs, slowest first.
+        """[{"op", "count", "us"}], slowest first: for each type of operation the sum over its nodes, median over runs.
 
-        The nodes are those that ran, after TensorFlow's own rewriting: fused ones appear under their fused name.
+        The nodes are those that ran, after TensorFlow's graph optimizations: fused nodes have the fused op's name.
         """
         names = {op for totals in self._runs for op in totals}
         medians = {op: np.median([totals.get(op, (0, 0.0)) for totals in self._runs], axis=0).tolist() for op in names}
@@ -65,7 +65,7 @@ class Traced:
 
 def traced(directories: list[str], signature_name: str, inputs: dict[str, Any], runs: int, grappler: bool,
            timelines: list[Path]) -> list[list[dict[str, Any]]]:
-    """The operations of each directory, their runs in turns: what slows one down slows down the others."""
+    """The operations of each directory. Their runs alternate, so that a busy machine slows all of them alike."""
     from tensorflow.python.client import timeline
 
     models = [Traced(directory, signature_name, inputs, grappler) for directory in directories]
@@ -85,7 +85,8 @@ def main() -> None:
     parser.add_argument("--grappler", choices=("on", "off"), default="on")
     parser.add_argument("--timeline", type=Path, nargs="+", required=True, help="a file for each directory")
     options = parser.parse_args()
-    # The document has the real standard output to itself; oneDNN prints its verbose lines to the other one.
+    # oneDNN prints its verbose lines to file descriptor 1: point it at standard error, and keep a duplicate of the real
+    # standard output for the JSON document.
     sink = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with np.load(options.samples, allow_pickle=True) as file:

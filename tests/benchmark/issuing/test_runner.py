@@ -11,7 +11,7 @@ from bare_clients import bare_cpu_s
 
 from benchmark.issuing import loadgen, real_time, runner
 from benchmark.issuing.warm import generator_ceiling, open_connections
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import Instance
 from benchmark.targets.target import Target
@@ -20,11 +20,11 @@ from benchmark.verdicts.scenario import Scenario, Slo, Validity, parse_slo
 
 
 @contextmanager
-def connections_for(scenario: Scenario, server: Any) -> Iterator[list[Measured]]:
+def connections_for(scenario: Scenario, server: Any) -> Iterator[list[PreparedConnection]]:
     instance = Instance(Target("null", "null", "address"), None, server.rest, server.grpc)
     with open_connections(scenario, instance, Inputs()) as (connections, _):
         for connection in connections:
-            connection.ask(0)
+            connection.send(0)
         yield connections
 
 
@@ -89,7 +89,7 @@ def test_a_closed_loop_has_as_many_requests_in_flight_as_clients(null_server: Ca
     assert Offline(3).clients == len(_connection_count(Scenario("x", arrivals=Offline(3)), server))
 
 
-def _connection_count(scenario: Scenario, server: Any) -> list[Measured]:
+def _connection_count(scenario: Scenario, server: Any) -> list[PreparedConnection]:
     with connections_for(scenario, server) as connections:
         return connections
 

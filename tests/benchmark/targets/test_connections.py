@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.targets.connections import KEPT, Checker, Measured, Workload
+from benchmark.targets.connections import MOST_KEPT, Checker, PreparedConnection, Workload
 from serving.client.answers import Budget
 
 EXPECTED = {"y": np.array([[1.0, 2.0]], np.float32)}
@@ -68,17 +68,17 @@ def test_a_right_answer_is_decoded_once_and_a_wrong_answer_every_time() -> None:
 
 def test_the_number_of_remembered_answers_is_bounded() -> None:
     checker, connection = _checker()
-    for i in range(3 * KEPT):
+    for i in range(3 * MOST_KEPT):
         assert checker.right(0, b"1" + b" " * i)
-    assert checker.right(0, b"1" + b" " * (3 * KEPT - 1))
-    assert connection.decoded == 3 * KEPT + 1
+    assert checker.right(0, b"1" + b" " * (3 * MOST_KEPT - 1))
+    assert connection.decoded == 3 * MOST_KEPT + 1
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_each_block_continues_with_the_next_request(count: int) -> None:
     connection = CountingConnection()
     inputs = [{"x": np.array([i])} for i in range(4)]
-    measured = Measured(connection, Workload(1, inputs, [EXPECTED] * 4))
+    measured = PreparedConnection(connection, Workload(1, inputs, [EXPECTED] * 4))
     blocks = [measured.block(count, target="t", replica=0, protocol="rest", round=i) for i in range(3)]
     assert connection.sent == [i % 4 for i in range(3 * count)]
     assert all(block.latencies == (0.25,) * count and not block.wrong for block in blocks)
