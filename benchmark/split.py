@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import click
 
-from benchmark.issuing.stages import MONITORING, asking, split
+from benchmark.issuing.stages import MONITORING, split, timing_client
 from benchmark.options import Output, output_options, positive_list, source_options
 from benchmark.reports.head import head
 from benchmark.reports.split import SplitResult
@@ -52,7 +52,7 @@ def command(variant: str | None, source: Source, batches: tuple[int, ...], repea
             instance = stack.enter_context(start_all([target], 1))[target.name][0]
         for batch in batches:
             with alive(instance, "while it was measured"), step(f"Batch {batch}"):
-                clients = {protocol: stack.enter_context(asking(instance, protocol))
+                clients = {protocol: stack.enter_context(timing_client(instance, protocol))
                            for protocol in target.protocols}
                 first = next(iter(clients.values()))
                 signature = source.inputs.signature

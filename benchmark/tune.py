@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from benchmark.issuing.interleaved import duration
-from benchmark.issuing.trials import Memory, Trials, seconds_needed
+from benchmark.issuing.trials import Checkpoint, Trials, seconds_needed
 from benchmark.options import announce, batch_option, protocol_option, slo_option, source_options
 from benchmark.reports.environment import cpu_quota
 from benchmark.reports.head import head
@@ -56,18 +56,18 @@ def command(variant: str, source: Source, slo: str | None, protocol: str | None,
     trials = Trials(target, chosen, source.inputs, out)
     began = head("tune", [target], source.inputs.seed)
     conditions = began["environment"]
-    memory = Memory(out / "measured.json", [*trials.question(), conditions["models"], count, seconds])
+    checkpoint = Checkpoint(out / "measured.json", [*trials.question(), conditions["models"], count, seconds])
     announce(f"{count} settings, about {duration(seconds_needed(count, seconds))} (--candidates, --seconds)")
     arms = candidates(cpu_quota(), count, source.inputs.seed)
-    best = trials.best(arms, seconds, memory)
-    gain = memory.get("gain") if best != Configuration() else {"verdict": "the defaults were best"}
+    best = trials.best(arms, seconds, checkpoint)
+    gain = checkpoint.get("gain") if best != Configuration() else {"verdict": "the defaults were best"}
     if gain is None:
         gain = trials.gain(best, source.inputs.seed)
-        memory.put("gain", gain)
+        checkpoint.put("gain", gain)
     kept = best if gain["verdict"] == "faster" else Configuration()
     written = write_settings(kept, variant, out)
     result = {**began, "variant": variant, "best": best.name, "kept": kept.name, "gain": gain,
-              "measured": memory.values, "files": written}
+              "measured": checkpoint.values, "files": written}
     console = Console(stderr=json_path == "-", highlight=False)
     console.print(f"Best of {len(arms)} within {conditions['cpu_quota']:g} CPUs: {best.name}", soft_wrap=True)
     console.print(gain_line(gain), soft_wrap=True)

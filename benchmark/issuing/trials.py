@@ -1,4 +1,4 @@
-"""Settings of a server, tried: each on a server of its own, and the best against the defaults in turns."""
+"""Measures candidate settings of a server, each on its own server, and then the best compared with the defaults."""
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.issuing import runner
-from benchmark.issuing.interleaved import counted
+from benchmark.issuing.interleaved import progress_bar
 from benchmark.issuing.warm import warm
 from benchmark.targets.configuration import Configuration
 from benchmark.targets.connections import PreparedConnection
@@ -26,12 +26,13 @@ from whole_file import write_json, write_text
 
 FINAL_ROUNDS = 12
 FINAL_S = 1.0
-# What a server takes to start and to be warmed up, roughly: for the time said beforehand.
+# Roughly the seconds to start a server and warm it up: for the estimate that is printed beforehand.
 START_S = 8.0
 
 
-class Memory:
-    """What was measured so far, in a file: read again only if it is about the same question."""
+class Checkpoint:
+    """Finished measurements in a file, so that an interrupted run can continue: they are used again only if `question`
+    (load, inputs, versions and settings) is the same."""
 
     def __init__(self, path: Path, question: Any) -> None:
         self._path = path
@@ -49,29 +50,29 @@ class Memory:
 
 @dataclass(frozen=True)
 class Trials:
-    """One load on one target whose settings are varied; files of a trial are written to `out` meanwhile."""
+    """One load on one target with different settings; `out` is the folder for a trial's temporary files."""
 
     target: Target
     scenario: Scenario
     inputs: Inputs
     out: Path
 
-    def best(self, arms: list[Configuration], seconds: float, memory: Memory) -> Configuration:
-        """The arm that successive halving leaves; `seconds` is the first, shortest measurement of each."""
+    def best(self, arms: list[Configuration], seconds: float, checkpoint: Checkpoint) -> Configuration:
+        """The best arm by successive halving; `seconds` is the length of the first, shortest measurements."""
         def measure(settings: Configuration, length: float) -> Score:
             key = f"{settings.name} for {length:g} s"
-            known = memory.get(key)
+            known = checkpoint.get(key)
             if known is None:
                 with self.warm(settings) as connections, step(key):
                     known = score(self.scenario, connections, length)
-                memory.put(key, known)
+                checkpoint.put(key, known)
             return Score(**known)
         return halving.successive_halving(arms, measure, seconds)[0][0]
 
     def gain(self, best: Configuration, seed: int) -> dict[str, Any]:
-        """Defaults against the best, in turns under the same clients: the gain in throughput with its interval."""
+        """Measures the defaults and the best settings alternately: the gain in throughput with its interval."""
         costs: dict[tuple[str, int], list[Array]] = {}
-        with ExitStack() as stack, counted(f"{best.name} against the defaults, in turns", 4 * FINAL_ROUNDS) as done:
+        with ExitStack() as stack, progress_bar(f"{best.name} against the defaults", 4 * FINAL_ROUNDS) as done:
             connections = {settings.name: stack.enter_context(self.warm(settings))
                            for settings in (Configuration(), best)}
             for round_ in range(FINAL_ROUNDS):
@@ -92,7 +93,8 @@ class Trials:
     @contextmanager
     def warm(self, settings: Configuration) -> Iterator[list[PreparedConnection]]:
         """Connections to a server of the target with these settings."""
-        # One name for all: no two trials with batching run at once, and what a killed one left is written over.
+        # One file name is enough: trials with batching never run simultaneously. A file that a killed run left behind
+        # is overwritten.
         batching = (self.out / ".trial.txt").resolve()
         with ExitStack() as stack:
             if settings.batching:
@@ -103,21 +105,21 @@ class Trials:
             yield stack.enter_context(warm(self.scenario, tuned, self.inputs)).connections
 
     def question(self) -> list[Any]:
-        """What a measurement is about: kept ones are used again only for the same."""
+        """All that scores depend on beside the settings, for a `Checkpoint`."""
         return [asdict(self.scenario), self.target.flags, asdict(self.inputs)]
 
 
 def seconds_needed(count: int, seconds: float) -> float:
-    """About how long `count` candidates take, the last comparison included."""
+    """Estimated seconds for `count` candidates, including the last comparison."""
     trials = sum(arms * (each + START_S) for arms, each in halving.rungs(count, seconds))
     return trials + 2 * START_S + 4 * FINAL_ROUNDS * FINAL_S
 
 
 def score(scenario: Scenario, connections: list[PreparedConnection], length: float) -> dict[str, float]:
-    """Throughput, and the scenario's percentile beside its promise: the fields of a Score."""
+    """The fields of a Score: throughput, latency at the scenario's percentile, and the SLO's limit."""
     measurement = runner.run(scenario, connections, length)
     if measurement.failed or measurement.recorder.wrong or not measurement.answered:
-        # Settings under which requests fail are no settings, however fast.
+        # Settings under which requests fail get the worst score, however fast they are.
         return {"rate_per_s": 0.0, "latency_ms": 1e9, "limit_ms": 1e-9}
     return {"rate_per_s": measurement.rate_per_s,
             "latency_ms": measurement.recorder.intended.percentile(scenario.percentile) * 1e3,

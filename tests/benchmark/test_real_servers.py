@@ -57,7 +57,7 @@ def test_compare_refuses_a_variant_with_different_answers(models: Path) -> None:
     done = _benchmark(models, "compare", "session:original", "session:other", "--repeat", "4", "--processes", "1")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "session:other answers otherwise than session:original" in last
+    assert "session:other gives other answers than session:original" in last
     assert "output 'y'" in last
 
 
