@@ -3,17 +3,19 @@ from commandline import Commands, run
 
 COMMANDS = Commands("benchmark", __doc__, {
     "compare": ("benchmark.side_by_side",
-                "Measure variants side by side and say which is faster, or that one cannot tell."),
-    "run": ("benchmark.run", "Run one scenario (MLPerf's, an open or a closed loop, your own) against variants."),
-    "scenarios": ("benchmark.catalogue", "List the scenarios there are."),
+                "Measure variants side by side and report which is faster, or that it cannot be told."),
+    "run": ("benchmark.run", "Measure variants under one scenario (MLPerf's, an open or a closed loop, your own)."),
+    "scenarios": ("benchmark.catalogue", "List the scenarios."),
     "sweep": ("benchmark.sweep", "Measure under growing load: the throughput-latency curve and its knee."),
-    "search": ("benchmark.search", "Find the highest rate at which a latency promise is kept."),
-    "split": ("benchmark.split", "Where the time of a request goes: client, wire, parse, queue, Session.run, render."),
-    "overhead": ("benchmark.overhead", "What the server adds to Session.run, beside empty servers and FastAPI."),
-    "profile": ("benchmark.profile", "Flame graph of the server, time by operation, CPU instructions used."),
+    "search": ("benchmark.search", "Find the highest rate at which a latency objective (SLO) is met."),
+    "split": ("benchmark.split", "Show the parts of a request's time: client, wire, parse, queue, run, render."),
+    "overhead": ("benchmark.overhead",
+                 "Measure what the server adds to Session.run, compared with empty servers and FastAPI."),
+    "profile": ("benchmark.profile", "Show a flame graph of the server, time by operation, and CPU instructions used."),
     "tune": ("benchmark.tune", "Find a server's fastest settings for a load, within the CPU quota."),
     "report": ("benchmark.report", "Show stored results, or several side by side, as tables, HTML, Markdown or JSON."),
-    "null-server": ("benchmark.targets.null_server", "A server that does nothing: what can the load generator do?"),
+    "null-server": ("benchmark.targets.null_server",
+                    "Start a server that does nothing, to measure the load generator itself."),
 })
 
 if __name__ == "__main__":

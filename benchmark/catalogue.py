@@ -1,4 +1,4 @@
-"""python -m benchmark scenarios: the scenarios that `run` knows by name."""
+"""python -m benchmark scenarios: lists the scenarios that `run` knows by name."""
 import click
 from rich.console import Console
 from rich.table import Table

@@ -1,4 +1,4 @@
-"""python -m benchmark profile: where the time of a server and of its model goes, and on which CPU instructions."""
+"""python -m benchmark profile: where a server and its model spend their time, and which CPU instructions they use."""
 import json
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from commandline import json_option, step
 from user_error import FailedError, UserError
 from whole_file import write_text
 
-# A server's start under py-spy, or writing its stacks, or TensorFlow's in the trace: roughly.
+# Roughly the seconds to start a variant under py-spy and write its stacks, and to start TensorFlow for the trace.
 OTHER_S = 20.0
 
 
@@ -28,9 +28,9 @@ Examples:
   python -m benchmark profile original
   python -m benchmark profile original optimized --batch 100 --out reports/profile
 \b
-py-spy starts the server as its child, since attaching to a process needs privileges on most machines, and samples
-native frames too: without them all time is one line, Session.run. It sees threads that Python knows; the share of
-TensorFlow's own worker threads is in the table by operation. In a container it needs --cap-add SYS_PTRACE.
+py-spy starts the server as its child, since attaching to a process needs privileges on most machines. It samples
+native frames too, else all time in the model would be one frame, Session.run. It sees only Python's threads; the
+time of TensorFlow's worker threads is in the table by operation. In a container it needs --cap-add SYS_PTRACE.
 """)
 @click.argument("variants", nargs=-1, required=True, metavar="VARIANT [CANDIDATE]")
 @source_options(addresses=False)
@@ -43,27 +43,27 @@ TensorFlow's own worker threads is in the table by operation. In a container it 
 @json_option
 def command(variants: tuple[str, ...], source: Source, protocol: str | None, batch: int, seconds: float, repeat: int,
             out: Path, json_path: str | None) -> None:
-    """Profiles VARIANT (and CANDIDATE beside it): flame graph, time by operation, CPU instructions."""
-    # Not source.targets: --grappler is for the trace of the model, which runs in process whatever the target.
+    """Profiles VARIANT (and CANDIDATE, for comparison): flame graph, time by operation, CPU instructions."""
+    # Not source.targets, which would refuse --grappler: here it applies to the trace, which runs in process.
     found = distinct([source.target(text) for text in variants])
     if any(target.backend != "embedded" for target in found):
-        raise UserError("profile starts the embedded server; in a container py-spy needs --cap-add SYS_PTRACE: run "
-                        "'py-spy record --native --pid 1' in it")
+        raise UserError("profile starts the embedded server: name a variant without a backend; in a container started "
+                        "with --cap-add SYS_PTRACE, run 'py-spy record --native --pid 1' yourself")
     out.mkdir(parents=True, exist_ok=True)
     began, samples = head("profile", found, source.inputs.seed), list[Sampled]()
     chosen = Scenario("profile", protocol=protocol_for(found, protocol, "grpc"), batch=batch, arrivals=Closed(2),
                       measure_s=seconds, warmup_s=1)
-    announce(f"{seconds:g} s of samples per variant, a start and the writing of its stacks of about {duration(OTHER_S)}"
-             f", {repeat} traced runs: about {duration((seconds + OTHER_S) * len(found) + OTHER_S)}")
+    announce(f"{seconds:g} s of samples per variant, about {duration(OTHER_S)} to start it and write its stacks, "
+             f"{repeat} traced runs: about {duration((seconds + OTHER_S) * len(found) + OTHER_S)}")
     for target in found:
         stacks = out / f"{target.name}.stacks.txt"
         lines, inputs, began["inputs"] = sampled(chosen, target, source.inputs, stacks)
         tree = flame.tree(lines)
         if not tree.samples:
-            raise FailedError(f"py-spy saw no request of {target.name}: sample longer, --seconds {2 * seconds:g}")
+            raise FailedError(f"py-spy sampled no request of {target.name}: sample longer, --seconds {2 * seconds:g}")
         samples.append({"target": target.name, "stacks": str(stacks), "hottest": flame.hottest(tree),
                         "flame": flame.svg(tree)})
-    with step(f"TensorFlow's trace of {repeat} runs of {' and '.join(target.name for target in found)}, in turns"):
+    with step(f"TensorFlow's trace of {repeat} runs of {' and '.join(target.name for target in found)}"):
         operations, log = traced(found, source.inputs.signature, inputs, repeat, source.grappler, out)
     result: ProfileResult = {
         **began, "batch": batch, "instructions": instructions(log, cpu_flags()),

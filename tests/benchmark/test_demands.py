@@ -54,7 +54,7 @@ def test_a_budget_that_needs_more_requests_is_refused_before_measuring(
         addresses: Callable[[bool], list[str]]) -> None:
     done = _compare(*addresses(True), "--repeat", "40", "--budget", "p99=50ms")
     assert done.returncode == 2
-    assert done.stderr == ("error: --budget p99 <= 50 ms is judged by 662 requests and more, and --repeat says 40: "
+    assert done.stderr == ("error: --budget p99 <= 50 ms needs at least 662 requests, and --repeat is 40: "
                            "raise it or leave it out\n")
 
 
