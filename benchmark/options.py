@@ -71,9 +71,9 @@ class Output:
         report.deliver(result, self.html, self.json)
 
 
-def announce(words: str) -> None:
+def announce(description: str) -> None:
     """Prints the plan of a command and its expected time to stderr, before the command begins."""
-    progress_console().print(f"[green]✓[/green] Plan: {words}", soft_wrap=True)
+    progress_console().print(f"[green]✓[/green] Plan: {description}", soft_wrap=True)
 
 
 def source_options(addresses: bool = True, grappler: bool = True) -> Callable[[Command], Any]:
@@ -153,10 +153,10 @@ def budget_options(command: Command) -> Any:
         return command(budget=Budget(rtol or 0.0, atol or 0.0, disagreement or 0.0) if given else None, **rest)
 
     decorated: Any = with_budget
-    for name, words in (("--disagreement", "Allow this share of integers and strings to differ."),
+    for name, description in (("--disagreement", "Allow this share of integers and strings to differ."),
                         ("--rtol", "Allow answers this error relative to the largest value of an example."),
                         ("--atol", "Allow answers this absolute error (default: the tolerance table).")):
-        decorated = click.option(name, type=click.FloatRange(0), help=words)(decorated)
+        decorated = click.option(name, type=click.FloatRange(0), help=description)(decorated)
     return decorated
 
 

@@ -84,5 +84,5 @@ def show(console: Console, result: Head) -> None:
 def markdown(name: str, result: Head) -> str:
     kind = kinds.of(result)
     tables = [f"{terminal.markdown(table)}\n" for table in kind.tables(result)]
-    words = [f"- {terminal.plain(line)}" for line in kind.lines(result)]
-    return "\n".join([f"### {name}", "", *tables, *words, ""])
+    lines = [f"- {terminal.plain(line)}" for line in kind.lines(result)]
+    return "\n".join([f"### {name}", "", *tables, *lines, ""])

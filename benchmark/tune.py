@@ -80,9 +80,9 @@ def gain_line(gain: dict[str, Any]) -> str:
     if "ratio" not in gain:
         return f"Gain: none, {gain['verdict']}"
     low, high = gain["ci95"]
-    words = "" if gain["verdict"] == "faster" else ": not shown to be faster than the defaults, which are kept"
+    note = "" if gain["verdict"] == "faster" else ": not shown to be faster than the defaults, which are kept"
     return (f"Gain in throughput: {gain['ratio']:.2f}x [{low:.2f}, {high:.2f}], {gain['defaults_per_s']:.1f} -> "
-            f"{gain['best_per_s']:.1f} requests/s, noise floor ±{gain['floor']:.1%}{words}")
+            f"{gain['best_per_s']:.1f} requests/s, noise floor ±{gain['floor']:.1%}{note}")
 
 
 def write_settings(settings: Configuration, variant: str, out: Path) -> list[str]:

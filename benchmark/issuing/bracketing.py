@@ -24,14 +24,14 @@ def bracket(scenario: Scenario, slo: Slo, target: Target, inputs: Inputs, tolera
     widest = replace(scenario, arrivals=Poisson(runner.MAX_WORKERS))
     start = scenario.rate_per_s or 1.0
     refuse_too_long(start, slo, most_s)
-    with warm(widest, target, inputs) as (_, connections, words):
+    with warm(widest, target, inputs) as (_, connections, description):
         def probe(rate: float) -> Decision:
             with step(f"{target.name}: {rate:.1f}/s"):
                 probes.append(measure_rate(scenario, slo, connections, rate, len(probes), most_s))
             decision: Decision = probes[-1]["decision"]
             return decision
         found = capacity.search(probe, start, tolerance, MOST_PROBES)
-    return found, probes, words
+    return found, probes, description
 
 
 def least_s(rate: float, slo: Slo) -> float:

@@ -23,7 +23,7 @@ def grow(scenario: Scenario, loads: Sequence[Arrivals], targets: Sequence[Target
     widest = replace(scenario, arrivals=max(loads, key=load_of))
     with ExitStack() as stack:
         started = {target.name: stack.enter_context(warm(widest, target, inputs)) for target in targets}
-        words = next(iter(started.values())).inputs
+        description = next(iter(started.values())).inputs
         for arrivals in loads:
             each = replace(scenario, arrivals=arrivals)
             taken: dict[str, list[Measurement]] = {name: [] for name in started}
@@ -34,7 +34,7 @@ def grow(scenario: Scenario, loads: Sequence[Arrivals], targets: Sequence[Target
                 for name in turns:
                     connections = started[name].connections[:runner.workers_for(each)]
                     taken[name].append(runner.run(each, connections, each.measure_s * len(started) / len(turns)))
-            yield {name: merged(parts) for name, parts in taken.items()}, words
+            yield {name: merged(parts) for name, parts in taken.items()}, description
 
 
 def load_of(arrivals: Arrivals) -> float:

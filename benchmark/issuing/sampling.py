@@ -58,7 +58,7 @@ def sampled(chosen: Scenario, target: Target, inputs: Inputs, stacks: Path) -> t
                 raise FailedError(f"{error}: py-spy is not allowed to trace processes here; in a container, start it "
                                   "with --cap-add SYS_PTRACE") from None
         with (alive(instance, "while it was profiled"),
-              open_connections(chosen, instance, inputs) as (connections, words)):
+              open_connections(chosen, instance, inputs) as (connections, description)):
             with step(f"{target.name}: sample its stacks under load, {chosen.measure_s:g} s"):
                 runner.run(chosen, connections)
             signature = connections[0].connection.signature()
@@ -72,7 +72,7 @@ def sampled(chosen: Scenario, target: Target, inputs: Inputs, stacks: Path) -> t
             except subprocess.TimeoutExpired:
                 raise FailedError(f"py-spy did not finish within 120 s: {instance.child.last_message()}") from None
     lines = stacks.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines, batches[0], words
+    return lines, batches[0], description
 
 
 def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, grappler: bool, out: Path

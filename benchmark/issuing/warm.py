@@ -34,10 +34,10 @@ def warm(scenario: Scenario, target: Target, inputs: Inputs) -> Iterator[Warm]:
         with step(f"Start {target.name}"):
             instance = stack.enter_context(start_all([target], 1))[target.name][0]
         with alive(instance, "while it was warmed up"), step(f"Warm up, {scenario.warmup_s:g} s"):
-            connections, words = stack.enter_context(open_connections(scenario, instance, inputs))
+            connections, description = stack.enter_context(open_connections(scenario, instance, inputs))
             runner.run(replace(scenario, arrivals=Closed(len(connections))), connections, scenario.warmup_s)
         stack.enter_context(alive(instance, "while it was measured"))
-        yield Warm(instance, connections, words)
+        yield Warm(instance, connections, description)
 
 
 @contextmanager
@@ -52,10 +52,10 @@ def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs
             stack.callback(connection.close)
             connections.append(connection)
         first = connections[0]
-        batches, words = inputs.batches(first.signature(), scenario.batch, instance.target.version_directory)
+        batches, description = inputs.batches(first.signature(), scenario.batch, instance.target.version_directory)
         workload = Workload(scenario.batch, batches)
         workload.expected = [first.decode(first.timed(first.prepare(each))[1]) for each in batches]
-        yield [PreparedConnection(connection, workload) for connection in connections], words
+        yield [PreparedConnection(connection, workload) for connection in connections], description
 
 
 def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "own"
@@ -64,7 +64,7 @@ def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "o
 
     The generator's ceiling is measured first and is part of each measurement.
     """
-    with warm(scenario, target, inputs) as (instance, connections, words):
+    with warm(scenario, target, inputs) as (instance, connections, description):
         with step("Measure how many requests the load generator can send"):
             ceiling = generator_ceiling(scenario, connections[0].workload)
         for repeat in range(scenario.repeats):
@@ -74,7 +74,7 @@ def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "o
                     measurement = issued_by_loadgen(scenario, connections)
                 else:
                     measurement = runner.run(scenario, connections)
-                yield replace(measurement, ceiling_per_s=ceiling), words
+                yield replace(measurement, ceiling_per_s=ceiling), description
                 instance.await_death("while it was measured", 0)
 
 

@@ -105,9 +105,9 @@ def bars(values: Sequence[Bar], unit: str) -> str:
             group = bar.group
         body.append(f'<text class="label" x="{left - 6}" y="{at + 14}" text-anchor="end">{escape(bar.name)}</text>')
         width = max(x(bar.value) - left, 1)
-        words = f" [{number(bar.interval[0])}, {number(bar.interval[1])}]" if bar.interval else ""
+        bounds = f" [{number(bar.interval[0])}, {number(bar.interval[1])}]" if bar.interval else ""
         body.append(f'<rect class="bar {bar.palette}{bar.series % SERIES}" x="{left}" y="{at}" width="{width:.1f}" '
-                    f'height="20" rx="3"><title>{escape(bar.name)}: {number(bar.value)} {unit}{words}</title></rect>')
+                    f'height="20" rx="3"><title>{escape(bar.name)}: {number(bar.value)} {unit}{bounds}</title></rect>')
         if bar.interval:
             low, high = map(x, bar.interval)
             body.append(f'<path class="whisker" d="M{low:.1f} {at + 10}H{high:.1f}M{low:.1f} {at + 6}v8M{high:.1f} '
@@ -139,13 +139,13 @@ def forest(spans: Sequence[Span]) -> str:
         body.append(f'<rect class="floor" x="{x(1 / (1 + span.floor)):.1f}" y="{y - 13}" '
                     f'width="{x(1 + span.floor) - x(1 / (1 + span.floor)):.1f}" height="26"/>')
         body.append(f'<text class="label" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(span.label)}</text>')
-        words = "no interval"
+        interval = "no interval"
         if span.interval:
-            words = f"[{span.interval[0]:.3f}, {span.interval[1]:.3f}]"
+            interval = f"[{span.interval[0]:.3f}, {span.interval[1]:.3f}]"
             body.append(f'<path class="span {span.tone}" d="M{x(span.interval[0]):.1f} {y}'
                         f'H{x(span.interval[1]):.1f}"/>')
         body.append(f'<circle class="span {span.tone}" cx="{x(span.value):.1f}" cy="{y}" r="5"><title>{span.value:.3f} '
-                    f"{words}</title></circle>")
+                    f"{interval}</title></circle>")
     body.append(f'<text class="tick" x="{left}" y="{height - 2}">◂ candidate slower</text>'
                 f'<text class="tick" x="{WIDTH - RIGHT}" y="{height - 2}" text-anchor="end">candidate faster ▸</text>')
     return _svg(height + 4, body, "Ratio baseline over candidate with 95 % intervals")

@@ -126,7 +126,7 @@ def lines(result: CompareResult) -> list[str]:
     """The table in words: each verdict on the average latency, and which client measured."""
     made = [escape(sentence(each)) for each in result["comparisons"] if each["metric"] == "mean"]
     made += [escape(against_sentence(each)) for each in result.get("against", [])]
-    made += [f"[dim]Answers of {escape(where)}: {escape(words)}[/]" for where, words in
+    made += [f"[dim]Answers of {escape(where)}: {escape(found)}[/]" for where, found in
              result.get("answers", {}).items()]
     made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
     made += [f"[dim]{escape(where)} ended: {why}[/]" for where, why in result.get("ended", {}).items()]
@@ -140,8 +140,8 @@ def sentence(comparison: ComparisonRecord) -> str:
     c = comparison
     what = {"mean": "average latency", "throughput": "throughput"}.get(c["metric"], f"{c['metric']} latency")
     where = f"{protocol_name(c['protocol'])} batch {c['batch']}"
-    words = interval(c["ci95"], between=", ")
-    ratio = f"ratio {c['ratio']:.3f} [{words}]" if None not in c["ci95"] else f"ratio {c['ratio']:.3f}, {words}"
+    bounds = interval(c["ci95"], between=", ")
+    ratio = f"ratio {c['ratio']:.3f} [{bounds}]" if None not in c["ci95"] else f"ratio {c['ratio']:.3f}, {bounds}"
     if not c["valid"]:
         return f"{where}: INVALID, cannot tell ({'; '.join(c['reasons'])})"
     if c["verdict"] == "cannot tell":

@@ -94,8 +94,8 @@ def lines(result: OverheadResult) -> list[str]:
 
 
 def html(result: OverheadResult) -> str:
-    words = "".join(f"<li>{escape(terminal.plain(line))}</li>" for line in lines(result))
-    parts = ["".join(map(from_terminal, tables(result))), f"<ul>{words}</ul>"]
+    items = "".join(f"<li>{escape(terminal.plain(line))}</li>" for line in lines(result))
+    parts = ["".join(map(from_terminal, tables(result))), f"<ul>{items}</ul>"]
     for name, part in result["parts"].items():
         parts += [f"<h2>{escape(TITLES.get(name, name))}</h2>", figures(_charts(part)),
                   from_terminal(compare.figures_table(result["model"], part))]

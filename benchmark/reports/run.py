@@ -103,8 +103,8 @@ def _charts(runs: list[Run]) -> list[str]:
         kinds = [("intended start", run["latency_ms"])]
         if apart(run):
             kinds.append(("actual send", run["latency_from_send_ms"]))
-        for sent, (words, values) in enumerate(kinds):
-            tails.append(latencies.tail(f"{run['target']}{several}, from the {words}", Histogram.decode(values["hdr"]),
+        for sent, (start, values) in enumerate(kinds):
+            tails.append(latencies.tail(f"{run['target']}{several}, from the {start}", Histogram.decode(values["hdr"]),
                                         names.index(run["target"]), 2 * (repeat - 1) + sent))
     most = max(run["requests"] for run in runs)
     shares = [charts.Line(line.name, [(ms, 1 - 10**-x) for x, ms in line.points], line.series, line.dash)

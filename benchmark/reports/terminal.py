@@ -14,9 +14,9 @@ def compact(title: str) -> Table:
 
 def ruled(title: str, columns: Sequence[str], text: Iterable[str]) -> Table:
     """A table with a line below its head; the columns named in `text` hold words, all others numbers."""
-    table, words = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD), set(text)
+    table, text_columns = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD), set(text)
     for column in columns:
-        table.add_column(escape(column), justify="left" if column in words else "right")
+        table.add_column(escape(column), justify="left" if column in text_columns else "right")
     return table
 
 

@@ -76,12 +76,12 @@ class Child:
         code = self.process.poll()
         if code is not None:
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-            words = self.last_message()
+            message = self.last_message()
             # SIGKILL comes from the kernel's out-of-memory killer, or from a person.
             killed = "; was memory short (see the kernel's log)? Run again with more memory"
             hint = killed if code == -signal.SIGKILL else ""
-            kind = PortTakenError if PORT_TAKEN.search(words) else FailedError
-            raise kind(f"the {self.title} died {doing} ({how}): {words}{hint}")
+            kind = PortTakenError if PORT_TAKEN.search(message) else FailedError
+            raise kind(f"the {self.title} died {doing} ({how}): {message}{hint}")
 
     def await_death(self, doing: str, timeout_s: float) -> None:
         """As `check`, but first waits up to `timeout_s` for the process to end."""

@@ -153,9 +153,9 @@ def changed(scenario: Scenario, **changes: Any) -> Scenario:
     for key, kinds in (("rate_per_s", (Poisson, Constant)), ("clients", (Closed, Offline))):
         if key in given:
             if not isinstance(scenario.arrivals, kinds):
-                words = {"rate_per_s": "has no rate to set: it is a closed loop, the answers set its pace",
-                         "clients": "has no clients to set: it is an open loop, the rate sets its pace"}
-                raise UserError(f"scenario '{scenario.name}' {words[key]}")
+                reasons = {"rate_per_s": "has no rate to set: the answers set its pace",
+                           "clients": "has no clients to set: it is an open loop, the rate sets its pace"}
+                raise UserError(f"scenario '{scenario.name}' {reasons[key]}")
             scenario = replace(scenario, arrivals=replace(scenario.arrivals, **{key: given.pop(key)}))
     return replace(scenario, **given)
 

@@ -117,7 +117,7 @@ def test_a_wrong_scenario_file_names_the_mistake(text: str, words: str, tmp_path
 @pytest.mark.parametrize(("arguments", "words"), [
     (["run", "nothing"], "no scenario 'nothing'"), (["run", "server", "--clients", "3"], "is an open loop"),
     (["run", "closed", "--rate", "3"], "has no rate"), (["run", "server", "--slo", "fast"], "'fast' is no objective"),
-    (["search", "--slo", "mean=5ms"], "one of a percentile here"),
+    (["search", "--slo", "mean=5ms"], "this command needs a percentile"),
     (["sweep", "--clients", "1", "--rates", "1"], "not both"), (["split", "session:original"], "no model")])
 def test_what_cannot_run_is_a_one_line_error(arguments: list[str], words: str, tmp_path: Path) -> None:
     assert words in _refusal(*arguments, "--models", str(tmp_path))
