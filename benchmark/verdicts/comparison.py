@@ -27,10 +27,10 @@ from benchmark.verdicts.statistics import (
 )
 
 METRICS = ("mean", "p50", "p90", "p99", "throughput")
-MAX_BLOCK = 50
-CLEAR = 0.1
+MAX_BLOCK = 50  # requests in a block
+CLEAR = 0.1  # least distance of an interval from 1 for a clear verdict
 ROUNDS = 50
-PRECISE = 0.02
+PRECISE = 0.02  # half the width of an interval that is precise, as a fraction
 
 
 @dataclass(frozen=True)
