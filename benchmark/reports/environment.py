@@ -135,7 +135,7 @@ def git_revision() -> str | None:
 def digest(directory: Path) -> str:
     """The first 16 hex digits of the SHA-256 over names and contents of all files of a model version.
 
-    assets.extra is left out: it describes the version and is no part of what is computed.
+    assets.extra is left out: it describes the version, and the model does not use it.
     """
     total = hashlib.sha256()
     for path in sorted(directory.rglob("*")):

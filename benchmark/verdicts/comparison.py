@@ -100,8 +100,8 @@ class Comparison:
 def block_plan(repeat: int) -> list[tuple[int, int]]:
     """(requests in the first half, requests in the second half) of each round; `repeat` requests per target in total.
 
-    50 rounds; more if a block would be longer than 50 requests. Rounds are short so that a busy moment of the machine
-    slows all targets alike.
+    50 rounds; fewer for under 100 requests, more if a block would have over 50. Rounds are short so that a busy moment
+    of the machine slows all targets alike.
     """
     rounds = max(1, min(ROUNDS, repeat // 2), -(-repeat // (2 * MAX_BLOCK)))
     share = [repeat * (i + 1) // rounds - repeat * i // rounds for i in range(rounds)]
