@@ -104,6 +104,8 @@ def test_a_placeholder_that_no_signature_lists_is_named_and_can_be_fixed(
         answer = session.run(saved_model.read(tmp_path / "to").signatures["serving_default"].outputs["y"].name,
                              {"x:0": x})
     np.testing.assert_allclose(answer, x @ awkward_models.random(6, 3), rtol=1e-5)
+    ops = {node.op for node in saved_model.read(tmp_path / "to").meta_graph.graph_def.node}
+    assert not ops & {"RandomUniform", "GreaterEqual", "Select", "SelectV2", "RealDiv"}
 
 
 @pytest.mark.parametrize(("given", "words"), [
