@@ -1,4 +1,5 @@
 """keras.applications without downloads: random weights, and batch norm statistics near those of real activations."""
+from functools import lru_cache
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ SMALLEST = {"InceptionV3": 75}
 CONTRACTIONS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 
 
+@lru_cache(maxsize=1)
 def frozen(name: str, size: int, seed: int = 5) -> tuple[Any, str, str]:
     """The frozen GraphDef of an application whose output is its logits, and the names of its input and output."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

@@ -47,6 +47,18 @@ def session_run(graph_def: Any, fetches: Sequence[str], feeds: Mapping[str, Any]
     return {name: np.asarray(value) for name, value in zip(fetches, values, strict=True)}
 
 
+def runtime_graph(graph_def: Any, fetch: str, feeds: Mapping[str, Any]) -> Any:
+    """The GraphDef that the session runs, after TensorFlow's own optimizer and its fusions."""
+    v1 = tf.compat.v1
+    graph, ran = tf.Graph(), v1.RunMetadata()
+    with graph.as_default():
+        tf.import_graph_def(graph_def, name="")
+    with v1.Session(graph=graph) as session:
+        session.run(_tensor(fetch), {_tensor(name): value for name, value in feeds.items()},
+                    v1.RunOptions(output_partition_graphs=True), ran)
+    return ran.partition_graphs[0]
+
+
 def transformed(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str], transforms: str) -> tuple[Any, Report]:
     """The GraphDef after our pipeline, and the report of its steps."""
     graph, report = run_pipeline(Graph.from_graph_def(graph_def, inputs, outputs), transforms)
