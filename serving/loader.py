@@ -24,6 +24,7 @@ from serving.errors import Code, ServingError, invalid, not_found
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
 from serving.pace import Pace, Steps
 from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2
+from serving.remote_path import StorageError
 from serving.saved_model_file import read_meta_graph
 from serving.servable import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from serving.tensor_proto import STRING, to_ndarray
@@ -231,7 +232,7 @@ def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any)
         if missing := _UNKNOWN_OPERATION.search(error.message):
             raise _unknown_operation(missing[1]) from None
         raise _serving_error(error) from None
-    except ServingError:
+    except (ServingError, StorageError):
         session.close()
         raise
     except Exception as error:

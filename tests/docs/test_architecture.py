@@ -34,7 +34,7 @@ WITHIN_BENCHMARK = {
 ACROSS_TRANSFORMS = {"test_odd_graphs"}
 # protos.py imports the message modules of the tensorflow package without TensorFlow (tests/serving/test_protos.py).
 MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "serving/profiler.py",
-                         "benchmark/targets/in_process/")
+                         "serving/remote_path.py", "benchmark/targets/in_process/")
 
 
 def imported(path: Path) -> set[str]:

@@ -120,7 +120,6 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(models: Path) -> None:
     ({"use_tflite_model": True}, "--use_tflite_model: TFLite models are not served here"),
     ({"prefer_tflite_model": True}, "--prefer_tflite_model: TFLite models are not served here"),
     ({"tensorflow_op_libraries": "/none.so"}, "there is no file /none.so"),
-    ({"model_base_path": "gs://bucket/model"}, "model half: base paths of gs:// are not read here"),
 ])
 def test_flags_that_contradict_each_other(models: Path, flags: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
