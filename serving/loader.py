@@ -63,20 +63,21 @@ class LoadedModel:  # decision 30
     def try_out(self) -> None:  # decision 81
         """One run with zeros (a batch of 1); then `answers` says whether this version can answer at all.
 
-        Only for a graph of bounded operations: any other might store its input, or never end. A version that refuses
-        the zeros as invalid counts as able to answer, since they are made up.
+        Only for a graph of bounded operations: any other might store its input, or never end. And only if the rank of
+        every input is known: an operation that meets another rank than it expects can end the process. A version that
+        refuses the zeros as invalid counts as able to answer, since they are made up.
         """
         signature = self.signatures.get(DEFAULT_SIGNATURE) or next(iter(self.signatures.values()), None)
         if signature is None:
             return
         feeds = tuple(spec.name for spec in signature.inputs.values())
         fetches = tuple(spec.name for spec in signature.outputs.values())
-        shapes = [tuple(1 if size < 0 else size for size in spec.shape or ()) for spec in signature.inputs.values()]
-        if max(map(math.prod, shapes), default=0) > _MOST_ZEROS:
-            return
         try:
             plan = self._plans[feeds, fetches] = self._plan(feeds, fetches)
-            if plan.bounded:
+            # The graph's shapes: an old one has unknown ranks that its signature states as scalars.
+            known = [shape for feed in feeds if (shape := self._tensor(feed).shape).rank is not None]
+            shapes = [tuple(1 if size is None else size for size in shape.as_list()) for shape in known]
+            if plan.bounded and len(known) == len(feeds) and max(map(math.prod, shapes), default=0) <= _MOST_ZEROS:
                 self.answers = False
                 self.run(feeds, [np.full(shape, b"" if dtype == STRING else 0, dtype)
                                  for shape, dtype in zip(shapes, plan.dtypes, strict=True)], fetches)

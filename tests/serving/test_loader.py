@@ -241,11 +241,11 @@ def test_an_error_may_quote_bytes_that_are_not_utf8(loaded: dict[str, LoadedMode
     assert caught.value.code is Code.INVALID_ARGUMENT
 
 
-def _saved(path: Path, make: Callable[[Any], Any]) -> Path:
+def _saved(path: Path, make: Callable[[Any], Any], shape: tuple[None, ...] | None = (None,)) -> Path:
     """A SavedModel without variables files or initialisers: x (float, any number of them) -> make(x)."""
     v1 = contract_models.v1
     with v1.Graph().as_default() as graph:
-        x = contract_models.feed("x")
+        x = v1.placeholder(contract_models.tf.float32, shape, "x")
         signature = contract_models.predict({"x": x}, {"y": make(x)})
         saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
         meta = saved.meta_graphs.add()
@@ -270,6 +270,24 @@ def test_a_version_is_tried_out(make: Callable[[Any], Any], answers: bool, tmp_p
     model = load("m", 1, _saved(tmp_path / "1", make), ["serve"], OPTIONS)
     model.try_out()
     assert model.answers is answers
+    model.close()
+
+
+@pytest.mark.parametrize("stated", [None, ()])  # () is what old signatures state of a rank that is not known
+def test_a_graph_whose_input_has_an_unknown_rank_is_not_tried_out(stated: tuple[()] | None, tmp_path: Path) -> None:
+    """The convolution of a scalar ends the process."""
+    tf = contract_models.tf
+    path = _saved(tmp_path / "1", lambda x: tf.nn.conv2d(x, tf.ones((2, 2, 3, 4)), 1, "SAME"), None)
+    if stated == ():
+        file = path / "saved_model.pb"
+        saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+        saved.meta_graphs[0].signature_def["serving_default"].inputs["x"].tensor_shape.Clear()
+        file.write_bytes(saved.SerializeToString())
+    model = load("m", 1, path, ["serve"], OPTIONS)
+    model.try_out()
+    assert model.answers
+    answer, = model.run(["x:0"], [np.ones((1, 4, 4, 3), np.float32)], [model.signatures["serving_default"].outputs["y"].name])
+    assert answer.shape == (1, 4, 4, 4)
     model.close()
 
 
