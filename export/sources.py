@@ -119,7 +119,8 @@ def _find(path: Path) -> Path:
     if path.is_dir() and not model_file(path) and not newest(path):
         there = sorted(file.name for file in path.iterdir() if file.suffix in (*_KERAS, *_GRAPHS))
         if there:
-            raise UserError(f"{path} is no SavedModel, but holds {', '.join(there[:8])}: give a file, {path / there[0]}")
+            raise UserError(
+                f"{path} is no SavedModel, but holds {', '.join(there[:8])}: give a file, {path / there[0]}")
     return publish.find(path)
 
 

@@ -94,7 +94,7 @@ def test_checkpoint_with_its_meta_graph(run: Run, checkpoint: Path, tmp_path: Pa
 
 
 def test_checkpoint_without_endpoints(run: Run, checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has the placeholders x, and nothing reads .*y"):
+    with pytest.raises(UserError, match=r"has the placeholders x, and nothing reads .*y"):
         run("optimize", checkpoint, "--from-checkpoint", "--to", tmp_path / "o")
     with pytest.raises(UserError, match=r"nothing\.meta: no such file"):
         run("optimize", checkpoint.parent / "nothing", "--from-checkpoint", "--to", tmp_path / "o")
