@@ -156,6 +156,24 @@ def test_inputs_are_made_that_the_model_accepts(
             running.run(key, Maker(model).make(key, 3, 5))
 
 
+@pytest.mark.parametrize("kind", awkward_models.DECODED)
+def test_inputs_are_made_in_the_form_that_the_graph_decodes(run: Run, tmp_path: Path, kind: str) -> None:
+    serve, spec = awkward_models.DECODED[kind]
+    awkward_models.serving(tmp_path / "from" / "1", serve, spec)
+    model = saved_model.read(tmp_path / "from")
+    with LoadedModel(model.path, ["serve"]) as running:
+        running.loaded()
+        answers = [running.run("serving_default", Maker(model).make("serving_default", 3, seed)) for seed in (0, 1)]
+    assert any(not np.array_equal(answers[0][key], answers[1][key]) for key in answers[0])
+
+
+def test_a_message_of_an_unknown_type_is_refused_with_the_reason(run: Run, tmp_path: Path) -> None:
+    awkward_models.serving(tmp_path / "from" / "1", lambda data: {"y": tf.io.decode_proto(
+        data, "example.Unknown", ["x"], [tf.float32])[1][0]}, awkward_models.ANY)
+    line = refused(run, "optimize", tmp_path / "from", "--to", tmp_path / "to")
+    assert "example.Unknown" in line, line
+
+
 def test_parts_of_ragged_and_sparse_answers_are_compared(awkward: Callable[[str], Path], tmp_path: Path,
                                                          run: Run) -> None:
     from export.equivalence import Plan, check
