@@ -68,6 +68,21 @@ def counter(path: Path, step: float = 1.0) -> Path:
         return _save(path, {"x": x}, {"y": x + tf1.assign_add(count, step)})
 
 
+def counters(path: Path, resource: bool = False, step: float = 1.0) -> Path:
+    """saved_model_counter's form: signatures that read a variable, add to it and set it; only one has an input.
+
+    `resource`: with TensorFlow 2's variables, of which the outputs that assign name an operation without a tensor.
+    """
+    with tf1.Graph().as_default():
+        counter = tf1.get_variable("counter", initializer=0.0, use_resource=resource)
+        delta = tf1.placeholder(tf.float32, name="delta")
+        read = tf.identity(counter, "read")
+        return _save(path, {}, {"output": read}, more={
+            "incr_counter": ({}, {"output": tf1.assign_add(counter, step)}),
+            "incr_counter_by": ({"delta": delta}, {"output": tf1.assign_add(counter, delta * step)}),
+            "reset_counter": ({}, {"output": tf1.assign(counter, 0.0)})})
+
+
 def one_batch_size(path: Path) -> Path:
     """Like half_plus_two_mkl: the output is broadcast with a fixed image, which works only for a batch of 1."""
     with tf1.Graph().as_default():
