@@ -121,6 +121,12 @@ def refuse_without_value(model: SavedModel, keys: Iterable[str], nodes: Collecti
                     "attribute of the saved object before saving, and export the model again")
 
 
+def unseeded_op(model: SavedModel, key: str) -> effects.Effect | None:
+    """The first operation of a signature whose random numbers no seed can fix; None without one."""
+    return next((effects.Effect(item.op, item.name, "takes no seed") for item, _ in nodes_of(model, key)
+                 if item.op in _UNSEEDED), None)
+
+
 def random_op(model: SavedModel, key: str) -> effects.Effect | None:
     """The first operation of a signature that draws random numbers; None without one."""
     for item, _ in nodes_of(model, key):

@@ -201,6 +201,26 @@ def test_random_numbers_are_named_and_compared_with_seeds(awkward: Callable[[str
         run("verify", awkward("draws"), tmp_path / "to", "--allow-random", "other")
 
 
+def test_only_the_signatures_that_may_draw_get_fixed_seeds(
+        awkward: Callable[[str], Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("optimize", awkward("draws_in_all_ways"), "--to", tmp_path / "to", "--batch", "1,3")
+    with pytest.raises(UserError, match=r"signature 'other' draws random numbers \(RandomStandardNormal '.*'\)"):
+        run(*given, "--signatures", "sample,other", "--allow-random", "sample")
+    run(*given, "--signatures", "sample,other", "--allow-random", "sample,other")
+    run(*given, "--signatures", "stateless,sample", "--allow-random", "sample")
+    told = capsys.readouterr().out
+    assert told.rindex("\nsample: ") > 0
+    assert told.rindex("\nstateless: ") > 0
+    run(*given, "--signatures", "stateless")
+
+
+def test_random_numbers_that_no_seed_fixes_are_named(awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"signature 'by_system' draws random numbers by NonDeterministicInts '.*', "
+                                        "which takes no seed, so its answers cannot be compared; leave it out"):
+        run("optimize", awkward("draws_in_all_ways"), "--to", tmp_path / "to", "--batch", "1,3", "--signatures",
+            "by_system", "--allow-random", "by_system")
+
+
 def test_random_numbers_are_named_even_if_noise_is_below_the_tolerance(
         awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="signature 'serving_default' draws random numbers"):

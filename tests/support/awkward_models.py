@@ -387,6 +387,36 @@ def draws(path: Path) -> None:
 
 
 @awkward
+def draws_in_all_ways(path: Path) -> None:
+    """Two signatures share a function that draws; one draws by constant seeds; one by a seed of the system's."""
+    spec = tf.TensorSpec([None, 3], tf.float32, "x")
+
+    class Module(tf.Module):
+        @tf.function(input_signature=[spec])
+        def noisy(self, x: Any) -> Any:
+            return x + tf.random.normal(tf.shape(x))
+
+        @tf.function(input_signature=[spec])
+        def sample(self, x: Any) -> Any:
+            return {"y": self.noisy(x)}
+
+        @tf.function(input_signature=[spec])
+        def other(self, x: Any) -> Any:
+            return {"y": 2 * self.noisy(x)}
+
+        @tf.function(input_signature=[spec])
+        def stateless(self, x: Any) -> Any:
+            return {"y": x + tf.random.stateless_normal(tf.shape(x), [1, 2]) * tf.random.stateless_uniform([], [3, 4])}
+
+        @tf.function(input_signature=[spec])
+        def by_system(self, x: Any) -> Any:
+            seed = raw.NonDeterministicInts(shape=[2], dtype=tf.int64)
+            return {"y": x + tf.random.stateless_normal(tf.shape(x), seed)}
+    made = Module()
+    save(path, made, sample=made.sample, other=made.other, stateless=made.stateless, by_system=made.by_system)
+
+
+@awkward
 def draws_little(path: Path) -> None:
     """Random noise far below the tolerance of the outputs."""
     class Module(tf.Module):
