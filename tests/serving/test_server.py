@@ -1,6 +1,7 @@
 """The whole server: ports, processes, signals, TLS, deadlines."""
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -207,6 +208,48 @@ def test_an_op_library_is_loaded_before_the_models_and_without_it_the_error_says
             assert call(port, request("model", x=np.array([1.5, 2.0], np.float32))) == [1.5, 2.0]
         finally:
             process.terminate()
+
+
+def test_a_wrong_input_shape_is_in_the_log_once_and_in_every_clients_error(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import numpy as np
+    import tensorflow as tf
+    from click.testing import CliRunner
+
+    from serving.client import predict
+    from serving.client.grpc import GrpcClient
+    from serving.client.protocol import AnswerError
+    from serving.client.rest import RestClient
+
+    class Product(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": tf.matmul(x, tf.ones([2, 2]))}
+
+    module = Product()
+    tf.saved_model.save(module, str(tmp_path / "product" / "1"), signatures=module.serve)
+    said = "input 'x' is float32 [1, 3], and the signature has float32 [-1, 2]"
+    wrong = {"x": np.ones((1, 3), np.float32)}
+    with serving(tmp_path, "product") as (_, flags):
+        rest, port = f"127.0.0.1:{flags.rest_api_port}", f"127.0.0.1:{flags.port}"
+        with RestClient(rest, "product") as client, pytest.raises(AnswerError, match=re.escape(said)):
+            client.predict(wrong)
+        with GrpcClient(port, "product") as channel:
+            with pytest.raises(AnswerError, match=re.escape(said)):
+                channel.predict(wrong)
+            # The answer itself is the original's: TensorFlow's text alone.
+            with pytest.raises(AnswerError) as plain:
+                channel.send(channel.prepare(wrong))
+            assert "signature has" not in plain.value.message
+            with pytest.raises(AnswerError, match="not found") as other:
+                channel.predict(wrong, "nope")
+            assert "signature has" not in other.value.message
+        done = CliRunner().invoke(predict.command, ["--address", rest, "--model", "product", "--inputs",
+                                                    '{"x": [[1.0, 2.0, 3.0]]}'])
+        assert said in str(done.exception)
+    [line] = [record.getMessage() for record in caplog.records if "a request failed" in record.getMessage()]
+    assert line.startswith(f"a request failed: version 1 of model product, signature serving_default: {said}; "
+                           "INVALID_ARGUMENT: ")
 
 
 def test_a_ragged_output_is_named(tmp_path: Path) -> None:
