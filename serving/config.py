@@ -55,7 +55,7 @@ class Flags:
     rest_api_enable_cors_support: bool = flag(False, "Answer browsers' cross-origin requests.")
     rest_api_max_body_bytes: int = flag(1 << 30, "Longest REST request body; a longer one is answered 413.", ours=True)
     max_request_memory_mb: int = flag(
-        0, "MB one request may take in the graph; 0: 3/4 of what is free; -1: no limit.", ours=True)
+        0, "MB running requests may take in the graph; 0: 3/4 of what is free; -1: no limit.", ours=True)
     grpc_max_threads: int = flag(4 * _CPUS, "gRPC requests that run at the same time.")
     grpc_channel_arguments: str = flag("", "gRPC server arguments: name=value,name=value.")
     enable_grpc_healthcheck_service: bool = flag(False, "Serve grpc.health.v1.Health.")
