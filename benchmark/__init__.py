@@ -1,4 +1,4 @@
-"""Which of several variants of a model is faster. From Python: docs/python.md."""
+"""Measures which of several variants of a model is faster. Use from Python: docs/python.md."""
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""python -m benchmark scenarios: the scenarios that `run` knows by name."""
+"""python -m benchmark scenarios: lists the scenarios that `run` knows by name."""
 import click
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +24,6 @@ def command(json_path: str | None) -> None:
         table.add_column(title)
     for each in scenario.CATALOGUE.values():
         arrivals = each.to_json()["arrivals"]
-        words = " ".join(f"{key}={value}" for key, value in arrivals.items() if key != "kind")
-        table.add_row(each.name, each.question, f"{arrivals['kind']} {words}", f"{each.measure_s:g}")
+        settings = " ".join(f"{key}={value}" for key, value in arrivals.items() if key != "kind")
+        table.add_row(each.name, each.question, f"{arrivals['kind']} {settings}", f"{each.measure_s:g}")
     Console().print(table)

@@ -1,4 +1,4 @@
-"""A comparison that was measured: what was found, beside what was demanded and a stored result."""
+"""Plans and measures a comparison, and checks it against demands (--fail-if, --budget) and a stored result."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ MAX_TIME_S = 600.0
 
 @dataclass(frozen=True)
 class Measured:
-    """What a comparison found. `result` is all of it, as --json writes it; `failures`: demands that are not met."""
+    """A measured comparison. `result` is what --json writes; `failures` are the demands that are not met."""
 
     result: CompareResult
     failures: tuple[str, ...]
@@ -45,7 +45,7 @@ class Measured:
 
     @property
     def verdict(self) -> Verdict:
-        """"slower" where any comparison of means is, "faster" where all are, else "cannot tell"."""
+        """"slower" if any comparison of means is slower, "faster" if all are faster, else "cannot tell"."""
         found = {each["verdict"] for each in self.comparisons}
         return "slower" if "slower" in found else "faster" if found == {"faster"} else "cannot tell"
 
@@ -57,7 +57,7 @@ class Measured:
         write_json(str(path), self.result)
 
     def html(self, path: str | Path) -> None:
-        """Writes the report, one file that works offline."""
+        """Writes the report as one HTML file that works offline."""
         write_text(path, report.html(self.result))
 
     def card(self, path: str | Path) -> None:
@@ -68,34 +68,34 @@ class Measured:
 def planned(targets: Sequence[Target], inputs: Inputs, protocols: tuple[str, ...] | None, batches: tuple[int, ...],
             repeat: int | None, warmup: int, processes: int, budget: Budget | None, max_s: float | None,
             demands: Demands) -> Plan:
-    """The plan of a comparison. UserError for what cannot be measured, or not be judged afterwards."""
+    """The plan of a comparison. Raises UserError if it cannot be measured, or if its demands could not be judged."""
     if len(targets) < 2:
         raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
     if not batches or min(batches) < 1 or warmup < 0 or processes not in (1, 2) or (repeat is not None and repeat < 1):
         raise UserError("batch sizes and repeat are at least 1, warmup at least 0, and processes is 1 or 2")
     if unknown := set(protocols or ()) - set(PROTOCOLS):
-        raise UserError(f"no protocol '{sorted(unknown)[0]}': there are {' and '.join(PROTOCOLS)}")
+        raise UserError(f"no protocol '{sorted(unknown)[0]}': choose from {', '.join(PROTOCOLS)}")
     needed = demands.requests()
     if repeat and repeat < needed:
-        raise UserError(f"--budget {', '.join(map(str, demands.budgets))} is judged by {needed:,} requests and more, "
-                        f"and --repeat says {repeat:,}: raise it or leave it out")
+        raise UserError(f"--budget {', '.join(map(str, demands.budgets))} needs at least {needed:,} requests, "
+                        f"and --repeat is {repeat:,}: raise it or leave it out")
     return Plan(tuple(targets), protocols_for(targets, protocols), batches, repeat or max(LEAST, needed),
                 0 if repeat else max(MOST, needed), warmup, inputs, processes, budget, max_s,
                 until_clear=repeat is None and not demands.budgets)
 
 
 def measured(plan: Plan, demands: Demands, against: Path | None = None, json_path: Path | None = None) -> Measured:
-    """Measures the plan and judges what it found by the demands. UserError for a stored result that is not like it."""
-    before = like(stored.load(against), str(against), plan) if against else None
-    announce(words(plan))
+    """Measures the plan and checks the demands. Raises UserError if the stored result cannot be compared with it."""
+    before = require_comparable(stored.load(against), str(against), plan) if against else None
+    announce(description(plan))
     result = run(plan, json_path)
     if before:
-        result["against"] = beside(result, before)
+        result["against"] = against_each(result, before)
     return Measured(result, tuple(failures(result, demands)))
 
 
-def words(plan: Plan) -> str:
-    """What the plan will do, before it does it."""
+def description(plan: Plan) -> str:
+    """The plan in words: how many requests, and when measuring ends."""
     requests = f"{plan.repeat:,} to {plan.most:,}" if plan.most > plan.repeat else f"{plan.repeat:,}"
     ends = f", or until the verdict is clear after {LEAST_CLEAR} requests and {duration(LONG_S)}" * plan.until_clear
     limit = f"; measuring ends after {duration(plan.max_s)} at the latest (--max-time)" if plan.max_s else ""
@@ -103,7 +103,7 @@ def words(plan: Plan) -> str:
 
 
 def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> CompareResult:
-    """Measures the plan with a progress bar, and keeps every finished round beside json_path until the end."""
+    """Measures the plan with a progress bar; every finished round is saved in json_path's folder until the end."""
     names, seed = [target.name for target in plan.targets], plan.inputs.seed
     began = head("compare", plan.targets, seed)
     settings: Settings = {"signature": plan.inputs.signature or "serving_default", "repeat": plan.repeat,
@@ -122,7 +122,7 @@ def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> Comp
 
 
 def failures(result: CompareResult, demands: Demands) -> list[str]:  # decision 150
-    """What is demanded and not so, each in one sentence with the option that demands it. Wrong answers come first."""
+    """The demands that are not met: a sentence each, which begins with the option. Wrong answers come first."""
     found = [f"wrong answers while measuring: {result['first_wrong']}"] if result.get("first_wrong") else []
     if (beside_stored := result.get("against")) is not None:
         found += [f"{option}: {report.against_sentence(each)}" for each in beside_stored
@@ -137,20 +137,20 @@ def failures(result: CompareResult, demands: Demands) -> list[str]:  # decision 
         if name != result["baseline"] and (why := over_budget(budget, own))]
 
 
-def like(before: object, path: str, plan: Plan) -> CompareResult:  # decision 151
-    """The stored result, if what the plan measures can be compared with it. UserError with what is not alike."""
+def require_comparable(before: object, path: str, plan: Plan) -> CompareResult:  # decision 151
+    """Returns the stored result. Raises UserError if it cannot be compared with what the plan measures."""
     result = cast(CompareResult, before)
     if result["kind"] != "compare":
-        raise UserError(f"{path} is a result of '{result['kind']}': --against takes one of 'compare'")
+        raise UserError(f"{path} is a result of '{result['kind']}': --against needs a result of 'compare'")
     baseline = plan.targets[0]
     if result["baseline"] != baseline.name:
         raise UserError(f"{path} has the baseline '{result['baseline']}', not '{baseline.name}': runs at different "
-                        "times are compared by their ratios over one baseline, measured in both")
+                        "times are compared by their ratios over the same baseline, measured in both")
     known = result["environment"].get("models", {}).get(baseline.name)
     digest = known and known["digest"]
     if digest is None or baseline.version_directory is None:
-        whose = path if digest is None else "this run"
-        raise UserError(f"{whose} has no digest of the baseline '{baseline.name}', so it cannot be shown that both "
+        without = path if digest is None else "this run"
+        raise UserError(f"{without} has no digest of the baseline '{baseline.name}', so it cannot be shown that both "
                         "measured the same model: name a variant, whose files are known, not an address")
     if digest != environment.digest(baseline.version_directory):
         raise UserError(f"{path} measured another model as '{baseline.name}' than {baseline.version_directory} is: "
@@ -158,7 +158,7 @@ def like(before: object, path: str, plan: Plan) -> CompareResult:  # decision 15
     then, now = environment.class_of(result["environment"]), environment.cpu_class(environment.cpu_flags())
     if then != now:
         raise UserError(f"{path} was measured on another class of CPU ({then or 'not known'}) than this one ({now}), "
-                        "and a ratio holds for one class: store a result from a machine like this")
+                        "and a ratio holds for one class: store a result from a machine like this one")
     for target in plan.targets[1:]:
         for protocol in plan.protocols:
             for batch in plan.batches:
@@ -166,14 +166,14 @@ def like(before: object, path: str, plan: Plan) -> CompareResult:  # decision 15
     return result
 
 
-def beside(result: CompareResult, before: CompareResult) -> list[AgainstRecord]:
-    """Each comparison of means beside the stored one."""
+def against_each(result: CompareResult, before: CompareResult) -> list[AgainstRecord]:
+    """Compares each comparison of means with the stored comparison of the same candidate."""
     return [against_stored(each, _stored(before, "", each["candidate"], each["protocol"], each["batch"]))
             for each in result["comparisons"] if each["metric"] == "mean"]
 
 
 def _stored(result: CompareResult, path: str, candidate: str, protocol: str, batch: int) -> ComparisonRecord:
-    """The stored comparison for a candidate: of that name, else the only one."""
+    """The stored comparison of the candidate of this name, or of the only candidate. Raises UserError without it."""
     names = list(dict.fromkeys(each["candidate"] for each in result["comparisons"]))
     name = candidate if candidate in names else names[0] if len(names) == 1 else None
     for each in result["comparisons"]:

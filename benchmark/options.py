@@ -26,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class CommaList(click.ParamType[Any]):
-    """Comma-separated values, each converted by `item`, none twice."""
+    """Comma-separated values, each converted by `item`; duplicates are removed."""
 
     name = "list"
 
@@ -48,36 +48,41 @@ positive_list = CommaList(click.IntRange(1))
 
 
 protocol_option = click.option("--protocol", type=click.Choice(PROTOCOLS),
-                               help="How to ask (default: grpc; targets in process have none).")
+                               help="Protocol of the requests (default: grpc; in-process targets have none).")
 batch_option = click.option("--batch", type=click.IntRange(1), default=1, show_default=True,
                             help="Examples per request.")
-slo_option = click.option("--slo", metavar="pP=Nms", help="A promise, such as p99=50ms.")
+slo_option = click.option("--slo", metavar="pP=Nms", help="Latency objective, such as p99=50ms.")
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where a result goes, beside the terminal."""
+    """The files that a result is written to; it is always shown on the terminal too."""
 
     html: str | None = None
     json: str | None = None
 
     def save(self, result: Head) -> None:
-        """Writes what was measured so far: a later part may crash, and this one must not be lost with it."""
+        """Writes what was measured so far, so that it is not lost if a later part crashes."""
         if self.json and self.json != "-":
             write_json(self.json, result)
 
     def deliver(self, result: Head) -> None:
-        """Shows the result, and writes what was asked for."""
+        """Shows the result, and writes the files that were asked for."""
         report.deliver(result, self.html, self.json)
 
 
-def announce(words: str) -> None:
-    """What is going to be done and how long it takes, before it begins, on stderr."""
-    progress_console().print(f"[green]✓[/green] Plan: {words}", soft_wrap=True)
+def announce(description: str) -> None:
+    """Prints the plan of a command and its expected time to stderr, before the command begins."""
+    progress_console().print(f"[green]✓[/green] Plan: {description}", soft_wrap=True)
 
 
 def source_options(addresses: bool = True, grappler: bool = True) -> Callable[[Command], Any]:
-    """What is measured, and with which inputs: one parameter `source`. A command offers only what it can honour."""
+    """The options for targets and inputs, as one parameter `source`.
+
+    Args:
+        addresses: whether to offer --url, --grpc and their options; grappler: whether to offer --grappler. A command
+            offers only the options that it can honour.
+    """
     offered = [*_SOURCE, *((_GRAPPLER,) if grappler else ()), *(_ADDRESSES if addresses else ())]
 
     def decorate(command: Command) -> Any:
@@ -98,7 +103,7 @@ def source_options(addresses: bool = True, grappler: bool = True) -> Callable[[C
 def _running(model: str, urls: tuple[str, ...], grpcs: tuple[str, ...], headers: tuple[str, ...],
              tls_authority: str | None, tls_certificate: str | None, tls_key: str | None, saved_model: str | None
              ) -> list[Target]:
-    """The servers at --url and --grpc. UserError for an option about them that has no effect."""
+    """The servers at --url and --grpc. Raises UserError for an option about them that has no effect."""
     tls = Tls(tls_authority, tls_certificate, tls_key)
     given = {"--header": headers, "--tls-authority": tls_authority, "--tls-certificate": tls_certificate,
              "--tls-key": tls_key, "--saved-model": saved_model}
@@ -111,17 +116,17 @@ def _running(model: str, urls: tuple[str, ...], grpcs: tuple[str, ...], headers:
 
 
 _SOURCE = (
-    click.option("--model", default="mnist", show_default=True, help="The model below --models."),
+    click.option("--model", default="mnist", show_default=True, help="Name of the model."),
     click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True,
-                 help="The folder of models/<model>/<variant>/<version>."),
-    click.option("--signature", default="", help="Signature to ask (default: serving_default)."),
+                 help="Folder that contains <model>/<variant>/<version>."),
+    click.option("--signature", default="", help="Signature to call (default: serving_default)."),
     click.option("--samples", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  help="Inputs: an .npz of arrays by input name, or recorded traffic (default: the version's)."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of made inputs and of the bootstrap."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of random inputs and of the bootstrap."),
     click.option("--server-flag", "server_flags", multiple=True, metavar="FLAG",
-                 help="For every server started, such as --server-flag=--enable_batching; repeatable."))
+                 help="Flag for each server that is started, such as --server-flag=--enable_batching; repeatable."))
 _GRAPPLER = click.option("--grappler", type=click.Choice(("on", "off")), default="on", show_default=True,
-                         help="TensorFlow's own graph optimizer, for targets in process (session:, predictor:).")
+                         help="TensorFlow's own graph optimizer, for in-process targets (session:, predictor:).")
 _ADDRESSED = ("urls", "grpcs", "headers", "tls_authority", "tls_certificate", "tls_key", "saved_model")
 _ADDRESSES = (
     click.option("--url", "urls", multiple=True, metavar="URL",
@@ -130,33 +135,33 @@ _ADDRESSES = (
     click.option("--grpc", "grpcs", multiple=True, metavar="HOST:PORT",
                  help="The gRPC address of a server already running; the n-th belongs to the n-th --url."),
     click.option("--header", "headers", multiple=True, metavar="NAME:VALUE",
-                 help="Sent with every request to --url and --grpc; repeatable."),
+                 help="Header of every request to --url and --grpc; repeatable."),
     click.option("--tls-authority", metavar="FILE",
                  help="Certificate (PEM) of the authority to trust; encrypts --grpc too."),
     click.option("--tls-certificate", metavar="FILE", help="The client's own certificate (PEM)."),
     click.option("--tls-key", metavar="FILE", help="The key of --tls-certificate (PEM)."),
     click.option("--saved-model", metavar="DIR",
-                 help="The model's version directory, where --url does not report signatures (Vertex AI, "
+                 help="The model's version directory, for a --url that does not report signatures (Vertex AI, "
                       "most KServe runtimes)."))
 
 
 def budget_options(command: Command) -> Any:
-    """--atol, --rtol, --disagreement: one parameter `budget`, None where none is given."""
+    """--atol, --rtol and --disagreement, as one parameter `budget`; None if none of them is given."""
     @wraps(command)
     def with_budget(atol: float | None, rtol: float | None, disagreement: float | None, **rest: Any) -> Any:
         given = any(value is not None for value in (atol, rtol, disagreement))
         return command(budget=Budget(rtol or 0.0, atol or 0.0, disagreement or 0.0) if given else None, **rest)
 
     decorated: Any = with_budget
-    for name, words in (("--disagreement", "Grant that this share of integers and strings differs."),
-                        ("--rtol", "Grant answers this error relative to the largest of an example."),
-                        ("--atol", "Grant answers this absolute error (default: the tolerance table).")):
-        decorated = click.option(name, type=click.FloatRange(0), help=words)(decorated)
+    for name, description in (("--disagreement", "Allow this share of integers and strings to differ."),
+                        ("--rtol", "Allow answers this error relative to the largest value of an example."),
+                        ("--atol", "Allow answers this absolute error (default: the tolerance table).")):
+        decorated = click.option(name, type=click.FloatRange(0), help=description)(decorated)
     return decorated
 
 
 def demand_options(command: Command) -> Any:
-    """--fail-if, --fail-if-not, --budget, --against: the parameters `demands` and `against`."""
+    """--fail-if, --fail-if-not and --budget, as one parameter `demands`; and --against."""
     @wraps(command)
     def with_demands(fail_if: str | None, fail_if_not: str | None, budgets: tuple[str, ...], **rest: Any) -> Any:
         return command(demands=Demands(fail_if, fail_if_not, tuple(map(parse_objective, budgets))), **rest)
@@ -165,7 +170,7 @@ def demand_options(command: Command) -> Any:
     verdict = click.Choice(("slower", "faster"))
     for option in (
             click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RESULT",
-                         help="A stored result (--json) with the same baseline: is the candidate slower than it was?"),
+                         help="A stored result (--json) with the same baseline, to compare the candidate with."),
             click.option("--budget", "budgets", multiple=True, metavar="pP=Nms",
                          help="Fail unless the candidate's latency keeps it, as p99=50ms; repeatable."),
             click.option("--fail-if-not", type=verdict, help="Fail unless the verdict is this, everywhere."),
@@ -179,7 +184,7 @@ card_option = click.option("--card", "cards", multiple=True, metavar="PATH", cal
 
 
 def output_options(command: Command) -> Any:
-    """--html and --json: one parameter `output`. A path that cannot be written is refused at once."""
+    """--html and --json, as one parameter `output`. A path that cannot be written is refused before measuring."""
     @wraps(command)
     def checked(html_path: str | None, json_path: str | None, **rest: Any) -> Any:
         if html_path not in (None, "-"):

@@ -1,4 +1,4 @@
-"""python -m benchmark overhead: what the embedded server adds to Session.run, and what others add."""
+"""python -m benchmark overhead: what the embedded server adds to Session.run, and what other servers add."""
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from user_error import FailedError, UserError
 
 PARTS = ("loop", "empty", "instead")
 GENUINE = "tensorflow_model_server"
-# The client's time is in both rates here, and is meant to be.
-EVEN_IF_THE_CLIENT_IS_BUSY = Rules(max_generator_cpu=1.0)
+# Valid even if the client is always busy: part empty compares two rates that both include the client's time.
+ANY_CLIENT_CPU = Rules(max_generator_cpu=1.0)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Bounds on candidate time over baseline time, and the requests/s aimed at; None: no bound."""
+    """Bounds on candidate time over baseline time, and the requests/s to reach; None: no bound."""
 
     least: float | None = None
     most: float | None = None
@@ -40,7 +40,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Part:
-    """One interleaved measurement, and by (protocol, batch) what is asked of it."""
+    """One interleaved measurement, and its goals by (protocol, batch)."""
 
     plan: Plan
     goals: dict[tuple[str, int], Goal]
@@ -53,28 +53,28 @@ Examples:
   python -m benchmark overhead original
   python -m benchmark overhead optimized --part loop,empty --json reports/overhead.json --html reports/overhead.html
 \b
-loop     a batch of 100 over gRPC and REST, beside a bare Session.run loop on the same SavedModel
-empty    a batch of 1 to a model that does nothing, beside handlers that do nothing on the same gRPC and HTTP layers
-instead  batches of 1 and 100 over REST, beside FastAPI around Keras (and tensorflow_model_server if it is on PATH)
+loop     batches of 100 over gRPC and REST, compared with a bare Session.run loop on the same SavedModel
+empty    batches of 1 to a model that does nothing, compared with empty handlers on the same gRPC and HTTP layers
+instead  batches of 1 and 100 over REST, compared with FastAPI around Keras (and tensorflow_model_server if on PATH)
 \b
-One client on one connection, its next request when the answer is there: nothing overlaps, so each microsecond of
-server, client and waking up is in the figures. Every part is one interleaved run, every answer is checked.
+One client on one connection sends each request after the previous answer. Nothing overlaps, so the figures contain
+all time of server and client. Every part is one interleaved run, and every answer is checked.
 """)
 @click.argument("variant", default="original")
 @source_options(addresses=False)
 @click.option("--part", "parts", type=comma_list(PARTS), default=",".join(PARTS), show_default=True,
-              help="What to measure.")
+              help="Parts to measure.")
 @click.option("--repeat", type=click.IntRange(4), default=200, show_default=True,
               help="Requests per target and protocol in part loop; 25 times as many in part empty, half in instead.")
 @click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
-              help="Processes per target in parts loop and empty; two show how far two equal processes are apart.")
+              help="Processes per target in parts loop and empty; 2 show how far equal processes are apart.")
 @output_options
 def command(variant: str, source: Source, parts: tuple[str, ...], repeat: int, processes: int, output: Output) -> None:
-    """Measures what the server adds to VARIANT's Session.run, beside empty servers and a web application."""
+    """Measures what the server adds to VARIANT's Session.run, compared with empty servers and a web application."""
     refuse_without_effect(source, parts, processes)
     server = source.target(variant)
     if server.backend != "embedded" or server.version_directory is None:
-        raise UserError("the overhead measured is the embedded server's: name a variant, such as original")
+        raise UserError("overhead measures the embedded server: name a variant, such as original")
     loop = replace(source, server_flags=()).target(f"session:{variant}")
     if "instead" in parts and not (find_spec("fastapi") and find_spec("uvicorn")):
         raise UserError("part instead needs FastAPI and uvicorn: pip install '.[measure]', or --part loop,empty")
@@ -94,20 +94,20 @@ def command(variant: str, source: Source, parts: tuple[str, ...], repeat: int, p
                 _measure(name, replace(part, plan=replace(part.plan, processes=min(
                     processes, part.plan.processes))), result)
     finally:
-        # A part that was measured is kept when a later one fails, or is interrupted.
+        # Measured parts are kept if a later part fails or is interrupted.
         if result["parts"]:
             result["inputs"] = next(iter(result["parts"].values()))["inputs"]
             output.deliver(result)
 
 
 def refuse_without_effect(source: Source, parts: Sequence[str], processes: int) -> None:
-    """UserError for an option that none of the parts can honour."""
+    """Raises UserError for an option that has no effect on any of the parts."""
     reached = (("--grappler", not source.grappler, ("loop",)), ("--processes", processes == 1, ("loop", "empty")),
                ("--samples", source.inputs.samples, ("loop", "instead")),
                ("--signature", source.inputs.signature, ("loop", "instead")))
     for option, given, those in reached:
         if given and not set(those) & set(parts):
-            raise UserError(f"{option} is for part {' and '.join(those)}, and --part names none of them")
+            raise UserError(f"{option} is for part {' and '.join(those)}, which --part leaves out")
 
 
 def _measure(name: str, part: Part, result: OverheadResult) -> None:
@@ -132,7 +132,7 @@ def _empty(base: Path, source: Source, repeat: int) -> Part:
     goals = {("grpc", 1): Goal(least=0.6, rate=2000), ("rest", 1): Goal(least=0.6, rate=1500)}
     plan = Plan((server, baselines.empty(base)), ("grpc", "rest"), (1,), repeat, warmup=100,
                 inputs=Inputs(seed=source.inputs.seed))
-    return Part(plan, goals, "throughput", EVEN_IF_THE_CLIENT_IS_BUSY)
+    return Part(plan, goals, "throughput", ANY_CLIENT_CPU)
 
 
 def _instead(server: Target, genuine: Target | None, repeat: int, inputs: Inputs) -> Part:
@@ -168,7 +168,7 @@ def findings(name: str, made: compare.Part, goals: dict[tuple[str, int], Goal]) 
 
 
 def verdict(low: float | None, high: float | None, goal: Goal) -> str:
-    """A goal is met or missed when the whole interval says so."""
+    """"met" if the whole interval is within the goal's bounds, "missed" if all of it is outside, else "cannot tell"."""
     if low is None or high is None:
         return "cannot tell"
     least, most = goal.least or 0.0, goal.most or float("inf")

@@ -1,4 +1,4 @@
-"""python -m benchmark profile: where the time of a server and of its model goes, and on which CPU instructions."""
+"""python -m benchmark profile: where a server and its model spend their time, and which CPU instructions they use."""
 import json
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from commandline import json_option, step
 from user_error import FailedError, UserError
 from whole_file import write_text
 
-# A server's start under py-spy, or writing its stacks, or TensorFlow's in the trace: roughly.
+# Roughly the seconds to start a variant under py-spy and write its stacks, and to start TensorFlow for the trace.
 OTHER_S = 20.0
 
 
@@ -44,12 +44,12 @@ below Session.run the flame graph has the operations that TensorFlow traced, by 
 @json_option
 def command(variants: tuple[str, ...], source: Source, protocol: str | None, batch: int, seconds: float, repeat: int,
             out: Path, json_path: str | None) -> None:
-    """Profiles VARIANT (and CANDIDATE beside it): flame graph, time by operation, CPU instructions."""
-    # Not source.targets: --grappler is for the trace of the model, which runs in process whatever the target.
+    """Profiles VARIANT (and CANDIDATE, for comparison): flame graph, time by operation, CPU instructions."""
+    # Not source.targets, which would refuse --grappler: here it applies to the trace, which runs in process.
     found = distinct([source.target(text) for text in variants])
     if any(target.backend != "embedded" for target in found):
-        raise UserError("profile starts the embedded server; in a container py-spy needs --cap-add SYS_PTRACE: run "
-                        "'py-spy record --native --pid 1' in it")
+        raise UserError("profile starts the embedded server: name a variant without a backend; in a container started "
+                        "with --cap-add SYS_PTRACE, run 'py-spy record --native --pid 1' yourself")
     out.mkdir(parents=True, exist_ok=True)
     began, samples = head("profile", found, source.inputs.seed), list[Sampled]()
     chosen = Scenario("profile", protocol=protocol_for(found, protocol, "grpc"), batch=batch, arrivals=Closed(2),

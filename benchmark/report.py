@@ -1,4 +1,4 @@
-"""python -m benchmark report: stored results as tables, HTML, Markdown; two or more side by side."""
+"""python -m benchmark report: shows stored results, one or several side by side, as tables, HTML or Markdown."""
 from pathlib import Path
 from typing import cast
 
@@ -19,8 +19,8 @@ Examples:
   python -m benchmark report reports/demo.json --html reports/demo.html
   python -m benchmark report before.json after.json --markdown -
 \b
-Runs at different times are not interleaved: between runs only the ratios measured within each are compared,
-and every difference of machine, versions or models is listed.
+Runs at different times are not interleaved, so only the ratios within each run can be compared between runs. Every
+difference between their machines, versions or models is listed.
 """)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False), metavar="RESULT ...")
 @click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
@@ -55,7 +55,7 @@ def command(paths: tuple[str, ...], html_path: str | None, markdown_path: str | 
 
 
 def card_paths(_ctx: click.Context, _param: click.Parameter, paths: tuple[str, ...]) -> tuple[str, ...]:
-    """Each is a .svg or .png file that can be written: told before the work whose picture would be lost."""
+    """Checks, before anything is measured, that each path ends in .svg or .png and can be written."""
     for path in paths:
         refuse_unwritable(Path(path))
         card.kind_of(path)
@@ -63,7 +63,7 @@ def card_paths(_ctx: click.Context, _param: click.Parameter, paths: tuple[str, .
 
 
 def deliver(result: Head, html_path: str | None, json_path: str | None) -> None:
-    """Shows a result that was just measured, and writes what was asked for."""
+    """Shows a result that was just measured, and writes the files that were asked for."""
     console = Console(stderr=json_path == "-", highlight=False)
     show(console, result)
     if json_path:
@@ -84,5 +84,5 @@ def show(console: Console, result: Head) -> None:
 def markdown(name: str, result: Head) -> str:
     kind = kinds.of(result)
     tables = [f"{terminal.markdown(table)}\n" for table in kind.tables(result)]
-    words = [f"- {terminal.plain(line)}" for line in kind.lines(result)]
-    return "\n".join([f"### {name}", "", *tables, *words, ""])
+    lines = [f"- {terminal.plain(line)}" for line in kind.lines(result)]
+    return "\n".join([f"### {name}", "", *tables, *lines, ""])

@@ -1,4 +1,4 @@
-"""python -m benchmark run: one scenario against one or more targets, VALID or INVALID with reasons."""
+"""python -m benchmark run: measures targets under one scenario; each run is VALID, or INVALID with reasons."""
 from dataclasses import replace
 from typing import Any
 
@@ -25,36 +25,36 @@ Examples:
   python -m benchmark run closed --clients 8 --protocol rest --seconds 10
   python -m benchmark run article --signature serving_default
   python -m benchmark run throughput original --num_iter 500 --num_warmup 50 --grappler off
-  python -m benchmark scenarios                      # what there is
+  python -m benchmark scenarios                      # lists all scenarios
 \b
 Latency is from the intended start of each request: what a user waits, also when the server made others wait.
 """)
 @click.argument("name", metavar="SCENARIO")
 @click.argument("variants", nargs=-1, metavar="[VARIANT ...]")
 @source_options()
-@click.option("--protocol", type=click.Choice(PROTOCOLS), help="Instead of the scenario's.")
+@click.option("--protocol", type=click.Choice(PROTOCOLS), help="Protocol, instead of the scenario's.")
 @click.option("--batch", type=click.IntRange(1), help="Examples per request, instead of the scenario's.")
 @click.option("--rate", "rate_per_s", type=click.FloatRange(0, min_open=True),
               help="Requests per second of an open loop.")
 @click.option("--clients", type=click.IntRange(1), help="Clients of a closed loop.")
-@click.option("--warmup-seconds", "warmup_s", type=click.FloatRange(0), help="Seconds before measuring.")
-@click.option("--seconds", "measure_s", type=click.FloatRange(0, min_open=True), help="Seconds measured.")
-@click.option("--repeat", "repeats_", type=click.IntRange(1), help="How many times it is measured.")
+@click.option("--warmup-seconds", "warmup_s", type=click.FloatRange(0), help="Seconds of warm-up before measuring.")
+@click.option("--seconds", "measure_s", type=click.FloatRange(0, min_open=True), help="Seconds to measure.")
+@click.option("--repeat", "repeats_", type=click.IntRange(1), help="How many times each target is measured.")
 @slo_option
 @click.option("--engine", type=click.Choice(("own", "loadgen")), default="own", show_default=True,
-              help="Who issues requests: this runner, or MLPerf's LoadGen (mlcommons_loadgen).")
+              help="What sends the requests: the project's runner, or MLPerf's LoadGen (mlcommons_loadgen).")
 @click.option("--num_iter", "--num-iter", "iterations", type=click.IntRange(1),
               help="Iterations of a loop (article, throughput).")
 @click.option("--num_warmup", "--num-warmup", "loop_warmup", type=click.IntRange(0),
-              help="Iterations of a loop before its clock starts.")
+              help="Unmeasured iterations of a loop before the measured ones.")
 @output_options
 def command(name: str, variants: tuple[str, ...], source: Source, engine: str, iterations: int | None,
             loop_warmup: int | None, output: Output, repeats_: int | None, slo: str | None, **changes: Any) -> None:
-    """Runs SCENARIO (a name of the catalogue, a .toml file, or the loops article and throughput)."""
+    """Runs SCENARIO: a name that `scenarios` lists, a .toml file, or one of the loops article and throughput."""
     changes |= {"repeats": repeats_, "slo": scenario.parse_slo(slo)}
     if name in loops.LOOPS:
         batch = changes.pop("batch")
-        _refuse(f"{name} is a loop in process, counted and not timed: it has no", {
+        _refuse(f"{name} is an in-process loop with a number of iterations: it has no", {
             "--html": output.html, "--url or --grpc": source.running, **_options(changes),
             "--engine": engine != "own"})
         loop = loops.LOOPS[name]
@@ -64,7 +64,7 @@ def command(name: str, variants: tuple[str, ...], source: Source, engine: str, i
         for target in source.targets(named, otherwise=f"{loop.backend}:original"):
             run_loop(loop, target, source, output)
         return
-    _refuse(f"scenario '{name}' is timed and not counted: it has no",
+    _refuse(f"scenario '{name}' has a duration, not a number of iterations: it has no",
             {"--num_iter": iterations, "--num_warmup": loop_warmup is not None})
     protocol = changes.pop("protocol")
     chosen = scenario.changed(scenario.find(name), **changes)
@@ -88,7 +88,7 @@ def _options(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse(why: str, given: dict[str, Any]) -> None:
-    """UserError for the first of the options that was given: it would have no effect."""
+    """Raises UserError for the first of these options that was given, since it would have no effect."""
     if name := next((name for name, value in given.items() if value), None):
         raise UserError(f"{why} {name}")
 

@@ -1,4 +1,4 @@
-"""python -m benchmark compare: which of several variants is faster, or that one cannot tell."""
+"""python -m benchmark compare: measures which of several variants is faster, or that it cannot be told."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -42,8 +42,8 @@ Examples:
       --url vertex:projects/123/locations/europe-west4/endpoints/456
 \b
 A ratio is baseline over candidate: over 1, the candidate is faster. The first target is the baseline.
-Without --repeat there are 200 requests, and more up to 1,000 until the interval of the average is within 2 %;
-one that measures for more than a minute ends as soon as its verdict is clear. --max-time ends each run.
+Without --repeat there are 200 requests per target, and up to 1,000 until the average is known within 2 %; a
+measurement of over a minute ends as soon as its verdict is clear. --max-time limits the time of every run.
 A verdict needs the whole 95 % interval outside the noise floor, which is how far two processes of the same
 variant were apart in the same run, and at least 1 %.
 --fail-if and --fail-if-not judge the mean under every protocol and batch size; an INVALID comparison fails them.
@@ -56,13 +56,13 @@ variant were apart in the same run, and at least 1 %.
 @click.option("--repeat", type=click.IntRange(1),
               help=f"Requests per target, protocol and batch size (default: {LEAST}, on a noisy machine up to {MOST}).")
 @click.option("--protocol", "protocols", type=comma_list(PROTOCOLS),
-              help="rest, grpc or rest,grpc (default: what all targets speak).")
+              help="rest, grpc or rest,grpc (default: all that every target supports).")
 @click.option("--warmup", type=click.IntRange(0), default=10, show_default=True,
-              help="Requests to each process before measuring.")
+              help="Unmeasured requests to each process before measuring.")
 @click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
-              help="Servers per variant; with 1 the noise floor cannot see what differs from process to process.")
+              help="Servers per variant; with 1 the noise floor does not include differences between processes.")
 @click.option("--max-time", "max_s", type=click.FloatRange(0, min_open=True), default=MAX_TIME_S, show_default=True,
-              help="Seconds of measuring in all, after which it ends with what it has.")
+              help="Limit of the measuring time in seconds; the run then ends with what is measured by then.")
 @budget_options
 @demand_options
 @card_option
@@ -70,7 +70,7 @@ variant were apart in the same run, and at least 1 %.
 def command(variants: tuple[str, ...], source: Source, batches: tuple[int, ...], repeat: int | None,
             protocols: tuple[str, ...] | None, warmup: int, processes: int, max_s: float, budget: Budget | None,
             demands: Demands, against: Path | None, cards: tuple[str, ...], output: Output) -> None:
-    """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, every answer checked."""
+    """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, with every answer checked."""
     plan = planned(source.targets(variants, otherwise=None), source.inputs, protocols, batches, repeat, warmup,
                    processes, budget, max_s, demands)
     found = measured(plan, demands, against, Path(output.json) if output.json and output.json != "-" else None)
@@ -92,22 +92,23 @@ def compare(baseline: str, candidate: str, *others: str, model: str = "mnist", m
 
     baseline, candidate: what the command takes (`original`, `session:optimized`), or the http:// address of a server
     that already runs. max_time is in seconds; each other parameter is the command's option of that name. A demand
-    (fail_if, fail_if_not, budget) that is not met is in the result's `failures`, as wrong answers are.
+    (fail_if, fail_if_not, budget) that is not met is in the result's `failures`, and so are wrong answers while
+    measuring.
 
-    Raises UserError for what cannot be measured, FailedError for a server that dies or answers otherwise.
+    Raises UserError if it cannot be measured, FailedError if a server dies or gives other answers than the baseline.
     """
     with user_errors(), progress(show_progress):
         source = Source(model, Path(models), Inputs(signature, Path(samples) if samples else None, seed),
                         tuple(server_flags))
         found = distinct([_target(source, text) for text in (baseline, candidate, *others)])
         source.refuse_without_effect(found)
-        granted = Budget(rtol or 0.0, atol or 0.0, disagreement or 0.0) if any(
+        allowed = Budget(rtol or 0.0, atol or 0.0, disagreement or 0.0) if any(
             value is not None for value in (atol, rtol, disagreement)) else None
         demands = Demands(_verdict("fail_if", fail_if), _verdict("fail_if_not", fail_if_not), tuple(
             parse_objective(text) for text in ([budget] if isinstance(budget, str) else budget)))
         batches = (batch,) if isinstance(batch, int) else tuple(batch)
         protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol or ())
-        plan = planned(found, source.inputs, protocols or None, batches, repeat, warmup, processes, granted, max_time,
+        plan = planned(found, source.inputs, protocols or None, batches, repeat, warmup, processes, allowed, max_time,
                        demands)
         return measured(plan, demands, Path(against) if against else None)
 
@@ -119,5 +120,5 @@ def _target(source: Source, text: str) -> Target:
 
 def _verdict(name: str, given: str | None) -> str | None:
     if given not in (None, "faster", "slower"):
-        raise UserError(f"{name} is 'slower' or 'faster', not '{given}'")
+        raise UserError(f"{name} must be 'slower' or 'faster', not '{given}'")
     return given

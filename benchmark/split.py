@@ -1,4 +1,4 @@
-"""python -m benchmark split: where the time of a request goes, REST against gRPC."""
+"""python -m benchmark split: measures each part of a request's time, for REST and gRPC."""
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from benchmark.issuing.stages import MONITORING, asking, split
+from benchmark.issuing.stages import MONITORING, split, timing_client
 from benchmark.options import Output, output_options, positive_list, source_options
 from benchmark.reports.head import head
 from benchmark.reports.split import SplitResult
@@ -24,8 +24,8 @@ Examples:
   python -m benchmark split optimized --repeat 500 --html reports/split.html
   python -m benchmark split --url http://127.0.0.1:8501 --grpc 127.0.0.1:8500
 \b
-Each request asks the server (header x-server-timing) where its own time went. A server that does not say, as the
-genuine TensorFlow Serving does not, is split by its metrics, which are means over requests and show less.
+Each request asks the server to report its timing (header x-server-timing). If a server does not (TensorFlow Serving
+itself does not), its metrics are used instead: these are means over all requests, with fewer parts.
 """)
 @click.argument("variant", required=False)
 @source_options(grappler=False)
@@ -40,7 +40,7 @@ def command(variant: str | None, source: Source, batches: tuple[int, ...], repea
         raise UserError("a split is of one server: name a variant, or one --url and its --grpc")
     (target,) = source.targets([variant] if variant else [])
     if target.backend in IN_PROCESS:
-        raise UserError("a split is of a server's requests: name a variant, not a target in process")
+        raise UserError("split measures requests to a server: name a variant, not an in-process target")
     version = target.version_directory
     result: SplitResult = {**head("split", [target], source.inputs.seed), "target": target.name, "requests": repeat,
                            "splits": []}

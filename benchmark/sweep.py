@@ -1,4 +1,4 @@
-"""python -m benchmark sweep: how much a server takes, and at what latency."""
+"""python -m benchmark sweep: measures a server's throughput and latency under growing load."""
 import click
 
 from benchmark.issuing.growing import grow, load_of
@@ -27,14 +27,15 @@ Examples:
   python -m benchmark sweep original optimized --clients 1,2,4,8 --protocol grpc
   python -m benchmark sweep optimized --rates 5,10,20,40 --seconds 10 --html reports/sweep.html
 \b
-Several targets are up at once and take each load in turns (A B B A): what slows the machine down hits all of them.
+Several targets run side by side and are measured alternately at each load (A B B A), so that a busy machine slows all
+of them alike.
 """)
 @click.argument("variants", nargs=-1, metavar="[VARIANT ...]")
 @source_options()
 @protocol_option
 @batch_option
-@click.option("--clients", type=positive_list, help="Closed loops of so many clients (default: 1,2,4,8).")
-@click.option("--rates", type=numbers, help="Open loops (Poisson) of so many requests per second.")
+@click.option("--clients", type=positive_list, help="Numbers of clients, each in a closed loop (default: 1,2,4,8).")
+@click.option("--rates", type=numbers, help="Requests per second of open loops (Poisson), instead of --clients.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True,
               help="Seconds per load and target.")
 @output_options
@@ -42,7 +43,7 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
             clients: tuple[int, ...] | None, rates: tuple[float, ...] | None, seconds: float, output: Output) -> None:
     """Measures VARIANTs under growing load: the throughput-latency curve and its knee."""
     if clients and rates:
-        raise UserError("a sweep is over --clients or over --rates, not both")
+        raise UserError("a sweep needs either --clients or --rates, not both: leave one out")
     loads: list[Arrivals] = [Poisson(rate, source.inputs.seed) for rate in rates] if rates else [
         Closed(count) for count in clients or (1, 2, 4, 8)]
     found = source.targets(variants)
@@ -60,7 +61,7 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
 
 
 def curve(name: str, measurements: list[Measurement]) -> Curve:
-    """One target's points, where its knee is, and the runs they are from."""
+    """The points of one target, its knee, and the measurements that the points come from."""
     points = [_point(measurement) for measurement in measurements]
     return {"target": name, "knee": capacity.knee(points).to_json(),
             "points": [point.to_json() for point in points],

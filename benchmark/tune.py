@@ -1,4 +1,4 @@
-"""python -m benchmark tune: finds a server's settings for a load, and proves their gain over the defaults."""
+"""python -m benchmark tune: finds a server's fastest settings for a load, and measures their gain over the defaults."""
 import json
 from pathlib import Path
 from typing import Any
@@ -35,19 +35,19 @@ Examples:
   python -m benchmark tune original --slo p90=20ms --clients 8 --batch 4 --candidates 32
   ./tfserving.sh optimized -- $(cat reports/tuned/server.flags)
 \b
-Stopped and started again with the same arguments, it goes on where it was. It never gives a pool more threads than
-the CPU quota of its cgroup.
+If it is stopped and started again with the same arguments, it continues where it stopped. It never gives a thread pool
+more threads than the CPU quota of its cgroup.
 """)
 @click.argument("variant", default="original")
 @source_options(addresses=False, grappler=False)
 @slo_option
 @protocol_option
 @batch_option
-@click.option("--clients", type=click.IntRange(1), default=4, show_default=True, help="Clients that ask at once.")
+@click.option("--clients", type=click.IntRange(1), default=4, show_default=True, help="Simultaneous clients.")
 @click.option("--candidates", "count", type=click.IntRange(2), default=16, show_default=True,
-              help="Settings tried, the defaults among them.")
+              help="Number of settings to try, including the defaults.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True,
-              help="Of the first, shortest measurement of each.")
+              help="Seconds of the first, shortest measurement of each.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("reports/tuned"),
               show_default=True, help="Folder for server.flags, batching_parameters.txt, and what was measured.")
 @output_options
@@ -57,21 +57,21 @@ def command(variant: str, source: Source, slo: str | None, protocol: str | None,
     target = source.target(variant)
     if target.backend != "embedded":
         raise UserError("tune starts embedded servers: name a variant without a backend")
-    promise = scenario.parse_percentile_slo(slo)
-    chosen = Scenario("tune", protocol=protocol_for([target], protocol, "grpc"), batch=batch, slo=promise,
-                      percentile=promise.percentile if promise else 50, arrivals=Closed(clients), warmup_s=1)
+    objective = scenario.parse_percentile_slo(slo)
+    chosen = Scenario("tune", protocol=protocol_for([target], protocol, "grpc"), batch=batch, slo=objective,
+                      percentile=objective.percentile if objective else 50, arrivals=Closed(clients), warmup_s=1)
     out.mkdir(parents=True, exist_ok=True)
     trials = Trials(target, chosen, source.inputs, out)
     began = head("tune", [target], source.inputs.seed)
     conditions = began["environment"]
-    memory = Memory(out / "measured.json", [*trials.question(), conditions["models"], count, seconds])
+    checkpoint = Checkpoint(out / "measured.json", [*trials.question(), conditions["models"], count, seconds])
     announce(f"{count} settings, about {duration(seconds_needed(count, seconds))} (--candidates, --seconds)")
     arms = candidates(cpu_quota(), count, source.inputs.seed)
     best = trials.best(arms, seconds, memory)
     gain: GainRecord = memory.get("gain") if best != Configuration() else {"verdict": "the defaults were best"}
     if not gain:
         gain = trials.gain(best, source.inputs.seed)
-        memory.put("gain", gain)
+        checkpoint.put("gain", gain)
     kept = best if gain["verdict"] == "faster" else Configuration()
     written = write_settings(kept, variant, out)
     began["inputs"] = memory.get("inputs") or ""
@@ -93,7 +93,7 @@ def write_settings(settings: Configuration, variant: str, out: Path) -> list[str
     service: dict[str, Any] = {"command": list(settings.flags(inside)),
                                "environment": dict(settings.environment()),
                                "volumes": [f"{out.resolve()}:/tuned:ro"]}
-    # JSON is YAML; docker-compose -f docker-compose.yml -f docker-compose.tuned.yml up
+    # JSON is valid YAML. For: docker-compose -f docker-compose.yml -f docker-compose.tuned.yml up
     written[out / "docker-compose.tuned.yml"] = json.dumps({"services": {variant: service}}, indent=2)
     for path, text in written.items():
         write_text(path, text + "\n")

@@ -9,8 +9,8 @@ from typing import Any
 
 from export import effects
 from export.assignments import assigned
-from export.graph import Graph, normal, producer
-from export.ops import op_def
+from export.graph import Graph, Node, normal, port, producer
+from export.ops import op_def, output_dtypes
 from export.parts import is_composite, kind, parts
 from export.reach import effects_of, nodes_of
 from export.saved_model import SavedModel
@@ -48,6 +48,10 @@ def why_not(model: SavedModel, key: str, allowed: Collection[str] = ()) -> tuple
                 return f"has the {kind(info)} input '{name}', which no client can send", ""
             if is_composite(info) and kind(info) not in ("sparse", "ragged"):
                 return f"has the output '{name}' of class {kind(info)}, which is no tensor", ""
+    without = _without_output(model, key)
+    if without:
+        name, item = without
+        return f"has the output '{name}', but its operation {item.op} '{item.name}' makes no such tensor", ""
     touching = [one for one in effects_of(model, key) if one.op not in allowed]
     if touching:
         return _not_run(touching)
@@ -70,6 +74,18 @@ def _not_run(touching: list[effects.Effect]) -> tuple[str, str]:
     ops = ",".join(dict.fromkeys(one.op for one in touching))
     return (f"{why}, so it is not run on made-up inputs",
             f"allow it with --allow {ops}, and it runs in an empty directory")
+
+
+def _without_output(model: SavedModel, key: str) -> tuple[str, Node] | None:
+    """An output whose tensor does not exist, such as that of a resource variable's assignment, and its node."""
+    nodes = {item.name: item for item, _ in nodes_of(model, key)}
+    for name, info in sorted(model.signatures[key].outputs.items()):
+        for tensor in parts("", info).values():
+            item = nodes.get(producer(normal(tensor)))
+            dtypes = output_dtypes(item, model.meta_graph.graph_def.library) if item else None
+            if item and dtypes is not None and port(normal(tensor)) >= len(dtypes):
+                return name, item
+    return None
 
 
 def _unlisted(model: SavedModel, key: str) -> tuple[str, str] | None:
@@ -103,6 +119,12 @@ def refuse_without_value(model: SavedModel, keys: Iterable[str], nodes: Collecti
                     f"signature '{key}' of {model.path}: its variable '{identity(item)}' has no value in the model, so "
                     "it fails for every request; it was not tracked when the model was saved: keep its layer in an "
                     "attribute of the saved object before saving, and export the model again")
+
+
+def unseeded_op(model: SavedModel, key: str) -> effects.Effect | None:
+    """The first operation of a signature whose random numbers no seed can fix; None without one."""
+    return next((effects.Effect(item.op, item.name, "takes no seed") for item, _ in nodes_of(model, key)
+                 if item.op in _UNSEEDED), None)
 
 
 def random_op(model: SavedModel, key: str) -> effects.Effect | None:

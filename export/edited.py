@@ -56,7 +56,8 @@ def fixed(path: Path, tags: Collection[str], values: Mapping[str, str]) -> Itera
 
 @contextmanager
 def seeded(path: Path) -> Iterator[Path]:
-    """A copy in which all operations that draw random numbers have the same seed."""
+    """A copy in which all operations that draw random numbers have the same seed. Only the signatures that may draw
+    are compared in it."""
     with _copy(path, _seed) as made:
         yield made
 

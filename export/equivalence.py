@@ -133,36 +133,41 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
     signatures = saved_model.chosen(source, names)
     diagnosis.refuse(source, signatures, plan.allow)
     _refuse_unknown(plan, signatures)
-    with _loaded(before, tags, plan) as reference, _loaded(after, tags, plan) as candidate:
-        for key in sorted(plan.allow_constant - signatures.keys()):
-            raise UserError(f"--allow-constant {key}: there is no such signature; there are: {', '.join(signatures)}")
-        reference.loaded()
-        diagnosis.refuse_without_value(source, signatures, reference.without_value)
-        try:
-            candidate.loaded()
-        except UserError as error:
-            report.reasons.append(str(error))
-            return report
-        report.reasons += interface(signatures, {key: one for key, one in candidate.signatures.items()
-                                                 if names is None or key in signatures})
-        maker = samples.Maker(source, lambda: saved_model.read(after, tags))
-        for key, signature in signatures.items():
-            if not report.reasons:
-                _check_signature(report, key, signature, reference, candidate, plan, maker)
+    maker = samples.Maker(source, lambda: saved_model.read(after, tags))
+    # Only the signatures that may draw random numbers are asked in the copies with fixed seeds.
+    keys = {seeded: [key for key in signatures if (key in plan.allow_random) == seeded] for seeded in (False, True)}
+    for seeded, group in keys.items():
+        if report.reasons or not group:
+            continue
+        with _loaded(before, tags, plan, seeded) as reference, _loaded(after, tags, plan, seeded) as candidate:
+            reference.loaded()
+            diagnosis.refuse_without_value(source, signatures, reference.without_value)
+            try:
+                candidate.loaded()
+            except UserError as error:
+                report.reasons.append(str(error))
+                break
+            report.reasons += interface(signatures, {key: one for key, one in candidate.signatures.items()
+                                                     if names is None or key in signatures})
+            for key in group:
+                if not report.reasons:
+                    _check_signature(report, key, signatures[key], reference, candidate, plan, maker)
+    report.signatures = {key: report.signatures[key] for key in signatures if key in report.signatures}
     return report
 
 
 @contextmanager
-def _loaded(path: Path, tags: Sequence[str], plan: Plan) -> Iterator[LoadedModel]:
-    with (edited.seeded(path) if plan.allow_random else nullcontext(path)) as there, \
+def _loaded(path: Path, tags: Sequence[str], plan: Plan, seeded: bool) -> Iterator[LoadedModel]:
+    with (edited.seeded(path) if seeded else nullcontext(path)) as there, \
             LoadedModel(there, tags, own_directory=bool(plan.allow)) as model:
         model.path = path
         yield model
 
 
 def _refuse_unknown(plan: Plan, signatures: Mapping[str, Any]) -> None:
-    for key in sorted(plan.allow_random - signatures.keys()):
-        raise UserError(f"--allow-random {key}: there is no such signature; there are: {', '.join(signatures)}")
+    for option, wanted in (("constant", plan.allow_constant), ("random", plan.allow_random)):
+        for key in sorted(wanted - signatures.keys()):
+            raise UserError(f"--allow-{option} {key}: there is no such signature; there are: {', '.join(signatures)}")
     if not plan.samples or plan.made_up is None:
         return
     for key, signature in signatures.items():
@@ -200,7 +205,12 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
         # Other inputs are tried only if these proved nothing.
         if not varies or len(one.comparison.constant) < len(one.comparison.outputs):
             break
-    if asked.requests and key not in plan.allow_random:
+    if asked.requests and key in plan.allow_random and not one.comparison.equal:
+        drawn = diagnosis.unseeded_op(maker.model, key)
+        if drawn:
+            report.reasons.append(f"signature '{key}' draws random numbers by {drawn.op} '{drawn.node}', which takes "
+                                  "no seed, so its answers cannot be compared; leave it out with --signatures")
+    elif asked.requests and key not in plan.allow_random:
         # Noise may be smaller than the tolerance: a signature that draws random numbers is asked twice even if equal.
         drawn = diagnosis.random_op(maker.model, key)
         if drawn and not _repeats(asked, reference, exactly=True):

@@ -18,7 +18,7 @@ SAME_VALUES: dict[str, tuple[int, ...] | None] = {
         "SplitV", "ReverseV2", "ReverseSequence", "Enter", "Exit", "Switch", "NextIteration", "StopGradient",
         "Snapshot", "GatherV2", "GatherNd", "Unique", "UniqueV2", "PlaceholderWithDefault", "EnsureShape",
         "BroadcastTo", "PadV2", "Pad", "TensorListFromTensor", "TensorListGetItem", "TensorListStack", "StringLower",
-        "StringUpper", "StringStrip", "RegexReplace", "StaticRegexReplace", "StringSplit", "StringSplitV2",
+        "StringUpper", "StringStrip", "Substr", "RegexReplace", "StaticRegexReplace", "StringSplit", "StringSplitV2",
         "GuaranteeConst", "PreventGradient", "CheckNumerics"), (0,)),
     **dict.fromkeys(("Split", "TensorListPushBack", "RaggedTensorToTensor"), (1,)),
     **dict.fromkeys(("TensorListSetItem", "SparseToDense", "TensorArrayReadV3", "TensorArrayGatherV3"), (2,)),

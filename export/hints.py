@@ -5,24 +5,32 @@ Each input's tensor is followed forward, through ops that keep its values, into 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export import demands, parsing
+import numpy as np
+
+from export import demands, media, parsing
 from export.demands import Demand
+from export.effects import FROM_TEXT_FILE
 from export.following import SPLITS, Following, Place
 from export.graph import Graph, Node, producer, tensor_name
-from export.hint import Bytes, Hint
+from export.hint import Bytes, Hint, Message
 from export.ops import attribute
-from export.tensors import STRING, numpy_dtype
+from export.tensors import INT32, INT64, STRING, numpy_dtype
+from export.variables import is_variable
 
 _GATHERS = {"Gather": 1, "GatherV2": 1, "ResourceGather": 1, "SparseSegmentSum": 1, "SparseSegmentMean": 1,
             "SparseSegmentSqrtN": 1}
 _IMAGES = {"DecodeJpeg": "jpeg", "DecodeAndCropJpeg": "jpeg", "DecodePng": "png", "DecodeImage": "png",
-           "DecodeBmp": "bmp", "DecodeGif": "gif", "DecodeWav": "wav"}
+           "DecodeBmp": "bmp", "DecodeGif": "gif", "DecodeWebP": "webp", "DecodeWav": "wav"}
 _FINDS = ("LookupTableFind", "LookupTableFindV2")
 _DECODES = ("DecodeRaw", "DecodePaddedRaw", "ParseTensor")
+_WRAPPINGS = {"DecodeBase64": "base64", "DecodeJSONExample": "json"}
+# Sizes that the graph leaves open: of a serialized tensor's axis, and an image's height and width.
+_UNKNOWN, _ANY_PIXELS = 3, (48, 64)
 _FIRST, _FROM_SECOND = "StridedSlice", "Sub"
 _MOST_WORDS = 2000
 
@@ -55,16 +63,21 @@ class Hints(Following):
                 hint.words = hint.words or self._words(where, item.data[0])
             elif item.op in _IMAGES and index == 0:
                 hint.image = _IMAGES[item.op]
+                hint.pixels = hint.pixels or self._pixels(where, item)
+            elif item.op == "ExtractJpegShape":
+                hint.image = hint.image or media.ANY_SIZE
+            elif item.op == "DecodeProtoV2" and index == 0:
+                hint.message = self._message(where, item)
             elif item.op == "StringToNumber":
                 hint.number = True
+                hint.whole = attribute(item, "out_type") in (INT32, INT64)
             elif item.op == "DecodeCSV" and index == 0:
                 hint.columns = self._columns(where, item)
                 hint.separator = str(attribute(item, "field_delim") or ",").encode()
             elif item.op in ("DecodeBase64", "DecodeJSONExample", "DecodeCompressed"):
                 hint = self.inner(where, item.name)
-                hint.base64, hint.json = item.op == "DecodeBase64", item.op == "DecodeJSONExample"
-                if item.op == "DecodeCompressed":
-                    hint.compression = str(attribute(item, "compression_type") or "")
+                hint.wrappings = (_WRAPPINGS.get(item.op) or str(attribute(item, "compression_type") or "none"),
+                                  *hint.wrappings)
             elif item.op in _DECODES and index == 0:
                 hint.raw = self._raw(where, item)
             elif item.op in parsing.PARSERS and index == 0:
@@ -91,11 +104,41 @@ class Hints(Following):
 
     def _raw(self, place: Place, item: Node) -> Bytes:
         dtype = int(item.get("out_type") or STRING)
+        values = self.inner(place, item.name)
         if item.op == "DecodePaddedRaw":
             size = self.scalar(place, item.data[1])
-            return Bytes(item.op, dtype, None if size is None else (size // max(1, numpy_dtype(dtype).itemsize),))
+            return Bytes(item.op, dtype,
+                         None if size is None else (size // max(1, np.dtype(numpy_dtype(dtype)).itemsize),), values)
         wanted = demands.of(self, place, item.name)
-        return Bytes(item.op, dtype, demands.elements(wanted))
+        if item.op == "ParseTensor" and (rank := len(wanted.fill(None) or ())):
+            sizes = {axis % rank: size for axis, size in wanted.sizes.items()}
+            return Bytes(item.op, dtype, tuple(sizes.get(axis, _UNKNOWN) for axis in range(rank)), values)
+        return Bytes(item.op, dtype, demands.elements(wanted), values)
+
+    def _pixels(self, place: Place, item: Node) -> tuple[int, int, int] | None:
+        """The height, width and channels that the readers of a decoded image require; None if they take any."""
+        channels = int(attribute(item, "channels") or 0)
+        wanted = demands.of(self, place, item.name)
+        sizes = demands.elements(wanted) if wanted.rank is not None else None
+        if sizes and len(sizes) == 1 and sizes[0] % (channels or 1) == 0:
+            side = math.isqrt(sizes[0] // (channels or 1))
+            sizes = (side, side, channels or 1)
+        if sizes and len(sizes) == 2:
+            sizes = (*sizes, 1)
+        if sizes and len(sizes) >= 3:
+            return sizes[-3], sizes[-2], sizes[-1]
+        return (*_ANY_PIXELS, channels) if channels else None
+
+    def _message(self, place: Place, item: Node) -> Message:
+        """The message that a node decodes: output 0 has the number of values of each field, the others the values."""
+        fields = []
+        for index, (name, dtype) in enumerate(zip(attribute(item, "field_names") or (), attribute(item, "output_types")
+                                                  or (), strict=True)):
+            ref = tensor_name(item.name, index + 1)
+            count = demands.elements(demands.of(self, place, ref)) or (1,)
+            fields.append((str(name), int(dtype), self.inner(place, ref), math.prod(count)))
+        return Message(str(attribute(item, "message_type")), str(attribute(item, "descriptor_source") or ""),
+                       str(attribute(item, "message_format") or "binary"), tuple(fields))
 
     def _differs(self, place: Place, item: Node) -> bool:
         """Whether a slice is subtracted from another slice of the same tensor, as row starts from row ends."""
@@ -122,14 +165,23 @@ class Hints(Following):
         for item in self.graph.nodes.values():
             if not item.data or self.origin(self.top, item.data[0])[1] is not table:
                 continue
-            if item.op in ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2"):
-                path = self.assets.get(producer(item.data[1]))
+            if item.op in FROM_TEXT_FILE:
+                path = self.assets.get(self._file_name(item.data[1]))
                 return _lines(path, item) if path else ()
             if item.op.startswith(("InitializeTable", "LookupTableImport", "LookupTableInsert")):
                 _, keys = self.origin(self.top, item.data[1])
                 if keys.op == "Const":
                     return tuple(keys.value.ravel()[:_MOST_WORDS].tolist())
         return ()
+
+    def _file_name(self, ref: str) -> str:
+        """The node whose value is a file's name: TensorFlow 2 keeps it in a variable that the initialiser assigns."""
+        _, item = self.origin(self.top, ref)
+        if is_variable(item):
+            for one in self.graph.nodes.values():
+                if one.op in ("AssignVariableOp", "Assign") and self.origin(self.top, one.data[0])[1] is item:
+                    return self.origin(self.top, one.data[1])[1].name
+        return item.name
 
 
 def _lines(path: Path, item: Node) -> tuple[Any, ...]:

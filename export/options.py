@@ -17,6 +17,10 @@ def path_given(_ctx: click.Context, _param: click.Parameter, value: str) -> Path
     # An empty shell variable would otherwise be the current directory.
     if not value:
         raise click.BadParameter("it is empty")
+    if "://" in value:
+        # pathlib would make it a directory called "gs:" here.
+        raise click.BadParameter(f"{value} is a URI, and results are written to local paths only; copy them there "
+                                 "afterwards (the directory with the version's number last)")
     return Path(value).expanduser()
 
 

@@ -31,6 +31,9 @@ INIT_SIGNATURE = "__saved_model_init_op"
 # The collection in which TensorFlow 1 writes what TensorFlow 2 writes into MetaGraphDef.asset_file_def.
 ASSETS_COLLECTION = "saved_model_assets"
 _SEVERAL = re.compile(r"^\d+ root error\(s\) found\.\s*\(0\) (?:[A-Z_]+: )?([^\n]*)")
+_TRACE = re.compile(r"Detected at node |in user code:|<stack traces unavailable>|Node: '")
+_CLASS = re.compile(r"^\w+: ")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 INIT_COLLECTIONS = ("saved_model_main_op", "saved_model_init_op", "legacy_init_op")
 
 
@@ -141,17 +144,35 @@ def session(model: SavedModel) -> Iterator[Any]:
 
 
 def reason(error: BaseException) -> str:
-    """The message of a TensorFlow exception, without stack traces and node listings."""
-    text = str(getattr(error, "message", None) or error).strip()
-    # "Graph execution error:", an empty line, where each node was defined, "Node: 'name'" and what went wrong.
-    text = text.removeprefix("Graph execution error:").strip()
-    text = text.rpartition("\nNode: ")[2].partition("\n")[2] if "\nNode: " in text else text
+    """The message of a TensorFlow or Keras exception, without stack traces and node listings."""
+    text = _COLOUR.sub("", str(getattr(error, "message", None) or error)).strip()
+    text = _without_trace(text.removeprefix("Graph execution error:").strip())
+    # "Exception encountered when calling Dense.call().", an empty line, and what was raised.
+    head, _, rest = text.partition("\n\n")
+    text = rest.strip() if head.startswith("Exception encountered when calling") and rest.strip() else text
     for mark in ("\n\nOriginal stack trace", "\n\nErrors may have originated", "\nTraceback (most recent call last)",
                  "\n\t [[", "\n [[", "\n\n"):
         text = text.partition(mark)[0]
     several = _SEVERAL.search(text)  # "2 root error(s) found." and the first of them
     text = several.group(1) if several else text
     return text.strip() or type(error).__name__
+
+
+def _without_trace(text: str) -> str:
+    """The text after the lines that say where the failing node was defined, or which code of the user's raised."""
+    lines = text.splitlines()
+    if not lines or not _TRACE.match(lines[0]):
+        return text
+    depth = 0  # of the last line that names a file: lines that are indented further quote its code
+    for at, line in enumerate(lines):
+        indent = len(line) - len(line.lstrip())
+        if line.lstrip().startswith('File "'):
+            depth = indent
+        elif line.strip() and not _TRACE.match(line) and not (depth and indent > depth):
+            # Only the code of a user has the exception's class before its message.
+            rest = "\n".join(lines[at:]).strip()
+            return _CLASS.sub("", rest) if lines[0].startswith("in user code") else rest
+    return ""
 
 
 def write(directory: Path, content: Content) -> None:

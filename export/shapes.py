@@ -21,7 +21,7 @@ Nodes = Mapping[str, Node]
 _SCALARS_HAVE_SHAPES = 24
 # Shape functions read small constants (paddings, axes, sizes), never weights.
 _MAX_ELEMENTS = 1024
-_SAME_AS_FIRST = frozenset({
+SAME_AS_FIRST = frozenset({
     "Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Softplus", "Identity",
     "BiasAdd", "BiasAddV1", "Cast", "Neg", "Exp", "Log", "Sqrt", "Rsqrt", "Square", "Abs", "StopGradient", "Snapshot",
     "CheckNumerics", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "BatchNormWithGlobalNormalization",
@@ -51,7 +51,7 @@ def static_shapes(order: Iterable[Node], nodes: Nodes, versions: Any = None) -> 
             shape = item.get("shape")
             unknown = shape is None or (not shape and item.op == "Placeholder" and shapes_may_be_unknown(versions))
             shapes[item.name] = None if unknown else tuple(size if size >= 0 else None for size in shape)
-        elif item.op in _SAME_AS_FIRST and data:
+        elif item.op in SAME_AS_FIRST and data:
             shapes[item.name] = data[0]
         elif item.op in _BROADCAST and len(data) == 2:
             shapes[item.name] = broadcast(data[0], data[1])

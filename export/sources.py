@@ -20,7 +20,7 @@ from export.ops import PLACEHOLDERS, output_dtypes
 from export.saved_model import Content
 from export.variables import is_variable
 from user_error import UserError
-from version_directory import MODEL_FILES, numbered
+from version_directory import MODEL_FILES, model_file, newest, numbered
 
 _KERAS = (".keras", ".h5", ".hdf5")
 _GRAPHS = (".pb", ".pbtxt")
@@ -55,14 +55,20 @@ class Source:
         name = source or named or ""
         if not name:
             raise UserError("the path of a model is empty")
-        return Source(name if "://" in name else os.path.expanduser(name), checkpoint is not None, inputs, outputs)
+        name = name if "://" in name else os.path.expanduser(name)
+        return Source.found(name, inputs, outputs) if checkpoint is None else Source(name, True, inputs, outputs)
 
     @staticmethod
     def found(source: str, inputs: str | None = None, outputs: str | None = None) -> Source:
-        """The source at a path; it is a checkpoint if it is not a file itself and has a .meta file beside it."""
+        """The source at a path. It is a checkpoint if a .meta file lies beside it, or a directory of checkpoints."""
         path = Path(source)
         prefix = path.with_suffix("") if path.suffix in (".meta", ".index") else path
-        checkpoint = "://" not in source and not path.is_dir() and Path(f"{prefix}.meta").is_file()
+        if "://" in source:
+            checkpoint = False
+        elif path.is_dir():
+            checkpoint = (path / "checkpoint").is_file() and not model_file(path) and not newest(path)
+        else:
+            checkpoint = Path(f"{prefix}.meta").is_file()
         return Source(str(prefix) if checkpoint else source, checkpoint, inputs, outputs)
 
     def digest(self) -> str:
@@ -72,14 +78,14 @@ class Source:
         path = Path(self.name)
         if self.checkpoint:
             return "; ".join(manifest.digest(file) for file in sorted(path.parent.glob(f"{path.name}.*")))
-        return manifest.digest(path if path.is_file() else publish.find(path))
+        return manifest.digest(path if path.is_file() else _find(path))
 
     @contextmanager
     def saved_model(self, tags: tuple[str, ...]) -> Iterator[Path]:
         """A context with the directory of a SavedModel: the source itself, or a temporary conversion."""
         path = Path(self.name)
         if "://" not in self.name and not self.checkpoint and path.is_dir():
-            yield publish.find(path)
+            yield _find(path)
             return
         with tempfile.TemporaryDirectory(prefix="export-source-") as folder:
             made = Path(folder, "model")
@@ -106,6 +112,16 @@ class Source:
     def _ends(self) -> tuple[dict[str, str], dict[str, str]]:
         return (signatures.pairs("--inputs", self.inputs) if self.inputs else {},
                 signatures.pairs("--outputs", self.outputs) if self.outputs else {})
+
+
+def _find(path: Path) -> Path:
+    """See publish.find; for a directory of model files in other forms the error names them."""
+    if path.is_dir() and not model_file(path) and not newest(path):
+        there = sorted(file.name for file in path.iterdir() if file.suffix in (*_KERAS, *_GRAPHS))
+        if there:
+            raise UserError(
+                f"{path} is no SavedModel, but holds {', '.join(there[:8])}: give a file, {path / there[0]}")
+    return publish.find(path)
 
 
 def _copy_remote(name: str, into: Path, checkpoint: bool) -> Path:
@@ -162,13 +178,19 @@ def _from_graph(path: Path, made: Path, tags: tuple[str, ...], inputs: Mapping[s
     if variable:
         raise UserError(f"{path} is not frozen: '{variable}' is a variable, whose value a GraphDef does not hold")
     if not inputs or not outputs:
-        fed = [item.name for item in graph.nodes.values() if item.op.startswith("Placeholder")]
-        ends = [name for name in graph.nodes if not graph.consumers.get(name)]
-        raise UserError(f"{path}: say which tensors its signature has with --inputs and --outputs; it has the "
-                        f"placeholders {', '.join(fed[:8]) or '(none)'}, and nothing reads {', '.join(ends[:8])}")
+        raise _without_signature(path, graph)
     signature = signatures.signature(graph, inputs, outputs)
     made.mkdir()
     saved_model.write(made, Content(graph, {"serving_default": signature}, tags))
+
+
+def _without_signature(path: Path, graph: Graph, saver: str = "save/") -> UserError:
+    nodes = [node for node in graph.nodes.values() if not node.name.startswith(saver)]
+    fed = [node.name for node in nodes if node.op.startswith("Placeholder")]
+    ends = [node.name for node in nodes if not graph.consumers.get(node.name) and output_dtypes(node)
+            and node.op not in ("VarIsInitializedOp", "IsVariableInitialized")]
+    return UserError(f"{path}: name the tensors of its signature with --inputs KEY=TENSOR,... and --outputs; it has "
+                     f"the placeholders {', '.join(fed[:8]) or '(none)'}, and nothing reads {', '.join(ends[:8])}")
 
 
 def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Mapping[str, str],
@@ -189,7 +211,8 @@ def _from_checkpoint(prefix: Path, made: Path, tags: tuple[str, ...], inputs: Ma
         except (tf.errors.OpError, ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{prefix}: the checkpoint does not load: {saved_model.reason(error)}") from error
         if not inputs or not outputs:
-            raise UserError(f"{prefix}: say which tensors the signature has with --inputs KEY=TENSOR,... and --outputs")
+            scope = saver.saver_def.filename_tensor_name.rpartition("/")[0]
+            raise _without_signature(prefix, Graph.from_graph_def(graph.as_graph_def()), f"{scope}/")
         made_of = {"serving_default": signatures.signature(
             Graph.from_graph_def(graph.as_graph_def()), inputs, outputs)}
         known = {info.name: graph.get_tensor_by_name(info.name).shape

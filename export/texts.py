@@ -4,30 +4,30 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from export.hint import Bytes, Feature, Hint
-from export.tensors import BOOL, DOUBLE, FLOAT, STRING, Array, numpy_dtype
+from export import media
+from export.hint import Bytes, Feature, Hint, Message
+from export.tensors import BOOL, DOUBLE, FLOAT, STRING, UINT8, Array, numpy_dtype
 
 _ROWS = 4  # of a feature list
-_FORMATS = {"ZLIB": 15, "GZIP": 31}
+_BELOW = 100  # the bound of raw integers that nothing else bounds
+_WINDOWS = {"ZLIB": 15, "GZIP": 31}
 
 
 def text(hint: Hint, random: np.random.Generator, below: int, word: bytes) -> bytes:
     """One string that the hint allows. `below`: the bound of integers without a hint."""
-    if hint.base64:
-        return base64.urlsafe_b64encode(text(replace(hint, base64=False), random, below, word)).rstrip(b"=")
-    if hint.compression:
-        deflate = zlib.compressobj(wbits=_FORMATS.get(hint.compression, 15))
-        return deflate.compress(text(replace(hint, compression=""), random, below, word)) + deflate.flush()
-    if hint.json or hint.example is not None:
+    if hint.wrappings:
+        return _wrapped(hint, random, below, word)
+    if hint.example is not None:
         return _example(hint, random, below)
+    if hint.message is not None:
+        return message(hint.message, random, below)
     if hint.image:
-        return _recording(int(random.integers(8))) if hint.image == "wav" else _image(
-            hint.image, int(random.integers(8)))
+        number = int(random.integers(8))
+        return media.recording(number) if hint.image == "wav" else media.image(hint.image, number, hint.pixels)
     if hint.columns:
         return hint.separator.join(_cell(dtype, one, random, below, word) for dtype, one in hint.columns)
     if hint.raw:
@@ -35,8 +35,10 @@ def text(hint: Hint, random: np.random.Generator, below: int, word: bytes) -> by
     word = word[:1 + int(random.integers(len(word)))]
     words = [word, *(one if isinstance(one, bytes) else str(one).encode() for one in hint.words)]
     if hint.number:
-        words = [b"%.3f" % number for number in random.random(6)] if hint.below is None else [
-            b"%d" % number for number in random.integers(0, hint.below, 6)]
+        # Four digits, as a year has: parts of them are numbers too.
+        words = [b"%.3f" % number for number in random.random(6)] if hint.below is None and not hint.whole else [
+            b"%d" % number for number in (random.integers(1000, 10000, 6) if hint.below is None else
+                                          random.integers(0, hint.below, 6))]
     if hint.sentence:
         return hint.separator.join(
             words[int(index)] for index in random.integers(0, len(words), 1 + int(random.integers(6))))
@@ -63,16 +65,34 @@ def _cell(dtype: int, hint: Hint, random: np.random.Generator, below: int, word:
 def _bytes(raw: Bytes, random: np.random.Generator) -> bytes:
     from export.runtime import tf
     shape = raw.shape or ((4,) if raw.op == "ParseTensor" else (16,))
-    kind = np.dtype(numpy_dtype(raw.dtype)) if raw.dtype != STRING else np.dtype(np.uint8)
-    values = random.random(shape) if kind.kind in "fc" else random.integers(0, 2 if kind.kind == "b" else 100, shape)
-    if raw.op == "ParseTensor":
-        return bytes(tf.make_tensor_proto(values.astype(kind)).SerializeToString())
-    return values.astype(kind).tobytes()
+    count = int(np.prod(shape))
+    if raw.op != "ParseTensor":
+        return numbers(raw.hint, raw.dtype if raw.dtype != STRING else UINT8, count, random, _BELOW).tobytes()
+    values = np.asarray([text(raw.hint, random, _BELOW, b"word") for _ in range(count)], object) \
+        if raw.dtype == STRING else numbers(raw.hint, raw.dtype, count, random, _BELOW)
+    return bytes(tf.make_tensor_proto(values.reshape(shape), dtype=raw.dtype).SerializeToString())
+
+
+def _wrapped(hint: Hint, random: np.random.Generator, below: int, word: bytes) -> bytes:
+    """The string in its outermost wrapping."""
+    from google.protobuf import json_format
+
+    from export.runtime import tf
+    kind, *rest = hint.wrappings
+    inside = replace(hint, wrappings=tuple(rest))
+    if kind == "json":
+        inside = replace(inside, example=inside.example or {})
+        return json_format.MessageToJson(tf.train.Example.FromString(text(inside, random, below, word))).encode()
+    plain = text(inside, random, below, word)
+    if kind == "base64":
+        return base64.urlsafe_b64encode(plain).rstrip(b"=")
+    if kind not in _WINDOWS:
+        return plain
+    deflate = zlib.compressobj(wbits=_WINDOWS[kind])
+    return deflate.compress(plain) + deflate.flush()
 
 
 def _example(hint: Hint, random: np.random.Generator, below: int) -> bytes:
-    from google.protobuf import json_format
-
     from export.runtime import tf
     if hint.steps is not None:
         sequence = tf.train.SequenceExample()
@@ -86,8 +106,6 @@ def _example(hint: Hint, random: np.random.Generator, below: int) -> bytes:
     example = tf.train.Example()
     for key, feature in (hint.example or {}).items():
         _fill(example.features.feature[key], feature, random, below)
-    if hint.json:
-        return json_format.MessageToJson(example).encode()
     return bytes(example.SerializeToString(deterministic=True))
 
 
@@ -102,22 +120,32 @@ def _fill(target: Any, feature: Feature, random: np.random.Generator, below: int
     (target.float_list if feature.dtype == FLOAT else target.int64_list).value.extend(values.tolist())
 
 
-@cache
-def _image(kind: str, number: int) -> bytes:
-    """A small image with smooth colours and a bright square."""
-    from export.runtime import tf
-    y, x = np.mgrid[0:48, 0:64]
-    pixels = np.stack([x * 4 % 256, y * 5 % 256, (x + y + 32 * number) % 256], -1).astype(np.uint8)
-    pixels[number * 4:number * 4 + 8, 8:24] = 255
-    with tf.device("/CPU:0"):
-        encode = tf.io.encode_jpeg if kind == "jpeg" else tf.io.encode_png
-        return bytes(encode(pixels).numpy())
-
-
-@cache
-def _recording(number: int) -> bytes:
-    """A sound file with a tone of 0.1 s, mono, at 16 kHz."""
-    from export.runtime import tf
-    tone = np.sin(np.arange(1600) * (number + 1) * 0.05).astype(np.float32)[:, None] * 0.5
-    with tf.device("/CPU:0"):
-        return bytes(tf.audio.encode_wav(tone, 16000).numpy())
+def message(wanted: Message, random: np.random.Generator, below: int) -> bytes:
+    """A protocol buffer message with values for the fields that are read; an empty one if its type is not known."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+    pool = descriptor_pool.Default()
+    if wanted.source.startswith("bytes://"):
+        files = descriptor_pb2.FileDescriptorSet.FromString(
+            wanted.source.removeprefix("bytes://").encode("utf-8", "surrogateescape"))
+        pool = descriptor_pool.DescriptorPool()
+        for file in files.file:
+            pool.Add(file)
+    try:
+        made: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName(wanted.name))()
+    except KeyError:
+        return b""
+    for name, dtype, hint, count in wanted.fields:
+        field = made.DESCRIPTOR.fields_by_name.get(name)
+        if field is None or field.message_type is not None:
+            continue
+        values: list[Any] = [_cell(STRING, hint, random, below, b"word") for _ in range(count)] if dtype == STRING \
+            else numbers(hint, dtype, count, random, below).tolist()
+        if field.type == field.TYPE_STRING:
+            values = [one.decode("utf-8", "replace") for one in values]
+        if field.enum_type is not None:
+            values = [int(random.choice(sorted(field.enum_type.values_by_number))) for _ in values]
+        if field.is_repeated:
+            getattr(made, name).extend(values)
+        else:
+            setattr(made, name, values[0])
+    return text_format.MessageToString(made).encode() if wanted.form == "text" else bytes(made.SerializeToString())

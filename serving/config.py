@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from serving import text_proto
 from serving.errors import Code, ServingError, invalid
 from serving.protos import model_server_config_pb2
+from serving.remote_path import is_uri
 from serving.versions import All, Latest, Policy, Specific
 from user_error import UserError
 
@@ -54,14 +55,14 @@ class Flags:
     rest_api_enable_cors_support: bool = flag(False, "Answer browsers' cross-origin requests.")
     rest_api_max_body_bytes: int = flag(1 << 30, "Longest REST request body; a longer one is answered 413.", ours=True)
     max_request_memory_mb: int = flag(
-        0, "MB one request may take in the graph; 0: 3/4 of what is free; -1: no limit.", ours=True)
+        0, "MB running requests may take in the graph; 0: 3/4 of what is free; -1: no limit.", ours=True)
     grpc_max_threads: int = flag(4 * _CPUS, "gRPC requests that run at the same time.")
     grpc_channel_arguments: str = flag("", "gRPC server arguments: name=value,name=value.")
     enable_grpc_healthcheck_service: bool = flag(False, "Serve grpc.health.v1.Health.")
     enable_grpc_reflection: bool = flag(False, "Serve gRPC reflection, so that grpcurl can list methods.", ours=True)
     enable_profiler: bool = flag(True, "Serve tensorflow.ProfilerService to clients on this machine.")
     model_name: str = flag("default", "Name of the model at --model_base_path.")
-    model_base_path: str = flag("", "Directory of a model's version directories (absolute).")
+    model_base_path: str = flag("", "Directory of a model's version directories: absolute, or a URI.")
     model_config_file: str = flag("", "Several models: a ModelServerConfig in text form; wins over --model_base_path.")
     model_config_file_poll_wait_seconds: int = flag(0, "Seconds between reloads of --model_config_file; 0: never.")
     file_system_poll_wait_seconds: int = flag(1, "Seconds between looks for versions; 0: only at start; -1: never.")
@@ -268,11 +269,7 @@ def checked(models: list[Model]) -> list[Model]:
         if model.name in names:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         names.add(model.name)
-        scheme, separator, _ = model.base_path.partition("://")
-        if separator and scheme != "file":
-            raise ServingError(Code.UNIMPLEMENTED, f"model {model.name}: base paths of {scheme}:// are not read here; "
-                               f"mount or copy the files, and give their directory; got base_path()={model.base_path}")
-        if not separator and not Path(model.base_path).is_absolute():
+        if not is_uri(model.base_path) and not Path(model.base_path).is_absolute():
             raise invalid(f"Expected model {model.name} to have an absolute path or URI; "
                           f"got base_path()={model.base_path}")
     return models

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +23,8 @@ from serving.client.payloads import shape_of
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
 from serving.pace import Pace, Steps
-from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2
+from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2, types_pb2
+from serving.remote_path import StorageError
 from serving.saved_model_file import read_meta_graph
 from serving.servable import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from serving.tensor_proto import STRING, to_ndarray
@@ -33,6 +34,7 @@ with quiet():
     import tensorflow as tf
     from google.protobuf import text_format
     from tensorflow.python.client import pywrap_tf_session  # the only way to make RunOptions buffers
+    from tensorflow.python.framework import op_def_registry  # the only list of which operations keep state
     from tensorflow.python.saved_model.loader_impl import SavedModelLoader  # loads in the same steps as C++
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 log = logging.getLogger("serving")
@@ -52,7 +54,7 @@ class LoadedModel:  # decision 30
             # TensorFlow lists a model's init op and training op among its signatures; no client calls them.
             if key not in ("__saved_model_init_op", "__saved_model_train_op")}
         self._session = session
-        self._steps = Steps(meta_graph.graph_def.library.function)
+        self._steps = Steps(meta_graph.graph_def.library.function, _is_stateless)
         self._small = meta_graph.ByteSize() <= _SMALL_BYTES
         self._plans: dict[tuple[tuple[str, ...], tuple[str, ...]], _Plan] = {}
         # Whether a run has succeeded, or no trial run is allowed.
@@ -100,15 +102,17 @@ class LoadedModel:  # decision 30
         size = sum([value.nbytes for value in values])
         here = size <= plan.pace.quick_bytes  # decision 37
         call = plan.call if here and plan.fits(values) else None
-        if plan.bounded and not here and timeout_s != 0:
-            self._refuse_too_many(plan, feeds, values, fetches)
+        reserved = (nullcontext() if here or timeout_s == 0 or not plan.repeatable
+                    else self._reserved(plan, feeds, values, fetches, timeout_s))
         options = _run_options(timeout_s, here) if call is None else None
-        if started is not None:
-            started()
         began = perf_counter()
         try:
-            results = call(*values) if call is not None else self._session._call_tf_sessionrun(
-                options, dict(zip(plan.feeds, values, strict=True)), plan.fetches, [], None)
+            with reserved:
+                if started is not None:
+                    started()
+                began = perf_counter()
+                results = call(*values) if call is not None else self._session._call_tf_sessionrun(
+                    options, dict(zip(plan.feeds, values, strict=True)), plan.fetches, [], None)
         except tf.errors.OpError as error:
             raise _serving_error(error) from None
         except UnicodeDecodeError as error:
@@ -124,30 +128,40 @@ class LoadedModel:  # decision 30
             return [np.array(result, object) if isinstance(result, bytes) else result for result in results]
         return results
 
-    def _refuse_too_many(self, plan: "_Plan", feeds: Sequence[str], values: Sequence[Array],
-                         fetches: Sequence[str]) -> None:
-        """Raises RESOURCE_EXHAUSTED for more examples than fit into the free memory."""
+    def _reserved(self, plan: "_Plan", feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
+                  timeout_s: float | None) -> AbstractContextManager[None]:
+        """Reserves the memory that a request of many examples will take; the context raises RESOURCE_EXHAUSTED."""
         examples = max((len(value) for value in values if value.ndim), default=0)
         if examples < FEWEST_EXAMPLES or self.memory.most_bytes < 0:
-            return
-        if plan.bytes_per_example is None:
-            # Two additional runs, once per plan; the graph keeps no state. If they show no growth there is no limit.
-            plan.bytes_per_example = 0
+            return nullcontext()
+        # An example of another shape takes another amount of memory.
+        sizes = tuple([value.shape[1:] if value.ndim and len(value) == examples else value.shape for value in values])
+        each = plan.bytes_per_example.get(sizes)
+        if each is None:
+            # Two additional runs; the graph keeps no state. If they show no growth there is no limit.
+            each = 0
             with suppress(tf.errors.OpError, UnicodeDecodeError):
-                traced = [self._traced([value[:count] if value.ndim and len(value) == examples else value
-                                        for value in values], feeds, fetches) for count in (1, 2)]
-                plan.bytes_per_example = bytes_per_example(*traced)
-        if plan.bytes_per_example:
-            self.memory.check(examples, plan.bytes_per_example)
+                each = bytes_per_example(*[self._traced(
+                    [value[:count] if value.ndim and len(value) == examples else value for value in values],
+                    feeds, fetches, timeout_s) for count in (1, 2)])
+            if len(plan.bytes_per_example) < _MOST_PLANS:
+                plan.bytes_per_example[sizes] = each
+        return self.memory.reserved(examples, each) if each else nullcontext()
 
-    def _traced(self, values: Sequence[Array], feeds: Sequence[str], fetches: Sequence[str]) -> dict[str, int]:
-        """Runs the graph; node -> bytes of its outputs."""
+    def _traced(self, values: Sequence[Array], feeds: Sequence[str], fetches: Sequence[str],
+                timeout_s: float | None) -> dict[str, int]:
+        """Runs the graph; node -> bytes of its outputs (in a loop: the largest of its turns)."""
         trace = config_pb2.RunMetadata()
         self._session.run(list(fetches), dict(zip(feeds, values, strict=True)), run_metadata=trace,
-                          options=config_pb2.RunOptions(trace_level=config_pb2.RunOptions.FULL_TRACE))
-        return {node.node_name: sum(output.tensor_description.allocation_description.requested_bytes
-                                    for output in node.output)
-                for device in trace.step_stats.dev_stats for node in device.node_stats}
+                          options=config_pb2.RunOptions(
+                              trace_level=config_pb2.RunOptions.FULL_TRACE,
+                              timeout_in_ms=min(int(timeout_s * 1000) + 1, 2**31 - 1) if timeout_s else 0))
+        found: dict[str, int] = {}
+        for device in trace.step_stats.dev_stats:
+            for node in device.node_stats:
+                size = sum(output.tensor_description.allocation_description.requested_bytes for output in node.output)
+                found[node.node_name] = max(found.get(node.node_name, 0), size)
+        return found
 
     def close(self) -> None:
         """Frees the session and its variables. No request may be running."""
@@ -160,8 +174,12 @@ class LoadedModel:  # decision 30
         fed, fetched = [self._tensor(name) for name in feeds], [self._tensor(name) for name in fetches]
         bounded = self._steps.bounded([tensor.op for tensor in fetched], feeds) and not any(
             tensor.dtype.base_dtype in (tf.resource, tf.variant) for tensor in fed)
+        # What a string takes depends on its content: one example says nothing about others.
+        repeatable = bounded or (all(tensor.dtype.is_numpy_compatible and tensor.dtype != tf.string for tensor in fed)
+                                 and self._steps.stateless([tensor.op for tensor in fetched], feeds))
         return _Plan([tensor._as_tf_output() for tensor in fed], [tensor._as_tf_output() for tensor in fetched],
-                     [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in fed] if bounded else [], bounded)
+                     [np.dtype(tensor.dtype.as_numpy_dtype) for tensor in fed] if bounded else [], bounded,
+                     repeatable=repeatable)
 
     def _callable(self, feeds: Sequence[str], fetches: Sequence[str], values: Sequence[Array]) -> Any:  # decision 71
         call = self._session._make_callable_from_options(config_pb2.CallableOptions(
@@ -175,6 +193,13 @@ class LoadedModel:  # decision 30
         except (KeyError, ValueError):
             raise invalid(f"Tensor {name}, specified in either feed_devices or fetch_devices was not found "
                           "in the Graph") from None
+
+
+def _is_stateless(operation: str) -> bool:
+    known = op_def_registry.get(operation)
+    # Operations on a resource or a reference may change it, though they keep nothing themselves.
+    return known is not None and not known.is_stateful and operation != "PyFuncStateless" and not any(
+        argument.is_ref or argument.type == types_pb2.DT_RESOURCE for argument in known.input_arg)
 
 
 _QUICK_S, _SLOW_S = 0.0005, 0.002
@@ -200,7 +225,9 @@ class _Plan:
     bounded: bool
     pace: Pace = field(default_factory=lambda: Pace(_QUICK_S, _SLOW_S))
     call: Any = None
-    bytes_per_example: int | None = None
+    # Whether a part of a request can be run first, to measure its memory.
+    repeatable: bool = False
+    bytes_per_example: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)
     claim: threading.Lock = field(default_factory=threading.Lock)
 
     def fits(self, values: Sequence[Array]) -> bool:
@@ -232,7 +259,7 @@ def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any)
         if missing := _UNKNOWN_OPERATION.search(error.message):
             raise _unknown_operation(missing[1]) from None
         raise _serving_error(error) from None
-    except ServingError:
+    except (ServingError, StorageError):
         session.close()
         raise
     except Exception as error:

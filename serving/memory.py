@@ -5,8 +5,10 @@ that grow most, between a traced run of the request's first example and one of i
 (branches, buffers of convolutions) or less (operations in place): the estimate is not exact, but it keeps the system
 from killing the server.
 """
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import resource
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from serving.errors import Code, ServingError
@@ -14,32 +16,66 @@ from serving.errors import Code, ServingError
 # Smaller requests are not measured: a machine that serves a model has memory for a few of its examples.
 FEWEST_EXAMPLES = 16
 _SMALL_BYTES = 64 << 20
-# The share of the free memory that one request may take: other requests and processes need some, too.
+# The share of the free memory that requests may take in the graph: messages and other processes need some, too.
 _SHARE = 0.75
 
 
-@dataclass(frozen=True, slots=True)
 class MemoryLimit:  # decision 130
-    """The bytes one request may take: `most_bytes`; if 0, a share of what is free at that moment; below 0, no limit."""
+    """How many bytes the running requests may take in the graph, in all.
 
-    most_bytes: int = 0
-    free: Callable[[], int | None] = lambda: free_bytes()
+    `most_bytes`; if 0, a share of what would be free without them; below 0, no limit.
+    """
 
-    def check(self, examples: int, bytes_per_example: int) -> None:
-        """Raises RESOURCE_EXHAUSTED, with the number of examples that may be sent."""
+    def __init__(self, most_bytes: int = 0, free: Callable[[], int | None] | None = None,
+                 used: Callable[[], int] | None = None) -> None:
+        """`free`: bytes that can still be allocated, None if unknown; `used`: bytes that this process has."""
+        self.most_bytes = most_bytes
+        self._free = free or free_bytes
+        self._used = used or used_bytes
+        self._lock = threading.Lock()
+        self._running = 0
+        self._idle_bytes = 0
+
+    @contextmanager
+    def reserved(self, examples: int, bytes_per_example: int) -> Iterator[None]:
+        """Counts a request as running within the context. Raises RESOURCE_EXHAUSTED if there is no room for it."""
         needed = examples * bytes_per_example
-        if self.most_bytes < 0 or (self.most_bytes == 0 and needed < _SMALL_BYTES):
-            return
-        free = self.most_bytes or self.free()
+        with self._lock:
+            if not self._running:
+                self._idle_bytes = self._used()
+            allowed = self._allowed(self._running + needed)
+            if allowed is not None and self._running + needed > allowed:
+                raise _exhausted(examples, bytes_per_example, max(allowed - self._running, 0), self._running)
+            self._running += needed
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= needed
+
+    def _allowed(self, wanted: int) -> int | None:
+        """The bytes that all running requests may take; None: no limit applies to `wanted` bytes."""
+        if self.most_bytes:
+            return self.most_bytes if self.most_bytes > 0 else None
+        free = self._free() if wanted >= _SMALL_BYTES else None
         if free is None:
-            return
-        allowed = self.most_bytes or int(free * _SHARE)
-        if needed > allowed:
-            raise ServingError(
-                Code.RESOURCE_EXHAUSTED,
-                f"a request of {examples} examples would take some {needed >> 20} MB ({bytes_per_example} bytes an "
-                f"example), and {allowed >> 20} MB may be taken; send {max(allowed // bytes_per_example, 1)} examples "
-                "at most in one request, or see --max_request_memory_mb")
+            return None
+        # What the running requests have already allocated is no longer free, and must not be counted twice.
+        taken = min(max(self._used() - self._idle_bytes, 0), self._running)
+        return int((free + taken) * _SHARE)
+
+
+def _exhausted(examples: int, bytes_per_example: int, left: int, running: int) -> ServingError:
+    needs = examples * bytes_per_example >> 20
+    if running:
+        return ServingError(Code.RESOURCE_EXHAUSTED, (
+            f"a request of {examples} examples would take some {needs} MB ({bytes_per_example} bytes an example), and "
+            f"{left >> 20} MB may be taken beside the {running >> 20} MB of the requests that run; send it again when "
+            "they have ended, send fewer examples, or see --max_request_memory_mb"))
+    return ServingError(Code.RESOURCE_EXHAUSTED, (
+        f"a request of {examples} examples would take some {needs} MB ({bytes_per_example} bytes an example), and "
+        f"{left >> 20} MB may be taken; send {max(left // bytes_per_example, 1)} examples at most in one request, or "
+        "see --max_request_memory_mb"))
 
 
 def bytes_per_example(one: Mapping[str, int], two: Mapping[str, int]) -> int:
@@ -48,9 +84,21 @@ def bytes_per_example(one: Mapping[str, int], two: Mapping[str, int]) -> int:
     return sum(size for size in grown[:2] if size > 0)
 
 
+def used_bytes(statm: Path = Path("/proc/self/statm")) -> int:
+    """The bytes of memory that this process has; 0: unknown."""
+    try:
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 def free_bytes(root: Path = Path("/")) -> int | None:
-    """The bytes this process can still allocate, by its cgroup's limit and the machine's memory; None: unknown."""
+    """The bytes this process can still allocate; None: unknown.
+
+    By the machine's memory, the limit of its cgroup, and its own limit of address space (ulimit -v).
+    """
     found = [free for free in (
+        _address_space(root / "proc/self/statm"),
         _machine(root / "proc/meminfo"),
         _cgroup(root / "sys/fs/cgroup/memory.max", root / "sys/fs/cgroup/memory.current",
                 root / "sys/fs/cgroup/memory.stat", "inactive_file"),
@@ -58,6 +106,16 @@ def free_bytes(root: Path = Path("/")) -> int | None:
                 root / "sys/fs/cgroup/memory/memory.usage_in_bytes",
                 root / "sys/fs/cgroup/memory/memory.stat", "total_inactive_file")) if free is not None]
     return min(found, default=None)
+
+
+def _address_space(statm: Path) -> int | None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        return max(limit - int(statm.read_text().split()[0]) * resource.getpagesize(), 0)
+    except OSError:
+        return None
 
 
 def _machine(meminfo: Path) -> int | None:

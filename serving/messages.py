@@ -99,7 +99,7 @@ def count_examples(message: Any) -> int:
     return len(getattr(message, kind).examples) if kind else 0
 
 
-def write_fields(proto: Any, array: Array) -> None:
+def write_fields(proto: Any, array: Array) -> None:  # decision 35
     """Writes an array as the original does: into the typed fields."""
     _write_head(proto, array)
     packed = _PACKED.get(array.dtype)

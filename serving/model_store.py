@@ -8,17 +8,19 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 
 from serving.config import Model, check_no_platform_changes, check_platforms
 from serving.errors import Code, ServingError, invalid, not_found
-from serving.readiness import Missing, ModelReadiness, Readiness
+from serving.known_model import KnownModel, Version
+from serving.readiness import Readiness
+from serving.remote_path import RemotePath
 from serving.servable import Loaded, ModelSpec, Servable, VersionStatus
-from serving.version_files import Failure, directory, failure, no_versions, on_disk
-from serving.versions import Load, Snapshot, State, absent_versions, next_action, wanted
+from serving.version_files import Failure, directory, no_answer, on_disk
+from serving.versions import Load, State, next_action
 
 log = logging.getLogger("serving")
 
@@ -34,47 +36,24 @@ class Retries:
     interval_s: float = 60.0
 
 
-@dataclass(slots=True)
-class _Version:
-    """One version of a model, from its discovery to END; kept afterwards, since GetModelStatus shows it."""
-
-    path: Path
-    state: State = State.START
-    wanted: bool = True
-    error: ServingError | None = None
-    servable: Loaded | None = None
-    pins: int = 0
-    tries: int = 0
-    retry: threading.Timer | None = None
-
-
-@dataclass(slots=True)
-class _Model:
-    config: Model
-    versions: dict[int, _Version] = field(default_factory=dict)
-    removed: bool = False
-    # Why no version was found at the last look; None when there was one.
-    missing: ServingError | None = None
-    # Versions that the policy names, but that were not on disk at the last look.
-    absent: frozenset[int] = frozenset()
-
-
 class ModelStore:
     """The models of one server. `configure`, then `start`; `stop` unloads everything."""
 
     def __init__(self, load: LoadFunction, poll_s: float = 1.0, retries: Retries | None = None, threads: int = 0,
-                 any_label_when_new: bool = False, any_label: bool = False) -> None:
+                 any_label_when_new: bool = False, any_label: bool = False, look_s: float = 30.0) -> None:
+        """`look_s`: how long `configure` waits for a remote storage's answer before it goes on without it."""
         self._load = load
         self._poll_s = poll_s
         self._retries = retries or Retries()
         self._any_label_when_new = any_label_when_new
         self._any_label = any_label
+        self._look_s = look_s
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._reload = threading.Lock()
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, KnownModel] = {}
         self._labels: dict[str, dict[str, int]] = {}
-        self._serving: dict[str, dict[int, _Version]] = {}
+        self._serving: dict[str, dict[int, Version]] = {}
         self._stopping = threading.Event()
         self._workers = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="load")
         self._poller = threading.Thread(target=self._poll, name="poll", daemon=True)
@@ -89,7 +68,7 @@ class ModelStore:
         self._stopping.set()
         with self._changed:
             for model in self._models.values():
-                self._want(model, ())
+                model.want(())
             self._advance()
             ended = self._changed.wait_for(lambda: all(v.state is State.END for m in self._models.values()
                                                        for v in m.versions.values()), timeout_s)
@@ -103,7 +82,7 @@ class ModelStore:
         """A context that gives the servable of `spec` and keeps it loaded."""
         return _Pin(self, spec)
 
-    def lend(self, spec: ModelSpec) -> _Version:
+    def lend(self, spec: ModelSpec) -> Version:
         """Finds a version and increases its count of users. Raises ServingError."""
         with self._lock:
             number = spec.version
@@ -119,7 +98,7 @@ class ModelStore:
                     return version
         raise not_found(f"Servable not found for request: {ModelSpec(spec.name, number)}")
 
-    def give_back(self, version: _Version) -> None:
+    def give_back(self, version: Version) -> None:
         """Decreases the count of users that `lend` increased; the last user lets an unwanted version be unloaded."""
         with self._lock:
             version.pins -= 1
@@ -137,7 +116,7 @@ class ModelStore:
                 versions = {spec.version: versions[spec.version]}
             if not versions:
                 raise not_found(f"Could not find any versions of model {spec.name}")
-            return [_status(number, version) for number, version in sorted(versions.items(), reverse=True)]
+            return [version.status(number) for number, version in sorted(versions.items(), reverse=True)]
 
     def models(self) -> list[str]:
         """The names of the models that are configured, sorted."""
@@ -147,7 +126,7 @@ class ModelStore:
     def readiness(self) -> Readiness:
         """Which of the configured models can answer, and which wanted versions cannot."""
         with self._lock:
-            return Readiness({name: _readiness(model) for name, model in self._models.items() if not model.removed})
+            return Readiness({name: model.readiness() for name, model in self._models.items() if not model.removed})
 
     # -- configuration
 
@@ -178,32 +157,38 @@ class ModelStore:
                     if known is None or known.removed:
                         # The cause of an earlier failure may be gone: a model that is added again starts anew.
                         usable = {n: v for n, v in known.versions.items() if not v.error} if known else {}
-                        self._models[name] = _Model(model, usable)
+                        self._models[name] = KnownModel(model, usable)
                     else:
                         known.config = model
                 for name, known in self._models.items():
                     if name not in configured:
                         known.removed = True
-                        self._want(known, ())
+                        known.want(())
             # If the files are looked at only once, a new configuration is no reason to look at known models again.
             self.look(None if self._poll_s > 0 else new)
             with self._changed:
+                self._changed.wait_for(lambda: self._stopping.is_set() or not any(
+                    self._models[name].looking for name in new), self._look_s)
+                for name in new:
+                    if self._models[name].looking:
+                        self._models[name].note_seen(no_answer(configured[name], self._look_s))
                 self._changed.wait_for(lambda: self._stopping.is_set() or all(
-                    self._serving.get(name) or self._settled(name) for name in new), timeout_s)
-                return {name: self._reasons(name) for name in new if not self._serving.get(name)}
+                    self._serving.get(name) or self._models[name].settled() for name in new), timeout_s)
+                return {name: self._models[name].failures() for name in new if not self._serving.get(name)}
 
     def await_any(self) -> dict[str, Failure]:  # decision 80
         """Waits until a model can answer, or until no load will be tried again; returns the same as `configure`."""
         with self._changed:
             def over() -> bool:
-                return self._stopping.is_set() or any(self._serving.values()) or all(
-                    v.state is State.END for m in self._models.values() for v in m.versions.values() if v.wanted)
+                polled = self._poll_s > 0 and self._retries.count > 0
+                return self._stopping.is_set() or any(self._serving.values()) or not any(
+                    model.may_answer_later(polled) for model in self._models.values())
 
             if not over():
                 log.warning("nothing can be served yet, trying again: %s",
-                            Failure.joined(map(self._reasons, self._models)))
+                            Failure.joined(model.failures() for model in self._models.values()))
             self._changed.wait_for(over)
-            return {name: self._reasons(name) for name in self._models if not self._serving.get(name)}
+            return {name: model.failures() for name, model in self._models.items() if not self._serving.get(name)}
 
     def _checked_labels(self, model: Model) -> dict[str, int]:
         for label, number in model.labels.items():
@@ -216,18 +201,6 @@ class ModelStore:
                                    "version that is not loaded yet.")
         return dict(model.labels)
 
-    def _settled(self, name: str) -> bool:
-        """Whether every wanted version is loaded, or its load has failed at least once."""
-        return all(v.error is not None or v.state in (State.AVAILABLE, State.END)
-                   for v in self._models[name].versions.values() if v.wanted)
-
-    def _reasons(self, name: str) -> Failure:
-        model = self._models[name]
-        failed = [failure(name, number, version.error) for number, version in model.versions.items() if version.error]
-        if not failed and model.missing is not None:
-            failed = [failure(name, None, model.missing)]
-        return Failure.joined(failed)
-
     # -- versions
 
     def look(self, only: Collection[str] | None = None) -> None:
@@ -236,49 +209,45 @@ class ModelStore:
             configs = {name: model.config for name, model in self._models.items()
                        if not model.removed and (only is None or name in only)}
         for name, config in configs.items():
-            seen = on_disk(config)
-            with self._lock:
-                model = self._models[name]
-                if model.config is config and not model.removed and not self._stopping.is_set():
-                    self._note_seen(model, seen)
+            if isinstance(directory(config), RemotePath):
+                self._look_in_a_thread(name, config)
+            else:
+                self._note_seen(name, config, on_disk(config))
         with self._lock:
             self._advance()
 
-    def _note_seen(self, model: _Model, seen: Mapping[int, str] | ServingError) -> None:
-        if isinstance(seen, ServingError):
-            # The directory may be missing only for a moment (a remounted disk): loaded versions stay.
-            if model.missing is None or seen.message != model.missing.message:
-                log.warning("%s: %s", seen.code.name, seen.message)
-            model.missing = seen
-            return
-        wants = wanted(model.config.policy, seen)
-        missing = None if wants else no_versions(model.config)
-        absent = absent_versions(model.config.policy, seen)
-        if (str(missing), absent) != (str(model.missing), model.absent) and (missing or absent):
-            log.warning("%s", missing or f"model {model.config.name}: no version "
-                        f"{', '.join(map(str, sorted(absent)))} in {model.config.base_path}")
-        model.missing, model.absent = missing, absent
-        for number in wants:
-            version = model.versions.get(number)
-            if version is None or (version.state is State.END and version.error is None):
-                model.versions[number] = _Version(directory(model.config) / seen[number])
-        self._want(model, wants)
+    def _note_seen(self, name: str, config: Model, seen: Mapping[int, str] | ServingError) -> None:
+        with self._lock:
+            model = self._models[name]
+            if model.config.base_path == config.base_path and not model.removed and not self._stopping.is_set():
+                model.note_seen(seen)
 
-    def _want(self, model: _Model, wants: Collection[int]) -> None:
-        for number, version in model.versions.items():
-            version.wanted = number in wants
-            if not version.wanted:
-                if version.retry is not None:
-                    version.retry.cancel()
-                    version.retry = None
-                    version.state = State.END
-                elif version.state is State.START:
-                    version.state = State.END
+    def _look_in_a_thread(self, name: str, config: Model) -> None:  # decision 143
+        """A storage may take minutes to answer, or to fail: nothing else waits for that."""
+        with self._lock:
+            model = self._models[name]
+            if model.looking == config.base_path:
+                return
+            model.looking = config.base_path
+
+        def look() -> None:
+            try:
+                self._note_seen(name, config, on_disk(config))
+            except Exception:
+                # Whatever the error is: the next look may succeed.
+                log.exception("looking for versions of model %s failed", name)
+            finally:
+                with self._lock:
+                    if model.looking == config.base_path:
+                        model.looking = None
+                    self._advance()
+
+        threading.Thread(target=look, name=f"look-{name}", daemon=True).start()
 
     def _advance(self) -> None:
         """Begins every action that is due now. The lock is held."""
         for name, model in self._models.items():
-            while (action := next_action(_snapshots(model))) is not None:
+            while (action := next_action(model.snapshots())) is not None:
                 version = model.versions[action.version]
                 if isinstance(action, Load):
                     version.state = State.LOADING
@@ -291,7 +260,7 @@ class ModelStore:
                     # Otherwise the last request to end hands it to a worker.
         self._changed.notify_all()
 
-    def _bring_up(self, name: str, number: int, version: _Version) -> None:
+    def _bring_up(self, name: str, number: int, version: Version) -> None:
         began = perf_counter()
         try:
             servable = self._load(name, number, version.path)
@@ -312,7 +281,7 @@ class ModelStore:
                 self._serving.setdefault(name, {})[number] = version
                 self._advance()
 
-    def _load_failed(self, name: str, number: int, version: _Version, error: ServingError, seconds: float) -> None:
+    def _load_failed(self, name: str, number: int, version: Version, error: ServingError, seconds: float) -> None:
         with self._lock:
             version.error = error
             version.tries += 1
@@ -328,13 +297,13 @@ class ModelStore:
                 version.state = State.END
             self._advance()
 
-    def _try_again(self, name: str, number: int, version: _Version) -> None:
+    def _try_again(self, name: str, number: int, version: Version) -> None:
         with self._lock:
             if version.retry is not None:
                 version.retry = None
                 self._workers.submit(self._bring_up, name, number, version)
 
-    def _take_down(self, version: _Version) -> None:
+    def _take_down(self, version: Version) -> None:
         began = perf_counter()
         servable, version.servable = version.servable, None
         if servable is not None:
@@ -372,33 +341,3 @@ class _Pin:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self._store.give_back(self._version)
-
-
-def _status(number: int, version: _Version) -> VersionStatus:
-    if version.error is None or version.state is not State.END:
-        return VersionStatus(number, version.state.value)
-    return VersionStatus(number, version.state.value, version.error.code, version.error.message)
-
-
-def _readiness(model: _Model) -> ModelReadiness:
-    def answers(version: _Version) -> bool:
-        return version.state is State.AVAILABLE and version.servable is not None and version.servable.answers
-
-    missing = [Missing(None, f"{model.missing.code.name}: {model.missing.message}")] if model.missing else []
-    for number in sorted(model.absent):
-        missing.append(Missing(number, f"NOT_FOUND: not in {model.config.base_path}"))
-    for number, version in sorted(model.versions.items()):
-        if version.wanted and not answers(version):
-            reason = version.state.value
-            if version.error is not None:
-                reason = f"{version.error.code.name}: {version.error.message} {version.error.advice}".rstrip()
-            elif version.state is State.AVAILABLE:
-                reason = "loaded, but its first run failed, and no request has succeeded"
-            missing.append(Missing(number, reason))
-    # A version that is no longer wanted also answers: it stays until a wanted one can replace it.
-    return ModelReadiness(any(map(answers, model.versions.values())), tuple(missing))
-
-
-def _snapshots(model: _Model) -> dict[int, Snapshot]:
-    return {number: Snapshot(version.state, version.wanted) for number, version in model.versions.items()
-            if version.wanted or version.state is not State.END}

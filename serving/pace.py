@@ -3,7 +3,7 @@
 Quick work need not be handed to another thread, which costs more than the work itself. But in the calling thread it
 cannot be interrupted, so only work qualifies whose time is bounded by the size of its input (see `Steps`).
 """
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,45 +49,80 @@ class Step(Protocol):
     type: str
     inputs: Any
     control_inputs: Any
-
-    def get_attr(self, name: str) -> Any: ...
+    node_def: Any
 
 
 class Steps:
-    """Finds the graphs whose run time is bounded by the size of their inputs.
+    """Finds the graphs whose run time is bounded by the size of their inputs, and those that keep nothing.
 
     Not bounded: loops, queues, calls out of the graph, operations whose result is as large as one of their input values
     says (Fill, Range, Tile), and operations that decode (images, examples, strings). An operation that is not listed
     below counts as unbounded.
+
+    Stateless: every operation is bounded, or has no state by TensorFlow's own list. Loops and decoders are among them.
+    Such a graph may be run once more on a part of a request; it does what the request itself will do.
     """
 
-    def __init__(self, functions: Iterable[Any]) -> None:
-        """`functions`: the FunctionDefs that the graph can call."""
-        called = {each.signature.name: (
-            {node.op for node in each.node_def},
-            {node.attr["f"].func.name for node in each.node_def if node.op in _CALLS}) for each in functions}
-        unbounded = {name for name, (ops, _) in called.items() if not ops <= _BOUNDED}
-        while found := {name for name, (_, inner) in called.items() if inner & unbounded} - unbounded:
-            unbounded |= found
-        self._unbounded = unbounded
+    def __init__(self, functions: Iterable[Any], is_stateless: Callable[[str], bool] = lambda operation: False) -> None:
+        """`functions`: the FunctionDefs that the graph can call; `is_stateless`: TensorFlow's list of operations."""
+        self._is_stateless = is_stateless
+        each = list(functions)
+        self._unbounded = _spread(each, lambda operation: operation in _BOUNDED)
+        self._stateful = _spread(each, self._keeps_nothing)
+
+    def _keeps_nothing(self, operation: str) -> bool:
+        # A TensorArray lives as long as one run.
+        return operation in _BOUNDED or operation in _BRANCHES or (
+            operation.startswith("TensorArray") or self._is_stateless(operation))
 
     def bounded(self, fetched: Iterable[Step], fed: Collection[str]) -> bool:
         """Whether every operation between the fed tensors ("x:0") and the fetched operations is bounded."""
-        seen: set[str] = set()
-        pending = list(fetched)
-        while pending:
-            step = pending.pop()
-            if step.name in seen:
-                continue
-            seen.add(step.name)
-            if step.type not in _BOUNDED or (step.type in _CALLS and step.get_attr("f").name in self._unbounded):
-                return False
-            pending += [tensor.op for tensor in step.inputs if tensor.name not in fed]
-            pending += step.control_inputs
-        return True
+        return _all_between(fetched, fed, lambda operation: operation in _BOUNDED, self._unbounded)
+
+    def stateless(self, fetched: Iterable[Step], fed: Collection[str]) -> bool:
+        """Whether every operation between the fed tensors ("x:0") and the fetched operations keeps nothing."""
+        return _all_between(fetched, fed, self._keeps_nothing, self._stateful)
+
+
+def _spread(functions: Iterable[Any], allowed: Callable[[str], bool]) -> set[str]:
+    """The functions that hold an operation that is not allowed, also in a function that they call."""
+    called = {each.signature.name: (
+        {node.op for node in each.node_def},
+        {name for node in each.node_def for name in _functions(node.attr)}) for each in functions}
+    found = {name for name, (operations, _) in called.items() if not all(map(allowed, operations))}
+    while more := {name for name, (_, inner) in called.items() if inner & found} - found:
+        found |= more
+    return found
+
+
+def _functions(attributes: Mapping[str, Any]) -> Iterator[str]:
+    """The functions that a node names: what it calls, the body and condition of a loop, branches."""
+    for value in attributes.values():
+        if value.WhichOneof("value") == "func":
+            yield value.func.name
+        for function in value.list.func:
+            yield function.name
+
+
+def _all_between(fetched: Iterable[Step], fed: Collection[str], allowed: Callable[[str], bool],
+                 refused: Set[str]) -> bool:
+    seen: set[str] = set()
+    pending = list(fetched)
+    while pending:
+        step = pending.pop()
+        if step.name in seen:
+            continue
+        seen.add(step.name)
+        if not allowed(step.type) or (refused and not refused.isdisjoint(_functions(step.node_def.attr))):
+            return False
+        pending += [tensor.op for tensor in step.inputs if tensor.name not in fed]
+        pending += step.control_inputs
+    return True
 
 
 _CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
+# They have as much state as the functions that they call, which are examined too.
+_BRANCHES = frozenset(("While", "If", "Case"))
 _NAMES = """
     Placeholder PlaceholderWithDefault Const Identity IdentityN NoOp Snapshot StopGradient PreventGradient
     VarHandleOp ReadVariableOp VariableV2 HashTableV2 LookupTableFindV2 LookupTableSizeV2 EnsureShape Assert

@@ -3,12 +3,14 @@
 It knows signatures, not wire formats: arrays and Input messages in, arrays and result messages out. The checks have
 TensorFlow Serving's order, which shows in the error for a request with two mistakes.
 """
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from time import perf_counter
 from typing import Any, Protocol
 
 from serving import inference
+from serving.client import payloads
 from serving.errors import Code, ServingError, invalid
 from serving.servable import (
     CLASSIFY_METHOD,
@@ -21,7 +23,11 @@ from serving.servable import (
     Signature,
     VersionStatus,
 )
+from serving.tensor_proto import numpy_dtype
 
+log = logging.getLogger("serving")
+# Clients choose shapes freely, and must not fill the log with them.
+_MOST_LOGGED = 100
 _METHODS = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
 
 
@@ -44,6 +50,7 @@ class Predictor:
         self._store = store
         self._check_method_names = check_method_names
         self._ran = ran
+        self._logged = set[str]()
 
     def pin(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
         """Keeps the servable that `spec` names loaded until the context ends: from parsing to answer.
@@ -106,8 +113,24 @@ class Predictor:
             for alias, spec in specs.items():
                 if not spec.name:
                     raise _of_several_tensors(servable, signature, side, alias)
-        results = self._run("Predict", servable, feeds, values, [signature.outputs[a].name for a in aliases], timeout_s)
+        try:
+            results = self._run("Predict", servable, feeds, values, [signature.outputs[a].name for a in aliases],
+                                timeout_s)
+        except ServingError as error:
+            self._log_misfits(servable, signature, inputs, error)
+            raise
         return dict(zip(aliases, results, strict=True))
+
+    def _log_misfits(self, servable: Servable, signature: Signature, inputs: Mapping[str, Array],
+                     error: ServingError) -> None:  # decision 144
+        """Logs which inputs of a failed request have a wrong shape, each such case once."""
+        specs = {alias: payloads.TensorSpec(numpy_dtype(spec.dtype), spec.shape)
+                 for alias, spec in signature.inputs.items()}
+        for text in payloads.misfits(inputs, specs):
+            line = f"version {servable.version} of model {servable.name}, signature {signature.name}: {text}"
+            if line not in self._logged and len(self._logged) < _MOST_LOGGED:
+                self._logged.add(line)
+                log.warning("a request failed: %s; %s: %s", line, error.code.name, error.message.partition("\n")[0])
 
     def classify(self, servable: Servable, signature_name: str, examples: Any,
                  timeout_s: float | None = None) -> Any:

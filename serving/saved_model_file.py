@@ -5,6 +5,7 @@ from typing import Any
 
 from serving.errors import UNREADABLE, Code, ServingError, not_found
 from serving.protos import saved_model_pb2
+from serving.remote_path import StorageError
 from version_directory import DamagedModelError, NoModelError, read_model
 
 
@@ -12,6 +13,8 @@ def read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
     """The MetaGraphDef with exactly these tags. Raises ServingError with the original's message."""
     try:
         return _read(path, tags)
+    except StorageError as error:
+        raise ServingError(error.code, f"{error.filename}; {error.strerror}", error.advice) from None
     except PermissionError as error:
         raise ServingError(Code.PERMISSION_DENIED, f"{error.filename}; Permission denied", UNREADABLE) from None
 

@@ -84,7 +84,7 @@ def data_type_name(data_type: int) -> str:
     return known.name if known else f"DataType {data_type}"
 
 
-def to_proto(array: Array | np.generic) -> TensorProto:  # decision 35
+def to_proto(array: Array | np.generic) -> TensorProto:
     """The TensorProto of an array of any dtype and shape; str elements become UTF-8.
 
     Raises ValueError for a dtype without a tensor type, an object array of anything but str and bytes, and content

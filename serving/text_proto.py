@@ -1,12 +1,12 @@
 """Configuration files: protocol buffers in text form, and the messages for which no Python package is published."""
 import re
-from pathlib import Path
 from typing import Any, TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from google.protobuf.message import Message
 
 from serving.errors import UNREADABLE, Code, ServingError, invalid
+from serving.remote_path import StorageError, path_of
 
 M = TypeVar("M", bound=Message)
 
@@ -63,11 +63,13 @@ def message(name: str) -> Any:
 def read_text(path: str) -> str:
     """A configuration file's text. Raises ServingError with the messages of the original (which uses mmap)."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path_of(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise invalid(f"Invalid protobuf file: '{path}': it is not text") from None
     except IsADirectoryError:
         raise ServingError(Code.NOT_FOUND, f"{path}; No such device: it is a directory") from None
+    except StorageError as error:
+        raise ServingError(error.code, f"{path}; {error.strerror}", error.advice) from None
     except OSError as error:
         code = {FileNotFoundError: Code.NOT_FOUND, PermissionError: Code.PERMISSION_DENIED}.get(
             type(error), Code.FAILED_PRECONDITION)

@@ -31,8 +31,10 @@ class CorruptedRecordError(ValueError):
 
 def read(path: str | Path) -> Iterator[bytes]:
     """The records of a file, one at a time. Raises CorruptedRecordError, and OSError as open() does."""
-    path = Path(path)
-    with open(path, "rb") as file:
+    path = Path(path) if isinstance(path, str) else path
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         while header := file.read(12):
             offset = file.tell() - len(header)
             if len(header) < 12:
@@ -40,7 +42,7 @@ def read(path: str | Path) -> Iterator[bytes]:
             length, checksum = struct.unpack("<QI", header)
             if masked_crc32c(header[:8]) != checksum:
                 raise CorruptedRecordError(path, offset, "its length is damaged (is this a TFRecord file at all?)")
-            if length > os.fstat(file.fileno()).st_size - file.tell() - 4:
+            if length > size - file.tell() - 4:
                 raise CorruptedRecordError(path, offset, f"the file ends before its {length} bytes do")
             record = file.read(length)
             if struct.pack("<I", masked_crc32c(record)) != file.read(4):

@@ -4,10 +4,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from serving.config import Model
-from serving.errors import UNREADABLE, ServingError, not_found
+from serving.errors import UNREADABLE, Code, ServingError, not_found
+from serving.remote_path import RemotePath, StorageError, path_of
 from serving.versions import wanted
 from version_directory import numbered
 
@@ -40,6 +40,8 @@ def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict
     """
     reasons: dict[str, Failure] = {}
     for model in models:
+        if isinstance(directory(model), RemotePath):
+            return {}  # only a look that may take long can say
         seen = on_disk(model)
         if isinstance(seen, ServingError):
             reasons[model.name] = failure(model.name, None, seen)
@@ -57,11 +59,8 @@ def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict
 
 
 def directory(model: Model) -> Path:
-    """The directory of a base path. Of a file:// URI it is the path, as TensorFlow reads it; the host is ignored."""
-    path = model.base_path
-    # Not unquoted: TensorFlow uses the path of a URI unchanged.
-    return Path("/" + urlsplit(path, allow_fragments=False).path.lstrip("/")) if path.startswith("file://") else (
-        Path(path))
+    """The directory of a base path."""
+    return path_of(model.base_path)
 
 
 def failure(name: str, number: int | None, error: ServingError) -> Failure:
@@ -81,6 +80,19 @@ def on_disk(config: Model) -> dict[int, str] | ServingError:
     """The versions in a model's directory, or what is wrong with it."""
     try:
         return numbered(entry.name for entry in directory(config).iterdir())
+    except StorageError as error:
+        return _no_base_path(config, error.code, str(error.strerror), error.advice or _ANOTHER_BASE_PATH)
     except OSError as error:
         return not_found(f"Could not find base path {config.base_path} for servable {config.name} with error "
                          f"{error.strerror}", UNREADABLE if isinstance(error, PermissionError) else _ANOTHER_BASE_PATH)
+
+
+def no_answer(config: Model, seconds: float) -> ServingError:
+    """The error for a storage that has not answered for so long."""
+    return _no_base_path(config, Code.UNAVAILABLE, f"no answer in {seconds:g} s",
+                         "See whether this machine reaches that storage.")
+
+
+def _no_base_path(config: Model, code: Code, reason: str, advice: str) -> ServingError:
+    return ServingError(code, f"Could not find base path {config.base_path} for servable {config.name} with error "
+                        f"{code.name}: {reason}", advice)

@@ -11,6 +11,7 @@ from serving.loader import LoadedModel, load
 from serving.memory import MemoryLimit
 from serving.metrics import Metrics
 from serving.predictor import Predictor
+from serving.remote_path import StorageError
 from serving.servable import Loaded
 from serving.warmup import warm_up
 
@@ -32,12 +33,18 @@ class VersionLoader:
 
     def load(self, name: str, number: int, path: Path) -> Loaded:
         """A version that can answer. Raises ServingError with TensorFlow Serving's code and message."""
+        try:
+            return self._load(name, number, path)
+        except StorageError as error:
+            raise ServingError(error.code, f"{error.filename}; {error.strerror}", error.advice) from None
+
+    def _load(self, name: str, number: int, path: Path) -> Loaded:
         loaded = self._loaded(name, number, path)
         try:
             made: Loaded = self.batching.wrap(loaded, path) if self.batching else loaded
             if not self._warmed_up(made, path):
                 loaded.try_out()
-        except ServingError:
+        except (ServingError, StorageError):
             loaded.close()
             raise
         return made

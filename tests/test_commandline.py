@@ -1,4 +1,4 @@
-"""The manners that all commands share, in real processes."""
+"""The behaviour that all commands share, in real processes."""
 import errno
 import importlib
 import os
@@ -19,21 +19,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("package", ["export", "serving", "benchmark"])
-def test_every_package_says_its_version(package: str) -> None:
+def test_every_package_prints_its_version(package: str) -> None:
     done = subprocess.run([sys.executable, "-m", package, "--version"], cwd=ROOT, capture_output=True, text=True,
                           check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(rf"python -m {package}, version [0-9.]+\n", done.stdout)
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_is_written_completely(tmp_path: Path) -> None:
     target = tmp_path / "new" / "file"
     write_bytes(target, b"whole")
     assert target.read_bytes() == b"whole"
     assert [path.name for path in target.parent.iterdir()] == ["file"]
 
 
-def test_a_mistyped_path_makes_no_chain_of_folders(tmp_path: Path) -> None:
+def test_a_mistyped_path_creates_no_folders(tmp_path: Path) -> None:
     target = tmp_path / "no" / "such" / "file"
     with pytest.raises(UserError, match=f"^cannot write {target}: name a file in a folder that you may write to$"):
         write_bytes(target, b"")
@@ -46,20 +46,20 @@ def test_a_device_is_not_replaced_by_a_file() -> None:
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_link_is_written_through(tmp_path: Path) -> None:
+def test_writing_to_a_symbolic_link_keeps_the_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "file")
     write_bytes(tmp_path / "link", b"whole")
     assert ((tmp_path / "link").is_symlink(), (tmp_path / "file").read_bytes()) == (True, b"whole")
 
 
-def test_a_json_file_that_cannot_be_written_is_told_before_the_work() -> None:
+def test_a_json_file_that_cannot_be_written_is_refused_before_the_work() -> None:
     done = subprocess.run([sys.executable, "-m", "export", "describe", "no-model", "--json", "no/such/file"], cwd=ROOT,
                           capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         2, "error: cannot write no/such/file: name a file in a folder that you may write to\n")
 
 
-def test_a_full_disk_is_named_with_what_to_do_and_leaves_nothing(tmp_path: Path) -> None:
+def test_the_error_for_a_full_disk_gives_the_next_step_and_no_partial_file_is_left(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("as it was")
     with pytest.raises(UserError) as caught, whole_file(target):
@@ -86,7 +86,7 @@ def test_usage_errors_are_one_line(arguments: list[str], line: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_python_without_the_packages_says_where_they_are() -> None:
+def test_the_error_for_missing_packages_says_where_they_are() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, '.'); import commandline"],
                           cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -95,7 +95,7 @@ def test_a_python_without_the_packages_says_where_they_are() -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_unwinds_and_says_so(number: signal.Signals, status: int, tmp_path: Path) -> None:
+def test_a_signal_runs_the_cleanup_and_prints_a_message(number: signal.Signals, status: int, tmp_path: Path) -> None:
     began, left = tmp_path / "began", tmp_path / "left"
     (tmp_path / "waiting.py").write_text(
         "import pathlib, signal, click\n"
@@ -117,18 +117,18 @@ def test_a_signal_unwinds_and_says_so(number: signal.Signals, status: int, tmp_p
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             process.send_signal(number)
-            _, said = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == status
-    assert said.endswith("nothing half-written is left behind\n")
-    assert len(said.strip().splitlines()) == 1  # after the "^C" of a terminal click begins a new line
+    assert errors.endswith("nothing half-written is left behind\n")
+    assert len(errors.strip().splitlines()) == 1  # without the empty line that click prints after "^C" in a terminal
     assert left.exists()
 
 
 @pytest.mark.parametrize("package", ["export", "serving", "benchmark"])
-def test_without_a_command_there_is_help_and_version_says_the_version(package: str) -> None:
-    """As click's own groups do it: the help on stderr, exit status 2."""
+def test_without_a_command_the_help_is_printed(package: str) -> None:
+    """The help goes to stderr and the exit status is 2, as in click's groups. --version prints the version."""
     def run(*args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", package, *args], cwd=ROOT, capture_output=True, text=True,
                               check=False)

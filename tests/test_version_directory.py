@@ -1,4 +1,4 @@
-"""One rule for what a version is, and one reader of its file, for every package."""
+"""version_directory: the rule for version directories and the reader of their files, used by every package."""
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ def test_a_directory_name_is_a_version_if_it_is_a_number(name: str, version: int
     assert number(name) == version
 
 
-def test_of_two_names_for_one_version_one_is_found() -> None:
+def test_of_two_names_for_the_same_version_only_one_is_returned() -> None:
     assert numbered(["10", "1", "001", "x", "2"]) == {1: "001", 2: "2", 10: "10"}
 
 
@@ -37,7 +37,7 @@ def test_versions_are_directories_in_numeric_order(tmp_path: Path) -> None:
     assert versions(tmp_path / "missing") == {}
 
 
-def test_the_newest_version_is_the_newest_that_is_a_model(tmp_path: Path) -> None:
+def test_newest_ignores_versions_without_a_model(tmp_path: Path) -> None:
     for name in ("2", "010", "11"):
         (tmp_path / name).mkdir()
     assert newest(tmp_path) is None
@@ -61,13 +61,13 @@ def test_a_model_is_read_from_binary_or_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "content"), [
     ("saved_model.pb", b"\xff\xff"), ("saved_model.pbtxt", b"nonsense {"), ("saved_model.pbtxt", b"\xff\xfe")])
-def test_what_is_damaged_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+def test_the_error_for_a_damaged_model_names_the_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DamagedModelError, match=f"{name} cannot be parsed") as caught:
         read_model(tmp_path, saved_model_pb2.SavedModel())
     assert caught.value.file == tmp_path / name
 
 
-def test_what_is_no_model_is_named(tmp_path: Path) -> None:
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoModelError, match=r"is no SavedModel: it has no saved_model\.pb"):
         read_model(tmp_path, saved_model_pb2.SavedModel())

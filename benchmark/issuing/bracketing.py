@@ -1,9 +1,9 @@
-"""Tries rates on one target until the highest that keeps a promise is known."""
+"""Tries rates on one target until the highest rate that meets an SLO is known."""
 from dataclasses import replace
 
 from benchmark.issuing import runner
 from benchmark.issuing.warm import warm
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.target import Target
 from benchmark.verdicts import capacity
@@ -17,51 +17,51 @@ from user_error import FailedError
 MOST_PROBES = 20
 
 
-def bracket(scenario: Scenario, promise: Slo, target: Target, inputs: Inputs, tolerance: float, most_s: float
+def bracket(scenario: Scenario, slo: Slo, target: Target, inputs: Inputs, tolerance: float, most_s: float
             ) -> tuple[Bracket, list[ProbeRecord], str]:
-    """(the bracket, every rate tried, in words where the inputs are from); the scenario's own rate is the first."""
+    """(the bracket, every rate tried, a description of the inputs); the scenario's own rate is tried first."""
     probes: list[ProbeRecord] = []
     widest = replace(scenario, arrivals=Poisson(runner.MAX_WORKERS))
     start = scenario.rate_per_s or 1.0
-    refuse_too_long(start, promise, most_s)
-    with warm(widest, target, inputs) as (_, connections, words):
+    refuse_too_long(start, slo, most_s)
+    with warm(widest, target, inputs) as (_, connections, description):
         def probe(rate: float) -> Decision:
             with step(f"{target.name}: {rate:.1f}/s"):
-                probes.append(tried(scenario, promise, connections, rate, len(probes), most_s))
+                probes.append(measure_rate(scenario, slo, connections, rate, len(probes), most_s))
             decision: Decision = probes[-1]["decision"]
             return decision
         found = capacity.search(probe, start, tolerance, MOST_PROBES)
-    return found, probes, words
+    return found, probes, description
 
 
-def enough_s(rate: float, promise: Slo) -> float:
-    """Seconds at a rate in which a promise is shown when no request at all is slow."""
-    return 3.1 / (1 - promise.percentile / 100) / rate
+def least_s(rate: float, slo: Slo) -> float:
+    """The least seconds at a rate that can show that an SLO is met: enough if no request is slow."""
+    return 3.1 / (1 - slo.percentile / 100) / rate
 
 
-def refuse_too_long(rate: float, promise: Slo, most_s: float) -> None:
-    enough = enough_s(rate, promise)
+def refuse_too_long(rate: float, slo: Slo, most_s: float) -> None:
+    enough = least_s(rate, slo)
     if enough > most_s:
-        raise FailedError(f"at {rate:g} requests/s p{promise.percentile:g} takes {enough:.0f} s to show: allow it "
-                          f"with --most-s {enough:.0f}, or promise a lower percentile")
+        raise FailedError(f"at {rate:g} requests/s p{slo.percentile:g} takes {enough:.0f} s to measure: allow it "
+                          f"with --most-s {enough:.0f}, or give --slo a lower percentile")
 
 
-def tried(scenario: Scenario, promise: Slo, connections: list[Measured], rate: float, seed: int, most_s: float
-          ) -> ProbeRecord:
-    """Measures one rate until the promise is decided, at most most_s: the decision and what it was made from."""
-    refuse_too_long(rate, promise, most_s)
-    enough, beyond, requests = enough_s(rate, promise), 0, 0
+def measure_rate(scenario: Scenario, slo: Slo, connections: list[PreparedConnection], rate: float, seed: int,
+                 most_s: float) -> ProbeRecord:
+    """Measures one rate until it is decided whether it meets the SLO, each time for at most most_s seconds."""
+    refuse_too_long(rate, slo, most_s)
+    enough, beyond, requests = least_s(rate, slo), 0, 0
     decision: Decision = "undecided"
-    # Long enough that no slow request at all would decide it, then twice as long as that where it did not.
+    # First just long enough to decide if no request is slow; if that does not decide, twice as long again.
     for seconds in (max(1.0, enough), max(3.0, 2 * enough)):
         each = replace(scenario, arrivals=Poisson(rate, seed), measure_s=min(seconds, most_s))
         measurement = runner.run(each, connections[:runner.workers_for(each)])
-        # A request that failed or was never sent was not answered in time either.
+        # Requests that failed or were never sent count as too slow.
         lost = measurement.failed + measurement.recorder.dropped
-        beyond += measurement.recorder.intended.count_above(promise.latency_ms / 1e3) + lost
+        beyond += measurement.recorder.intended.count_above(slo.latency_ms / 1e3) + lost
         requests += measurement.answered + lost
-        decision = capacity.slo_decision(beyond, requests, promise.percentile)
+        decision = capacity.slo_decision(beyond, requests, slo.percentile)
         if decision != "undecided":
             break
     return {"rate_per_s": rate, "decision": decision, "requests": requests, "beyond": beyond,
-            "latency_ms": measurement.recorder.intended.percentile(promise.percentile) * 1e3}
+            "latency_ms": measurement.recorder.intended.percentile(slo.percentile) * 1e3}

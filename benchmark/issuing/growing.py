@@ -1,4 +1,4 @@
-"""Growing load on several targets, in turns: what slows the machine down for a while slows down all of them."""
+"""Measures several targets alternately under growing load, so that a busy machine slows all of them alike."""
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,28 +15,28 @@ from commandline import step
 
 def grow(scenario: Scenario, loads: Sequence[Arrivals], targets: Sequence[Target], inputs: Inputs
          ) -> Iterator[tuple[dict[str, Measurement], str]]:
-    """Yields {target: measurement} after each load, and in words where the inputs are from.
+    """Yields ({target: measurement}, description of the inputs) after each load.
 
-    Each target gets half of the seconds there and half back (A B B A). All of them are up throughout; those that are
-    not asked wait.
+    Each target is measured twice per load, for half of the seconds each time (A B B A). All targets run throughout and
+    are idle while another is measured.
     """
     widest = replace(scenario, arrivals=max(loads, key=load_of))
     with ExitStack() as stack:
         started = {target.name: stack.enter_context(warm(widest, target, inputs)) for target in targets}
-        words = next(iter(started.values())).inputs
+        description = next(iter(started.values())).inputs
         for arrivals in loads:
             each = replace(scenario, arrivals=arrivals)
             taken: dict[str, list[Measurement]] = {name: [] for name in started}
-            # With one target there is nobody to take turns with.
+            # A single target is measured once, for all the seconds.
             turns = [*started, *reversed(started)] if len(started) > 1 else list(started)
             with step(f"{load_of(arrivals):g} {'requests/s' if isinstance(arrivals, Poisson) else 'clients'}: "
-                      f"{' and '.join(started)}{' in turns' if len(started) > 1 else ''}"):
+                      f"{' and '.join(started)}{' alternately' if len(started) > 1 else ''}"):
                 for name in turns:
-                    open_ = started[name].connections[:runner.workers_for(each)]
-                    taken[name].append(runner.run(each, open_, each.measure_s * len(started) / len(turns)))
-            yield {name: merged(parts) for name, parts in taken.items()}, words
+                    connections = started[name].connections[:runner.workers_for(each)]
+                    taken[name].append(runner.run(each, connections, each.measure_s * len(started) / len(turns)))
+            yield {name: merged(parts) for name, parts in taken.items()}, description
 
 
 def load_of(arrivals: Arrivals) -> float:
-    """Requests per second of an open loop, clients of a closed one."""
+    """Requests per second of an open loop, or the number of clients of a closed loop."""
     return arrivals.rate_per_s if isinstance(arrivals, Poisson) else getattr(arrivals, "clients", 0)

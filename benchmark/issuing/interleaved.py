@@ -1,4 +1,4 @@
-"""Measures targets side by side: starts them, proves their answers equal, then rounds of A B B A until done."""
+"""Measures targets side by side: starts them, checks that their answers are equal, then measures rounds of A B B A."""
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -21,17 +21,17 @@ from commandline import progress_console, step
 from serving.client import answers
 from user_error import FailedError
 
-# A verdict that is clear ends a run that has measured so long; a shorter one goes on to its full number of requests.
+# With `until_clear`, a clear verdict ends a measurement after this time; before, it goes on to its number of requests.
 LONG_S = 60.0
 LEAST_CLEAR = 50
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one comparison measures. `repeat` requests per target, then more until `most` or it is precise.
+    """What one comparison measures: `repeat` requests per target, then more until it is precise, at most `most`.
 
-    `max_s` is the time limit in seconds of measuring, all protocols and batch sizes together; None: no limit. With
-    `until_clear` one that takes long ends as soon as its verdict is clear.
+    `max_s` is the time limit in seconds for all protocols and batch sizes together; None: no limit. With
+    `until_clear`, a measurement that takes over a minute ends as soon as its verdict is clear.
     """
 
     targets: tuple[Target, ...]
@@ -49,7 +49,7 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What was measured so far; complete rounds only."""
+    """What was measured so far, in complete rounds."""
 
     plan: Plan
     inputs: str = ""
@@ -61,12 +61,12 @@ class Outcome:
     ended: dict[str, str] = field(default_factory=dict)
 
     def about(self) -> ConductRecord:
-        """What a report says of the measurement beside its figures."""
+        """How it was measured, for the report."""
         return {"inputs": self.inputs, "measured_by": self.measured_by, "targets": self.facts,
                 "first_wrong": self.first_wrong, "answers": self.answers, "ended": self.ended}
 
     def add(self, group: "Group", blocks: Sequence[Block]) -> None:
-        """Takes in a round of a group, and what is known of the group since."""
+        """Adds the blocks of a round of a group, and updates what is known about the group."""
         self.blocks += blocks
         self.inputs = group.inputs
         by = self.measured_by.get(group.protocol, "")
@@ -79,24 +79,28 @@ class Outcome:
 
 
 def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: None) -> Outcome:
-    """Runs the whole plan, showing its progress; calls round_done(outcome so far) after every round."""
+    """Runs the whole plan and shows its progress; calls round_done(outcome so far) after every round.
+
+    Raises FailedError if answers differ between targets or a server fails.
+    """
     outcome = Outcome(plan)
     names = " and ".join(target.name for target in plan.targets)
     with ExitStack() as stack:
         with step(f"Start {names} ({plan.processes} processes each)"):
             started = stack.enter_context(start_all(plan.targets, plan.processes))
-            # With one process each, its blocks take turns as replicas: drift is still seen, luck of a process is not.
+            # With one process per target, it stands for both replicas: the A/A control then shows the machine's drift,
+            # but not that one process may happen to be faster than another.
             instances = {name: (own * 2)[:2] for name, own in started.items()}
         groups = [Group(plan, instances, protocol, batch) for protocol in plan.protocols for batch in plan.batches]
         end = None if plan.max_s is None else monotonic() + plan.max_s
         for index, group in enumerate(groups):
             with group.connected():
-                # Each group has its share of the time that is left: what one does not need, the others get.
+                # Each group gets an equal share of the time that is left, so unused time goes to the groups after it.
                 began = monotonic()
                 until = None if end is None else began + max(0.0, end - began) / (len(groups) - index)
                 shown = "" if until is None else f", at most {duration(until - began)}"
-                title = f"{group.title}: measure {names} in turns{shown}"
-                with counted(title, plan.repeat * len(plan.targets), until) as done:
+                title = f"{group.title}: measure {names} alternately{shown}"
+                with progress_bar(title, plan.repeat * len(plan.targets), until) as done:
                     for blocks in group.rounds(until):
                         outcome.add(group, blocks)
                         round_done(outcome)
@@ -122,11 +126,11 @@ class Group:
         self._instances = {(name, replica): instance for name, own in instances.items()
                            for replica, instance in enumerate(own)}
         self._names = list(instances)
-        self._measured: dict[tuple[str, int], Measured] = {}
+        self._measured: dict[tuple[str, int], PreparedConnection] = {}
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Connects to every process, checks that each answers as the first one does, and warms all of them up."""
+        """Connects to every process, checks that it answers like the first process, and warms it up."""
         warmup = self._plan.warmup
         with ExitStack() as stack:
             with step(f"{self.title}: check that the answers are equal, warm up ({warmup} requests each)"):
@@ -140,8 +144,8 @@ class Group:
                             connection = instance.connect(self.protocol, self._plan.inputs.signature)
                             stack.callback(connection.close)
                             first_request(instance, connection, workload.inputs[0])
-                        measured = Measured(connection, workload)
-                        self._refuse_another_answer(name, measured)
+                        measured = PreparedConnection(connection, workload)
+                        self._refuse_different_answers(name, measured)
                         if connection.measured_by not in self.measured_by:
                             self.measured_by += f"{'; ' if self.measured_by else ''}{connection.measured_by}"
                         measured.block(warmup, target=name, replica=replica, protocol=self.protocol, round=-1)
@@ -157,14 +161,14 @@ class Group:
         self.inputs = found.inputs
         return found.connection, Workload(self.batch, found.batches, found.expected, self._plan.budget)
 
-    def _refuse_another_answer(self, name: str, measured: Measured) -> None:
+    def _refuse_different_answers(self, name: str, measured: PreparedConnection) -> None:
         for index in range(len(measured.workload.inputs)):
-            if not measured.right(index, measured.ask(index)[1]):
-                raise FailedError(f"{name} answers otherwise than {self._names[0]}, so their speed is not comparable: "
-                                  f"{measured.checker.first_wrong}")
+            if not measured.right(index, measured.send(index)[1]):
+                raise FailedError(f"{name} gives other answers than {self._names[0]}, so their speed is not "
+                                  f"comparable: {measured.checker.first_wrong}")
 
     def rounds(self, until: float | None) -> Iterator[list[Block]]:
-        """Measures round after round, and yields the blocks of each, until it is enough; `ended` then says why."""
+        """Measures rounds and yields the blocks of each, until there are enough; `ended` then says why it ended."""
         counts, began = block_plan(self._plan.repeat), monotonic()
         found: list[Block] = []
         for round_ in itertools.count():
@@ -183,7 +187,7 @@ class Group:
                 return
 
     def _enough(self, blocks: Sequence[Block], planned: bool, began: float, until: float | None) -> bool:
-        """Whether it may end after these rounds; `planned`: all rounds planned so far are done."""
+        """Whether the measurement may end after these rounds; `planned`: all rounds planned so far are done."""
         plan, names, now = self._plan, self._names, monotonic()
         requests = sum(len(block.latencies) for block in blocks if block.target == names[0])
         if planned and requests >= plan.most:
@@ -197,7 +201,7 @@ class Group:
         return bool(self.ended)
 
     def checked(self) -> dict[str, Checker]:
-        """By target, a checker of its answers: of the replica with a wrong one, where there is one."""
+        """{target: checker of its answers}: that of a replica with a wrong answer, if there was any."""
         found: dict[str, Checker] = {}
         for (name, _), measured in self._measured.items():
             if name not in found or measured.checker.first_wrong:
@@ -215,10 +219,10 @@ def _facts(target: Target, instances: Sequence[Instance]) -> TargetRecord:
 
 
 @contextmanager
-def counted(title: str, total: int, until: float | None = None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, one line when done everywhere else. Yields a function that takes the steps done since.
+def progress_bar(title: str, total: int, until: float | None = None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal; elsewhere only one line at the end. Yields a function that adds finished steps.
 
-    until: when it ends at the latest (monotonic clock); the bar shows the seconds left.
+    until: the latest end (monotonic clock); the bar shows the time left until then.
     """
     console, began = progress_console(), perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -235,5 +239,5 @@ def counted(title: str, total: int, until: float | None = None) -> Iterator[Call
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 10 min."""
+    """Seconds as text: 45 s, 10 min."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -1,7 +1,8 @@
-"""MLPerf's LoadGen as the engine: it decides when requests are issued and times them; our clients send them.
+"""MLPerf's LoadGen as the engine: it decides when requests are issued and times them; this project's clients send them.
 
-Only this module imports mlcommons_loadgen, and only when asked for. `engine_figures` are LoadGen's own, read from its
-log, beside the histograms that our recorder keeps (there, the intended start is when LoadGen issued the query).
+Only this module imports mlcommons_loadgen, and only --engine loadgen imports this module. `engine_figures` are
+LoadGen's, read from its log; the histograms are this project's, with the time at which LoadGen issued a query as its
+intended start.
 """
 import json
 import queue
@@ -15,7 +16,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from benchmark.issuing import runner
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.verdicts.arrivals import Closed, Offline, Poisson
 from benchmark.verdicts.measurement import Measurement, Recorder
 from benchmark.verdicts.scenario import Scenario
@@ -34,20 +35,20 @@ RATE = "result_samples_per_second"
 PROBE_S = 0.3
 
 
-def run(scenario: Scenario, connections: Sequence[Measured], seconds: float | None = None) -> Measurement:
-    """One run that LoadGen issues; the connections are its system under test, a thread each."""
-    # LoadGen's Offline is one query of rate * time samples, so it wants to know the rate beforehand.
+def run(scenario: Scenario, connections: Sequence[PreparedConnection], seconds: float | None = None) -> Measurement:
+    """One run with LoadGen; the connections, a thread each, are its system under test."""
+    # LoadGen's Offline scenario is one query of rate * time samples, so it needs the rate beforehand.
     rate = runner.run(replace(scenario, arrivals=Closed(len(connections))), connections, PROBE_S).rate_per_s
     settings = _settings(scenario, scenario.measure_s if seconds is None else seconds, rate)
     work: queue.SimpleQueue[tuple[int, int, float] | None] = queue.SimpleQueue()
     recorders = [Recorder() for _ in connections]
 
-    def serve(connection: Measured, recorder: Recorder) -> None:
+    def serve(connection: PreparedConnection, recorder: Recorder) -> None:
         while taken := work.get():
             identity, index, issued = taken
             started = perf_counter()
             try:
-                took, raw = connection.ask(index)
+                took, raw = connection.send(index)
             except UserError as error:
                 recorder.errors[str(error)] += 1
                 lg.QuerySamplesComplete([lg.QuerySampleResponse(identity, 0, 0)])
@@ -99,8 +100,8 @@ def _settings(scenario: Scenario, seconds: float, rate_per_s: float) -> Any:
         settings.server_target_qps = arrivals.rate_per_s
         settings.schedule_rng_seed = arrivals.seed + 1
         settings.server_target_latency_ns = round((scenario.slo.latency_ms if scenario.slo else 1e5) * 1e6)
-        promised = scenario.slo.percentile if scenario.slo else 99
-        settings.server_target_latency_percentile = (promised if 0 < promised < 100 else 99) / 100
+        percentile = scenario.slo.percentile if scenario.slo else 99
+        settings.server_target_latency_percentile = (percentile if 0 < percentile < 100 else 99) / 100
         settings.min_query_count = max(1, round(arrivals.rate_per_s * seconds))
     elif isinstance(arrivals, Offline):
         settings.scenario = lg.TestScenario.Offline
@@ -109,13 +110,14 @@ def _settings(scenario: Scenario, seconds: float, rate_per_s: float) -> Any:
         settings.scenario = lg.TestScenario.SingleStream
         settings.single_stream_target_latency_percentile = scenario.percentile / 100
     else:
-        raise UserError(f"MLPerf has no scenario like '{scenario.name}': --engine loadgen runs single-stream, server "
+        raise UserError(f"LoadGen has no scenario like '{scenario.name}': --engine loadgen runs single-stream, server "
                         "(Poisson) and offline")
     return settings
 
 
 def _figures(log: str) -> dict[str, float]:
-    """Milliseconds (and requests_per_s) from LoadGen's detail log; absent where its scenario does not report them."""
+    """Milliseconds (and requests_per_s) from LoadGen's detail log; figures that its scenario does not report are left
+    out."""
     found = {}
     for line in log.splitlines():
         if line.startswith(PREFIX):
@@ -128,8 +130,8 @@ def _figures(log: str) -> dict[str, float]:
 
 
 def _nothing() -> None:
-    """LoadGen's flush: nothing is held back."""
+    """LoadGen's flush: nothing to do, since no request is buffered."""
 
 
 def _ignored(indices: list[int]) -> None:
-    """LoadGen's load and unload of samples: all requests are prepared beforehand."""
+    """LoadGen's load and unload of samples: nothing to do, since all requests are prepared beforehand."""

@@ -1,4 +1,4 @@
-"""The counted loops that the field publishes: the first article's inference_test, Intel's throughput benchmark."""
+"""Published benchmarks that loop a number of times: an article's inference_test and Intel's throughput benchmark."""
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from user_error import FailedError
 
 @dataclass(frozen=True)
 class Loop:
-    """A model in process, asked the same again: how many iterations, how many before the clock starts."""
+    """A loop over an in-process model: `iterations` measured runs after `warmup` unmeasured ones."""
 
     name: str
     batch: int
@@ -28,9 +28,9 @@ class Loop:
 
 
 LOOPS = {loop.name: loop for loop in (
-    # inference_test: a predictor, 100 images a batch, repeated 100 times, nothing left out of the total.
+    # inference_test: a predictor, 100 images a batch, repeated 100 times, all of them in the total.
     Loop("article", batch=100, iterations=100, warmup=1, backend="predictor"),
-    # Intel's: a session, --num_iter iterations after --num_warmup, images per second.
+    # Intel's: a session, --num_iter iterations after --num_warmup, reported in images per second.
     Loop("throughput", batch=32, iterations=500, warmup=50, backend="session"))}
 
 
@@ -51,13 +51,13 @@ def run(loop: Loop, target: Target, inputs: Inputs) -> tuple[Block, str]:
             measured.block(loop.warmup, target=target.name, replica=0, protocol="in-process", round=-1)
             block = measured.block(loop.iterations, target=target.name, replica=0, protocol="in-process", round=0)
     if block.wrong:
-        raise FailedError(f"{block.wrong} answers differ from the first to the same request: "
+        raise FailedError(f"{block.wrong} answers differ from the first answer to the same request: "
                           f"{measured.checker.first_wrong}")
     return block, first.inputs
 
 
 def lines(loop: Loop, block: Block) -> list[str]:
-    """What the original prints: the article its three lines, Intel latency and throughput."""
+    """The lines that the original prints: the article's three, or Intel's with latency and throughput."""
     total = sum(block.latencies)
     mean = total / len(block.latencies)
     if loop.name == "article":

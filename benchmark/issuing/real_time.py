@@ -1,4 +1,4 @@
-"""What keeps a load generator's threads on time on a machine that is busy."""
+"""Keeps a load generator's threads on time on a busy machine."""
 import ctypes
 import gc
 import os
@@ -14,9 +14,9 @@ LEAST_PRIORITY = 1
 
 @contextmanager
 def quick_switching() -> Iterator[None]:
-    """A thread whose request is due gets the interpreter within 0.2 ms instead of 5; collections are short.
+    """A thread whose request is due gets the interpreter within 0.2 ms instead of 5 ms; garbage collections are short.
 
-    A full collection looks at every object there is; what was there before the run is left out of it.
+    They are short because objects from before the run are excluded from them.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.0002)
@@ -31,10 +31,11 @@ def quick_switching() -> Iterator[None]:
 
 @contextmanager
 def on_time() -> Iterator[bool]:
-    """Threads wake when their sleep ends, not when others have used up their time: for threads that mostly sleep.
+    """Gives the process real-time priority: threads wake when their sleep ends, even if other processes use all CPUs.
 
-    Where that is allowed (root, CAP_SYS_NICE or `ulimit -r`) the whole process is real-time meanwhile, new threads
-    included: one that is not would keep the interpreter from all others while it waits for a CPU. Yields whether it is.
+    Only for threads that mostly sleep. All threads of the process get the priority, new ones too: a thread without it
+    would keep the interpreter from all others while it waits for a CPU. Needs root, CAP_SYS_NICE or `ulimit -r`; yields
+    whether it was allowed.
     """
     if sys.platform != "linux":
         yield False

@@ -1,10 +1,10 @@
-"""Issues requests as a scenario says: threads that each own a connection, on a schedule or in a closed loop."""
+"""Sends the requests of a scenario, on a schedule or in a closed loop: one thread for each connection."""
 import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter, process_time, sleep
 
 from benchmark.issuing.real_time import on_time, quick_switching
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.verdicts.arrivals import Array, Closed, Offline
 from benchmark.verdicts.measurement import Measurement, Recorder
 from benchmark.verdicts.scenario import Scenario
@@ -15,14 +15,18 @@ GRACE_S = 5.0
 
 
 def workers_for(scenario: Scenario) -> int:
-    """Connections: the clients of a closed loop; for an open loop enough for the server to be 1 s behind."""
+    """The number of connections: a closed loop's clients; for an open loop one for each request of a second (8 to 64),
+    so that requests are still sent on time if the server needs up to a second for each."""
     if isinstance(scenario.arrivals, Closed | Offline):
         return scenario.arrivals.clients
     return int(min(MAX_WORKERS, max(8, scenario.rate_per_s or 0)))
 
 
-def run(scenario: Scenario, connections: Sequence[Measured], measure_s: float | None = None) -> Measurement:
-    """One measured run over open connections (one thread each); answers are checked off the clock of their request."""
+def run(scenario: Scenario, connections: Sequence[PreparedConnection], measure_s: float | None = None) -> Measurement:
+    """One measured run over open connections (one thread each). Checking an answer is not part of its latency.
+
+    Raises UserError if the schedule of an open loop has no request in the measured time.
+    """
     seconds = scenario.measure_s if measure_s is None else measure_s
     if isinstance(scenario.arrivals, Closed | Offline):
         recorders, wall, cpu = _threads(
@@ -37,7 +41,7 @@ def run(scenario: Scenario, connections: Sequence[Measured], measure_s: float | 
             recorders, wall, cpu = _threads(
                 connections, lambda connection, recorder, began: _open(connection, recorder, began, queue))
         recorders[0].dropped += queue.left()
-        # The time a schedule takes is given: only a server that falls behind makes a run longer than that.
+        # An open loop takes the scheduled time; only a server that falls behind makes it longer.
         wall, scheduled = max(wall, seconds), len(starts)
     total = Recorder()
     for recorder in recorders:
@@ -47,7 +51,7 @@ def run(scenario: Scenario, connections: Sequence[Measured], measure_s: float | 
 
 
 class _Schedule:
-    """The next intended start for whichever worker is free."""
+    """The intended starts of an open loop, which free workers take one by one."""
 
     def __init__(self, starts: Array) -> None:
         self._starts = starts.tolist()
@@ -67,26 +71,26 @@ class _Schedule:
         return len(self._starts) - self._next
 
 
-def _open(connection: Measured, recorder: Recorder, began: float, queue: _Schedule) -> None:
+def _open(connection: PreparedConnection, recorder: Recorder, began: float, queue: _Schedule) -> None:
     while perf_counter() - began < queue.give_up and (taken := queue.take()):
         index, start = taken
         intended = began + start
         while (wait := intended - perf_counter()) > 0:
             sleep(wait)
-        _one(connection, recorder, index, intended)
+        _send(connection, recorder, index, intended)
 
 
-def _closed(connection: Measured, recorder: Recorder, began: float, seconds: float) -> None:
+def _closed(connection: PreparedConnection, recorder: Recorder, began: float, seconds: float) -> None:
     index, until = 0, began + seconds
     while (now := perf_counter()) < until:
-        _one(connection, recorder, index, now)
+        _send(connection, recorder, index, now)
         index += 1
 
 
-def _one(connection: Measured, recorder: Recorder, index: int, intended: float) -> None:
+def _send(connection: PreparedConnection, recorder: Recorder, index: int, intended: float) -> None:
     started = perf_counter()
     try:
-        seconds, raw = connection.ask(index)
+        seconds, raw = connection.send(index)
     except UserError as error:
         recorder.errors[str(error)] += 1
         return
@@ -95,30 +99,30 @@ def _one(connection: Measured, recorder: Recorder, index: int, intended: float) 
         recorder.wrong += 1
 
 
-def _threads(connections: Sequence[Measured], work: Callable[[Measured, Recorder, float], None]
+def _threads(connections: Sequence[PreparedConnection], work: Callable[[PreparedConnection, Recorder, float], None]
              ) -> tuple[list[Recorder], float, float]:
-    """Runs work(connection, recorder, start) in a thread per connection, all from one start.
+    """Runs work(connection, recorder, start) in a thread for each connection; all have the same start.
 
     Returns (recorders, wall seconds, CPU seconds).
     """
     recorders, failures = [Recorder() for _ in connections], list[BaseException]()
     began = 0.0
 
-    def guarded(connection: Measured, recorder: Recorder) -> None:
+    def guarded(connection: PreparedConnection, recorder: Recorder) -> None:
         try:
             sleep(max(0.0, began - perf_counter()))
             work(connection, recorder, began)
-        except BaseException as error:  # noqa: BLE001 - handed over to the main thread
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             failures.append(error)
     threads = [threading.Thread(target=guarded, args=pair, daemon=True)
                for pair in zip(connections, recorders, strict=True)]
     with quick_switching():
-        # Threads wake before the clock starts: creating them takes time that belongs to nobody's request.
+        # The common start is 50 ms ahead, so that the time to create the threads is part of no latency.
         began, cpu = perf_counter() + 0.05, process_time()
         for thread in threads:
             thread.start()
         for thread in threads:
-            # With a timeout, so that Ctrl-C and SIGTERM are heard while waiting.
+            # With a timeout, so that Ctrl-C and SIGTERM are handled while waiting.
             while thread.is_alive():
                 thread.join(0.5)
         wall, cpu = perf_counter() - began, process_time() - cpu

@@ -1,4 +1,4 @@
-"""Samples a server's stacks under load with py-spy, and traces its model's operations in a process apart."""
+"""Samples a server's stacks under load with py-spy, and traces its model's operations in a separate process."""
 import json
 import os
 import re
@@ -26,12 +26,12 @@ from commandline import step
 from serving.client.payloads import Arrays
 from user_error import FailedError, UserError
 
-# What TensorFlow names in its log, and /proc/cpuinfo's word for it.
+# {instruction set as TensorFlow's log names it: the flag in /proc/cpuinfo}
 INSTRUCTIONS = {"SSE4.2": "sse4_2", "AVX": "avx", "AVX2": "avx2", "FMA": "fma", "AVX512F": "avx512f",
                 "AVX512_VNNI": "avx512_vnni", "AVX_VNNI": "avx_vnni", "AVX512_BF16": "avx512_bf16",
                 "AVX512_FP16": "avx512_fp16", "AMX_TILE": "amx_tile", "AMX_INT8": "amx_int8", "AMX_BF16": "amx_bf16"}
-# Samples per second. Each stops every thread of the server and unwinds its native frames, for up to 50 ms on a busy
-# machine: at 20 a second it answered 10 requests in 6 s, at 10 a second 106.
+# Samples per second. Each sample stops all threads of the server, for up to 50 ms on a busy machine: with 20 samples a
+# second the server answered 10 requests in 6 s, with 10 samples a second 106.
 RATE = 10
 REBUILD = re.compile(r"To enable the following instructions: ([\w. ]+), in other operations")
 FORBIDDEN = re.compile("permission denied|not permitted", re.IGNORECASE)
@@ -39,12 +39,15 @@ ISA = re.compile(r"onednn_verbose.*cpu,isa:(.+)")
 
 
 def sampled(chosen: Scenario, target: Target, inputs: Inputs, stacks: Path) -> tuple[list[str], Arrays, str]:
-    """Collapsed stacks of one variant under load, kept in `stacks`; the inputs sent, and where they are from."""
+    """(collapsed stacks of one variant under load, the inputs sent, their description). Writes the stacks to `stacks`.
+
+    Raises FailedError if py-spy is not allowed to trace, or does not finish.
+    """
     with ExitStack() as stack:
-        # The tracer goes on until the server ends, and slows its draining: it is the server that is ended, at once.
-        spied = replace(target, prefix=(spy(), "record", "--native", "--rate", str(RATE), "--format", "raw", "--output",
-                                        str(stacks), "--"))
-        instance = start(spied)
+        # py-spy samples until the server ends, and would slow its graceful shutdown: so the server is killed below.
+        sampler = (find_py_spy(), "record", "--native", "--rate", str(RATE), "--format", "raw", "--output", str(stacks),
+                   "--")
+        instance = start(replace(target, prefix=sampler))
         stack.callback(instance.stop)
         with step(f"Start {target.name} under py-spy"):
             try:
@@ -52,10 +55,10 @@ def sampled(chosen: Scenario, target: Target, inputs: Inputs, stacks: Path) -> t
             except UserError as error:
                 if not FORBIDDEN.search(str(error)):
                     raise
-                raise FailedError(f"{error}: py-spy may not trace here; in a container, run it with "
-                                  "--cap-add SYS_PTRACE") from None
+                raise FailedError(f"{error}: py-spy is not allowed to trace processes here; in a container, start it "
+                                  "with --cap-add SYS_PTRACE") from None
         with (alive(instance, "while it was profiled"),
-              open_connections(chosen, instance, inputs) as (connections, words)):
+              open_connections(chosen, instance, inputs) as (connections, description)):
             with step(f"{target.name}: sample its stacks under load, {chosen.measure_s:g} s"):
                 runner.run(chosen, connections)
             signature = connections[0].connection.signature()
@@ -67,9 +70,9 @@ def sampled(chosen: Scenario, target: Target, inputs: Inputs, stacks: Path) -> t
             try:
                 instance.child.process.wait(120)
             except subprocess.TimeoutExpired:
-                raise FailedError(f"py-spy did not finish within 120 s: {instance.child.last_words()}") from None
+                raise FailedError(f"py-spy did not finish within 120 s: {instance.child.last_message()}") from None
     lines = stacks.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines, batches[0], words
+    return lines, batches[0], description
 
 
 def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, grappler: bool, out: Path
@@ -92,15 +95,16 @@ def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, g
 
 
 def instructions(log: str, flags: Collection[str]) -> Instructions:
-    """What a CPU with these flags has, what TensorFlow was not built with, and what oneDNN's kernels use."""
+    """The instruction sets of a CPU with these flags; which of them TensorFlow was not built with and which oneDNN's
+    kernels use, both from TensorFlow's log."""
     rebuild, isa = REBUILD.search(log), ISA.search(log)
     unused = set(rebuild[1].split()) if rebuild else set()
     return {"cpu": [name for name, flag in INSTRUCTIONS.items() if flag in flags],
             "not_in_tensorflow_build": sorted(unused), "onednn": isa[1].strip() if isa else None}
 
 
-def spy() -> str:
-    """py-spy, beside this Python or on PATH."""
+def find_py_spy() -> str:
+    """The path of py-spy: beside this Python or on PATH. Raises UserError if it is not installed."""
     beside = Path(sys.executable).with_name("py-spy")
     found = str(beside) if beside.is_file() else shutil.which("py-spy")
     if found is None:

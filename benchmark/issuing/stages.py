@@ -1,4 +1,4 @@
-"""Times the stages of a request: the client's by its own clock, the server's by what the server reports."""
+"""Times the stages of a request: the client's are measured here, the server's are what the server reports."""
 import http.client
 import re
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ METRICS_PATH = "/monitoring/prometheus/metrics"
 MONITORING = f'prometheus_config {{ enable: true, path: "{METRICS_PATH}" }}\n'
 SUM = re.compile(r'^:tensorflow:serving:(request|runtime)_latency_(sum|count)\{.*\} ([\d.e+]+)$', re.MULTILINE)
 BLOCK = 10
-TOLD, COUNTED = "server-timing", "metrics"
+REPORTED, COUNTED = "server-timing", "metrics"
 
 
-def asking(instance: Instance, protocol: str) -> Any:
-    """A client whose every request asks for the server's timing."""
+def timing_client(instance: Instance, protocol: str) -> Any:
+    """A client that asks for the server's timing with each request."""
     access = instance.target.access or Access()
     address = instance.rest if protocol == "rest" else instance.grpc
     assert address is not None
@@ -34,25 +34,25 @@ def asking(instance: Instance, protocol: str) -> Any:
 
 def split(instance: Instance, clients: dict[str, Client], signature: str, inputs: Sequence[Arrays],
           requests: int) -> dict[str, Parts]:
-    """{protocol: {"by", "milliseconds" of each part, "median_ms" of a whole request}}, the protocols in turns."""
+    """The parts of requests for each protocol. The protocols are measured alternately, in blocks of 10 requests."""
     rows: dict[str, list[dict[str, float]]] = {protocol: [] for protocol in clients}
     counts = {protocol: np.zeros(4) for protocol in clients}
     for client in clients.values():
         for each in inputs:
-            asked(client, each, signature)
-    told = all(client.server_timing() for client in clients.values())
+            timed_request(client, each, signature)
+    reported = all(client.server_timing() for client in clients.values())
     for first in range(0, requests, BLOCK):
         for protocol, client in clients.items():
-            before = np.zeros(4) if told else server_counts(instance)
-            rows[protocol] += [asked(client, inputs[i % len(inputs)], signature)
+            before = np.zeros(4) if reported else server_counts(instance)
+            rows[protocol] += [timed_request(client, inputs[i % len(inputs)], signature)
                                for i in range(first, min(first + BLOCK, requests))]
-            counts[protocol] += np.zeros(4) if told else server_counts(instance) - before
-    return {protocol: typical(rows[protocol]) if told else by_metrics(rows[protocol], counts[protocol])
+            counts[protocol] += np.zeros(4) if reported else server_counts(instance) - before
+    return {protocol: typical(rows[protocol]) if reported else by_metrics(rows[protocol], counts[protocol])
             for protocol in clients}
 
 
-def asked(client: Client, inputs: Arrays, signature: str) -> dict[str, float]:
-    """One request: the seconds of its parts. Server time that the server does not report counts as "wire"."""
+def timed_request(client: Client, inputs: Arrays, signature: str) -> dict[str, float]:
+    """Sends one request; returns the seconds of its parts. Server time that is not reported counts as "wire"."""
     began = perf_counter()
     request = client.prepare(inputs, signature)
     ready = perf_counter()
@@ -66,14 +66,14 @@ def asked(client: Client, inputs: Arrays, signature: str) -> dict[str, float]:
 
 
 def typical(rows: Sequence[dict[str, float]]) -> Parts:
-    """The parts of the middle half of requests, by their whole time: means, so that the parts add up to the whole."""
+    """Mean parts over the middle half of the requests by total time. Unlike medians, means add up to the whole."""
     ranked = sorted(rows, key=lambda row: sum(row.values()))
     middle = ranked[len(ranked) // 4:len(ranked) - len(ranked) // 4]
-    return {"by": TOLD, "milliseconds": _means_ms(middle), "median_ms": _median_ms(rows)}
+    return {"by": REPORTED, "milliseconds": _means_ms(middle), "median_ms": _median_ms(rows)}
 
 
 def by_metrics(rows: Sequence[dict[str, float]], counts: Any) -> Parts:
-    """The same from what the server counted meanwhile: request and runtime microseconds and numbers of them."""
+    """Mean parts over all requests; `counts` is the growth of `server_counts` meanwhile."""
     inside, run = counts[0] / max(counts[1], 1) / 1e3, counts[2] / max(counts[3], 1) / 1e3
     means = _means_ms(rows)
     parts = {"serialise": means["serialise"], "wire": means["wire"] - inside, "around": inside - run, "run": run,
@@ -84,8 +84,8 @@ def by_metrics(rows: Sequence[dict[str, float]], counts: Any) -> Parts:
 def server_counts(instance: Instance) -> Any:
     """[request µs, requests, runtime µs, runs] since the server started, from its Prometheus metrics."""
     if instance.rest is None:
-        raise UserError(f"{instance.target.name} does not report its timing over gRPC: give its --url too, for its "
-                        "metrics")
+        raise UserError(f"{instance.target.name} does not report its timing over gRPC: give its --url too, where its "
+                        "metrics are read")
     connection = http.client.HTTPConnection(urlsplit(instance.rest).netloc, timeout=10)
     connection.request("GET", METRICS_PATH)
     text = connection.getresponse().read().decode()
@@ -93,12 +93,12 @@ def server_counts(instance: Instance) -> Any:
     found = counts_in(text)
     if not found[1]:
         raise FailedError(f"{instance.target.name} reports neither timing nor request_latency at {METRICS_PATH}: "
-                          f"start it with a --monitoring_config_file that holds '{MONITORING.strip()}'")
+                          f"start it with a --monitoring_config_file that contains '{MONITORING.strip()}'")
     return found
 
 
 def counts_in(text: str) -> Any:
-    """server_counts of the metrics' text."""
+    """The same four numbers, from the text of the metrics."""
     found = np.zeros(4)
     for name, what, value in SUM.findall(text):
         found[2 * (name == "runtime") + (what == "count")] += float(value)

@@ -1,4 +1,4 @@
-"""Settings of a server, tried: each on a server of its own, and the best against the defaults in turns."""
+"""Measures candidate settings of a server, each on its own server, and then the best compared with the defaults."""
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from benchmark.issuing import runner
 from benchmark.issuing.interleaved import counted
 from benchmark.issuing.warm import Warm, warm
 from benchmark.targets.configuration import Configuration
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.target import Target
 from benchmark.verdicts import halving
@@ -27,12 +27,13 @@ from whole_file import write_json, write_text
 
 FINAL_ROUNDS = 12
 FINAL_S = 1.0
-# What a server takes to start and to be warmed up, roughly: for the time said beforehand.
+# Roughly the seconds to start a server and warm it up: for the estimate that is printed beforehand.
 START_S = 8.0
 
 
-class Memory:
-    """What was measured so far, in a file: read again only if it is about the same question."""
+class Checkpoint:
+    """Finished measurements in a file, so that an interrupted run can continue: they are used again only if `question`
+    (load, inputs, versions and settings) is the same."""
 
     def __init__(self, path: Path, question: Any) -> None:
         self._path = path
@@ -50,18 +51,18 @@ class Memory:
 
 @dataclass(frozen=True)
 class Trials:
-    """One load on one target whose settings are varied; files of a trial are written to `out` meanwhile."""
+    """One load on one target with different settings; `out` is the folder for a trial's temporary files."""
 
     target: Target
     scenario: Scenario
     inputs: Inputs
     out: Path
 
-    def best(self, arms: list[Configuration], seconds: float, memory: Memory) -> Configuration:
-        """The arm that successive halving leaves; `seconds` is the first, shortest measurement of each."""
+    def best(self, arms: list[Configuration], seconds: float, checkpoint: Checkpoint) -> Configuration:
+        """The best arm by successive halving; `seconds` is the length of the first, shortest measurements."""
         def measure(settings: Configuration, length: float) -> Score:
             key = f"{settings.name} for {length:g} s"
-            known = memory.get(key)
+            known = checkpoint.get(key)
             if known is None:
                 with self.warm(settings) as found, step(key):
                     known = score(self.scenario, found.connections, length)
@@ -111,16 +112,16 @@ class Trials:
 
 
 def seconds_needed(count: int, seconds: float) -> float:
-    """About how long `count` candidates take, the last comparison included."""
+    """Estimated seconds for `count` candidates, including the last comparison."""
     trials = sum(arms * (each + START_S) for arms, each in halving.rungs(count, seconds))
     return trials + 2 * START_S + 4 * FINAL_ROUNDS * FINAL_S
 
 
-def score(scenario: Scenario, connections: list[Measured], length: float) -> dict[str, float]:
-    """Throughput, and the scenario's percentile beside its promise: the fields of a Score."""
+def score(scenario: Scenario, connections: list[PreparedConnection], length: float) -> dict[str, float]:
+    """The fields of a Score: throughput, latency at the scenario's percentile, and the SLO's limit."""
     measurement = runner.run(scenario, connections, length)
     if measurement.failed or measurement.recorder.wrong or not measurement.answered:
-        # Settings under which requests fail are no settings, however fast.
+        # Settings under which requests fail get the worst score, however fast they are.
         return {"rate_per_s": 0.0, "latency_ms": 1e9, "limit_ms": 1e-9}
     return {"rate_per_s": measurement.rate_per_s,
             "latency_ms": measurement.recorder.intended.percentile(scenario.percentile) * 1e3,

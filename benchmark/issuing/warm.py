@@ -1,4 +1,4 @@
-"""A target that is started, connected to and warmed up: where run, sweep, search, tune and profile begin."""
+"""Starts a target, connects to it and warms it up: the beginning of run, sweep, search, tune and profile."""
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -22,29 +22,31 @@ CEILING_S = 1.0
 
 
 class Warm(NamedTuple):
-    """A process that is ready, its connections (one per worker), and in words where its inputs are from."""
+    """A process that is ready, its connections (one for each worker), and a description of its inputs."""
 
     instance: Instance
-    connections: list[Measured]
+    connections: list[PreparedConnection]
     inputs: str
 
 
 @contextmanager
 def warm(scenario: Scenario, target: Target, inputs: Inputs) -> Iterator[Warm]:
-    """Starts the target, opens the scenario's connections and uses them for its warm-up."""
+    """Starts the target, opens the scenario's connections and warms the target up with them."""
     with ExitStack() as stack:
         with step(f"Start {target.name}"):
             instance = stack.enter_context(start_all([target], 1))[target.name][0]
         with alive(instance, "while it was warmed up"), step(f"Warm up, {scenario.warmup_s:g} s"):
-            connections, words = stack.enter_context(open_connections(scenario, instance, inputs))
+            connections, description = stack.enter_context(open_connections(scenario, instance, inputs))
             runner.run(replace(scenario, arrivals=Closed(len(connections))), connections, scenario.warmup_s)
         stack.enter_context(alive(instance, "while it was measured"))
-        yield Warm(instance, connections, words)
+        yield Warm(instance, connections, description)
 
 
 @contextmanager
-def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs) -> Iterator[tuple[list[Measured], str]]:
-    """A connection per worker, all with the same requests; the first answers are what later ones must equal."""
+def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs
+                     ) -> Iterator[tuple[list[PreparedConnection], str]]:
+    """(a connection per worker, description of the inputs). All have the same requests; the first answers are the
+    expected ones for all later requests."""
     with ExitStack() as stack:
         connect = partial(instance.connect, scenario.protocol, inputs.signature)
         first = first_answers(inputs, instance, connect, scenario.batch, instance.target.version_directory)
@@ -57,9 +59,12 @@ def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs) -> 
 
 def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "own"
             ) -> Iterator[tuple[Measurement, str]]:
-    """Yields each repeat of the scenario as soon as it is done, beside what the generator itself can send."""
-    with warm(scenario, target, inputs) as (instance, connections, words):
-        with step("Measure what the load generator itself can send"):
+    """Yields (measurement, description of the inputs) of each repeat as soon as it is done.
+
+    The generator's ceiling is measured first and is part of each measurement.
+    """
+    with warm(scenario, target, inputs) as (instance, connections, description):
+        with step("Measure how many requests the load generator can send"):
             ceiling = generator_ceiling(scenario, connections[0].workload)
         for repeat in range(scenario.repeats):
             with step(f"{target.name}: {scenario.name}, {scenario.measure_s:g} s ({repeat + 1} of {scenario.repeats})"):
@@ -68,23 +73,24 @@ def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "o
                     measurement = issued_by_loadgen(scenario, connections)
                 else:
                     measurement = runner.run(scenario, connections)
-                yield replace(measurement, ceiling_per_s=ceiling), words
+                yield replace(measurement, ceiling_per_s=ceiling), description
                 instance.await_death("while it was measured", 0)
 
 
 def generator_ceiling(scenario: Scenario, workload: Workload) -> float:
-    """Requests per second that one connection sends of this workload to a server that does nothing."""
+    """The requests of this workload per second that one connection can send to a server that does nothing."""
     rest_port, grpc_port = free_ports(2)
     argv = python_module("benchmark", "null-server", "--rest-port", str(rest_port), "--grpc-port", str(grpc_port))
     with Child("null server", argv) as child:
         target = Target("null server", null_server.MODEL, "address")
         instance = Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
         instance.wait()
-        # Requests to a target in process are lighter than any over a wire: gRPC's rate is a lower bound for them.
+        # A request to an in-process target costs less than one over a network protocol, so gRPC's rate is a lower
+        # bound for it.
         protocol = "grpc" if scenario.protocol == "in-process" else scenario.protocol
-        connection = Measured(instance.connect(protocol), workload, check=False)
+        connection = PreparedConnection(instance.connect(protocol), workload, check=False)
         for index in range(20):
-            connection.ask(index)
+            connection.send(index)
         measurement = runner.run(replace(scenario, arrivals=Closed(1)), [connection], CEILING_S)
         connection.connection.close()
     return measurement.rate_per_s

@@ -1,4 +1,4 @@
-"""The verdicts of a comparison as one picture to paste elsewhere: SVG or PNG, drawn from the same shapes."""
+"""The verdicts of a comparison as one picture, for use outside the report: SVG or PNG, drawn from the same shapes."""
 from __future__ import annotations
 
 import io
@@ -20,8 +20,8 @@ WIDTH, EDGE, ROW = 720, 24, 128
 INK, SOFT, PAPER, LINE = "#1d2129", "#5b6472", "#fbfaf8", "#b9b5ac"
 COLOURS = {"faster": ("#1a7f4b", "#e7f5ec"), "slower": ("#c0392b", "#fbeae7"), "cannot tell": ("#9a6b00", "#fdf4dd")}
 SCALE = 2  # pixels of the PNG for each unit, so that it is sharp on dense screens
-# Pillow's own font, which every machine has, holds ASCII and little more.
-IN_ASCII = str.maketrans({"×": "x", "→": ">", "–": "-"})
+# Pillow's built-in font, which is there on every machine, has little more than ASCII.
+TO_ASCII = str.maketrans({"×": "x", "→": ">", "–": "-"})
 
 
 class Drawn(Head):
@@ -32,7 +32,7 @@ class Drawn(Head):
 
 
 @dataclass(frozen=True)
-class Words:
+class Label:
     """One line of text whose middle is at height y."""
 
     x: float
@@ -54,7 +54,7 @@ class Box:
     radius: float = 0
 
 
-Shape = Words | Box
+Shape = Label | Box
 
 
 def write(path: str | Path, result: Drawn) -> None:
@@ -64,7 +64,7 @@ def write(path: str | Path, result: Drawn) -> None:
 
 
 def kind_of(path: str | Path) -> str:
-    """`.svg` or `.png`. UserError for another ending."""
+    """The path's extension, `.svg` or `.png`. Raises UserError for any other."""
     kind = Path(path).suffix.lower()
     if kind not in (".svg", ".png"):
         raise UserError(f"{path}: a card is an .svg or a .png file")
@@ -99,7 +99,7 @@ def png(result: Drawn) -> bytes:
                 shape.x, shape.y, shape.x + shape.width, shape.y + shape.height))
             draw.rounded_rectangle((x, y, right, bottom), shape.radius * SCALE, shape.colour)
         else:
-            text = "".join(c if c.isascii() or c == "±" else "?" for c in shape.text.translate(IN_ASCII))
+            text = "".join(c if c.isascii() or c == "±" else "?" for c in shape.text.translate(TO_ASCII))
             font = ImageFont.load_default(shape.size * SCALE)
             draw.text((shape.x * SCALE, shape.y * SCALE), text, shape.colour, font, anchor="lm")
     into = io.BytesIO()
@@ -119,14 +119,14 @@ def _shapes(result: Drawn) -> Iterator[Shape]:
     machine = result["environment"]
     yield Box(0, 0, WIDTH, _height(result), PAPER)
     names = list(dict.fromkeys(each["candidate"] for each in _means(result)))
-    yield Words(EDGE, 34, 22, _cut(f"{_cut(result['model'], 20)}: {_cut(', '.join(names), 20)} against "
+    yield Label(EDGE, 34, 22, _cut(f"{_cut(result['model'], 20)}: {_cut(', '.join(names), 20)} against "
                                        f"{_cut(result['baseline'], 20)}", 58))
-    yield Words(EDGE, 62, 13, _cut(f"{result['inputs']}", 100), SOFT)
+    yield Label(EDGE, 62, 13, _cut(f"{result['inputs']}", 100), SOFT)
     for index, comparison in enumerate(_means(result)):
         yield from _row(comparison, 86 + ROW * index)
     of = ", ".join(str(value) for value in (machine.get("cpu_class"), machine["cpu"], f"{machine['cpu_quota']:g} CPUs",
                                             machine["time"][:10]) if value)
-    yield Words(EDGE, _height(result) - 20, 12, _cut(of, 105), SOFT)
+    yield Label(EDGE, _height(result) - 20, 12, _cut(of, 105), SOFT)
 
 
 def _row(c: ComparisonRecord, top: float) -> Iterator[Shape]:
@@ -134,16 +134,16 @@ def _row(c: ComparisonRecord, top: float) -> Iterator[Shape]:
     yield Box(EDGE, top, WIDTH - 2 * EDGE, ROW - 14, paper, 8)
     yield Box(EDGE, top, 6, ROW - 14, colour)
     left = EDGE + 22
-    yield Words(left, top + 18, 12, f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency", SOFT)
-    yield Words(left, top + 46, 26, _verdict(c, 27), colour)
-    for index, line in enumerate(wrap(_sure(c), 62)[:2]):
-        yield Words(left, top + 76 + 18 * index, 13, line)
+    yield Label(left, top + 18, 12, f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency", SOFT)
+    yield Label(left, top + 46, 26, _verdict(c, 27), colour)
+    for index, line in enumerate(wrap(_explanation(c), 62)[:2]):
+        yield Label(left, top + 76 + 18 * index, 13, line)
     if None not in c["ci95"]:
         yield from _axis(c, 470, WIDTH - EDGE - 24, top + 38, colour)
 
 
 def _axis(c: ComparisonRecord, left: float, right: float, y: float, colour: str) -> Iterator[Shape]:
-    """The interval on an axis of ratios with 1 in its middle, over the noise floor."""
+    """The interval on a logarithmic axis of ratios with 1 in the middle; the noise floor is the grey band behind it."""
     bounds = [bound for bound in c["ci95"] if bound]
     reach = 1.15 * max(abs(math.log(value)) for value in (*bounds, c["ratio"], 1 + c["floor"]))
 
@@ -155,25 +155,25 @@ def _axis(c: ComparisonRecord, left: float, right: float, y: float, colour: str)
     yield Box(at(1) - 0.5, y - 16, 1, 32, SOFT)
     yield Box(low, y - 2, high - low, 4, colour, 2)
     yield Box(at(c["ratio"]) - 6, y - 6, 12, 12, colour, 6)
-    yield Words(left, y - 26, 11, "slower", SOFT)
-    yield Words(right - 36, y - 26, 11, "faster", SOFT)
+    yield Label(left, y - 26, 11, "slower", SOFT)
+    yield Label(right - 36, y - 26, 11, "faster", SOFT)
 
 
 def _verdict(c: ComparisonRecord, most: int = 200) -> str:
-    """The verdict; where it is long, the name is cut and not the figure."""
+    """The verdict in at most `most` characters; if it is longer, the name is cut, never the figure."""
     if c["verdict"] == "cannot tell":
         return "cannot tell"
     figure = f" is {c['ratio'] if c['verdict'] == 'faster' else 1 / c['ratio']:.2f}× {c['verdict']}"
     return _cut(c["candidate"], most - len(figure)) + figure
 
 
-def _sure(c: ComparisonRecord) -> str:
+def _explanation(c: ComparisonRecord) -> str:
     if not c["valid"]:
         return f"INVALID: {'; '.join(c['reasons'])}"
     known = (f"{short(c['baseline_value'])} → {short(c['candidate_value'])} {c['unit']}; ratio {c['ratio']:.3f}, 95 % "
              f"sure between {interval(c['ci95'], between=' and ')}; noise floor ±{c['floor']:.1%}")
     if c["verdict"] == "cannot tell" and c["least_effect"] is not None:
-        return f"{known}; {share(c['least_effect'])} would have been seen"
+        return f"{known}; {share(c['least_effect'])} would have been detected"
     return known
 
 

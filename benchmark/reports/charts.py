@@ -1,6 +1,7 @@
-"""Charts as inline SVG, drawn for 420 units of width so that their text is readable on a phone.
+"""Charts as inline SVG, 420 units wide so that their text is readable on a phone.
 
-Colours are CSS variables of the page (--s0 ... for series, --ink, --faint), so light and dark need no second drawing.
+Colours are CSS variables of the page (--s0 ... for series, --ink, --faint), so that one drawing serves both the light
+and the dark page.
 """
 import math
 from collections.abc import Callable, Sequence
@@ -15,8 +16,8 @@ DASHES = 4
 
 @dataclass(frozen=True)
 class Line:  # decision 62
-    """Points (x, y) in the unit of their chart. `series` is the variant's place in the report, which is its colour;
-    lines of one variant are told apart by `dash` (0 is drawn through)."""
+    """Points (x, y) in the unit of their chart. `series` is the variant's place in the report and decides the colour;
+    lines of one variant differ in `dash` (0 is solid)."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -27,7 +28,7 @@ class Line:  # decision 62
 @dataclass(frozen=True)
 class Bar:
     """A value with its interval, if it has one; `group` is printed once above the bars that share it. `series` is the
-    variant's place in the report, which is its colour; "k" as palette is for what is no variant."""
+    variant's place in the report and decides the colour; palette "k" is for bars that do not stand for a variant."""
 
     group: str
     name: str
@@ -43,7 +44,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Span:
-    """A ratio with its interval, if it has one, for the forest plot; `tone` is faster, slower or cannot (tell)."""
+    """A ratio with its interval, if it has one, for the forest plot; `tone` is the verdict's first word, which is the
+    CSS class: faster, slower or cannot."""
 
     label: str
     value: float
@@ -58,7 +60,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Limit:
-    """A horizontal line that values are held against, such as a promise."""
+    """A horizontal line to compare values with, such as the latency of an SLO."""
 
     name: str
     value: float
@@ -67,8 +69,8 @@ class Limit:
 def lines(series: Sequence[Line], x_title: str, y_title: str, x_ticks: Sequence[tuple[float, str]] = (),
           step: bool = False, dots: bool = False, limit: Limit | None = None,
           marks: Sequence[tuple[float, float, str]] = ()) -> str:
-    """Lines over common axes from 0 up; `step` draws a distribution function as the staircase it is, `marks` are
-    points (x, y, word) that have a ring around them."""
+    """Lines over common axes; the y axis begins at 0. `step` draws steps instead of slopes, for distribution functions;
+    `marks` are points (x, y, word) to draw a ring around."""
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points] + ([limit.value] if limit else [])
     ticks = x_ticks or [(tick, number(tick)) for tick in nice_ticks(min(xs), max(xs))]
@@ -103,9 +105,9 @@ def bars(values: Sequence[Bar], unit: str) -> str:
             group = bar.group
         body.append(f'<text class="label" x="{left - 6}" y="{at + 14}" text-anchor="end">{escape(bar.name)}</text>')
         width = max(x(bar.value) - left, 1)
-        words = f" [{number(bar.interval[0])}, {number(bar.interval[1])}]" if bar.interval else ""
+        bounds = f" [{number(bar.interval[0])}, {number(bar.interval[1])}]" if bar.interval else ""
         body.append(f'<rect class="bar {bar.palette}{bar.series % SERIES}" x="{left}" y="{at}" width="{width:.1f}" '
-                    f'height="20" rx="3"><title>{escape(bar.name)}: {number(bar.value)} {unit}{words}</title></rect>')
+                    f'height="20" rx="3"><title>{escape(bar.name)}: {number(bar.value)} {unit}{bounds}</title></rect>')
         if bar.interval:
             low, high = map(x, bar.interval)
             body.append(f'<path class="whisker" d="M{low:.1f} {at + 10}H{high:.1f}M{low:.1f} {at + 6}v8M{high:.1f} '
@@ -117,7 +119,7 @@ def bars(values: Sequence[Bar], unit: str) -> str:
 
 
 def forest(spans: Sequence[Span]) -> str:
-    """Ratios with their intervals on one logarithmic axis; the band around 1 is the noise floor of each."""
+    """Ratios with their intervals on one logarithmic axis; the band around 1 in each row is its noise floor."""
     left = min(170, 14 + 7 * max(len(span.label) for span in spans))
     low = min(min(span.ends[0], 1 / (1 + span.floor)) for span in spans)
     high = max(max(span.ends[1], 1 + span.floor) for span in spans)
@@ -137,20 +139,20 @@ def forest(spans: Sequence[Span]) -> str:
         body.append(f'<rect class="floor" x="{x(1 / (1 + span.floor)):.1f}" y="{y - 13}" '
                     f'width="{x(1 + span.floor) - x(1 / (1 + span.floor)):.1f}" height="26"/>')
         body.append(f'<text class="label" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(span.label)}</text>')
-        words = "no interval"
+        interval = "no interval"
         if span.interval:
-            words = f"[{span.interval[0]:.3f}, {span.interval[1]:.3f}]"
+            interval = f"[{span.interval[0]:.3f}, {span.interval[1]:.3f}]"
             body.append(f'<path class="span {span.tone}" d="M{x(span.interval[0]):.1f} {y}'
                         f'H{x(span.interval[1]):.1f}"/>')
         body.append(f'<circle class="span {span.tone}" cx="{x(span.value):.1f}" cy="{y}" r="5"><title>{span.value:.3f} '
-                    f"{words}</title></circle>")
+                    f"{interval}</title></circle>")
     body.append(f'<text class="tick" x="{left}" y="{height - 2}">◂ candidate slower</text>'
                 f'<text class="tick" x="{WIDTH - RIGHT}" y="{height - 2}" text-anchor="end">candidate faster ▸</text>')
     return _svg(height + 4, body, "Ratio baseline over candidate with 95 % intervals")
 
 
 def donut(parts: Sequence[tuple[str, float]], centre: str) -> str:
-    """Shares of a whole, largest first, with a legend; those beyond the fifth are summed up."""
+    """Shares of a whole, largest first, with a legend; of more than six parts, all after the fifth are summed up."""
     ranked = sorted(parts, key=lambda part: -part[1])
     shown = [*ranked[:5], ("other", sum(value for _, value in ranked[5:]))] if len(ranked) > 6 else ranked
     total = sum(value for _, value in shown) or 1.0
@@ -170,20 +172,20 @@ def donut(parts: Sequence[tuple[str, float]], centre: str) -> str:
 
 
 def legend(series: Sequence[Line]) -> str:
-    """The name of each line beside a piece of it."""
+    """The name of each line beside a sample of its colour and dash."""
     return '<p class="legend">' + "".join(
         f'<span><svg viewBox="0 0 26 8"><path class="line c{line.series % SERIES} d{line.dash % DASHES}" d="M0 4H26"/>'
         f"</svg>{escape(line.name)}</span>" for line in series) + "</p>"
 
 
-def proper(low: float | None, high: float | None) -> tuple[float, float] | None:
-    """An interval as charts take it: None where a bound is not known, or where both are one and the same."""
+def drawable(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """The interval if it can be drawn; None if a bound is unknown or infinite, or if both are equal."""
     known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high) and low < high
     return (low, high) if known and low is not None and high is not None else None
 
 
 def number(value: float) -> str:
-    """Three significant digits, no exponent for what people measure."""
+    """Three significant digits without an exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -219,7 +221,7 @@ def _axes(x: Callable[[float], float], y: Callable[[float], float], x_ticks: Seq
 
 
 def _anchor(x: float, text: str) -> str:
-    """A word at the right edge ends there: centred, it would be cut off."""
+    """The text anchor at x: a word at the right edge is right-aligned, since centred it would be cut off."""
     return "end" if x + 3.5 * len(text) > WIDTH else "middle"
 
 

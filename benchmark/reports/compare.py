@@ -41,7 +41,7 @@ class Summary(TypedDict):
 
 
 class Compared(TypedDict):
-    """What blocks say: the first target is the baseline."""
+    """What was computed from the blocks: the first target is the baseline."""
 
     baseline: str
     comparisons: list[ComparisonRecord]
@@ -50,7 +50,7 @@ class Compared(TypedDict):
 
 
 class Part(Compared, ConductRecord):
-    """A comparison within a larger result, how it was measured, and by which metric it is judged there."""
+    """A comparison within a larger result: how it was measured, and the metric that decides there."""
 
     kind: NotRequired[str]
     format: NotRequired[int]
@@ -58,7 +58,7 @@ class Part(Compared, ConductRecord):
 
 
 class Settings(TypedDict, total=False):
-    """What a comparison was told to do."""
+    """The settings of a comparison."""
 
     signature: str
     repeat: int
@@ -67,7 +67,7 @@ class Settings(TypedDict, total=False):
 
 
 class CompareResult(Settings, Compared, ConductRecord, Head):
-    """What `compare` finds, and everything that it was found from; `against`: beside a stored result."""
+    """The result of `compare` with all measurements; `against`: the comparisons with a stored result."""
 
     against: NotRequired[list[AgainstRecord]]
 
@@ -76,7 +76,7 @@ NEEDED = CompareResult.__required_keys__ - {"baseline"}
 
 
 def compared(targets: Sequence[str], blocks: Sequence[Block], rules: Rules = RULES, seed: int = 0) -> Compared:
-    """Everything that blocks say about targets."""
+    """The comparisons and summaries of targets, computed from blocks."""
     comparisons, summaries = [], []
     for protocol, batch in dict.fromkeys((block.protocol, block.batch) for block in blocks):
         group = [block for block in blocks if (block.protocol, block.batch) == (protocol, batch)]
@@ -102,10 +102,10 @@ def tables(result: CompareResult) -> list[Table]:
 
 
 def figures_table(model: str, part: Part | CompareResult) -> Table:
-    """All targets under every protocol: the article's figures, percentiles, ratio, verdict. 80 columns wide."""
+    """All targets under every protocol: total and mean time, percentiles, ratio, verdict. 80 columns wide."""
     made = terminal.compact(f"{model}: {part['inputs']}")
     widest = max(len(each["target"]) for each in part["summaries"]) + 1
-    # 80 columns hold names of 18 letters; longer ones are folded, since no figure may be cut.
+    # 80 columns leave room for names of 18 letters; longer names are folded, since no figure may be cut.
     made.add_column("", overflow="fold", min_width=min(widest, 18))
     for title in ("total s", "ms/batch", "p50", "p90", "p99"):
         made.add_column(title, justify="right", no_wrap=True)
@@ -116,7 +116,7 @@ def figures_table(model: str, part: Part | CompareResult) -> Table:
         if group != (group := f"{protocol_name(each['protocol'])} {each['batch']}"):
             made.add_row(f"[bold]{group}[/]")
         ratio, verdict = "baseline", ""
-        if comparison := _of_mean(part, each):
+        if comparison := _mean_comparison(part, each):
             ratio = f"{comparison['ratio']:.2f} {interval(comparison['ci95'], 2)}"
             word = comparison["verdict"] if comparison["valid"] else "INVALID"
             verdict = f"[{COLOURS[comparison['verdict']]}]{word}[/]"
@@ -130,7 +130,7 @@ def lines(result: CompareResult) -> list[str]:
     made = [escape(line) for each in result["comparisons"] if each["metric"] == "mean"
             for line in (sentence(each), next_step(each)) if line]
     made += [escape(against_sentence(each)) for each in result.get("against", [])]
-    made += [f"[dim]Answers of {escape(where)}: {escape(words)}[/]" for where, words in
+    made += [f"[dim]Answers of {escape(where)}: {escape(found)}[/]" for where, found in
              result.get("answers", {}).items()]
     made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
     made += [f"[dim]{escape(where)} ended: {why}[/]" for where, why in result.get("ended", {}).items()]
@@ -140,23 +140,23 @@ def lines(result: CompareResult) -> list[str]:
 
 
 def sentence(comparison: ComparisonRecord) -> str:
-    """One line that can be read out: who is faster, by how much, how surely."""
+    """One line: which target is faster, by which ratio and interval."""
     c = comparison
     what = {"mean": "average latency", "throughput": "throughput"}.get(c["metric"], f"{c['metric']} latency")
     where = f"{protocol_name(c['protocol'])} batch {c['batch']}"
-    words = interval(c["ci95"], between=", ")
-    ratio = f"ratio {c['ratio']:.3f} [{words}]" if None not in c["ci95"] else f"ratio {c['ratio']:.3f}, {words}"
+    bounds = interval(c["ci95"], between=", ")
+    ratio = f"ratio {c['ratio']:.3f} [{bounds}]" if None not in c["ci95"] else f"ratio {c['ratio']:.3f}, {bounds}"
     if not c["valid"]:
         return f"{where}: INVALID, cannot tell ({'; '.join(c['reasons'])})"
     if c["verdict"] == "cannot tell":
         return (f"{where}: cannot tell {c['candidate']} from {c['baseline']} by {what}: {ratio}, noise floor "
-                f"±{c['floor']:.1%}; a difference of {share(c['least_effect'])} would have been seen")
+                f"±{c['floor']:.1%}; a difference of {share(c['least_effect'])} would have been detected")
     return (f"{where}: {c['candidate']} is {c['verdict']} than {c['baseline']} by {what}: {ratio}, "
             f"noise floor ±{c['floor']:.1%}")
 
 
 def against_sentence(c: AgainstRecord) -> str:
-    """One line: is the candidate faster or slower than a stored result has it."""
+    """One line: whether the candidate is faster or slower than in a stored result."""
     where = f"{protocol_name(c['protocol'])} batch {c['batch']}"
     then = "its stored result" + (f" ({c['stored']})" if c["stored"] != c["candidate"] else "")
     if not c["valid"]:
@@ -175,8 +175,9 @@ def html(result: CompareResult) -> str:
                for c in result["comparisons"] if c["metric"] == "mean" and (words := next_step(c))),
              *(f"<p>{html_escape(against_sentence(c))}</p>" for c in result.get("against", [])),
              '<h2>Every ratio, its interval and the noise floor</h2>',
-             '<p class="soft">Baseline over candidate: over 1 the candidate is faster. The shaded band is how far '
-             "equals were apart in this run: an interval that touches it decides nothing.</p>", _forests(result)]
+             '<p class="soft">Baseline over candidate: over 1 the candidate is faster. The shaded band is the noise '
+             "floor, how far equal processes were apart in this run: an interval that touches it gives no verdict.</p>",
+             _forests(result)]
     for protocol, batch in dict.fromkeys((block.protocol, block.batch) for block in blocks):
         own = [block for block in blocks if (block.protocol, block.batch) == (protocol, batch)]
         parts += [f"<h2>{protocol_name(protocol)}, batch {batch}</h2>", figures(latencies.charts_of(own, names))]
@@ -195,14 +196,14 @@ def verdict_card(c: ComparisonRecord) -> str:
     known = "no interval" if None in c["ci95"] else f"95 % sure between {interval(c['ci95'], between=' and ')}"
     why = f"INVALID: {'; '.join(c['reasons'])}" if not c["valid"] else f"noise floor ±{c['floor']:.1%}"
     if c["verdict"] == "cannot tell" and c["valid"] and c["least_effect"] is not None:
-        why += f"; a difference of {share(c['least_effect'])} would have been seen"
+        why += f"; a difference of {share(c['least_effect'])} would have been detected"
     values = f"{charts.number(c['baseline_value'])} → {charts.number(c['candidate_value'])} {c['unit']}"
     return card(f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency", big,
                 f"{values}; ratio {c['ratio']:.3f}, {known}; {why}", tone(c["verdict"]))
 
 
 def span(label: str, c: ComparisonRecord) -> charts.Span:
-    return charts.Span(label, c["ratio"], charts.proper(*c["ci95"]), c["floor"], tone(c["verdict"]))
+    return charts.Span(label, c["ratio"], charts.drawable(*c["ci95"]), c["floor"], tone(c["verdict"]))
 
 
 def _forests(result: CompareResult) -> str:
@@ -212,7 +213,7 @@ def _forests(result: CompareResult) -> str:
         spans = [span(f"{protocol_name(c['protocol'])} {c['batch']} {c['metric']}{'' if c['valid'] else ' ~'}", c)
                  for c in own]
         note = "" if all(c["valid"] for c in own) else (
-            "~ not valid: too few samples for this percentile, or as the verdict says")
+            "~ INVALID: too few samples for this percentile, or the reason given with the verdict")
         made.append(figure(f"{candidate} against {own[0]['baseline']}", charts.forest(spans), note))
     return figures(made)
 
@@ -249,8 +250,8 @@ def _targets(result: CompareResult, names: Sequence[str]) -> str:
     return table(head, rows, 2) + (f'<div class="charts below">{"".join(donuts)}</div>' if donuts else "")
 
 
-def _of_mean(part: Part | CompareResult, each: Summary) -> ComparisonRecord | None:
-    """The comparison of means whose candidate is the target of a summary."""
+def _mean_comparison(part: Part | CompareResult, each: Summary) -> ComparisonRecord | None:
+    """The comparison of means whose candidate is the target of this summary."""
     return next((c for c in part["comparisons"] if c["metric"] == "mean" and c["candidate"] == each["target"]
                  and (c["protocol"], c["batch"]) == (each["protocol"], each["batch"])), None)
 

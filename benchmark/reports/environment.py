@@ -1,4 +1,4 @@
-"""Where and with what a number was measured: a result without it cannot be compared with another."""
+"""The machine and software that a result was measured with: without them, results cannot be compared."""
 import hashlib
 import os
 import platform
@@ -31,7 +31,7 @@ class Version(TypedDict):
 
 
 class Environment(TypedDict, total=False):
-    """The conditions of a result. Older results may lack some of them."""
+    """The conditions of a measurement. Older results may lack some of them."""
 
     time: Required[str]
     command: str
@@ -78,7 +78,7 @@ def environment(models: Mapping[str, Path] | None = None, seed: int | None = Non
 
 
 def cpu_quota() -> float:
-    """The CPUs this process may use: the least of its affinity and its cgroup's quota (v2, then v1)."""
+    """The number of CPUs that this process may use: the least of its affinity and its cgroups' quotas (v2 and v1)."""
     allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     for directory in _cgroup_directories(Path("/sys/fs/cgroup")):
         if text := _read(directory / "cpu.max"):
@@ -92,7 +92,7 @@ def cpu_quota() -> float:
 
 
 def steal_s() -> float:
-    """Seconds that other machines on the host have taken from this one since it started."""
+    """CPU seconds that other virtual machines on the host have taken from this one since it started (steal time)."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
@@ -105,7 +105,8 @@ def cpu_flags() -> set[str]:
 
 
 def cpu_class(flags: Collection[str], machine: str | None = None) -> str:
-    """What decides which kernels run: amx, avx512_vnni, avx512 or avx2, else the machine (arm64, x86_64)."""
+    """The instruction set that decides which kernels run: amx, avx512_vnni, avx512 or avx2, else the architecture
+    (arm64, x86_64)."""
     for flag, name in (("amx_tile", "amx"), ("avx512_vnni", "avx512_vnni"), ("avx512f", "avx512"), ("avx2", "avx2")):
         if flag in flags:
             return name
@@ -114,13 +115,13 @@ def cpu_class(flags: Collection[str], machine: str | None = None) -> str:
 
 
 def class_of(conditions: Environment) -> str | None:
-    """The class of CPU that a result was measured on; None for an older result that does not have it."""
+    """The class of CPU that a result was measured on; None for an older result that does not record it."""
     flags = conditions.get("cpu_flags")
     return conditions.get("cpu_class") or (cpu_class(flags) if flags else None)
 
 
 def git_revision() -> str | None:
-    """The commit of this checkout, with "+changes" when files differ from it."""
+    """The commit of this checkout, with "+changes" if files differ from it; None outside a git checkout."""
     here = Path(__file__).parent
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10,
@@ -132,7 +133,10 @@ def git_revision() -> str | None:
 
 
 def digest(directory: Path) -> str:
-    """SHA-256 over names and contents of all files of a model version (assets.extra, which is about it, excepted)."""
+    """The first 16 hex digits of the SHA-256 over names and contents of all files of a model version.
+
+    assets.extra is left out: it describes the version, and the model does not use it.
+    """
     total = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
         if path.is_file() and EXTRA not in path.relative_to(directory).parts:
@@ -144,7 +148,7 @@ def digest(directory: Path) -> str:
 
 
 def _as_typed() -> list[str]:
-    # `python -m benchmark` arrives as the path of benchmark/__main__.py.
+    # For `python -m benchmark`, sys.argv[0] is the path of benchmark/__main__.py.
     main = Path(sys.argv[0])
     return ["-m", main.parent.name, *sys.argv[1:]] if main.name == "__main__.py" else sys.argv
 

@@ -17,7 +17,7 @@ WAITING = ("PyThread_acquire_lock", "lock_PyThread_acquire_lock", "epoll_", "pth
 
 @dataclass
 class Frame:
-    """Samples in a function and in all it called."""
+    """The number of samples in a function, including the functions that it called."""
 
     name: str
     samples: float = 0

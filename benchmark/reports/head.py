@@ -1,4 +1,4 @@
-"""What every result begins with: its kind and format, the model, the inputs in words, and the conditions."""
+"""What every result begins with: its kind and format, the model, a description of the inputs, and the conditions."""
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +17,11 @@ class Head(TypedDict):
     model: str
     inputs: str
     environment: Environment
-    interrupted: NotRequired[bool]  # only the rounds that were finished until then
+    interrupted: NotRequired[bool]  # the run was stopped early: only its finished rounds are in the result
 
 
 class Named(Protocol):
-    """What a head says of a target. The digest of its version is taken where the version's files are known."""
+    """The properties of a target that a head is made from; without a version directory it has no digest."""
 
     @property
     def name(self) -> str: ...
@@ -32,7 +32,7 @@ class Named(Protocol):
 
 
 def head(kind: str, targets: Sequence[Named], seed: int, inputs: str = "") -> Head:
-    """The head of a result about `targets`, with the conditions as they are now."""
+    """The head of a result about `targets`, with the present conditions."""
     versions = {target.name: path for target in targets if (path := target.version_directory)}
     return {"kind": kind, "format": FORMAT, "model": targets[0].model, "inputs": inputs,
             "environment": environment(versions, seed)}
@@ -40,7 +40,7 @@ def head(kind: str, targets: Sequence[Named], seed: int, inputs: str = "") -> He
 
 @contextmanager
 def stolen_time(conditions: Environment) -> Iterator[None]:
-    """Adds to the conditions how many seconds other machines of the host took while the block ran."""
+    """Adds to the conditions how many CPU seconds other machines on the host took while the with block ran."""
     began = steal_s()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The kinds of results: the only list of them. A new kind is a module with these four things, and a line here."""
+"""The only list of the kinds of results. A new kind is a module with the four attributes of `Kind`, and a line here."""
 from typing import Any, Protocol
 
 from rich.table import Table
@@ -8,7 +8,7 @@ from benchmark.reports.head import Head
 
 
 class Kind(Protocol):  # decision 105
-    """What a module of reports/ gives for its kind of result."""
+    """The attributes of a module of reports/ for one kind of result."""
 
     NEEDED: frozenset[str]  # the keys without which a file is no result of this kind
 

@@ -1,4 +1,4 @@
-"""Charts of latencies: bars of their figures, how many requests are done by when, the tail, the course of a run."""
+"""Charts of latencies: bars of mean and percentiles, the distribution, the tail, and the rounds of a run."""
 import math
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ MOST_POINTS = 60
 
 
 def charts_of(blocks: Sequence[Block], names: Sequence[str]) -> list[str]:
-    """The charts of blocks of one protocol and batch size; a target's place in `names` is its colour."""
+    """The charts of blocks of one protocol and batch size; a target's place in `names` decides its colour."""
     bars, shares, tails, course, count = [], [], [], [], 0
     for series, name in enumerate(names):
         own = [block for block in blocks if block.target == name]
@@ -25,7 +25,7 @@ def charts_of(blocks: Sequence[Block], names: Sequence[str]) -> list[str]:
         for metric in SHOWN:
             value, low, high = bootstrap_value([np.array(each) for each in rounds], metric)
             bars.append((SHOWN.index(metric), series,
-                         charts.Bar(metric, name, value, charts.proper(low, high), series)))
+                         charts.Bar(metric, name, value, charts.drawable(low, high), series)))
         ranked = sorted(values)
         shares.append(charts.Line(name, [(value, (i + 1) / len(ranked)) for i, value in _thinned(ranked)], series))
         tails.append(tail(name, Histogram.of(values / 1e3), series))
@@ -38,11 +38,12 @@ def charts_of(blocks: Sequence[Block], names: Sequence[str]) -> list[str]:
     return [
         figure("Before and after", charts.bars([bar for _, _, bar in sorted(bars, key=lambda b: b[:2])], "ms"),
                "Whiskers: 95 % interval from resampled rounds."),
-        figure("How many requests are done by then",
+        figure("Share of requests answered within a time",
                charts.lines(shares, "latency, ms", "share of requests", step=True), key=shares),
         figure("Latency by percentile", charts.lines(tails, "percentile", "latency, ms", ticks(least)), key=tails),
         figure("Over the run", charts.lines(lines, "round", "mean latency, ms", dots=True),
-               f"Each point is {of}, measured in turns: what slows all of them is the machine.", lines)]
+               f"Each point is {of}. Each round measures all targets: if all are slower in a round, the machine was.",
+               lines)]
 
 
 def by_round(blocks: Sequence[Block]) -> list[list[float]]:
@@ -54,19 +55,19 @@ def by_round(blocks: Sequence[Block]) -> list[list[float]]:
 
 
 def binned(values: Sequence[float], count: int) -> list[tuple[float, float]]:
-    """(place, mean) of each `count` values that follow each other."""
+    """(mean index, mean value) of each `count` consecutive values."""
     parts = [values[first:first + count] for first in range(0, len(values), count)]
     return [(index * count + (len(part) - 1) / 2, sum(part) / len(part)) for index, part in enumerate(parts)]
 
 
 def tail(name: str, histogram: Histogram, series: int, dash: int = 0) -> charts.Line:
-    """Milliseconds over nines, as far as there are two requests beyond."""
+    """Milliseconds over `nines`, without the percentiles above 100 - 50/n, which n requests cannot show."""
     points = [(nines(p), s * 1e3) for p, s in histogram.curve() if p < 100 - 50 / histogram.count]
     return charts.Line(name, points, series, dash)
 
 
 def ticks(requests: int) -> list[tuple[float, str]]:
-    """The percentiles that so many requests can show, as ticks."""
+    """The percentiles that this number of requests can show, as ticks."""
     return [(nines(p), f"p{p:g}") for p in PERCENTILES if p < 100 - 50 / requests]
 
 

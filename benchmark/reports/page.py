@@ -1,4 +1,4 @@
-"""The frame of every report: one HTML file that works offline, with its result inside as JSON."""
+"""The page of every report: one HTML file that works offline and contains its result as JSON."""
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -16,13 +16,14 @@ CSS = Path(__file__).with_name("page.css")
 
 
 def result_page(title: str, parts: Iterable[str], result: Head, shown: Mapping[str, Any] | None = None) -> str:
-    """The page of one result: what it is of, the parts, the conditions. `shown` goes into the page in its place."""
+    """The page of one result: title, model and machine, the parts, the conditions. `shown` is the JSON that the page
+    contains if it is not to be the whole result."""
     conditions = ["<h2>Conditions</h2>", _conditions(result)]
     return page(title, _subtitle(result), [*parts, *conditions], result if shown is None else shown)
 
 
 def page(title: str, about: str, parts: Iterable[str], result: Mapping[str, Any]) -> str:
-    """The frame of every report; `result` goes into it as JSON, where scripts and `report` find it."""
+    """The HTML of a report; it contains `result` as JSON, for scripts and readers."""
     raw = json.dumps(result).replace("</", "<\\/")
     short = json.dumps(_without_samples(result), indent=1)
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -41,7 +42,11 @@ def _without_samples(value: Any) -> Any:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int = 1,
           css: Mapping[int, str] | None = None) -> str:
-    """A table whose first columns are text; css: a class for a column, from its cell's own text when "verdict"."""
+    """A table whose first `text_columns` columns are text, all others numbers.
+
+    Args:
+        css: the CSS class of a column by its index; for "verdict", the class is the verdict's tone in each cell.
+    """
     def cell(tag: str, index: int, value: Any) -> str:
         classes = ["text"] if index < text_columns else []
         if css and tag == "td" and index in css:
@@ -54,7 +59,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], text_columns: int 
 
 
 def from_terminal(made: Table) -> str:
-    """A table of the terminal as one of the page."""
+    """A table made for the terminal, as HTML."""
     head, rows = terminal.cells(made)
     caption = f'<p class="soft">{escape(terminal.title(made))}</p>' if made.title else ""
     return caption + table(head, rows, 1)
@@ -66,12 +71,15 @@ def figure(title: str, svg: str, note: str = "", key: Sequence[charts.Line] = ()
 
 
 def figures(made: Iterable[str]) -> str:
-    """Figures side by side where the page is wide enough."""
+    """Figures, side by side if the page is wide enough."""
     return f'<div class="charts">{"".join(made)}</div>'
 
 
 def card(where: str, big: str, sure: str, tone: str) -> str:
-    """One verdict: what it is of, what it is, how sure. `tone` is faster, slower, cannot (tell), or plain."""
+    """One verdict: `where` says what was compared, `big` is the verdict, `sure` its interval or reasons.
+
+    `tone` is the CSS class: faster, slower, cannot (for "cannot tell"), or plain.
+    """
     return (f'<div class="verdict {tone}"><div class="where">{escape(where)}</div><div class="big">{escape(big)}</div>'
             f'<div class="sure">{escape(sure)}</div></div>')
 

@@ -1,4 +1,4 @@
-"""A profile: flame graphs, time by operation before and after, CPU instructions."""
+"""The report of `profile`: flame graphs, time by operation for each target, CPU instructions."""
 from collections.abc import Sequence
 from html import escape
 from typing import Any, NotRequired, TypedDict
@@ -13,7 +13,7 @@ from benchmark.verdicts.records import Instructions, Operation
 
 
 class Sampled(TypedDict):
-    """Where the server's stacks were written, the functions most samples ended in, and the flame graph (SVG)."""
+    """The file with the server's stacks, the functions in which most samples ended, and the flame graph (SVG)."""
 
     target: str
     stacks: NotRequired[str]
@@ -22,13 +22,13 @@ class Sampled(TypedDict):
 
 
 class Profile(Sampled):
-    """One target."""
+    """The profile of one target."""
 
     operations: list[Operation]
 
 
 class ProfileResult(Head):
-    """What `profile` finds."""
+    """The result of `profile`."""
 
     batch: int
     profiles: list[Profile]
@@ -54,7 +54,7 @@ def lines(result: ProfileResult) -> list[str]:
 
 
 def operation_rows(profiles: Sequence[Profile], most: int = 12) -> list[tuple[str, ...]]:
-    """(op, ms and runs of each profile), slowest in any of them first."""
+    """(op, ms and runs of each profile), ordered by the longest time in any profile."""
     found = [{op["op"]: op for op in profile["operations"]} for profile in profiles]
     slowest = sorted({name for ops in found for name in ops},
                      key=lambda name: -max(ops[name]["us"] for ops in found if name in ops))
@@ -72,8 +72,9 @@ def instruction_line(found: Instructions) -> str:
 def html(result: ProfileResult) -> str:
     profiles = result["profiles"]
     names = [profile["target"] for profile in profiles]
-    parts = ["<h2>Time by operation</h2>", '<p class="soft">As Session.run executed them, after TensorFlow\'s own '
-             f"rewriting, in turns: the median of the traced runs at batch {result['batch']}, summed over threads.</p>",
+    parts = ["<h2>Time by operation</h2>", '<p class="soft">As Session.run executed them, after TensorFlow\'s graph '
+             f"optimizations; targets were traced alternately. Median of the traced runs at batch {result['batch']}, "
+             "summed over threads.</p>",
              figures(figure(f"Operations of {profile['target']}", charts.donut(
                  [(op["op"], op["us"] / 1e3) for op in profile["operations"]], "ms")) for profile in profiles),
              table(("operation", *(f"{name}: {what}" for name in names for what in ("ms", "runs"))),

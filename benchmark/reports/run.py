@@ -1,4 +1,4 @@
-"""Runs of a scenario: whether each counts, the latency from the intended start, what the generator did."""
+"""The report of `run`: whether each run is valid, the latency from the intended start, the load generator's figures."""
 from html import escape
 from typing import NotRequired
 
@@ -15,7 +15,7 @@ from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import samples_needed
 
 SHOWN: tuple[Percentile, ...] = ("p50", "p90", "p99")
-PROMISE = {True: "SLO met", False: "SLO missed", None: ""}
+SLO_STATES = {True: "SLO met", False: "SLO missed", None: ""}
 
 
 class Run(MeasurementRecord):
@@ -25,7 +25,7 @@ class Run(MeasurementRecord):
 
 
 class RunResult(Head):
-    """What `run` finds."""
+    """The result of `run`."""
 
     scenario: ScenarioRecord
     engine: NotRequired[str]
@@ -36,7 +36,7 @@ NEEDED = RunResult.__required_keys__
 
 
 def tables(result: RunResult) -> list[Table]:
-    """A row per run: its figure, rates, latency from the intended start, and whether it counts."""
+    """A row per run: its result, rates, latency from the intended start, and whether it is valid."""
     scenario = result["scenario"]
     made = terminal.compact(f"{scenario['name']}: {protocol_name(scenario['protocol'])}, batch {scenario['batch']}; "
                             f"{result['inputs']}")
@@ -51,12 +51,12 @@ def tables(result: RunResult) -> list[Table]:
         state = "[green]VALID[/]" if run["valid"] else "[yellow]INVALID[/]"
         made.add_row(escape_markup(run["target"]), figure, f"{run['requests']:,}", f"{run['rate_per_s']:.1f}",
                      *(_at(run["latency_ms"], p) for p in SHOWN), _at(run["late_ms"], "p99"), room,
-                     f"{state} {PROMISE[run['slo_met']]}".rstrip())
+                     f"{state} {SLO_STATES[run['slo_met']]}".rstrip())
     return [made]
 
 
 def lines(result: RunResult) -> list[str]:
-    """How the generator ran, and why runs do not count."""
+    """How the generator's threads were scheduled, and why runs are INVALID."""
     how = " and ".join(dict.fromkeys(scheduling(run) for run in result["runs"]))
     return [f"[dim]The generator's threads were {how}[/]",
             *(escape_markup(f"INVALID {run['target']}: {reason}") for run in result["runs"]
@@ -64,7 +64,7 @@ def lines(result: RunResult) -> list[str]:
 
 
 def scheduling(run: MeasurementRecord) -> str:
-    return "real-time" if run.get("real_time") else "scheduled as all others"
+    return "real-time" if run.get("real_time") else "scheduled with normal priority"
 
 
 def html(result: RunResult) -> str:
@@ -85,12 +85,13 @@ def _card(scenario: ScenarioRecord, run: Run) -> str:
     room = f"; the generator could have sent {run['headroom']:.1f} times that" if run["headroom"] else ""
     tone = "cannot" if not run["valid"] else "slower" if run["slo_met"] is False else "faster"
     return card(f"{run['target']}, {protocol_name(scenario['protocol'])}, batch {scenario['batch']}",
-                f"{big} {PROMISE[run['slo_met']]}".rstrip(),
+                f"{big} {SLO_STATES[run['slo_met']]}".rstrip(),
                 f"{state}; {run['requests']:,} requests at {run['rate_per_s']:.1f}/s{room}", tone)
 
 
 def _charts(runs: list[Run]) -> list[str]:
-    """A colour per target; its repeats and the two starts that latency is counted from are told apart by dashes."""
+    """A colour per target; dashes distinguish its repeats, and latency from the intended start from that from the
+    actual send."""
     names = list(dict.fromkeys(run["target"] for run in runs))
     tails: list[charts.Line] = []
     repeats: dict[str, int] = {}
@@ -102,28 +103,28 @@ def _charts(runs: list[Run]) -> list[str]:
         kinds = [("intended start", run["latency_ms"])]
         if apart(run):
             kinds.append(("actual send", run["latency_from_send_ms"]))
-        for sent, (words, values) in enumerate(kinds):
-            tails.append(latencies.tail(f"{run['target']}{several}, from the {words}", Histogram.decode(values["hdr"]),
+        for sent, (start, values) in enumerate(kinds):
+            tails.append(latencies.tail(f"{run['target']}{several}, from the {start}", Histogram.decode(values["hdr"]),
                                         names.index(run["target"]), 2 * (repeat - 1) + sent))
     most = max(run["requests"] for run in runs)
     shares = [charts.Line(line.name, [(ms, 1 - 10**-x) for x, ms in line.points], line.series, line.dash)
               for line in tails]
     note = "" if all(map(apart, runs)) else (
-        "Where the latency from the actual send is the same as from the intended start, it is not drawn again.")
+        "The latency from the actual send is not drawn where it equals the latency from the intended start.")
     return [figure("Latency by percentile", charts.lines(tails, "percentile", "latency, ms", latencies.ticks(most)),
                    note, tails),
-            figure("How many requests are done by then",
+            figure("Share of requests answered within a time",
                    charts.lines(shares, "latency, ms", "share of requests", step=True), note, shares)]
 
 
 def apart(run: MeasurementRecord) -> bool:
-    """Whether the latencies from the intended start and from the actual send differ by what a chart can show, 1 %."""
+    """Whether the latencies from the intended start and from the actual send differ by over 1 %, visible in a chart."""
     intended, sent = run["latency_ms"], run["latency_from_send_ms"]
     return any(abs(intended[p] - sent[p]) > 0.01 * intended[p] for p in SHOWN if p in intended and p in sent)
 
 
 def _figures(runs: list[Run]) -> str:
-    """What the server did, and what the generator did: in one table they would be wider than a page."""
+    """A table for the server and a table for the load generator: one table of both would be wider than a page."""
     served, sent = [], []
     for run in runs:
         latency, beyond = run["latency_ms"], "" if run["requests"] >= samples_needed(99.9) else "~"
@@ -135,7 +136,7 @@ def _figures(runs: list[Run]) -> str:
     note = f'<p class="soft">~ fewer than the {samples_needed(99.9):,} samples that p99.9 needs.</p>'
     return (table(("target", "", "answered", "requests/s", "examples/s", "p50 ms", "p90", "p99", "p99.9", "errors",
                    "wrong"), served, 2) + note + "<h2>The load generator</h2>"
-            + table(("target", "its threads", "of a CPU", "p99 ms from send", "late p99 ms", "dropped"), sent, 2))
+            + table(("target", "threads", "of one CPU", "p99 ms from send", "late p99 ms", "dropped"), sent, 2))
 
 
 def _at(values: LatencyRecord, percentile: Percentile) -> str:

@@ -1,11 +1,11 @@
-"""A search: the highest rate at which each target kept a promise, and the rates that were tried."""
+"""The report of `search`: the highest rate at which each target met the SLO, and the rates that were tried."""
 from typing import TypedDict
 
 from rich.markup import escape
 from rich.table import Table
 
 from benchmark.reports import charts, terminal
-from benchmark.reports.figures import promise, short
+from benchmark.reports.figures import short, slo_text
 from benchmark.reports.head import Head
 from benchmark.reports.page import card, cards, figure, figures, result_page, table
 from benchmark.verdicts.records import ProbeRecord, ScenarioRecord, SloRecord
@@ -13,7 +13,7 @@ from benchmark.verdicts.scenario import protocol_name
 
 
 class Found(TypedDict):
-    """The highest rate that kept the promise and the lowest that did not; None where no such rate was tried."""
+    """The highest rate that met the SLO and the lowest rate that did not; None if no such rate was tried."""
 
     target: str
     met: float | None
@@ -22,7 +22,7 @@ class Found(TypedDict):
 
 
 class SearchResult(Head):
-    """What `search` finds; the scenario holds the promise."""
+    """The result of `search`; the scenario holds the SLO."""
 
     scenario: ScenarioRecord
     searches: list[Found]
@@ -33,8 +33,8 @@ NEEDED = SearchResult.__required_keys__
 
 def tables(result: SearchResult) -> list[Table]:
     """The rates that were tried."""
-    made = terminal.ruled(promise(_slo(result)), ("target", "requests/s", "promise", "requests", "beyond"),
-                          ("target", "promise"))
+    made = terminal.ruled(slo_text(_slo(result)), ("target", "requests/s", "SLO", "requests", "too slow"),
+                          ("target", "SLO"))
     for each in result["searches"]:
         for probe in each["probes"]:
             made.add_row(escape(each["target"]), f"{probe['rate_per_s']:.1f}", probe["decision"],
@@ -45,9 +45,9 @@ def tables(result: SearchResult) -> list[Table]:
 def lines(result: SearchResult) -> list[str]:
     made = []
     for each in result["searches"]:
-        kept = f"{each['met']:.1f}/s" if each["met"] else "no rate that was tried"
-        broken = f", not at {each['missed']:.1f}/s" if each["missed"] else ", and was never broken"
-        made.append(f"{escape(each['target'])} keeps {promise(_slo(result))} at {kept}{broken}")
+        met = f"{each['met']:.1f}/s" if each["met"] else "none of the rates tried"
+        missed = f", not at {each['missed']:.1f}/s" if each["missed"] else ", the highest rate tried"
+        made.append(f"{escape(each['target'])} meets {slo_text(_slo(result))} at {met}{missed}")
     return made
 
 
@@ -58,8 +58,8 @@ def html(result: SearchResult) -> str:
     series = [charts.Line(each["target"], sorted((p["rate_per_s"], p["latency_ms"]) for p in each["probes"]), place)
               for place, each in enumerate(result["searches"])]
     chart = charts.lines(series, "requests/s offered", "ms", dots=True,
-                         limit=charts.Limit(f"promise: {slo['latency_ms']:g} ms", slo["latency_ms"]))
-    head = ("target", "requests/s", "promise", "requests", "beyond", f"p{slo['percentile']:g} ms")
+                         limit=charts.Limit(f"SLO: {slo['latency_ms']:g} ms", slo["latency_ms"]))
+    head = ("target", "requests/s", "SLO", "requests", "too slow", f"p{slo['percentile']:g} ms")
     parts = [cards(_card(result, each) for each in result["searches"]),
              figures([figure(f"p{slo['percentile']:g} at the rates tried", chart, key=series)]),
              "<h2>Rates tried</h2>", table(head, rows, 1)]
@@ -67,13 +67,13 @@ def html(result: SearchResult) -> str:
 
 
 def _card(result: SearchResult, each: Found) -> str:
-    return card(f"{each['target']}: {promise(_slo(result))}",
+    return card(f"{each['target']}: {slo_text(_slo(result))}",
                 f"{each['met']:.1f} requests/s" if each["met"] else "no rate",
-                f"not shown at {each['missed']:.1f}/s" if each["missed"] else "never broken",
+                f"missed or not proven at {each['missed']:.1f}/s" if each["missed"] else "the highest rate tried",
                 "faster" if each["met"] else "slower")
 
 
 def _slo(result: SearchResult) -> SloRecord:
     slo = result["scenario"]["slo"]
-    assert slo is not None  # a search is for a promise
+    assert slo is not None  # every search has an SLO
     return slo

@@ -1,4 +1,4 @@
-"""Several stored results on one page: their ratios on one axis, and what was not the same between them."""
+"""Several stored results on one page: their ratios on one axis, and what differs between their conditions."""
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, cast
@@ -14,7 +14,7 @@ CONDITIONS = ("cpu", "cpus", "cpu_quota", "governor", "kernel", "python", "packa
 
 
 def differences(names: Sequence[str], results: Sequence[Head]) -> list[str]:
-    """What was not the same between the first run and each other: conditions, then digests of models of one name."""
+    """What differs between the first run and each other run: conditions, then the digests of models of one name."""
     found = []
     first: Mapping[str, Any] = results[0]["environment"]
     for name, result in zip(names[1:], results[1:], strict=True):
@@ -22,13 +22,13 @@ def differences(names: Sequence[str], results: Sequence[Head]) -> list[str]:
         found += [f"{name} differs from {names[0]} in {key}: {other.get(key)} instead of {first.get(key)}"
                   for key in CONDITIONS if other.get(key) != first.get(key)]
         ours, theirs = first.get("models", {}), other.get("models", {})
-        found += [f"{name} measured another model as '{model}' than {names[0]} did"
+        found += [f"{name} measured a different model named '{model}' than {names[0]}"
                   for model in sorted(ours.keys() & theirs.keys()) if ours[model]["digest"] != theirs[model]["digest"]]
     return found
 
 
 def html(names: Sequence[str], results: Sequence[Head], different: Sequence[str]) -> str:
-    """One forest of the mean's ratios, a table of figures, and what was not the same between the runs."""
+    """One forest plot of the ratios of means, a table of figures, and what differs between the runs."""
     spans: list[charts.Span] = []
     rows: list[tuple[str, ...]] = []
     own: list[str] = []

@@ -1,4 +1,4 @@
-"""A split: each part of a request's time, REST beside gRPC."""
+"""The report of `split`: each part of a request's time, REST beside gRPC."""
 from html import escape
 from typing import NotRequired
 
@@ -14,7 +14,7 @@ from benchmark.verdicts.scenario import protocol_name
 
 PARTS = {
     "serialise": "client: arrays to bytes",
-    "wire": "sockets, HTTP or gRPC, threads: what the server's own clock does not see",
+    "wire": "sockets, HTTP or gRPC, threads: all that the server does not time",
     "parse": "server: bytes to arrays",
     "queue": "server: waiting for a thread (REST) and for a batch",
     "around": "server: parse the request, queue, render the answer",
@@ -32,7 +32,7 @@ class Split(Parts):
 
 
 class SplitResult(Head):
-    """What `split` finds."""
+    """The result of `split`."""
 
     target: str
     requests: NotRequired[int]
@@ -54,28 +54,28 @@ def tables(result: SplitResult) -> list[Table]:
 
 
 def lines(result: SplitResult) -> list[str]:
-    return [escape_markup(words(result))]
+    return [escape_markup(method(result))]
 
 
 def parts_of(result: SplitResult) -> tuple[list[str], list[list[str]]]:
-    """(head, rows): the parts of each protocol and batch, and the whole they add up to."""
+    """(head, rows): the parts of each protocol and batch, and their total."""
     names = list(result["splits"][0]["milliseconds"])
     return ["", *names, "total"], [
         [f"{protocol_name(each['protocol'])} {each['batch']}", *(short(each["milliseconds"][name]) for name in names),
          short(sum(each["milliseconds"].values()))] for each in result["splits"]]
 
 
-def words(result: SplitResult) -> str:
-    """What the parts are of, and who reported them."""
+def method(result: SplitResult) -> str:
+    """Over which requests the parts are means, and whether the server's metrics or its answers reported them."""
     if result["splits"][0]["by"] == "metrics":
-        return (f"{result['target']} does not report the timing of a request: means over all requests, the server's "
-                "from its metrics, which do not separate parsing, waiting and rendering.")
-    return ("As the server reports for each request (server-timing), protocols in turns: means of the middle half of "
-            "the requests by their whole time, so that the parts add up.")
+        return (f"{result['target']} does not report the timing of single requests. These are means over all requests; "
+                "the server's come from its metrics, which do not separate parsing, waiting and rendering.")
+    return ("As the server reports for each request (server-timing); REST and gRPC were measured alternately. Means of "
+            "the middle half of the requests by total time, so that the parts add up.")
 
 
 def html(result: SplitResult) -> str:
-    """A chart per batch size: for every part a bar per protocol."""
+    """A chart for each batch size, with a bar for every part and protocol."""
     made = []
     for batch in dict.fromkeys(each["batch"] for each in result["splits"]):
         own = [each for each in result["splits"] if each["batch"] == batch]
@@ -86,6 +86,6 @@ def html(result: SplitResult) -> str:
         made.append(figure(f"Batch {batch}: {totals}", charts.bars(bars, "ms")))
     head, rows = parts_of(result)
     meanings = "".join(f"<li><b>{name}</b>: {text}</li>" for name, text in PARTS.items() if name in head)
-    parts = [f'<p>{escape(words(result))}</p>', figures(made), f"<ul>{meanings}</ul>",
+    parts = [f'<p>{escape(method(result))}</p>', figures(made), f"<ul>{meanings}</ul>",
              "<h2>Figures, in ms</h2>", table(head, rows, 1)]
     return result_page(f"Where the time of a request to {result['target']} goes", parts, result)

@@ -1,4 +1,4 @@
-"""Results in files: the rounds of a comparison as they end, and what `report` reads again."""
+"""Results in files: writes the rounds of a comparison as they end, and reads stored results for `report`."""
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from user_error import UserError
 
 
 class Journal:
-    """Rounds on disk as they end: one line each, so a crash or Ctrl-C loses at most the round under way."""
+    """Writes each round to disk as it ends, one line each: a crash or Ctrl-C loses at most the round under way."""
 
     def __init__(self, path: Path | None, head: Mapping[str, Any]) -> None:
         self._path = path
@@ -25,13 +25,13 @@ class Journal:
             self._line(dict(head))
 
     def save(self, blocks: Sequence[Block], about: Mapping[str, Any]) -> None:
-        """Writes those of `blocks` that are not written yet, and what is known about them now."""
+        """Appends those of `blocks` that are not written yet; `about` describes them (later lines replace its keys)."""
         if self._file is not None and len(blocks) > self._written:
             self._line({"blocks": [block.to_json() for block in blocks[self._written:]], "about": dict(about)})
             self._written = len(blocks)
 
     def close(self, complete: bool) -> str | None:
-        """Removes the journal of a complete run, or an empty one; else says where it is."""
+        """Removes the journal of a complete run, or an empty journal; else returns a line that says where it is."""
         if self._file is None or self._path is None:
             return None
         self._file.close()
@@ -48,12 +48,12 @@ class Journal:
 
 
 def load(path: str | Path) -> Head:
-    """A result file, or the journal of a run that was interrupted. UserError when it is neither."""
+    """Reads a result file, or the journal of an interrupted run. Raises UserError if it is neither."""
     text = Path(path).read_text(encoding="utf-8")
     try:
         lines = text.splitlines() if str(path).endswith(".rounds") else [text]
         head, *rest = map(json.loads, lines)
-        result = _from_journal(head, rest) if rest else _as_written_today(head)
+        result = _from_journal(head, rest) if rest else _in_present_format(head)
         if result["format"] == FORMAT and not kinds.KINDS[result["kind"]].NEEDED - result.keys():
             return cast(Head, result)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -68,8 +68,8 @@ def _from_journal(head: dict[str, Any], lines: Sequence[dict[str, Any]]) -> dict
             **compared(head["targets"], blocks, Rules(**head["rules"]), head["seed"])}
 
 
-def _as_written_today(result: dict[str, Any]) -> dict[str, Any]:
-    """A result in the words of today, whenever it was stored: the one place that knows older ones."""
+def _in_present_format(result: dict[str, Any]) -> dict[str, Any]:
+    """The result in the present format. All knowledge of older formats is in this function and in `_block`."""
     parts = result["parts"].values() if result["kind"] == "overhead" else [result]
     for part in parts:
         if "blocks" in part:

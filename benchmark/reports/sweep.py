@@ -1,4 +1,4 @@
-"""A sweep: the throughput-latency curve of each target, and its knee."""
+"""The report of `sweep`: the throughput-latency curve of each target, and its knee."""
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -18,7 +18,7 @@ SHOWN = f"p{CURVE_PERCENTILE}"
 
 
 class Curve(TypedDict):
-    """One target under each load: the points of the curve, and the measurements they are from."""
+    """One target under each load: the points of the curve, and the measurements that they come from."""
 
     target: str
     knee: PointRecord
@@ -27,7 +27,7 @@ class Curve(TypedDict):
 
 
 class SweepResult(Head):
-    """What `sweep` finds; the load is over "clients" or over "rate"."""
+    """The result of `sweep`; `over` is what the load varied, "clients" or "rate"."""
 
     scenario: ScenarioRecord
     over: str
@@ -56,13 +56,13 @@ def html(result: SweepResult) -> str:
     curves, scenario = result["curves"], result["scenario"]
     p90 = [_line(curve, series, [(point["rate_per_s"], point["latency_ms"]) for point in curve["points"]])
            for series, curve in enumerate(curves)]
-    # p99 only where there are requests enough for it: a sweep is short, and mostly has p90 alone.
+    # p99 only where there are enough requests for it: a sweep is short, and mostly has enough only for p90.
     p99 = [charts.Line(f"{curve['target']}, p99", points, series, 1) for series, curve in enumerate(curves)
            if (points := _valid_p99(curve))]
     answered = [charts.Line(curve["target"], [(point["offered"], point["rate_per_s"]) for point in curve["points"]],
                             series) for series, curve in enumerate(curves)]
     knees = [(curve["knee"], "knee") for curve in curves]
-    note = "" if any(p99) else f"p99 needs {samples_needed(99):,} requests a load: there were fewer."
+    note = "" if any(p99) else f"p99 is not drawn: it needs {samples_needed(99):,} requests at a load."
     parts = [cards(_card(result, curve) for curve in curves), figures((
         figure("Latency over throughput",
                charts.lines([*p90, *p99], "requests/s answered", "latency, ms", dots=True,
@@ -86,7 +86,8 @@ def _valid_p99(curve: Curve) -> list[tuple[float, float]]:
 
 
 def _card(result: SweepResult, curve: Curve) -> str:
-    """The knee is a place on the curve, neither good nor bad; at an end of what was measured it may lie beyond."""
+    """The card of a knee. It has no verdict's colour, since a knee is neither good nor bad; it says if the knee is the
+    least or the greatest load measured, because the true knee may then be outside."""
     at, loads = curve["knee"], [point["offered"] for point in curve["points"]]
     most = max(point["rate_per_s"] for point in curve["points"])
     where = ""

@@ -1,4 +1,4 @@
-"""Tables of a terminal, and the same tables as Markdown."""
+"""Tables for the terminal, and the same tables as Markdown."""
 from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
@@ -8,15 +8,15 @@ from rich.text import Text
 
 
 def compact(title: str) -> Table:
-    """A table without lines and without space to spare: many columns fit into 80."""
+    """A table without lines and with one space between columns, so that many columns fit into 80 characters."""
     return Table(title=escape(title), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 def ruled(title: str, columns: Sequence[str], text: Iterable[str]) -> Table:
-    """A table with a line below its head; the columns named in `text` are words, all others figures."""
-    table, words = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD), set(text)
+    """A table with a line below its head; the columns named in `text` hold words, all others numbers."""
+    table, text_columns = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD), set(text)
     for column in columns:
-        table.add_column(escape(column), justify="left" if column in words else "right")
+        table.add_column(escape(column), justify="left" if column in text_columns else "right")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Servers that someone else runs: how they are reached, with headers, TLS or Google's credentials."""
+"""Connections to servers that were not started here, with headers, TLS or Google's credentials if they need them."""
 from dataclasses import dataclass
 
 from serving.client.grpc import GrpcClient
@@ -11,7 +11,8 @@ VERTEX = "vertex:"
 
 @dataclass(frozen=True)
 class Access:
-    """What an address asks for beside a request. `saved_model` has the signatures, if the server reports none."""
+    """What requests to an address need besides their body. `saved_model` is a file with the signatures, for servers
+    that report none."""
 
     headers: tuple[tuple[str, str], ...] = ()
     tls: Tls | None = None
@@ -20,7 +21,7 @@ class Access:
 
 def connect(protocol: str, address: str, model: str, access: Access | None = None,
             answer_timeout_s: float = ANSWER_TIMEOUT_S) -> Client:
-    """One of the project's measuring clients, on a persistent connection.
+    """A client with a persistent connection to a server.
 
     A REST address is host:port, a URL, or "vertex:" before the name or URL of a Vertex AI endpoint.
     """
@@ -30,7 +31,7 @@ def connect(protocol: str, address: str, model: str, access: Access | None = Non
         return GrpcClient(address, model, headers=headers, tls=access.tls, answer_timeout_s=answer_timeout_s)
     metadata = metadata_of(access.saved_model, model) if access.saved_model else None
     if address.startswith(VERTEX):
-        # Imported here: google-auth is needed for nothing else.
+        # Imported here because only Vertex AI needs google-auth.
         from serving.client.vertex import VertexClient
         return VertexClient(address.removeprefix(VERTEX), metadata, headers=headers, tls=access.tls,
                             answer_timeout_s=answer_timeout_s)

@@ -1,4 +1,4 @@
-"""What the embedded server is measured against: servers that do nothing, and what people write instead."""
+"""The baselines that the embedded server is compared with: servers that do nothing, and common alternatives."""
 import sys
 from pathlib import Path
 
@@ -33,13 +33,14 @@ def trivial(folder: Path) -> Path:
 
 
 def empty(base: Path) -> Target:
-    """Handlers that do nothing, on the embedded server's own layers; they answer as the trivial model does."""
+    """A server with the embedded server's HTTP and gRPC layers whose handlers run no model; it gives the same answers
+    as the trivial model."""
     return _command("empty handler", TRIVIAL, base, "serving.empty", "--port", "{port}", "--rest_api_port",
                     "{rest_port}")
 
 
 def web_app(kind: str, name: str, target: Target) -> Target:
-    """A FastAPI application around the target's own version; kind: "predict" or "function"."""
+    """A FastAPI application around the target's newest version; kind: "predict" or "function" (see `web_app.py`)."""
     assert target.base_path is not None
     return _command(name, target.model, target.base_path, "benchmark.targets.in_process.web_app", kind,
                     str(target.version_directory), "--model", target.model, "--port", "{rest_port}",
@@ -48,6 +49,6 @@ def web_app(kind: str, name: str, target: Target) -> Target:
 
 def _command(name: str, model: str, base: Path, module: str, *arguments: str) -> Target:
     version = Target(name, model, base_path=base).version_directory
-    # It reports no signatures: clients read them from the version itself.
+    # The program reports no signatures: clients read them from the version's files.
     return Target(name, model, "command", base, argv=(sys.executable, "-m", module, *arguments),
                   access=Access(saved_model=str(version)))

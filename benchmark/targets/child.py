@@ -1,4 +1,4 @@
-"""Child processes that never outlive a measurement: servers, in-process engines, generators."""
+"""Child processes that end with the measurement at the latest: servers, in-process engines, load generators."""
 import ctypes
 import os
 import random
@@ -21,17 +21,21 @@ from user_error import FailedError
 
 PR_SET_PDEATHSIG = 1
 STOP_S = 20.0
-PORTS = range(15_000, 30_000)  # below those the system itself hands out (32768 on Linux), which go at any moment
+# Below the ephemeral ports (32768 and above on Linux), which the system may give to another process at any moment.
+PORTS = range(15_000, 30_000)
 PORT_TAKEN = re.compile(r"already in use|failed to bind|cannot be bound", re.IGNORECASE)
 INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b|^py-spy> |^@ +0x|^\*\*\* ")
 
 
 class PortTakenError(FailedError):
-    """Another process took a port between our choosing it and the child's binding it: choose again."""
+    """Another process bound a port after it was chosen and before the child could bind it: choose again."""
 
 
 class Child:
-    """A process in a session of its own (Ctrl-C reaches only us, and we stop it), killed by the kernel if we die."""
+    """A child process that is stopped on exit from the with block; on Linux the kernel kills it if the parent dies.
+
+    It runs in a new session, so that Ctrl-C reaches only the parent, which then stops it.
+    """
 
     def __init__(self, title: str, argv: Sequence[str], env: Mapping[str, str] | None = None,
                  cwd: str | Path | None = None, **pipes: Any) -> None:
@@ -62,36 +66,45 @@ class Child:
         return told[-1][-most:] if told else "its log does not say why"
 
     def check(self, doing: str) -> None:
-        """Raises UserError, with how it ended and its last words, when the process is no longer there."""
+        """Raises FailedError with the exit status and the last message if the process has ended.
+
+        Raises PortTakenError if its last message says that a port is in use.
+
+        Args:
+            doing: completes "the server of X died ...", such as "while loading the model".
+        """
         code = self.process.poll()
         if code is not None:
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-            words = self.last_words()
-            # Nobody but the system's memory guard, or a person, sends SIGKILL.
-            killed = "; was memory short (see the kernel's log)? Run again with more of it"
+            message = self.last_message()
+            # SIGKILL comes from the kernel's out-of-memory killer, or from a person.
+            killed = "; was memory short (see the kernel's log)? Run again with more memory"
             hint = killed if code == -signal.SIGKILL else ""
-            kind = PortTakenError if PORT_TAKEN.search(words) else FailedError
-            raise kind(f"the {self.title} died {doing} ({how}): {words}{hint}")
+            kind = PortTakenError if PORT_TAKEN.search(message) else FailedError
+            raise kind(f"the {self.title} died {doing} ({how}): {message}{hint}")
 
     def await_death(self, doing: str, timeout_s: float) -> None:
-        """As check, but gives a process that is about to end the time to do so."""
+        """As `check`, but first waits up to `timeout_s` for the process to end."""
         deadline = monotonic() + timeout_s
         while self.alive and monotonic() < deadline:
             sleep(0.02)
         self.check(doing)
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float, doing: str) -> float:
-        """Polls until ready() and returns the seconds since the start; UserError when it dies or takes too long."""
+        """Polls until ready() is true; returns the seconds since the process was started.
+
+        Raises FailedError if the process ends or takes longer than `timeout_s`.
+        """
         deadline = self.began + timeout_s
         while not ready():
             self.check(doing)
             if monotonic() > deadline:
-                raise FailedError(f"the {self.title} was not ready after {timeout_s:g} s: {self.last_words()}")
+                raise FailedError(f"the {self.title} was not ready after {timeout_s:g} s: {self.last_message()}")
             sleep(0.02)
         return monotonic() - self.began
 
     def resident_bytes(self) -> int | None:
-        """Resident memory of the process and all its children; None where it cannot be seen."""
+        """Resident memory of the process and all its children; None if it cannot be read."""
         try:
             own = psutil.Process(self.server())
             return sum(int(process.memory_info().rss) for process in [own, *own.children(recursive=True)])
@@ -99,7 +112,7 @@ class Child:
             return None
 
     def server(self) -> int:
-        """The process id that the server is to be found under."""
+        """The process id of the server, which is not always the child's own."""
         return self.process.pid
 
     def stop(self, timeout_s: float = STOP_S) -> None:
@@ -110,23 +123,23 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
-        # A child's own children (a wrapper script's server) share its session, so nothing of it is left.
+        # A child's own children (such as the server that a wrapper script started) are in the same process group.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self._log.close()
 
 
 class Container(Child):
-    """tfserving.sh with a container, whose processes are the engine's children, not its own."""
+    """tfserving.sh with a container: the server's process is a child of the container engine, not of tfserving.sh."""
 
     def server(self) -> int:
-        # tfserving.sh ends the container's name with its own process id.
-        named = _docker("ps", "--quiet", "--filter", f"name=-{self.process.pid}$")
-        told = _docker("inspect", "--format", "{{.State.Pid}}", named)
-        # Elsewhere than on Linux the engine's processes are those of another machine.
-        if not told.isdecimal() or sys.platform != "linux":
+        # The container's name ends with the process id of tfserving.sh.
+        container = _docker("ps", "--quiet", "--filter", f"name=-{self.process.pid}$")
+        server = _docker("inspect", "--format", "{{.State.Pid}}", container)
+        # Except on Linux, the container engine runs its processes in a virtual machine.
+        if not server.isdecimal() or sys.platform != "linux":
             raise psutil.NoSuchProcess(-1, msg="the container's server is not a process of this machine")
-        return int(told)
+        return int(server)
 
 
 def _docker(*arguments: str) -> str:
@@ -134,7 +147,7 @@ def _docker(*arguments: str) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that were free a moment ago."""
+    """Loopback ports that are free now, though another process may still take them. Raises FailedError without any."""
     with ExitStack() as stack:
         found: list[int] = []
         for port in random.sample(PORTS, len(PORTS)):
@@ -144,7 +157,7 @@ def free_ports(count: int) -> list[int]:
                 found.append(port)
             if len(found) == count:
                 return found
-    raise FailedError(f"no free port from {PORTS.start} to {PORTS.stop}: stop servers that are not needed")
+    raise FailedError(f"no free port from {PORTS.start} to {PORTS.stop - 1}: stop servers that are not needed")
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
@@ -152,7 +165,7 @@ def python_module(module: str, *arguments: str) -> list[str]:
 
 
 if sys.platform == "linux":
-    # Loaded before the fork: the child of a process with threads may not take locks.
+    # Loaded before the fork: between fork and exec, the child of a process with threads must not wait for a lock.
     _libc = ctypes.CDLL(None, use_errno=True)
 
     def _die_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""What can be set on a server to make it faster, as values: flags, environment, batching parameters."""
+"""The settings of a server that change its speed, as values: flags, environment, batching parameters."""
 import itertools
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Batching:
-    """TensorFlow Serving's BatchingParameters: requests wait until max_batch_size or the timeout."""
+    """TensorFlow Serving's BatchingParameters: requests wait until max_batch_size is reached or the timeout is over."""
 
     max_batch_size: int
     batch_timeout_micros: int
@@ -25,7 +25,7 @@ class Batching:
 
 @dataclass(frozen=True)
 class Configuration:
-    """0 and None leave a setting to the server's own default; Configuration() is the defaults."""
+    """One choice of settings. 0 and None leave a setting at the server's default; Configuration() is all defaults."""
 
     intra_op: int = 0
     inter_op: int = 0
@@ -37,7 +37,7 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """Short and unique: the settings that are not the defaults."""
+        """The settings that are not the defaults, in a short and unique form."""
         batching = self.batching and (f"batching={self.batching.max_batch_size}/{self.batching.batch_timeout_micros}us/"
                                       f"{self.batching.num_batch_threads}")
         onednn = None if self.onednn is None else f"onednn={'on' if self.onednn else 'off'}"
@@ -47,7 +47,7 @@ class Configuration:
         return " ".join(str(part) for part in parts if part) or "defaults"
 
     def flags(self, batching_file: str | Path) -> tuple[str, ...]:
-        """TensorFlow Serving's own flags; the batching parameters are in batching_file."""
+        """The settings as TensorFlow Serving's flags; the caller writes `batching.text()` to batching_file."""
         named = (("tensorflow_intra_op_parallelism", self.intra_op), ("tensorflow_inter_op_parallelism", self.inter_op),
                  ("rest_api_num_threads", self.rest_threads), ("grpc_max_threads", self.grpc_threads))
         made = tuple(f"--{name}={value}" for name, value in named if value)
@@ -63,7 +63,7 @@ def candidates(cpu_quota: float, count: int, seed: int) -> list[Configuration]:
     """The defaults and count - 1 others within the CPU quota, a seeded sample without repetition.
 
     No thread count is above the quota: a container that sees all of the host's CPUs but may use two of them is five to
-    ten times slower when a pool has a thread for each CPU it sees.
+    ten times slower if a thread pool has a thread for each CPU of the host.
     """
     cpus = max(1, math.ceil(cpu_quota))
     threads = sorted({1, cpus} | {2**i for i in range(cpus.bit_length()) if 2**i <= cpus})

@@ -1,4 +1,4 @@
-"""How one process of a target is asked: a connection times a request and hands over an answer that is checked later."""
+"""Connections to one process of a target: each times its requests and returns answers that are checked later."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
@@ -9,7 +9,7 @@ from serving.client import answers
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Client, Signature
 
-KEPT = 8
+MOST_KEPT = 8  # right answers remembered for each request
 
 
 class Connection(Protocol):
@@ -18,13 +18,13 @@ class Connection(Protocol):
     measured_by: str
 
     def signature(self) -> Signature:
-        """The inputs and outputs asked for, from the server's own metadata."""
+        """The inputs and outputs of the signature that requests use, from the server's metadata."""
 
     def prepare(self, inputs: Arrays) -> Any:
-        """Serialises a request, before any clock starts."""
+        """Serialises a request; not part of any measured time."""
 
     def timed(self, request: Any) -> tuple[float, Any]:
-        """Sends it and returns (seconds, raw answer): undecoded, so decoding is off the clock."""
+        """Sends a prepared request; returns (seconds, raw answer). The time does not include decoding."""
 
     def decode(self, raw: Any) -> dict[str, Array]: ...
 
@@ -32,7 +32,7 @@ class Connection(Protocol):
 
 
 class ClientConnection:
-    """A connection over one of the project's clients (REST or gRPC)."""
+    """A connection through one of the project's clients (REST or gRPC)."""
 
     def __init__(self, client: Client, signature_name: str) -> None:
         self._client = client
@@ -59,7 +59,7 @@ class ClientConnection:
 
 @dataclass
 class Workload:
-    """Requests of one batch size and the answers they must get: the first target's."""
+    """Requests of one batch size, and the answers that all targets must give: those of the first target."""
 
     batch: int
     inputs: Sequence[Arrays]
@@ -68,12 +68,12 @@ class Workload:
 
 
 class Checker:
-    """Compares raw answers with the expected ones; an answer seen before, byte for byte, is not decoded again."""
+    """Compares raw answers with the expected ones. An answer whose bytes were right before is not decoded again."""
 
     def __init__(self, connection: Connection, workload: Workload) -> None:
         self._connection = connection
         self._workload = workload
-        # Bounded: a model whose answers never repeat would otherwise be kept whole.
+        # Limited to MOST_KEPT: of a model whose answers never repeat, all answers would be kept.
         self._right: list[set[bytes]] = [set() for _ in workload.inputs]
         self.first_wrong: str | None = None
         self.seen: answers.Comparison | None = None
@@ -84,15 +84,15 @@ class Checker:
         answer = self._connection.decode(raw)
         comparison = answers.compare(self._workload.expected[index], answer, self._workload.budget)
         self.seen = answers.combine([self.seen, comparison] if self.seen else [comparison])
-        if comparison.equal and isinstance(raw, bytes) and len(self._right[index]) < KEPT:
+        if comparison.equal and isinstance(raw, bytes) and len(self._right[index]) < MOST_KEPT:
             self._right[index].add(raw)
         if not comparison.equal and self.first_wrong is None:
             self.first_wrong = comparison.summary()
         return bool(comparison.equal)
 
 
-class Measured:
-    """A connection with its prepared requests: measures blocks, taking up the requests where the last block stopped."""
+class PreparedConnection:
+    """A connection with its prepared requests. A block begins with the request after the last of the previous block."""
 
     def __init__(self, connection: Connection, workload: Workload, check: bool = True) -> None:
         self.connection = connection
@@ -102,16 +102,16 @@ class Measured:
         self._requests = [connection.prepare(inputs) for inputs in workload.inputs]
         self._next = 0
 
-    def ask(self, index: int) -> tuple[float, Any]:
-        """Sends request `index` (modulo their number): (seconds, raw answer)."""
+    def send(self, index: int) -> tuple[float, Any]:
+        """Sends request `index` (modulo the number of requests); returns (seconds, raw answer)."""
         return self.connection.timed(self._requests[index % len(self._requests)])
 
     def right(self, index: int, raw: Any) -> bool:
-        """Whether that is the answer to request `index`."""
+        """Whether `raw` is the expected answer to request `index`; always true for a connection without checks."""
         return not self._check or self.checker.right(index % len(self._requests), raw)
 
     def block(self, count: int, **labels: Any) -> Block:
-        """`count` requests back to back; the answers are decoded and compared when the clock has stopped."""
+        """Sends `count` requests back to back; the answers are decoded and compared after the measured time."""
         order = [(self._next + i) % len(self._requests) for i in range(count)]
         self._next = (self._next + count) % len(self._requests)
         taken: list[tuple[float, Any]] = []

@@ -25,10 +25,10 @@ DISTINCT = 4
 
 @dataclass(frozen=True)
 class Inputs:
-    """What requests hold: the signature asked, and samples from a file or inputs made from a seed.
+    """What requests contain: the signature to call, and samples from a file or random inputs from a seed.
 
-    samples: an .npz with an array [n, ...] for each input (others, such as labels, are left out), or recorded traffic
-    (a TFRecord of PredictionLog); without it the .npz of the version directory, if it fits the signature.
+    samples: an .npz with an array [n, ...] for each input (other arrays, such as labels, are left out), or recorded
+    traffic (a TFRecord of PredictionLog); if None, the .npz of the version directory is used if it fits the signature.
     """
 
     signature: str = ""
@@ -73,8 +73,8 @@ class Inputs:
                     f"inputs made by python -m export samples, seed {self.seed}")
         samples = self.samples or self._own(signature, version)
         if samples is None:
-            made: list[Arrays] = [payloads.make(specs, batch, self.seed + i) for i in range(count)]
-            return made, f"random inputs from the model's metadata, seed {self.seed}"
+            random: list[Arrays] = [payloads.make(specs, batch, self.seed + i) for i in range(count)]
+            return random, f"random inputs from the model's metadata, seed {self.seed}"
         arrays = payloads.load_samples(samples) if samples.suffix == ".npz" else recorded(samples, specs)
         if self.samples:
             payloads.refuse_strangers(arrays, specs)
@@ -84,7 +84,10 @@ class Inputs:
 
 
 def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:
-    """The examples of recorded requests, one after the other: {input: [n, ...]}, of at most 2,000 requests."""
+    """The examples of recorded requests in order, {input: [n, ...]}, of at most 2,000 requests.
+
+    Raises UserError if no request has these inputs, or if their shapes differ.
+    """
     wanted = sorted(names)
     fitting = (each.inputs for each in recording.read(path) if sorted(each.inputs) == wanted)
     requests = list(islice(fitting, MOST_RECORDED))
@@ -93,4 +96,4 @@ def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:
     try:
         return {name: np.concatenate([inputs[name] for inputs in requests]) for name in wanted}
     except ValueError as error:
-        raise UserError(f"{path}: its requests cannot be put together: {error}") from None
+        raise UserError(f"{path}: its requests cannot be combined into batches: {error}") from None

@@ -1,8 +1,8 @@
-"""A server that does nothing, as fast as it can: measures what the load generator itself can do.
+"""A server that does nothing, as fast as possible: it shows how fast the load generator itself is.
 
-It speaks enough of TensorFlow Serving's API for one model whose output `x` is its input `x` (float32, [-1, 4]): the
-answer is the request's own bytes under another tag, so no time goes into parsing. --work-ms makes it busy for a known
-time per request, which shows whether a measurement finds a known difference.
+It implements enough of TensorFlow Serving's API for one model whose output `x` is its input `x` (float32, [-1, 4]). The
+answer is the request's own bytes under another tag, so no time goes into parsing. With --work-ms it is busy for a known
+time per request, to test whether a measurement finds a known difference.
 """
 import asyncio
 import signal
@@ -31,7 +31,7 @@ GET_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
 class RestProtocol(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive and Content-Length: what the project's clients send, and nothing else."""
+    """HTTP/1.1 with keep-alive and Content-Length: only what the project's clients send."""
 
     def __init__(self, work_s: float) -> None:
         self._work_s = work_s
@@ -85,7 +85,7 @@ def echo(request: bytes) -> bytes:
 
 
 def spin(seconds: float) -> None:
-    """Busy for that long: sleeping would leave the CPU to others."""
+    """Keeps a CPU busy for this time. It does not sleep, because sleeping would free the CPU for others."""
     until = perf_counter() + seconds if seconds else 0.0
     while seconds and perf_counter() < until:
         pass
@@ -147,7 +147,7 @@ Example:
 """)
 @click.option("--rest-port", type=click.IntRange(0, 65535), default=0, help="REST port (0: any free one).")
 @click.option("--grpc-port", type=click.IntRange(0, 65535), default=0, help="gRPC port (0: any free one).")
-@click.option("--work-ms", type=click.FloatRange(0), default=0.0, help="Be busy so long per request.")
+@click.option("--work-ms", type=click.FloatRange(0), default=0.0, help="Milliseconds to be busy for each request.")
 def command(rest_port: int, grpc_port: int, work_ms: float) -> None:
     """Answers REST and gRPC predict requests with their own input, until SIGTERM or Ctrl-C."""
     import uvloop

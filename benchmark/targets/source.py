@@ -1,4 +1,4 @@
-"""Where requests go and what they hold: one value, made once from a command's options."""
+"""Where requests go and what they contain: one value, made once from a command's options."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ Protocol = Literal["rest", "grpc", "in-process"]
 
 @dataclass(frozen=True)
 class Source:  # decision 107
-    """The variants of a model, servers that run already, and the inputs that all of them are asked with."""
+    """The variants of a model, servers that run already, and the inputs that are sent to all of them."""
 
     model: str = "mnist"
     models: Path = Path("models")
@@ -23,13 +23,13 @@ class Source:  # decision 107
     running: tuple[Target, ...] = ()
 
     def target(self, text: str) -> Target:
-        """`variant` or `backend:variant` of the model. UserError when it is not there."""
+        """The target named `variant` or `backend:variant`. Raises UserError if it does not exist."""
         return find_target(text, self.models, self.model, self.server_flags, self.inputs.signature, self.grappler)
 
     def targets(self, variants: Sequence[str], otherwise: str | None = "original") -> list[Target]:
-        """All that is to be measured, `otherwise` where nothing is named. The same one twice gets a second name.
+        """The targets to measure: the named variants and the running servers, or `otherwise` if there are none.
 
-        UserError for an option that none of them can honour.
+        A target that is named twice gets a second name. Raises UserError for an option without effect on any target.
         """
         found = distinct([*map(self.target, variants), *self.running])
         if not found and otherwise is not None:
@@ -39,19 +39,19 @@ class Source:  # decision 107
         return found
 
     def refuse_without_effect(self, found: Sequence[Target]) -> None:
-        """UserError where --grappler or --server-flag reaches none of the targets."""
+        """Raises UserError if --grappler or --server-flag was given and has no effect on any of the targets."""
         in_process = [target for target in found if target.backend in IN_PROCESS]
         started = [target for target in found if target.backend not in (*IN_PROCESS, "address")]
         if not self.grappler and not in_process:
-            raise UserError(f"--grappler is for targets in process, and {_names(found)} is none: name session:VARIANT "
-                            "or predictor:VARIANT")
+            raise UserError(f"--grappler is for targets in process, and {_names(found)} is a server: name "
+                            "session:VARIANT or predictor:VARIANT")
         if self.server_flags and not started:
-            raise UserError(f"--server-flag is for servers that are started here, and {_names(found)} is none: name a "
+            raise UserError(f"--server-flag is for servers that are started here, and {_names(found)} is not: name a "
                             "variant, such as original")
 
 
 def distinct(found: Sequence[Target]) -> list[Target]:
-    """The same variant twice is an A/A run: the second gets a name of its own."""
+    """The targets with unique names: if a variant is named twice (an A/A run), the second is called "NAME #2"."""
     seen: dict[str, int] = {}
     named = []
     for target in found:
@@ -61,9 +61,9 @@ def distinct(found: Sequence[Target]) -> list[Target]:
 
 
 def protocol_for(found: Sequence[Target], asked: str | None, otherwise: Protocol) -> Protocol:
-    """The protocol that one scenario asks all targets over: none at all where none of them is a server.
+    """The protocol over which a scenario sends requests to all targets; "in-process" if no target is a server.
 
-    UserError when a protocol is asked for that has no effect, or for which a target has no address.
+    Raises UserError if `asked` has no effect, or if a target has no address for the protocol.
     """
     if all(target.backend in IN_PROCESS for target in found):
         if asked is not None:
@@ -77,7 +77,7 @@ def protocol_for(found: Sequence[Target], asked: str | None, otherwise: Protocol
 
 
 def protocols_for(found: Sequence[Target], asked: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The protocols of a comparison: those asked for, else what all targets can be asked over."""
+    """The protocols of a comparison: those asked for, else all that every target supports."""
     if all(target.backend in IN_PROCESS for target in found):
         return (protocol_for(found, ",".join(asked) if asked else None, "grpc"),)
     return asked or tuple(name for name in PROTOCOLS if all(name in target.protocols for target in found))

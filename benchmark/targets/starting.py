@@ -1,4 +1,4 @@
-"""Targets as running processes: started on free ports, waited for, connected to, and stopped however it ends."""
+"""Targets as running processes: starts them on free ports, waits until they are ready, and always stops them."""
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -32,7 +32,10 @@ class Instance:
         self._why = "name it with --model"
 
     def wait(self) -> None:
-        """Until the model is loaded; the seconds it took from the start are load_s."""
+        """Waits until the model is loaded; sets load_s, the seconds from the process's start until then.
+
+        Raises UserError if a running server has no such model, FailedError if a started one does not load it.
+        """
         if isinstance(self.child, Engine):
             self.load_s = self.child.wait_until(self.child.loaded, READY_S, "while loading the model")
         elif self.child is not None:
@@ -41,7 +44,7 @@ class Instance:
             raise UserError(f"{self.rest} has no model '{self.target.model}' that is AVAILABLE: {self._why}")
 
     def connect(self, protocol: str, signature_name: str = "") -> Connection:
-        """A new connection. UserError when this target has no address for the protocol."""
+        """A new connection. Raises UserError if this target has no address for the protocol."""
         if isinstance(self.child, Engine):
             return InProcessConnection(self.child)
         address = {"rest": self.rest, "grpc": self.grpc}.get(protocol)
@@ -50,7 +53,10 @@ class Instance:
         return ClientConnection(connect(protocol, address, self.target.model, self.target.access), signature_name)
 
     def await_death(self, doing: str, timeout_s: float = 1.0) -> None:
-        """Raises UserError if the server is gone, or goes within a second: its connections break before it ends."""
+        """Raises FailedError if the server's process has ended or ends within `timeout_s`.
+
+        The wait is needed because a dying server's connections break before its process ends.
+        """
         if self.child is not None:
             self.child.await_death(doing, timeout_s)
 
@@ -130,7 +136,7 @@ def start(target: Target) -> Instance:
 
 
 def first_request(instance: Instance, connection: Connection, inputs: Arrays) -> Any:
-    """The cold first request of a process: prepared, sent, its time kept; returns the raw answer."""
+    """Sends the cold first request to a process and stores its time in first_request_s; returns the raw answer."""
     request = connection.prepare(inputs)
     began = perf_counter()
     _, raw = connection.timed(request)
@@ -141,7 +147,7 @@ def first_request(instance: Instance, connection: Connection, inputs: Arrays) ->
 
 @contextmanager
 def start_all(targets: Sequence[Target], each: int) -> Iterator[dict[str, list[Instance]]]:  # decision 60
-    """`each` instances of every target, loaded and answering; stopped at the end however it ends."""
+    """`each` instances of every target, ready; all are stopped at the end, after an error too."""
     with ExitStack() as stack:
         instances: dict[str, list[Instance]] = {}
         for target in targets:
@@ -157,7 +163,7 @@ def start_all(targets: Sequence[Target], each: int) -> Iterator[dict[str, list[I
 
 @contextmanager
 def alive(instance: Instance, doing: str) -> Iterator[None]:
-    """Turns a broken connection into what broke it: the death of the server, when it died."""
+    """Turns a broken connection into a FailedError with its cause: the server's death if it died, else the error."""
     try:
         yield
     except (AnswerError, UnreachableError) as error:

@@ -1,4 +1,4 @@
-"""What can be measured, by name: `original`, `container:original`, `session:original`, or a running address."""
+"""The targets of a measurement: `original`, `container:original`, `session:original`, or a running server's address."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -16,9 +16,10 @@ IN_PROCESS = ("session", "predictor")
 
 @dataclass(frozen=True)
 class Target:
-    """A variant under a backend; or servers that someone else runs ("address"), or that `argv` starts ("command").
+    """A variant under a backend, or a running server (backend "address"), or a server that `argv` starts ("command").
 
-    In `argv`, {port} and {rest_port} stand for ports; the program reports its status as TensorFlow Serving does.
+    In `argv`, {port} and {rest_port} are replaced by free ports; the program must report its status as TensorFlow
+    Serving does.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Target:
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """What it can be asked over; a server of ours speaks both."""
+        """The protocols that the target supports; a server that is started here supports REST and gRPC."""
         if self.backend in IN_PROCESS:
             return (*PROTOCOLS, "in-process")
         if self.backend != "address":
@@ -46,13 +47,13 @@ class Target:
 
     @property
     def version_directory(self) -> Path | None:
-        """The version a server takes: the newest."""
+        """The version that a server serves by default: the newest."""
         return newest(self.base_path) if self.base_path else None
 
 
 def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), signature: str = "",
-         grappler: bool = True) -> Target:
-    """`variant` or `backend:variant` of models/<model>. UserError when it is not there or has no version."""
+                grappler: bool = True) -> Target:
+    """The target `variant` or `backend:variant` of models/<model>. Raises UserError if it or a version is missing."""
     backend, _, variant = text.rpartition(":")
     backend = backend or "embedded"
     if backend not in SERVERS + IN_PROCESS:
@@ -61,7 +62,7 @@ def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), 
     if not (models / model).is_dir():
         there = sorted(path.name for path in models.iterdir() if path.is_dir()) if models.is_dir() else []
         raise UserError(f"no model '{model}' in {models}/: there are {', '.join(there) or 'none'}; "
-                        "'python -m export build' makes some, --model names another")
+                        "make one with 'python -m export build', or name another with --model")
     if not base.is_dir() or not variant:
         there = sorted(path.name for path in (models / model).iterdir() if path.is_dir() and newest(path))
         raise UserError(f"no variant '{variant}' in {models / model}: there are {', '.join(there) or 'none'}")
@@ -76,6 +77,6 @@ def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), 
 
 def running_targets(urls: Sequence[str], grpcs: Sequence[str], model: str,
                     access: Access | None = None) -> list[Target]:
-    """Servers that already run. The n-th gRPC address is of the same server as the n-th URL."""
+    """Servers that already run. The n-th gRPC address belongs to the same server as the n-th URL."""
     pairs = zip_longest(urls, grpcs)
     return [Target(url or grpc or "", model, "address", rest=url, grpc=grpc, access=access) for url, grpc in pairs]

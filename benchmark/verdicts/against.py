@@ -1,7 +1,7 @@
-"""A ratio measured now and one measured in another run, both over the same baseline: pure.
+"""Compares a ratio measured now with a ratio stored by another run, both over the same baseline: pure.
 
-The runs were not interleaved, so milliseconds of one say nothing about the other. What the machine did to a run, it did
-to the run's own baseline too: the ratios can be compared. Their errors add up as those of independent measurements do.
+The runs were not interleaved, so their milliseconds cannot be compared. Their ratios can: whatever slowed the machine
+during a run slowed that run's baseline too. The errors combine as those of independent measurements.
 """
 import math
 from typing import cast
@@ -11,10 +11,10 @@ from benchmark.verdicts.statistics import Ratio, verdict
 
 
 def against(now: ComparisonRecord, stored: ComparisonRecord) -> AgainstRecord:  # decision 151
-    """How the candidate of `now` compares with that of `stored`; over 1: it is faster than the stored one.
+    """The ratio of `now` over that of `stored`; over 1: the candidate of `now` is faster than the stored candidate.
 
-    The interval's distances from the ratio are combined as the root of the sum of their squares, in logarithms, and so
-    are the noise floors. INVALID when one of the two is.
+    The distances of the interval's ends from the ratio are combined as the root of the sum of their squares, in
+    logarithms; so are the noise floors. INVALID if either comparison is INVALID.
     """
     reasons = [f"{name}: {reason}" for name, one in (("now", now), ("stored", stored)) for reason in one["reasons"]]
     bounds = [*now["ci95"], *stored["ci95"]]

@@ -1,4 +1,4 @@
-"""When requests are meant to start: pure schedules, seconds from the start of a run, made before it."""
+"""When requests are meant to start: pure schedules in seconds from the start of a run, computed before it starts."""
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ Array = npt.NDArray[np.float64]
 
 @runtime_checkable
 class OpenLoop(Protocol):
-    """Arrivals that do not wait for answers, as users do not: a slow server meets a growing queue."""
+    """Arrivals that do not wait for earlier answers, like independent users: a slow server gets a growing queue."""
 
     @property
     def rate_per_s(self) -> float: ...
@@ -29,13 +29,13 @@ class Poisson:
     def schedule(self, duration_s: float) -> Array:
         random = np.random.default_rng(self.seed)
         count = random.poisson(self.rate_per_s * duration_s)
-        # Given their number, the arrivals of a Poisson process are uniform: this ends at duration_s exactly.
+        # For a given number of arrivals, those of a Poisson process are uniform, so none is later than duration_s.
         return np.sort(random.uniform(0, duration_s, count))
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A metronome: one request every 1/rate seconds."""
+    """One request every 1/rate seconds."""
 
     rate_per_s: float
 
@@ -52,7 +52,7 @@ class Closed:
 
 @dataclass(frozen=True)
 class Offline:
-    """All samples are there at once and only the total time counts; `clients` requests are in flight."""
+    """All samples are available from the start and only the total time counts; `clients` requests are in flight."""
 
     clients: int = 2
 

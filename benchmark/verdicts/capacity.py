@@ -1,4 +1,4 @@
-"""Pure decisions about capacity: where the knee of a curve is, whether a promise was kept, which rate to try next."""
+"""Pure decisions about capacity: where the knee of a curve is, whether an SLO was met, which rate to try next."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from benchmark.verdicts.records import Decision as Decision
 from benchmark.verdicts.records import PointRecord
 from benchmark.verdicts.statistics import CONFIDENCE
 
-# The percentile of a curve's latency: 64 requests show it, and the knee is looked for at it.
+# The percentile of a curve's latency, also used to find the knee: 64 requests are enough to measure it.
 CURVE_PERCENTILE = 90
 
 
@@ -26,7 +26,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Bracket:
-    """The highest rate that kept a promise and the lowest that broke it; None where none was found."""
+    """The highest rate that met an SLO and the lowest rate that missed it; None if no such rate was found."""
 
     met: float | None
     missed: float | None
@@ -34,7 +34,7 @@ class Bracket:
 
 
 def knee(points: Sequence[Point]) -> Point:
-    """The load with the most throughput per latency: beyond it, each more request costs more waiting than it brings.
+    """The load with the most throughput per latency: beyond it, latency grows faster than throughput.
 
     Source: Kleinrock's power (1979), throughput over delay, which is greatest at the knee.
     """
@@ -44,7 +44,7 @@ def knee(points: Sequence[Point]) -> Point:
 def slo_decision(beyond: int, requests: int, percentile: float, confidence: float = CONFIDENCE) -> Decision:
     """Whether the true share of requests beyond the limit is at most 1 - percentile, with confidence.
 
-    Source: Clopper and Pearson's exact one-sided bounds. Without any slow request p99 needs 299 requests.
+    Source: Clopper and Pearson's exact one-sided bounds. For p99, "met" needs at least 299 requests, none of them slow.
     """
     allowed, tail = 1 - percentile / 100, 1 - confidence
     if requests == 0:
@@ -57,10 +57,11 @@ def slo_decision(beyond: int, requests: int, percentile: float, confidence: floa
 
 
 def search(probe: Callable[[float], Decision], start: float, tolerance: float = 0.05, most: int = 20) -> Bracket:
-    """Brackets the highest rate that `probe` finds met: doubles (or halves) until both sides are known, then bisects.
+    """Brackets the highest rate for which `probe` returns "met": doubles or halves the rate until both sides are known,
+    then bisects.
 
-    "undecided" counts as missed: a rate is promised only when it was shown. Ends when the bracket is within
-    `tolerance` (a fraction of the rate), or after `most` probes.
+    "undecided" counts as missed: only a rate that was shown to meet the SLO counts as met. Ends when the bracket is
+    within `tolerance` (a fraction of the rate), or after `most` probes.
     """
     met: float | None = None
     missed: float | None = None

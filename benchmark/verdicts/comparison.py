@@ -1,8 +1,8 @@
 """Blocks of measured requests -> ratio, interval, verdict: pure, so it is tested on simulated latencies.
 
-A round measures every target twice, there and back (A B B A, then B A A B), and the replicas of a target are two
-processes of its own: how far equals are apart is measured in the same minutes as the difference, and is the floor below
-which no difference is called.
+A round measures every target twice, in one order and then in reverse (A B B A, then B A A B). Each target runs as two
+processes, its replicas. How far the equal replicas are apart is measured in the same minutes as the difference between
+targets; it is the noise floor, and no smaller difference is called faster or slower.
 """
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,10 +27,10 @@ from benchmark.verdicts.statistics import (
 )
 
 METRICS = ("mean", "p50", "p90", "p99", "throughput")
-MAX_BLOCK = 50
-CLEAR = 0.1
+MAX_BLOCK = 50  # requests in a block
+CLEAR = 0.1  # least distance of an interval from 1 for a clear verdict
 ROUNDS = 50
-PRECISE = 0.02
+PRECISE = 0.02  # half the width of an interval that is precise, as a fraction
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ RULES = Rules()
 
 @dataclass(frozen=True)
 class Comparison:
-    """One ratio (baseline over candidate, over 1: the candidate is faster) and what may be said about it."""
+    """One ratio (baseline over candidate; over 1: the candidate is faster) with its interval and verdict."""
 
     baseline: str
     candidate: str
@@ -98,9 +98,10 @@ class Comparison:
 
 
 def block_plan(repeat: int) -> list[tuple[int, int]]:
-    """(requests there, requests back) of each round, `repeat` requests a target in all: 50 rounds, or 50 a block.
+    """(requests in the first half, requests in the second half) of each round; `repeat` requests per target in total.
 
-    Short rounds: a busy moment of the machine must hit all targets alike.
+    50 rounds; fewer for under 100 requests, more if a block would have over 50. Rounds are short so that a busy moment
+    of the machine slows all targets alike.
     """
     rounds = max(1, min(ROUNDS, repeat // 2), -(-repeat // (2 * MAX_BLOCK)))
     share = [repeat * (i + 1) // rounds - repeat * i // rounds for i in range(rounds)]
@@ -108,11 +109,11 @@ def block_plan(repeat: int) -> list[tuple[int, int]]:
 
 
 def round_order(targets: Sequence[str], round_: int) -> list[tuple[str, int]]:  # decision 60
-    """(target, replica) in the order of a round, A B C C B A: each round another target leads, and later the other
-    replica.
+    """(target, replica) in the order of a round, A B C C B A: each round begins with another target, each cycle of
+    rounds with the other replica.
 
-    Whoever comes after the other process of the same program finds its caches warm, which is worth 1 % and more: in
-    every cycle of rounds each target leads as often, and no process ever follows itself.
+    A process that runs right after another process of the same program finds the CPU's caches warm, which makes it
+    faster by 1 % or more. So each target begins equally many rounds, and no process is measured twice in succession.
     """
     lead, replica = round_ % len(targets), round_ // len(targets) % 2
     there = [*targets[lead:], *targets[:lead]]
@@ -145,7 +146,7 @@ def compare(blocks: Iterable[Block], baseline: str, candidate: str, metric: str,
 
 
 def aa_control(blocks: Sequence[Block], metric: str, seed: int = 0) -> Ratio | None:
-    """The ratio of a target's two replicas: equals, so its distance from 1 is noise. None with fewer than 2 rounds."""
+    """The ratio of a target's two equal replicas: its distance from 1 is noise. None with fewer than 2 rounds."""
     replicas = [_rounds([block for block in blocks if block.replica == replica], metric) for replica in (0, 1)]
     if min(map(len, replicas)) < 2 or len(replicas[0]) != len(replicas[1]):
         return None
@@ -155,8 +156,8 @@ def aa_control(blocks: Sequence[Block], metric: str, seed: int = 0) -> Ratio | N
 def clear(blocks: Sequence[Block], names: Sequence[str], margin: float = 3.0) -> bool:  # decision 108
     """Whether each candidate's ratio of means is valid and so far from 1 that more rounds cannot change its verdict.
 
-    The interval must be `margin` times as far from 1 as a verdict needs, and 10 % at least: looking after every round
-    finds small differences by chance, on a busy machine 3 % between equals after 32 requests of 2 ms.
+    The interval must be `margin` times as far from 1 as a verdict needs, and at least 10 %: a check after every round
+    finds small differences by chance (on a busy machine, 3 % between equal processes after 32 requests of 2 ms).
     """
     for candidate in names[1:]:
         found = compare(blocks, names[0], candidate, "mean")
@@ -167,9 +168,9 @@ def clear(blocks: Sequence[Block], names: Sequence[str], margin: float = 3.0) ->
 
 
 def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:  # decision 64
-    """Whether the ratios of means and those of equals (the floor is made of them) are all known within 2 %.
+    """Whether the ratios of means and the A/A controls (which make the noise floor) are all known within 2 %.
 
-    Width ends a run whatever its verdict; a verdict ends one only if it is far from any doubt (see `clear`).
+    A narrow interval ends a run whatever the verdict; a verdict ends a run only if it is far from any doubt (`clear`).
     """
     ratios = [(c.ratio, *c.ci95) for c in (compare(blocks, names[0], other, "mean") for other in names[1:])]
     controls = [aa_control([block for block in blocks if block.target == name], "mean") for name in names]
@@ -216,7 +217,8 @@ def _reasons(blocks: Sequence[Block], a: Sequence[Array], b: Sequence[Array], ra
             reasons.append(f"{metric} needs {need:,} samples, there are {have:,}")
     busy = sum(block.cpu_s for block in blocks) / max(sum(block.wall_s for block in blocks), 1e-9)
     if busy > rules.max_generator_cpu:
-        reasons.append(f"the load generator was busy {busy:.0%} of the time: it was measured, not the server")
+        reasons.append(f"the load generator was busy {busy:.0%} of the time, so the result shows its speed, "
+                       "not the server's")
     for name, control in controls.items():
         if control is not None and differs(control, rules.max_aa_difference) and not _dwarfs(ratio, control):
             reasons.append(f"A/A differs: two equal processes of {name} are {abs(control.value - 1):.1%} apart")
@@ -224,7 +226,7 @@ def _reasons(blocks: Sequence[Block], a: Sequence[Array], b: Sequence[Array], ra
 
 
 def _dwarfs(ratio: Ratio, control: Ratio) -> bool:
-    """Whether a difference is so large that the distance between equals, though too large, cannot explain it."""
+    """Whether a difference is so large that the distance between equal replicas cannot explain it."""
     return min(abs(np.log(ratio.low)), abs(np.log(ratio.high))) > 3 * abs(np.log(control.value)) and (
         (ratio.low > 1) == (ratio.high > 1))
 

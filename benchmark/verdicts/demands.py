@@ -1,4 +1,4 @@
-"""What a comparison must show for a build to pass: pure. Decision 150 says what counts."""
+"""What a comparison must show for a build to pass: pure. The rules are in decision 150."""
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,20 +13,20 @@ MEAN, LONGEST = 0.0, 100.0  # as Objective.percentile
 
 @dataclass(frozen=True)
 class Demands:  # decision 150
-    """`fail_if` and `fail_if_not` are verdicts on the mean; `budgets` are latencies that candidates must keep."""
+    """`fail_if` and `fail_if_not` are verdicts on the mean; `budgets` are latency limits that candidates must keep."""
 
     fail_if: str | None = None
     fail_if_not: str | None = None
     budgets: tuple[Objective, ...] = ()
 
     def requests(self) -> int:
-        """The least number of requests per target that the budgets can be judged by; 0 without one."""
+        """The least number of requests per target by which every budget can be judged; 0 without a budget."""
         return max((_needed(budget) for budget in self.budgets), default=0)
 
     def failed(self, comparison: Judged) -> str | None:
-        """The option that this comparison fails, None where it passes.
+        """The option that this comparison fails, or None if it passes.
 
-        An INVALID one fails every demand: what was not measured has not been shown.
+        An INVALID comparison fails every demand, since it shows nothing.
         """
         for option, verdict, hit in (("--fail-if", self.fail_if, comparison["verdict"] == self.fail_if),
                                      ("--fail-if-not", self.fail_if_not, comparison["verdict"] != self.fail_if_not)):
@@ -36,7 +36,7 @@ class Demands:  # decision 150
 
 
 def over_budget(budget: Objective, blocks: Iterable[Block]) -> str | None:
-    """Why blocks of one target under one protocol and batch size do not keep the budget; None where they do."""
+    """Why the blocks of one target, protocol and batch size do not keep the budget; None if they do."""
     own = list(blocks)
     values, failed = latencies(own), sum(block.errors for block in own)
     if failed or len(values) < _needed(budget):

@@ -12,7 +12,7 @@ SHOWN = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99, 100.0)
 
 
 class Histogram:
-    """An HDR histogram of seconds. Merging is exact, so parts measured by several processes add up to the whole."""
+    """An HDR histogram of seconds. Merging is exact: histograms of several processes add up to that of all samples."""
 
     def __init__(self) -> None:
         self._hdr = HdrHistogram(1, HIGHEST_US, DIGITS)
@@ -35,7 +35,7 @@ class Histogram:
         return str(self._hdr.encode().decode("ascii"))
 
     def record(self, seconds: float) -> None:
-        # 0 is no place in an HDR histogram that begins at 1 us; above an hour it would be dropped in silence.
+        # The histogram begins at 1 us, so 0 has no place in it; a value above an hour would be dropped silently.
         self._hdr.record_value(min(max(round(seconds * 1e6), 1), HIGHEST_US))
 
     def merge(self, other: "Histogram") -> None:

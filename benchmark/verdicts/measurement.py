@@ -1,4 +1,4 @@
-"""What one run of a scenario found, and whether it counts."""
+"""The result of one run of a scenario, and whether it is valid."""
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from benchmark.verdicts.statistics import samples_needed
 
 @dataclass
 class Recorder:
-    """Constant memory however long a run is: what one worker saw. Recorders of all workers are merged."""
+    """What one worker measured, in constant memory however long the run. The recorders of all workers are merged."""
 
     intended: Histogram = field(default_factory=Histogram)
     sent: Histogram = field(default_factory=Histogram)
@@ -36,9 +36,9 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run. `cpu_s` is the load generator's own CPU time, `ceiling_per_s` what it could
-    send at most (never real-time), `engine_figures` what another engine says of the same run (ms), `real_time` whether
-    its threads came before all others."""
+    """One run. `cpu_s` is the load generator's CPU time; `ceiling_per_s` the most requests per second that it can send
+    (measured without real-time threads); `engine_figures` the latencies (ms) that another load generator reports of the
+    same run; `real_time` whether the generator's threads had real-time priority."""
 
     scenario: Scenario
     recorder: Recorder
@@ -64,7 +64,7 @@ class Measurement:
 
     @property
     def headroom(self) -> float | None:
-        """How many times the rate measured the generator could have sent: near 1, it was measured itself."""
+        """How many times the measured rate the generator could have sent; near 1, the generator was the limit."""
         return self.ceiling_per_s / self.rate_per_s if self.ceiling_per_s and self.rate_per_s else None
 
     def reasons(self) -> list[str]:
@@ -73,7 +73,7 @@ class Measurement:
         wanted = self.scenario.rate_per_s
         if wanted is not None and self.rate_per_s < wanted * (1 - rules.max_rate_error):
             found.append(f"rate missed: {self.rate_per_s:.1f}/s were answered of {wanted:g}/s: lower the rate, "
-                         "this is more than the server can do")
+                         "this is more than the server can answer")
         sent = self.answered + self.failed
         if self.failed > rules.max_error_ratio * max(sent, 1):
             kind, count = recorder.errors.most_common(1)[0]
@@ -84,19 +84,20 @@ class Measurement:
             found.append(f"{recorder.wrong} answers are wrong: {self.first_wrong}")
         busy = self.cpu_s / self.wall_s
         if busy > rules.max_generator_cpu:
-            found.append(f"the load generator was busy {busy:.0%} of one CPU: it was measured, not the server")
+            found.append(f"the load generator was busy {busy:.0%} of one CPU, so the result shows its speed, "
+                         "not the server's")
         if wanted is not None and self.answered and recorder.late.percentile(99) * 1e3 > rules.max_late_ms:
-            found.append(f"requests started late: p99 {recorder.late.percentile(99) * 1e3:.1f} ms after their time: "
+            found.append(f"requests started late, p99 {recorder.late.percentile(99) * 1e3:.1f} ms after their time: "
                          "use a quieter machine, or allow the generator real-time threads (ulimit -r)")
         percentiles = {self.scenario.percentile} | ({self.scenario.slo.percentile} if self.scenario.slo else set())
-        for percentile in sorted(percentiles - {0.0, 100.0}):  # a mean or a maximum needs no number of samples
+        for percentile in sorted(percentiles - {0.0, 100.0}):  # a mean or a maximum needs no minimum of samples
             need = samples_needed(percentile)
             if self.answered < need:
                 found.append(f"p{percentile:g} needs {need:,} samples, there are {self.answered:,}: measure longer")
         return found
 
     def slo_met(self) -> bool | None:
-        """Whether the promise was kept, from the intended start; None without one."""
+        """Whether the SLO was met, with latency from the intended start; None without an SLO or answers."""
         slo = self.scenario.slo
         if slo is None or not self.answered:
             return None
@@ -104,7 +105,7 @@ class Measurement:
         return (intended.percentile(slo.percentile) if slo.percentile else intended.mean) * 1e3 <= slo.latency_ms
 
     def result(self) -> tuple[str, float]:
-        """The scenario's one figure and its name, as MLPerf defines it for its scenario."""
+        """The name and value of the scenario's one result, as MLPerf defines it for the like scenario."""
         kind = self.scenario.to_json()["arrivals"]["kind"]
         if kind == "offline" or (kind == "closed" and self.scenario.to_json()["arrivals"]["clients"] > 1):
             return "examples/s", self.rate_per_s * self.scenario.batch
@@ -126,7 +127,7 @@ class Measurement:
 
 
 def merged(parts: Sequence[Measurement]) -> Measurement:
-    """Several runs of one scenario on one target as one: what was counted is added up."""
+    """Several runs of one scenario on one target as one run: their counts and times are added up."""
     recorder = Recorder()
     for part in parts:
         recorder.merge(part.recorder)

@@ -1,11 +1,11 @@
-"""The JSON forms of what was measured: what result files hold and reports read. Times are in ms where named so."""
+"""The JSON forms of measurements, as result files hold them. Keys that end in _ms are milliseconds."""
 from typing import Any, Literal, NotRequired, TypedDict
 
 Verdict = Literal["faster", "slower", "cannot tell"]
 Decision = Literal["met", "missed", "undecided"]
 Percentile = Literal["p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max"]
 
-# A histogram: milliseconds at percentiles (absent where nothing was recorded), and all of it as HDR base64.
+# A histogram: milliseconds at percentiles (absent if nothing was recorded); `hdr` is the whole histogram in base64.
 LatencyRecord = TypedDict("LatencyRecord", {
     "count": int, "mean": float | None, "p50": NotRequired[float], "p75": NotRequired[float],
     "p90": NotRequired[float], "p95": NotRequired[float], "p99": NotRequired[float], "p99.9": NotRequired[float],
@@ -13,7 +13,7 @@ LatencyRecord = TypedDict("LatencyRecord", {
 
 
 class BlockRecord(TypedDict):
-    """A comparison.Block; seconds."""
+    """A comparison.Block; times are seconds."""
 
     target: str
     replica: int
@@ -28,7 +28,7 @@ class BlockRecord(TypedDict):
 
 
 class ComparisonRecord(TypedDict):
-    """A comparison.Comparison; a bound of an interval that is not known is None."""
+    """A comparison.Comparison; an unknown bound of an interval is None."""
 
     baseline: str
     candidate: str
@@ -92,7 +92,7 @@ class ScenarioRecord(TypedDict):
 
 
 class FigureRecord(TypedDict):
-    """The one figure of a scenario, such as "p99 ms"; no value where no request was answered."""
+    """The one result of a scenario, such as "p99 ms"; the value is None if no request was answered."""
 
     name: str
     value: float | None
@@ -125,7 +125,7 @@ class MeasurementRecord(TypedDict):
 
 
 class ProbeRecord(TypedDict):
-    """One rate that a search tried; the latency is at the promise's percentile."""
+    """One rate that a search tried: the latency at the SLO's percentile; `beyond` requests were too slow."""
 
     rate_per_s: float
     decision: Decision
@@ -143,14 +143,14 @@ class PointRecord(TypedDict):
 
 
 class OperationsRecord(TypedDict):
-    """The nodes of a version's graph, and how many there are of each operation."""
+    """The number of nodes in a version's graph, in total and of each operation."""
 
     nodes: NotRequired[int]
     ops: NotRequired[dict[str, int]]
 
 
 class TargetRecord(OperationsRecord):
-    """What one target of a comparison is, and what its start cost; no operations where its files are not known."""
+    """What one target of a comparison is, and what its start cost; without operations if its files are unknown."""
 
     backend: str
     path: str | None
@@ -160,7 +160,8 @@ class TargetRecord(OperationsRecord):
 
 
 class ConductRecord(TypedDict):
-    """How a comparison was measured, beside its blocks: inputs in words, clients by protocol, targets by name."""
+    """How the blocks of a comparison were measured: a description of the inputs, clients by protocol, targets by
+    name."""
 
     inputs: str
     measured_by: dict[str, str]
@@ -171,7 +172,7 @@ class ConductRecord(TypedDict):
 
 
 class Parts(TypedDict):
-    """The milliseconds of each part of a request, and the median of whole requests; "by" is who told them."""
+    """The milliseconds of each part of a request, and the median of whole requests; "by" is who measured the parts."""
 
     by: str
     milliseconds: dict[str, float]
@@ -192,7 +193,7 @@ class GainRecord(TypedDict):
 
 
 class Operation(TypedDict):
-    """All runs of one operation in one Session.run: microseconds over all threads, and how many there are."""
+    """All runs of one operation in one Session.run: microseconds over all threads, and the number of runs."""
 
     op: str
     us: float
@@ -207,7 +208,8 @@ class Traced(TypedDict):
 
 
 class Instructions(TypedDict):
-    """What the CPU has, what TensorFlow's general code was not built with, what oneDNN's kernels use."""
+    """The CPU's instruction sets, those of them that TensorFlow's general code was not built with, and the one that
+    oneDNN's kernels use."""
 
     cpu: list[str]
     not_in_tensorflow_build: list[str]

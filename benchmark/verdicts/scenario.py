@@ -1,6 +1,6 @@
-"""What to measure: scenarios as values, a catalogue of them, and TOML files for one's own.
+"""What to measure: scenarios as values, a catalogue of them, and a TOML format for new ones:
 
-    name = "checkout-p99"                       # any; how it is called in reports
+    name = "checkout-p99"                       # any name; reports show it
     question = "Does p99 stay under 50 ms at 40 requests/s?"
     protocol = "grpc"                           # rest or grpc
     batch = 1
@@ -28,13 +28,13 @@ KINDS: dict[str, type[Arrivals]] = {
 
 
 def protocol_name(protocol: str) -> str:
-    """The protocol as it is written: "rest" is REST."""
+    """The protocol's usual spelling: "REST" for "rest", "gRPC" for "grpc"."""
     return {"rest": "REST", "grpc": "gRPC"}.get(protocol, protocol)
 
 
 @dataclass(frozen=True)
 class Slo:
-    """A promise: `percentile` % of the requests are answered within latency_ms of their intended start.
+    """A latency objective: `percentile` % of the requests are answered within latency_ms of their intended start.
 
     Percentile 0 stands for the mean, 100 for the longest.
     """
@@ -45,7 +45,8 @@ class Slo:
 
 @dataclass(frozen=True)
 class Validity:
-    """When a result counts. Ratios are fractions; max_late_ms is of the p99 of (actual - intended) start."""
+    """The limits within which a result is VALID. Ratios are fractions; max_late_ms limits the p99 of actual minus
+    intended start."""
 
     max_rate_error: float = 0.02
     max_error_ratio: float = 0.0
@@ -55,7 +56,7 @@ class Validity:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One way to ask a server, how long, and when the result counts."""
+    """How requests are sent to a server, for how long, and when the result is valid."""
 
     name: str
     question: str = ""
@@ -71,7 +72,7 @@ class Scenario:
 
     @property
     def rate_per_s(self) -> float | None:
-        """Requests per second that the arrivals ask for; None when the answers set the pace."""
+        """Requests per second of an open loop; None for a closed loop, where the answers set the pace."""
         return self.arrivals.rate_per_s if isinstance(self.arrivals, Poisson | Constant) else None
 
     def to_json(self) -> ScenarioRecord:
@@ -80,19 +81,19 @@ class Scenario:
 
 
 CATALOGUE = {scenario.name: scenario for scenario in (
-    Scenario("single-stream", "How long does one request take, with nobody else there? (MLPerf SingleStream: p90)",
+    Scenario("single-stream", "How long does one request take without other requests? (MLPerf SingleStream: p90)",
              arrivals=Closed(1), percentile=90),
-    Scenario("offline", "How many examples a second when all of them are there at once? (MLPerf Offline)",
+    Scenario("offline", "How many examples a second if all are available from the start? (MLPerf Offline)",
              batch=32, arrivals=Offline(2), percentile=50),
     Scenario("server", "What do independent users see at 20 requests/s? (MLPerf Server: Poisson arrivals)",
              arrivals=Poisson(20, seed=7), measure_s=40, slo=Slo(99, 100)),
     Scenario("constant", "What does a steady 20 requests/s see?", arrivals=Constant(20), measure_s=40),
-    Scenario("closed", "How much do 4 clients get that each wait for their answer?", arrivals=Closed(4)),
+    Scenario("closed", "How much throughput do 4 clients get that each wait for their answer?", arrivals=Closed(4)),
 )}
 
 
 def find(name: str) -> Scenario:
-    """A scenario of the catalogue, or of a TOML file. UserError when it is neither."""
+    """A scenario of the catalogue, or of a TOML file. Raises UserError if it is neither."""
     if name in CATALOGUE:
         return CATALOGUE[name]
     if name.endswith(".toml"):
@@ -100,11 +101,11 @@ def find(name: str) -> Scenario:
             return parse(tomllib.loads(Path(name).read_text(encoding="utf-8")), name)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{name} is not TOML: {error}") from None
-    raise UserError(f"no scenario '{name}': there are {', '.join(CATALOGUE)}, or give a .toml file")
+    raise UserError(f"no scenario '{name}': choose from {', '.join(CATALOGUE)}, or give a .toml file")
 
 
 def parse_slo(text: str | None) -> Slo | None:
-    """The promise of "p99=50ms", "mean=300us" or "max=1s": see `parse_objective`."""
+    """The SLO of "p99=50ms", "mean=300us" or "max=1s": see `parse_objective`."""
     if text is None:
         return None
     objective = parse_objective(text)
@@ -112,10 +113,10 @@ def parse_slo(text: str | None) -> Slo | None:
 
 
 def parse_percentile_slo(text: str | None) -> Slo | None:
-    """As parse_slo, for what can only be decided by counting slow requests. Raises UserError for a mean or maximum."""
+    """As parse_slo, for commands that decide by counting slow requests. Raises UserError for a mean or a maximum."""
     slo = parse_slo(text)
     if slo and not 0 < slo.percentile < 100:
-        raise UserError(f"--slo {text}: the promise is one of a percentile here, such as p99=50ms")
+        raise UserError(f"--slo {text}: this command needs a percentile, such as p99=50ms")
     return slo
 
 
@@ -137,20 +138,24 @@ def parse(table: Mapping[str, Any], source: str) -> Scenario:
         raise UserError(f"{source}: protocol is {scenario.protocol!r}; choose rest or grpc")
     rate = scenario.rate_per_s
     if min(scenario.batch, scenario.repeats, scenario.measure_s) <= 0 or (rate is not None and rate <= 0):
-        raise UserError(f"{source}: batch, repeats, measure_s and the rate are above 0")
+        raise UserError(f"{source}: batch, repeats, measure_s and the rate must be above 0")
     if not 0 < scenario.percentile < 100:
-        raise UserError(f"{source}: percentile is between 0 and 100, not {scenario.percentile:g}")
+        raise UserError(f"{source}: percentile must be between 0 and 100, not {scenario.percentile:g}")
     return scenario
 
 
 def changed(scenario: Scenario, **changes: Any) -> Scenario:
-    """The scenario with every change that is not None; rate_per_s and clients go to its arrivals."""
+    """The scenario with every change that is not None; rate_per_s and clients change its arrivals.
+
+    Raises UserError if the arrivals have no such setting.
+    """
     given = {key: value for key, value in changes.items() if value is not None}
     for key, kinds in (("rate_per_s", (Poisson, Constant)), ("clients", (Closed, Offline))):
         if key in given:
             if not isinstance(scenario.arrivals, kinds):
-                words = {"rate_per_s": "has no rate: answers set its pace", "clients": "is an open loop: no clients"}
-                raise UserError(f"scenario '{scenario.name}' {words[key]}")
+                reasons = {"rate_per_s": "has no rate to set: the answers set its pace",
+                           "clients": "has no clients to set: it is an open loop, the rate sets its pace"}
+                raise UserError(f"scenario '{scenario.name}' {reasons[key]}")
             scenario = replace(scenario, arrivals=replace(scenario.arrivals, **{key: given.pop(key)}))
     return replace(scenario, **given)
 

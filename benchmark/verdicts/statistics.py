@@ -1,8 +1,9 @@
-"""What can be said about the ratio of two variants, and how surely.
+"""The ratio of two variants, its confidence interval and its verdict.
 
 Times are seconds. A ratio is always baseline over candidate of a cost (time, or time per item), so over 1 means that
-the candidate is faster. The unit of resampling is a round: the requests of both variants that one A B B A holds.
-Resampling whole rounds keeps what neighbours share (a busy machine slows both), which single requests do not.
+the candidate is faster. The unit of resampling is a round: the requests of both variants within one A B B A.
+Requests of one round have much in common (a busy machine slows both variants); resampling whole rounds keeps that,
+resampling single requests would lose it.
 """
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,14 +35,14 @@ class Ratio:
 
 
 def percentile_of(metric: str) -> float | None:
-    """The percentile that a metric names ("p99.9" -> 99.9), or None for those that are no percentile."""
+    """The percentile that a metric names ("p99.9" -> 99.9), or None for a metric that is no percentile."""
     return float(metric[1:]) if metric[:1] == "p" and metric[1:2].isdigit() else None
 
 
 def samples_needed(percentile: float, confidence: float = 0.99) -> int:
     """The least number of samples of which, with `confidence`, two or more lie above the true percentile.
 
-    With fewer, the estimate may rest on no slow request at all. 6,636 for p99.9, 662 for p99.
+    With fewer, there may be no slow request among them at all. 6,636 for p99.9, 662 for p99.
     Source: Wilks' order-statistic bound of the second order: (1 - p^n) - n (1 - p) p^(n - 1) >= confidence.
     """
     p = percentile / 100
@@ -95,7 +96,7 @@ def bootstrap_value(rounds: Sequence[Array], metric: str = "mean", seed: int = 0
 
 
 def verdict(ratio: Ratio, floor: float) -> Verdict:
-    """A difference is called only when the whole interval is outside the noise floor, 1/(1 + floor) to 1 + floor."""
+    """Faster or slower only if the whole interval is outside the noise floor, 1/(1 + floor) to 1 + floor."""
     if ratio.low > 1 + floor:
         return "faster"
     if ratio.high < 1 / (1 + floor):
@@ -104,18 +105,18 @@ def verdict(ratio: Ratio, floor: float) -> Verdict:
 
 
 def noise_floor(*same_against_same: Ratio) -> float:
-    """How far from 1 ratios of equals were, as a fraction, and never below 1 %."""
+    """The largest distance from 1 among ratios of equal replicas, as a fraction; never below 1 %."""
     return max(LEAST_FLOOR, *(max(r.value, 1 / r.value) - 1 for r in same_against_same), LEAST_FLOOR)
 
 
 def least_effect(ratio: Ratio, floor: float) -> float:
-    """The least true difference, as a fraction, that these rounds would have called in 80 % of such runs."""
+    """The least true difference, as a fraction, that would get a verdict in 80 % of such runs."""
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) + NormalDist().inv_cdf(POWER)
     return float((1 + floor) * np.exp(z * ratio.error) - 1)
 
 
 def differs(ratio: Ratio, tolerance: float) -> bool:
-    """Whether the whole interval of a ratio of equals lies beyond the tolerance: then the machine favours one side."""
+    """Whether the whole interval of a ratio of equal replicas lies beyond the tolerance: the machine favours one."""
     return verdict(ratio, tolerance) != "cannot tell"
 
 
@@ -130,7 +131,7 @@ def _expanded_tails(rounds: int) -> tuple[float, float]:
 
 
 def _resampled(metric: str, rounds: Sequence[Array], draws: npt.NDArray[np.int64]) -> Array:
-    """The metric of each resample; draws[i, r] says how often round r is in resample i."""
+    """The metric of each resample [i]; round r occurs draws[i, r] times in resample i."""
     percentile = percentile_of(metric)
     if percentile is None:
         sums = np.array([samples.sum() for samples in rounds])
@@ -141,7 +142,7 @@ def _resampled(metric: str, rounds: Sequence[Array], draws: npt.NDArray[np.int64
     order = np.argsort(values, kind="stable")
     values, owner = values[order], owner[order]
     result = np.empty(len(draws))
-    # One chunk of resamples at a time: all of them at once is resamples x samples of memory.
+    # In chunks of resamples: all together would take resamples x samples of memory.
     chunk = max(1, 4_000_000 // values.size)
     for start in range(0, len(draws), chunk):
         below = np.cumsum(draws[start:start + chunk][:, owner], axis=1)

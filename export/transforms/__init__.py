@@ -21,6 +21,7 @@ from export.transforms import (  # noqa: F401
     remove_attribute,
     remove_control_dependencies,
     remove_device,
+    remove_dropout,
     remove_identity_n,
     remove_nodes,
     rename_attribute,

@@ -154,4 +154,4 @@ def _constant(name: str, value: Any, controls: tuple[str, ...]) -> Node:
         return Node(name, "Const", controls, {key: value.attrs[key] for key in ("dtype", "value")})
     from export.runtime import tf
     dtype = DType(value.dtype.as_datatype_enum)
-    return make_node(name, "Const", controls, dtype=dtype, value=tf.make_tensor_proto(value))
+    return make_node(name, "Const", controls, dtype=dtype, value=tf.make_tensor_proto(value.numpy(), dtype=value.dtype))

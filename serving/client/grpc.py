@@ -18,6 +18,7 @@ from serving.client.protocol import (
     Tls,
     UnreachableError,
     VersionStatus,
+    predict,
 )
 from serving.protos import (
     get_model_metadata_pb2,
@@ -72,7 +73,7 @@ class GrpcClient:
         return {name: tensor_proto.to_ndarray(tensor) for name, tensor in response.outputs.items()}
 
     def predict(self, inputs: Arrays, signature_name: str = "") -> dict[str, Array]:
-        return self.decode(self.send(self.prepare(inputs, signature_name)))
+        return predict(self, inputs, signature_name)
 
     def metadata(self) -> Metadata:
         request = get_model_metadata_pb2.GetModelMetadataRequest(

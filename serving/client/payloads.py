@@ -48,6 +48,14 @@ def specs_of(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
             for name, tensor in tensors.items() if tensor.dtype}
 
 
+def misfits(inputs: Arrays, specs: Mapping[str, TensorSpec]) -> list[str]:
+    """A sentence for each input whose shape the signature does not allow."""
+    return [f"input '{name}' is {TensorSpec(array.dtype, array.shape)}, and the signature has {specs[name]}"
+            for name, array in inputs.items()
+            if name in specs and (shape := specs[name].shape) is not None and (len(shape) != array.ndim or any(
+                size not in (-1, given) for size, given in zip(shape, array.shape, strict=True)))]
+
+
 def make(specs: Mapping[str, TensorSpec], batch: int = 1, seed: int = 0) -> dict[str, Array]:
     """Random inputs: the same for the same specs, batch and seed, and different for every input's name.
 

@@ -14,7 +14,7 @@ from commandline import json_option
 from serving.client import json_codec, payloads
 from serving.client.options import Target, naming_models, target, target_options
 from serving.client.payloads import Array, Arrays, TensorSpec
-from serving.client.protocol import AnswerError
+from serving.client.protocol import AnswerError, explained
 from user_error import UserError
 from whole_file import write_json
 
@@ -71,7 +71,7 @@ def command(signature_name: str, given: str | None, samples: str | None, start: 
         try:
             raw = client.send(request)
         except AnswerError as error:
-            raise AnswerError(error.code, "; ".join([error.message, *misfits(inputs, specs)])) from None
+            raise explained(client, error, inputs, signature_name) from None
         latency_ms = (time.perf_counter() - began) * 1000
         outputs = client.decode(raw, signature_name)
     finally:
@@ -86,14 +86,6 @@ def command(signature_name: str, given: str | None, samples: str | None, start: 
                         for name, array in outputs.items()}})
     if json_path != "-":
         _print(where, metadata.version, inputs, outputs, latency_ms, rows)
-
-
-def misfits(inputs: Arrays, specs: Mapping[str, TensorSpec]) -> list[str]:
-    """A sentence for each input whose shape the signature does not allow."""
-    return [f"input '{name}' is {TensorSpec(array.dtype, array.shape)}, and the signature has {specs[name]}"
-            for name, array in inputs.items()
-            if (shape := specs[name].shape) is not None and (len(shape) != array.ndim or any(
-                size not in (-1, given) for size, given in zip(shape, array.shape, strict=True)))]
 
 
 def read_inputs(text: str) -> dict[str, Any]:

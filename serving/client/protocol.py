@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from serving.client.payloads import Array, Arrays, TensorSpec
+from serving.client.payloads import Array, Arrays, TensorSpec, misfits
 from serving.timing import REQUESTED
 from user_error import FailedError, UserError
 
@@ -102,3 +102,22 @@ class Client(Protocol):
     def status(self) -> tuple[VersionStatus, ...]: ...
 
     def close(self) -> None: ...
+
+
+def predict(client: Client, inputs: Arrays, signature_name: str = "") -> dict[str, Array]:
+    """Prepare, send and decode. A refusal also says which inputs have another shape than the signature."""
+    request = client.prepare(inputs, signature_name)
+    try:
+        raw = client.send(request)
+    except AnswerError as error:
+        raise explained(client, error, inputs, signature_name) from None
+    return client.decode(raw, signature_name)
+
+
+def explained(client: Client, error: AnswerError, inputs: Arrays, signature_name: str) -> AnswerError:
+    """The error with a sentence for each input of a wrong shape, which TensorFlow's own text does not name."""
+    try:
+        specs = client.metadata().signature(signature_name).inputs
+    except (AnswerError, UserError):
+        return error  # a server without metadata; the first error is the one that matters
+    return AnswerError(error.code, "; ".join([error.message, *misfits(inputs, specs)]))

@@ -24,6 +24,7 @@ from serving.client.protocol import (
     Tls,
     UnreachableError,
     VersionStatus,
+    predict,
 )
 from serving.timing import ANSWER_HEADER, read
 from user_error import UserError
@@ -65,7 +66,7 @@ class RestApi:
         return json_codec.outputs(raw, metadata.signature(signature_name).outputs)
 
     def predict(self, inputs: Arrays, signature_name: str = "") -> dict[str, Array]:
-        return self.decode(self.send(self.prepare(inputs, signature_name)), signature_name)
+        return predict(self, inputs, signature_name)
 
     def metadata(self) -> Metadata:
         """The metadata given to the client, or else what the server reports."""

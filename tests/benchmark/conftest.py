@@ -1,4 +1,4 @@
-"""Servers to measure that cost nothing to start: null servers, with work of a known length where asked."""
+"""Null servers to measure: they start quickly and, if a test asks for it, work for a known time on each request."""
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -9,7 +9,7 @@ from null_server import NullServer, running_null_server
 
 @pytest.fixture(scope="session")
 def null_server() -> Iterator[Callable[..., NullServer]]:
-    """null_server(work_ms=...) starts one; servers of equal work have a `number` each."""
+    """null_server(work_ms=...) starts a null server once; another `number` starts another server of the same work."""
     with ExitStack() as stack:
         @cache
         def start(work_ms: float = 0.0, number: int = 0) -> NullServer:

@@ -1,4 +1,4 @@
-"""The compare command on real servers, real sockets and real clients; only the model is nothing."""
+"""The compare command on real servers, sockets and clients, with a model that returns its input."""
 import json
 import os
 import signal
@@ -55,7 +55,7 @@ def test_a_known_difference_is_found_and_reported(null_server: Callable[..., Any
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "report"]
 
 
-def test_json_to_standard_output_is_nothing_but_json(null_server: Callable[..., Any]) -> None:
+def test_with_json_to_standard_output_nothing_else_is_printed_there(null_server: Callable[..., Any]) -> None:
     server = null_server()
     done = _compare("--grpc", server.grpc, "--grpc", server.grpc, "--model", "null", "--batch", "1", "--repeat", "8",
                     "--json", "-")
@@ -82,7 +82,7 @@ def test_the_time_limit_is_in_the_plan_and_in_the_result(null_server: Callable[.
     (["original", "warp:original"], "no backend 'warp'"),
     (["original", "original", "--batch", "0"], "'--batch'"),
     (["original", "original", "--protocol", "smtp"], "'--protocol'")])
-def test_what_cannot_be_measured_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_a_one_line_error(arguments: list[str], words: str, tmp_path: Path) -> None:
     for variant in ("original/1", "empty/not-a-version"):
         (tmp_path / "models/mnist" / variant).mkdir(parents=True)
     (tmp_path / "models/mnist/original/1/saved_model.pb").write_bytes(b"")  # a SavedModel without graphs
@@ -91,14 +91,14 @@ def test_what_cannot_be_measured_is_one_line(arguments: list[str], words: str, t
     assert not (tmp_path / "r.json").exists()
 
 
-def test_an_address_where_nobody_answers_is_one_line() -> None:
+def test_an_address_without_a_server_is_a_one_line_error() -> None:
     done = _compare("--url", "http://127.0.0.1:1", "--url", "http://127.0.0.1:1", "--repeat", "2")
     assert "http://127.0.0.1:1 has no model 'mnist' that is AVAILABLE" in _one_line_error(done)
 
 
 @contextmanager
 def _started(tmp_path: Path, *urls: str, repeat: int = 100_000) -> Iterator[subprocess.Popen[str]]:
-    """A comparison under way: some rounds are finished."""
+    """Starts a comparison and yields it when some of its rounds are finished."""
     targets = [part for url in urls for part in ("--url", url)]
     command = [sys.executable, "-m", "benchmark", "compare", *targets, "--model", "null", "--batch", "1", "--warmup",
                "1", "--repeat", str(repeat), "--json", str(tmp_path / "r.json")]
@@ -133,7 +133,7 @@ def test_an_interrupted_run_keeps_its_finished_rounds(number: int, status: int, 
     assert json.loads(report.stdout)["runs"][0]["interrupted"]
 
 
-def test_a_server_that_dies_while_measured_is_one_line(null_server: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_server_that_dies_while_measured_is_a_one_line_error(null_server: Callable[..., Any], tmp_path: Path) -> None:
     first, second = null_server(), null_server(number=2)
     with _started(tmp_path, first.rest, second.rest) as process:
         os.kill(second.child.process.pid, signal.SIGKILL)

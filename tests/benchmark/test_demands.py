@@ -42,7 +42,7 @@ def test_a_demand_that_is_not_met_is_exit_status_one_and_one_line(
     out = tmp_path / "r.json"
     done = _compare(*addresses(improves), "--repeat", "40", *demand, "--json", str(out))
     assert done.returncode == (1 if words else 0), done.stderr
-    assert out.exists()  # what was measured is kept, also where it fails
+    assert out.exists()  # the result is written even if a demand fails
     errors = _errors(done)
     assert len(errors) == bool(words)
     assert all(error.startswith(f"error: {words}") for error in errors)
@@ -50,15 +50,15 @@ def test_a_demand_that_is_not_met_is_exit_status_one_and_one_line(
         assert " is slower than " in errors[0]
 
 
-def test_a_budget_that_so_few_requests_cannot_show_is_refused_before_measuring(
+def test_a_budget_that_needs_more_requests_is_refused_before_measuring(
         addresses: Callable[[bool], list[str]]) -> None:
     done = _compare(*addresses(True), "--repeat", "40", "--budget", "p99=50ms")
     assert done.returncode == 2
-    assert done.stderr == ("error: --budget p99 <= 50 ms is judged by 662 requests and more, and --repeat says 40: "
+    assert done.stderr == ("error: --budget p99 <= 50 ms needs at least 662 requests, and --repeat is 40: "
                            "raise it or leave it out\n")
 
 
-def test_no_objective_is_refused_with_the_grammar(addresses: Callable[[bool], list[str]]) -> None:
+def test_an_invalid_budget_is_refused_with_an_example(addresses: Callable[[bool], list[str]]) -> None:
     done = _compare(*addresses(True), "--budget", "fast")
     assert done.returncode == 2
     assert "'fast' is no objective; write p99=50ms" in done.stderr
@@ -69,7 +69,7 @@ MEASURE = ["session:original", "session:twin", "--model", "tiny", "--batch", "3"
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A folder with models/ and a result of them, and that result."""
+    """A folder with models/ and a stored comparison of them, and that result."""
     folder = tmp_path_factory.mktemp("against")
     for variant in ("original", "twin"):
         write_tiny_saved_model(folder / "models/tiny" / variant / "1")
@@ -88,12 +88,12 @@ def test_a_candidate_is_compared_with_its_stored_ratio(factor: float, status: in
                                                        stored: tuple[Path, dict[str, Any]]) -> None:
     folder, result = stored
     result = json.loads(json.dumps(result))
-    for each in result["comparisons"]:  # as if the candidate had been so much faster then
+    for each in result["comparisons"]:  # as if the candidate had been `factor` times as fast as the baseline
         each.update(ratio=factor, ci95=[factor / 1.05, factor * 1.05], valid=True, reasons=[], floor=0.02)
     done = _against(folder, tmp_path, result, "--fail-if", "slower", "--json", str(tmp_path / "now.json"))
     now = json.loads((tmp_path / "now.json").read_text())
     (found,) = now["against"]
-    if found["valid"]:  # a machine so busy that this run does not count fails the demand, and says so
+    if found["valid"]:  # on a busy machine this run may be INVALID; then the demand fails with that reason
         assert found["verdict"] == verdict
         assert done.returncode == status, done.stderr
         assert f"session:twin is {verdict} than its stored result" in (done.stderr if status else done.stdout)
@@ -119,7 +119,7 @@ def _changed(result: dict[str, Any], **environment: Any) -> dict[str, Any]:
     (lambda r: {**r, "comparisons": [{**c, "batch": 8} for c in r["comparisons"]]},
      "has no comparison of 'session:twin' over in-process batch 3"),
     (lambda r: {"kind": "compare"}, "is not a result of 'python -m benchmark'")])
-def test_a_stored_result_that_is_not_like_this_run_is_refused(
+def test_a_stored_result_of_something_else_is_refused(
         change: Callable[[dict[str, Any]], Any], words: str, tmp_path: Path,
         stored: tuple[Path, dict[str, Any]]) -> None:
     folder, result = stored

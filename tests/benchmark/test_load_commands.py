@@ -1,4 +1,4 @@
-"""run, sweep, search and report against null servers: real sockets, known work."""
+"""run, sweep, search and report against null servers: real sockets, and a known time for each request."""
 import json
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def _benchmark(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[
 
 
 def _refusal(name: str, *arguments: str) -> str:
-    """What the command says instead of running, in this process: starting Python sixteen times is slow."""
+    """The error with which the command refuses. It runs in this process: starting Python sixteen times is slow."""
     done = CliRunner().invoke(COMMANDS, [name, *arguments])
     assert isinstance(done.exception, UserError)
     assert status_of(done.exception) == 2
@@ -52,7 +52,7 @@ def test_run_writes_its_result_and_page(null_server: Callable[..., Any], tmp_pat
     assert "mine" in shown.stdout
 
 
-def test_an_invalid_run_says_why_and_exits_1(null_server: Callable[..., Any]) -> None:
+def test_an_invalid_run_prints_its_reasons_and_exits_1(null_server: Callable[..., Any]) -> None:
     done = _benchmark("run", "single-stream", "--grpc", null_server(work_ms=20).grpc, "--model", "null",
                       "--warmup-seconds", "0.1", "--seconds", "0.5", "--slo", "p99=1ms", status=1)
     assert "p99 needs 662 samples" in done.stdout
@@ -60,14 +60,14 @@ def test_an_invalid_run_says_why_and_exits_1(null_server: Callable[..., Any]) ->
     assert "missed" in done.stdout
 
 
-@pytest.mark.parametrize(("promise", "status"), [("p50=1ms", 1), ("p50=1000ms", 0)])
-def test_a_promise_that_is_missed_is_exit_status_1(promise: str, status: int, null_server: Callable[..., Any],
-                                                   tmp_path: Path) -> None:
-    """The run is VALID either way: only the promise decides."""
+@pytest.mark.parametrize(("slo", "status"), [("p50=1ms", 1), ("p50=1000ms", 0)])
+def test_a_missed_slo_is_exit_status_1(slo: str, status: int, null_server: Callable[..., Any],
+                                       tmp_path: Path) -> None:
+    """The run is VALID in both cases: only the SLO decides the exit status."""
     rules = tmp_path / "mine.toml"
     rules.write_text('protocol = "grpc"\npercentile = 50\nwarmup_s = 0.1\nmeasure_s = 0.8\n'
                      'validity = {max_generator_cpu = 9}\n')
-    done = _benchmark("run", str(rules), "--grpc", null_server(work_ms=5).grpc, "--model", "null", "--slo", promise,
+    done = _benchmark("run", str(rules), "--grpc", null_server(work_ms=5).grpc, "--model", "null", "--slo", slo,
                       "--json", "-", status=status)
     (run,) = json.loads(done.stdout)["runs"]
     assert run["valid"], run["reasons"]
@@ -84,7 +84,7 @@ def test_a_sweep_finds_the_knee_of_a_server_with_one_thread(null_server: Callabl
     assert "knee at" in (tmp_path / "s.html").read_text()
 
 
-def test_a_search_stays_below_what_the_server_can_do(null_server: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_search_stays_below_the_capacity_of_the_server(null_server: Callable[..., Any], tmp_path: Path) -> None:
     out = tmp_path / "s.json"
     _benchmark("search", "--url", null_server(work_ms=12).rest, "--model", "null", "--protocol", "rest", "--slo",
                "p50=60ms", "--start", "50", "--tolerance", "1", "--json", str(out), "--html",
@@ -95,10 +95,10 @@ def test_a_search_stays_below_what_the_server_can_do(null_server: Callable[..., 
     assert {probe["decision"] for probe in found["probes"]} <= {"met", "missed", "undecided"}
 
 
-def test_a_search_does_not_guess_what_it_has_no_time_to_show(null_server: Callable[..., Any]) -> None:
+def test_a_search_that_needs_more_time_fails_and_says_how_much(null_server: Callable[..., Any]) -> None:
     done = _benchmark("search", "--url", null_server().rest, "--model", "null", "--protocol", "rest", "--slo",
                       "p99.9=60ms", "--start", "5", status=1)
-    assert "takes 620 s to show: allow it with --most-s 620" in done.stderr
+    assert "takes 620 s to measure: allow it with --most-s 620" in done.stderr
 
 
 @pytest.mark.parametrize(("text", "words"), [
@@ -117,9 +117,9 @@ def test_a_wrong_scenario_file_names_the_mistake(text: str, words: str, tmp_path
 @pytest.mark.parametrize(("arguments", "words"), [
     (["run", "nothing"], "no scenario 'nothing'"), (["run", "server", "--clients", "3"], "is an open loop"),
     (["run", "closed", "--rate", "3"], "has no rate"), (["run", "server", "--slo", "fast"], "'fast' is no objective"),
-    (["search", "--slo", "mean=5ms"], "one of a percentile here"),
+    (["search", "--slo", "mean=5ms"], "this command needs a percentile"),
     (["sweep", "--clients", "1", "--rates", "1"], "not both"), (["split", "session:original"], "no model")])
-def test_what_cannot_run_is_one_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+def test_what_cannot_run_is_a_one_line_error(arguments: list[str], words: str, tmp_path: Path) -> None:
     assert words in _refusal(*arguments, "--models", str(tmp_path))
 
 
@@ -130,7 +130,7 @@ def test_scenarios_are_listed() -> None:
 
 @pytest.mark.parametrize("text", ["[1, 2]", "", '{"some": "thing"}', '{"format": 1}', '{"format": 1, "kind": "what"}',
                                   '{"format": 1, "kind": "compare"}'])
-def test_a_file_that_is_no_result_is_one_line(text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_result_is_a_one_line_error(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
     done = CliRunner().invoke(report.command, [str(path)])
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_result_is_one_line(text: str, tmp_path: Path) -> None
     assert "is not a result of 'python -m benchmark'" in str(done.exception)
 
 
-def test_a_path_that_cannot_be_written_is_told_before_measuring(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_refused_before_measuring(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for bad in (tmp_path, tmp_path / "file" / "r.html"):
         done = CliRunner().invoke(side_by_side.command, ["original", "optimized", "--html", str(bad)])

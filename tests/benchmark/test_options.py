@@ -1,7 +1,8 @@
-"""Every option of every command changes what the command does, or is refused: none is offered and then dropped.
+"""Every option of every command changes what the command does, or is refused: no option is accepted and then ignored.
 
-Each command runs for real up to its first effect (a server started, requests sent), which is replaced by one that notes
-what it was given. What is noted must be the same without the option twice, and different with it.
+Each command really runs up to its first effect (such as a started server, or sent requests). The function with that
+effect is replaced by one that records its arguments. They must be the same in two runs without the option, and
+different in a run with it.
 """
 import re
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from user_error import UserError
 
 
 class ReachedError(Exception):
-    """The command has come as far as this test lets it."""
+    """Ends a command at its first effect."""
 
 
 VARIANTS, SESSIONS = ["original", "twin"], ["session:original", "session:twin"]
@@ -33,7 +34,7 @@ EFFECTS: dict[str, list[str]] = {
     "overhead": ["benchmark.overhead.measure"], "profile": ["benchmark.profile.sampled", "benchmark.profile.traced"],
     "tune": [], "null-server": ["benchmark.targets.null_server._serve"], "scenarios": [], "report": []}
 
-# What a command is given without the option, and the option with a value that is not its default.
+# The arguments without the option, and the option with a value other than its default.
 Case = tuple[list[str], list[str]]
 SHARED: dict[str, list[str]] = {
     "--model": ["other"], "--models": ["{elsewhere}"], "--signature": ["second"], "--samples": ["{samples}"],
@@ -43,13 +44,13 @@ ADDRESSES: dict[str, list[str]] = {
 TLS = {"--tls-authority": ["a.pem"], "--tls-certificate": ["c.pem"], "--tls-key": ["k.pem"]}
 
 
-def _source(base: list[str], one: list[str], in_process: list[str] | None) -> dict[str, Case]:
+def _source(base: list[str], address: list[str], in_process: list[str] | None) -> dict[str, Case]:
     cases = {name: (base, [name, *value]) for name, value in SHARED.items()}
     if in_process:
         cases["--grappler"] = (in_process, ["--grappler", "off"])
-    if one:
-        cases |= {name: (one, [name, *value]) for name, value in ADDRESSES.items()}
-        encrypted = [part.replace("http://", "https://") for part in one]
+    if address:
+        cases |= {name: (address, [name, *value]) for name, value in ADDRESSES.items()}
+        encrypted = [part.replace("http://", "https://") for part in address]
         cases |= {name: (encrypted, [name, *value]) for name, value in TLS.items()}
     return cases
 
@@ -86,9 +87,11 @@ CASES: dict[str, dict[str, Case]] = {
         out="{elsewhere}"),
     "null-server": _changes(["--rest-port", "1", "--grpc-port", "2"], rest_port="3", grpc_port="4", work_ms="5"),
     "scenarios": {}, "report": {}}
-# Where a result goes: refused before anything is done where it cannot be written, and written otherwise.
+# The options that name files for the result: they do not change what is measured. A path that cannot be written is
+# refused before anything else is done.
 OUTPUTS = {"--card", "--json", "--html", "--markdown"}
-# compare judges by these what it has measured (test_demands.py); split uses them when its server is there.
+# Options that are used after the first effect: compare uses them after measuring (test_demands.py), split when its
+# server is ready (test_split_uses_its_options_for_its_requests).
 LATER = {("compare", "--fail-if"), ("compare", "--fail-if-not"), ("compare", "--against"), ("compare", "--budget"),
          ("split", "--batch"), ("split", "--repeat"), ("split", "--samples"), ("split", "--seed"),
          ("split", "--signature")}
@@ -113,7 +116,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def noted(places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[str]], str]:
-    """noted(command, arguments): what the command's effects were given, as text. Raises its UserError."""
+    """noted(command, arguments): the arguments of the command's first effects, as text. Raises its UserError."""
     calls: list[str] = []
 
     def note(*arguments: Any, **named: Any) -> Any:
@@ -142,7 +145,7 @@ def noted(places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
 
 @pytest.mark.parametrize("name", COMMANDS.list_commands(click.Context(COMMANDS)))
-def test_every_option_has_its_case(name: str) -> None:
+def test_every_option_has_a_case(name: str) -> None:
     later = {option for command, option in LATER if command == name}
     assert _options(name).keys() - OUTPUTS == CASES[name].keys() | later
 
@@ -166,7 +169,7 @@ def test_an_option_changes_what_the_command_does(name: str, option: str,
     ("compare", [*VARIANTS, "--header", "X-A: b"], "--header is for servers that run already"),
     ("compare", [*URLS, "--tls-key", "k.pem"], "no request to http://127.0.0.1:1, http://127.0.0.1:2 is encrypted"),
     ("run", [*CLOSED, "--grappler", "off"], "--grappler is for targets in process"),
-    ("run", [*CLOSED, "--num_iter", "3"], "scenario 'closed' is timed and not counted: it has no --num_iter"),
+    ("run", [*CLOSED, "--num_iter", "3"], "has a duration, not a number of iterations: it has no --num_iter"),
     ("run", [*CLOSED, "--num_warmup", "0"], "it has no --num_warmup"),
     ("run", ["article", "--seconds", "3"], "it has no --seconds"), ("run", ["article", "--slo", "p9=9ms"], "no --slo"),
     ("run", ["throughput", "--protocol", "rest"], "no --protocol"), ("run", ["article", "--clients", "3"], "--clients"),
@@ -195,9 +198,9 @@ def test_a_result_that_cannot_be_written_is_refused_first(name: str, option: str
         noted(name, [*base, option, str(tmp_path)])
 
 
-def test_split_asks_as_its_options_say(places: dict[str, str], null_server: Callable[..., Any],
-                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has its server before they count: here, one that does nothing."""
+def test_split_uses_its_options_for_its_requests(places: dict[str, str], null_server: Callable[..., Any],
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    """split connects to its server before it uses these options; here it is a null server."""
     asked: list[str] = []
 
     def split(instance: Any, clients: Any, *rest: Any) -> Any:

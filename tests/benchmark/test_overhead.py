@@ -1,4 +1,4 @@
-"""What the server adds to Session.run: goals as values, and the command on real servers with small counts."""
+"""The overhead command: verdicts on its goals, its report, and the command on real servers with few requests."""
 import json
 import os
 import subprocess
@@ -26,8 +26,8 @@ from user_error import FailedError, UserError
     (1.06, 1.07, Goal(most=1.05), "missed"), (0.61, 0.7, Goal(least=0.6), "met"),
     (0.5, 0.59, Goal(least=0.6), "missed"),
     (0.59, 0.61, Goal(least=0.6), "cannot tell"), (None, None, Goal(least=0.6), "cannot tell")])
-def test_a_goal_is_met_or_missed_by_the_whole_interval(low: float | None, high: float | None, goal: Goal,
-                                                       found: str) -> None:
+def test_a_goal_is_judged_by_the_whole_interval(low: float | None, high: float | None, goal: Goal,
+                                                found: str) -> None:
     assert verdict(low, high, goal) == found
 
 
@@ -48,7 +48,7 @@ def test_findings_are_candidate_over_baseline_with_rates() -> None:
     assert row["verdict"] == "missed"
 
 
-def test_tables_and_page_say_what_was_found() -> None:
+def test_tables_and_page_show_the_findings() -> None:
     parts = {"loop": _made(0.01, 0.0103), "empty": _made(0.002, 0.0015)}
     goals = {("grpc", 1): Goal(most=1.05, rate=400)}
     result = {"kind": "overhead", "model": "m", "target": "original", "inputs": "random", "parts": parts,
@@ -58,14 +58,14 @@ def test_tables_and_page_say_what_was_found() -> None:
     assert [table.row_count for table in overhead_report.tables(result)] == [1, 1]
     lines = overhead_report.lines(result)
     assert lines[0] == "gRPC batch 1: 0.310 ms outside Session.run"
-    assert lines[1].startswith("gRPC batch 1: 455 requests/s (aimed at: 400)")
+    assert lines[1].startswith("gRPC batch 1: 455 requests/s (goal: 400)")
     assert lines[-1] == "no x"
     html = overhead_report.html(result)
     assert "≤ 1.05" in html
     assert html.count('"latencies"') == sum(len(made["blocks"]) for made in parts.values())  # not in the readable JSON
 
 
-def test_the_trivial_model_gives_back_what_it_gets(tmp_path: Path) -> None:
+def test_the_trivial_model_returns_its_input(tmp_path: Path) -> None:
     signature = metadata_of(baselines.trivial(tmp_path) / "1").signature("")
     assert signature.inputs["x"] == signature.outputs["x"]
 
@@ -104,7 +104,7 @@ def test_parts_that_were_measured_are_kept_when_a_later_one_fails(tmp_path: Path
     assert set(json.loads((tmp_path / "o.json").read_text())["parts"]) == {"loop"}
 
 
-def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_a_one_line_error(tmp_path: Path) -> None:
     write_tiny_saved_model(tmp_path / "tiny/original/1")
     done = subprocess.run([sys.executable, "-m", "benchmark", "overhead", "session:original", "--model", "tiny",
                            "--models", str(tmp_path)], capture_output=True, text=True, timeout=150)

@@ -1,4 +1,4 @@
-"""Flame graphs, instruction sets and time by operation: the pure parts, and TensorFlow's trace for real."""
+"""Flame graphs, instruction sets and time by operation: the pure functions, and a real trace of TensorFlow."""
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_instructions_are_read_from_the_logs() -> None:
     assert sampling.instructions("", flags)["onednn"] is None
 
 
-def test_operations_before_and_after_are_side_by_side() -> None:
+def test_operations_of_both_targets_are_shown_side_by_side() -> None:
     before = [{"op": "Mul", "us": 5e3, "count": 2}, {"op": "X", "us": 1, "count": 1}]
     rows = operation_rows([{"target": "a", "operations": before},
                            {"target": "b", "operations": [{"op": "Conv2D", "us": 9e3, "count": 3}]}])

@@ -1,4 +1,4 @@
-"""What the server costs beside Session.run, empty servers and FastAPI: make proof ONLY=overhead."""
+"""The server compared with Session.run, empty servers and FastAPI: make proof ONLY=overhead."""
 import json
 import subprocess
 import sys
@@ -34,13 +34,14 @@ def test_overhead(part: str) -> None:
     assert all(row["valid"] for row in findings)
     for row in findings:
         if part == "instead":
-            assert row["times"] > 1, "people are better off without the server"
+            assert row["times"] > 1, "the server is slower than FastAPI"
         elif (part, row["protocol"]) == ("empty", "rest"):
-            # Just short of its goal of 0.6 on a machine where Python is slow after each pause; the page says so.
+            # Slightly below its goal of 0.6 on a machine where Python is slow after every pause (docs/benchmarking.md).
             assert row["times"] > 0.5
             assert row["baseline_per_s"] > row["goal"]["rate"]
         elif (part, row["protocol"]) == ("loop", "grpc"):
-            # Its goal of 1.05 leaves less than grpcio's own time for 314 kB if a model takes 17 ms; the page says so.
+            # If the model takes 17 ms, the goal of 1.05 leaves less time than grpcio needs for 314 kB
+            # (docs/benchmarking.md).
             assert row["times"] < 1.1
         else:
             assert row["verdict"] == "met", row

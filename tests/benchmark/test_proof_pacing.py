@@ -1,4 +1,4 @@
-"""What the generator promises about itself, in full: make proof ONLY=pacing."""
+"""The load generator keeps its schedule, and its memory does not grow: make proof ONLY=pacing."""
 from collections.abc import Callable
 from typing import Any
 

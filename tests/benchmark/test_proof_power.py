@@ -1,4 +1,4 @@
-"""The contract on verdicts, on real servers with default settings: make proof ONLY=power."""
+"""How often verdicts are right, on real servers with default settings: make proof ONLY=power."""
 import json
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ AA_RUNS, SLOWER_RUNS, PERCENT = 20, 10, 10
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """models/mnist/original and models/mnist/more-work, which carries 10 % more of the same work."""
+    """models/mnist/original and models/mnist/more-work, which does 10 % more of the same work."""
     folder = tmp_path_factory.mktemp("models")
     subprocess.run([sys.executable, "-m", "export", "build", "mnist", "--reuse"], cwd=ROOT, check=True)
     source = max((ROOT / "models/mnist/original").glob("[0-9]*"), key=lambda path: int(path.name))
@@ -28,7 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _measured(models: Path, candidate: str, seed: int) -> dict[str, Any]:
-    """One run of `compare` with default settings; the verdicts on the average latency by protocol."""
+    """Runs `compare` once with default settings; returns the verdicts on the mean latency by protocol."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmark", "compare", "original", candidate, "--models", str(models), "--seed",
          str(seed), "--json", "-"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -40,7 +40,7 @@ def _measured(models: Path, candidate: str, seed: int) -> dict[str, Any]:
 
 
 @pytest.mark.proof
-def test_power_equals_are_rarely_told_apart(models: Path) -> None:
+def test_power_equal_variants_rarely_get_another_verdict_than_cannot_tell(models: Path) -> None:
     proof = Proof("power", seed=0, about=CODE)
     rows = [proof.row(f"equals-{run:02}", lambda run=run: _measured(models, "original", run)) for run in range(AA_RUNS)]
     for protocol in ("rest", "grpc"):

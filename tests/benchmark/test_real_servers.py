@@ -1,4 +1,4 @@
-"""The commands on the embedded server and on TensorFlow in process, with a model that costs nothing."""
+"""The commands on the embedded server and on TensorFlow in process, with a tiny model."""
 import json
 import os
 import subprocess
@@ -48,7 +48,7 @@ def test_compare_starts_variants_and_measures_them(models: Path) -> None:
         facts = result["targets"][name]
         assert facts["load_s"] > 0
         assert facts["first_request_s"] > 0
-        assert facts["resident_bytes"] > 3 * bare  # TensorFlow's, and not that of a script that started it
+        assert facts["resident_bytes"] > 3 * bare  # of the process with TensorFlow, not of a script that started it
         assert facts["ops"] == {"Placeholder": 1, "Const": 1, "MatMul": 1}
         assert result["environment"]["models"][name]["version"] == version
     assert "random inputs" in result["inputs"]
@@ -68,11 +68,11 @@ def test_compare_refuses_a_variant_that_answers_otherwise(models: Path) -> None:
     done = _benchmark(models, "compare", "session:original", "session:other", "--repeat", "4", "--processes", "1")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "session:other answers otherwise than session:original" in last
+    assert "session:other gives other answers than session:original" in last
     assert "output 'y'" in last
 
 
-def test_a_model_that_does_not_load_is_one_line(models: Path) -> None:
+def test_a_model_that_does_not_load_is_a_one_line_error(models: Path) -> None:
     done = _benchmark(models, "compare", "original", "broken")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
@@ -91,7 +91,7 @@ def test_the_article_prints_its_three_lines(models: Path) -> None:
 
 def test_a_model_server_on_path_is_started_through_the_script(models: Path, tmp_path: Path,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-in for tensorflow_model_server is the embedded server under its name: the wiring is what is tested."""
+    """A script named tensorflow_model_server runs the embedded server: this tests how the command is started."""
     script = tmp_path / "tensorflow_model_server"
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m serving serve "$@"\n')
     script.chmod(0o755)
@@ -110,7 +110,7 @@ def test_a_model_server_on_path_is_started_through_the_script(models: Path, tmp_
     ("run", ["closed", "--clients", "4", "--repeat", "1"]), ("sweep", ["--clients", "1,4"]),
     ("search", ["--slo", "p50=1000ms", "--start", "20", "--tolerance", "1", "--most-s", "1"])])
 def test_several_clients_share_a_model_in_process(command: str, options: list[str], models: Path) -> None:
-    """Each worker has a channel of its own; every answer is checked, so one that reaches another is found."""
+    """Each worker has its own channel. Every answer is checked, so one that reaches the wrong worker is noticed."""
     name, options = (options[0], options[1:]) if command == "run" else (None, options)
     times = {"run": ["--warmup-seconds", "0.1", "--seconds", "0.5"], "sweep": ["--seconds", "0.5"], "search": []}
     done = _benchmark(models, command, *([name] if name else []), "session:original", *options, *times[command],
@@ -124,11 +124,11 @@ def test_several_clients_share_a_model_in_process(command: str, options: list[st
         assert result["searches"][0]["met"] > 20
 
 
-def test_a_sweep_takes_its_targets_in_turns(models: Path) -> None:
+def test_a_sweep_alternates_between_its_targets(models: Path) -> None:
     result = _json(_benchmark(models, "sweep", "session:original", "session:twin", "--clients", "1,2", "--seconds",
                               "0.4", "--json", "-"))
     assert [curve["target"] for curve in result["curves"]] == ["session:original", "session:twin"]
     for curve in result["curves"]:
         assert [run["scenario"]["arrivals"]["clients"] for run in curve["runs"]] == [1, 2]
-        # Two halves of 0.2 s, added up.
+        # Two periods of 0.2 s, added up.
         assert all(run["wall_s"] > 0.35 for run in curve["runs"])

@@ -1,4 +1,4 @@
-"""The parts of a request add up to the whole, whether the server tells them or only counts."""
+"""The parts of a request add up to its time, whether the server reports them per request or only in its metrics."""
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ INSTANCE = Instance(Target("a", "m", "address"), None, None, "127.0.0.1:1")
 
 
 class Clock:
-    """Goes on only when it is told to, so that a busy machine adds nothing."""
+    """A clock that only the test advances, so that other load on the machine does not count."""
 
     now = 0.0
 
@@ -33,10 +33,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Client:
-    """A client that takes known times, of a server that tells its own (or not)."""
+    """A client whose calls take known times. `timing`: what its server reports in server-timing, in milliseconds."""
 
-    def __init__(self, told: dict[str, float]) -> None:
-        self._told = told
+    def __init__(self, timing: dict[str, float]) -> None:
+        self._timing = timing
 
     def prepare(self, inputs: Any, signature_name: str = "") -> bytes:
         CLOCK.now += 0.001
@@ -51,15 +51,15 @@ class Client:
         return {}
 
     def server_timing(self) -> dict[str, float]:
-        return self._told
+        return self._timing
 
 
-def _split(told: dict[str, float], requests: int = 12) -> dict[str, dict[str, Any]]:
-    clients: Any = {"rest": Client(told), "grpc": Client(told)}
+def _split(timing: dict[str, float], requests: int = 12) -> dict[str, dict[str, Any]]:
+    clients: Any = {"rest": Client(timing), "grpc": Client(timing)}
     return stages.split(INSTANCE, clients, "", [{}], requests)
 
 
-def test_what_the_server_tells_is_taken_out_of_the_wire() -> None:
+def test_the_times_that_the_server_reports_are_subtracted_from_the_wire() -> None:
     found = _split({"parse": 1.0, "queue": 0.5, "run": 3.0, "render": 2.0})
     assert list(found) == ["rest", "grpc"]
     for each in found.values():
@@ -70,15 +70,15 @@ def test_what_the_server_tells_is_taken_out_of_the_wire() -> None:
         assert each["by"] == "server-timing"
 
 
-def test_one_slow_request_is_not_the_typical_one() -> None:
+def test_a_single_slow_request_does_not_change_the_typical_parts() -> None:
     rows = [{"wire": wire, "run": 0.001} for wire in (0.001, 0.002, 0.003, 0.004, 9.0)]
     parts = stages.typical(rows)["milliseconds"]
     assert parts["wire"] == pytest.approx(3)
     assert parts["run"] == pytest.approx(1)
 
 
-def test_a_server_that_only_counts_is_split_by_its_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten requests of 6 ms each, of which 4 in the runtime, happen between two looks at the counters."""
+def test_without_server_timing_the_metrics_give_the_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two readings of the metrics there are ten requests of 6 ms each, 4 ms of them in the runtime."""
     counts = iter(np.array([60_000.0, 10, 40_000, 10]) * n for n in range(100))
     monkeypatch.setattr(stages, "server_counts", lambda instance: next(counts))
     found = _split({}, 10)
@@ -110,6 +110,6 @@ def test_without_timing_and_without_metrics_there_is_no_split() -> None:
         _split({})
 
 
-def test_a_split_is_of_one_server() -> None:
+def test_a_split_of_several_servers_is_refused() -> None:
     done = CliRunner().invoke(split.command, ["original", "--url", "http://127.0.0.1:1"])
     assert "a split is of one server" in str(done.exception)

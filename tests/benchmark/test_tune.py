@@ -1,4 +1,4 @@
-"""Halving and settings as values; one small run for real, stopped and taken up again."""
+"""Successive halving, the settings that are tried, and a small real run that is started a second time."""
 import json
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,21 @@ from benchmark.targets.configuration import Batching, Configuration, candidates
 from benchmark.verdicts.halving import Score, rungs, successive_halving
 
 
-def test_half_the_arms_get_twice_the_time() -> None:
+def test_each_rung_keeps_half_of_the_candidates_and_gives_them_twice_the_time() -> None:
     assert rungs(16, 1.0) == [(16, 1.0), (8, 2.0), (4, 4.0), (2, 8.0)]
     assert rungs(2, 3.0) == [(2, 3.0)]
     assert rungs(5, 1.0) == [(5, 1.0), (2, 2.0)]
 
 
-def test_halving_finds_the_best_of_noisy_arms() -> None:
+def test_halving_finds_the_best_of_noisy_candidates() -> None:
     random = np.random.default_rng(1)
-    def measure(arm: int, seconds: float) -> Score:
-        return Score(100 + 10 * arm + random.normal(0, 12 / seconds**0.5), 1.0)
+    def measure(candidate: int, seconds: float) -> Score:
+        return Score(100 + 10 * candidate + random.normal(0, 12 / seconds**0.5), 1.0)
     found = [successive_halving(list(range(16)), measure, 1.0)[0][0] for _ in range(50)]
-    assert np.mean([arm >= 14 for arm in found]) > 0.9
+    assert np.mean([candidate >= 14 for candidate in found]) > 0.9
 
 
-def test_what_keeps_its_promise_is_before_what_is_faster() -> None:
+def test_settings_that_meet_the_slo_rank_before_faster_ones() -> None:
     ranked = sorted([Score(900, 80, 50), Score(100, 40, 50), Score(200, 50, 50), Score(950, 60, 50)],
                     key=lambda score: score.rank, reverse=True)
     assert [score.rate_per_s for score in ranked] == [200, 100, 950, 900]
@@ -52,8 +52,8 @@ def test_no_pool_has_more_threads_than_the_quota(quota: float) -> None:
     ({"a/cpu.max": "max 100000", "cpu.max": "150000 100000"}, 1.5),
     ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2.0),
     ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8.0)])
-def test_the_quota_is_the_least_of_all_cgroups_above(files: dict[str, str], quota: float,
-                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_quota_is_the_lowest_of_all_parent_cgroups(files: dict[str, str], quota: float,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"/proc/self/cgroup": "0::/a/b", **{f"/sys/fs/cgroup/{name}": text for name, text in files.items()}}
     monkeypatch.setattr(environment, "_read", lambda path: there.get(str(path)))
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
@@ -65,7 +65,7 @@ def test_candidates_are_the_same_for_the_same_seed() -> None:
     assert candidates(4, 12, 5) != candidates(4, 12, 6)
 
 
-def test_the_defaults_say_nothing_and_settings_say_everything() -> None:
+def test_defaults_set_no_flags_and_other_settings_set_all_of_theirs() -> None:
     assert Configuration().flags("b.txt") == ()
     assert Configuration().environment() == ()
     assert Configuration().name == "defaults"
@@ -77,7 +77,7 @@ def test_the_defaults_say_nothing_and_settings_say_everything() -> None:
     assert len({settings.name for settings in candidates(4, 300, 1)}) == 300
 
 
-def test_a_tuning_run_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_tuning_run_reuses_the_measured_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "FINAL_ROUNDS", 3)
     monkeypatch.setattr(trials, "FINAL_S", 0.1)
     write_tiny_saved_model(tmp_path / "models/tiny/original/1")

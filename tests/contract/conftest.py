@@ -1,4 +1,4 @@
-"""Models built once, and a server for each configuration that a case names, started when it is first asked for."""
+"""Models built once, and a server for each configuration that a case names, started when a test first needs it."""
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -36,9 +36,10 @@ def contract_server(contract_models: Path,
 
 @pytest.fixture(scope="session")
 def grade(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], None]]:
-    """grade(id, "exact" | "equal" | "deviation") of a case that has passed; `make proof` keeps the counts.
+    """grade(id, "exact" | "equal" | "deviation") grades a case that has passed; `make proof` stores the counts.
 
-    Graded as the corpus grades: equal is not exact in a start's exit status, or in the stream of a line.
+    "equal": a server start that differs from the recorded one only in its exit status, or in printing a line to
+    stdout instead of stderr or the reverse.
     """
     grades: dict[str, str] = {}
     yield grades.__setitem__

@@ -1,4 +1,4 @@
-"""What differs on purpose is listed, decided, and little."""
+"""Intended differences from TensorFlow Serving are listed, have a decision record, and are few."""
 import re
 import tomllib
 from pathlib import Path
@@ -16,13 +16,13 @@ def test_few_behaviours_differ() -> None:
     assert len(BEHAVIOURS) <= 15
 
 
-def test_every_recorded_case_is_carried() -> None:
+def test_no_recorded_case_is_missing() -> None:
     counts = {name: len(cases(f"{name}.jsonl")) for name in ("rest", "grpc", "lifecycle", "startup")}
     assert counts == {"rest": 722, "grpc": 157, "lifecycle": 73, "startup": 66}
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=[behaviour["name"] for behaviour in BEHAVIOURS])
-def test_a_deviation_is_of_known_cases_and_has_a_decision(behaviour: dict[str, object]) -> None:
+def test_a_deviation_names_recorded_cases_and_a_decision(behaviour: dict[str, object]) -> None:
     ids = behaviour["ids"]
     assert isinstance(ids, list)
     assert ids

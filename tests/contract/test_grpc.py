@@ -1,4 +1,4 @@
-"""Every recorded gRPC case: code, message and answer are the genuine ones."""
+"""Every recorded gRPC case: code, message and answer equal those recorded from TensorFlow Serving."""
 from collections.abc import Callable, Iterator
 from typing import Any
 

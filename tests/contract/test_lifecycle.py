@@ -1,4 +1,4 @@
-"""Recorded scenarios: versions, labels, reloads, warm-up, batching, metrics; each on a server of its own."""
+"""Recorded scenarios: versions, labels, reloads, warm-up, batching, metrics; each on a server started for it."""
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from contract_servers import START, cases, configurations, running
-from contract_steps import play
+from contract_steps import run
 
 CASES = {case["id"]: case for case in cases("lifecycle.jsonl")}
 BEHAVIOURS = tomllib.loads((Path(__file__).parent / "deviations.toml").read_text(encoding="utf-8"))["behaviour"]
 DEVIATIONS = {name: behaviour for behaviour in BEHAVIOURS for name in behaviour["ids"]}
 
-# One of each kind, the quick ones; `make proof` plays them all.
+# A short scenario of each kind; `make proof` runs all of them.
 SAMPLE = ("versions.latest_removed_falls_back", "no_gap.specific_by_reload", "broken.at_reload", "reload.to_specific",
           "reload.no_platform_new_model", "reload.odd_names", "labels.one_bad_keeps_all_old",
           "warmup.unknown_signature", "batching.third_does_not_fit", "batching.padded_inner_size",
@@ -39,7 +39,7 @@ def test_lifecycle(name: str, contract_models: Path, tmp_path: Path, grade: Grad
 def check(case: dict[str, Any], models: Path, work: Path, grade: Grade) -> None:
     config = configurations()[case["server"]] | case.get("config", {})
     with running(config, models, work) as server:
-        found = play(case["steps"], server)
+        found = run(case["steps"], server)
     deviation = DEVIATIONS.get(case["id"])
     if deviation is None or (START and not any(found)):
         steps = case["steps"]

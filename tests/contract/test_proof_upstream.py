@@ -1,9 +1,9 @@
-"""TensorFlow Serving's own end-to-end tests, where UPSTREAM names a checkout of github.com/tensorflow/serving.
+"""Runs TensorFlow Serving's own end-to-end tests; UPSTREAM is the path of a checkout of github.com/tensorflow/serving.
 
     UPSTREAM=path make proof ONLY=upstream
 
-Some need what is not everywhere: tf_keras and tensorflow_text (on PYTHONPATH, if not installed), the TFLite engine, and
-a model that partial checkouts lack.
+Some tests need more: tf_keras and tensorflow_text (on PYTHONPATH, if not installed), the TFLite engine, and a model
+that partial checkouts lack.
 """
 import json
 import os
@@ -17,12 +17,12 @@ import pytest
 from proof import ROOT, Proof
 
 UPSTREAM = os.environ.get("UPSTREAM", "")
-TESTS = 30  # and one of tf.test.TestCase's own, which is skipped
+TESTS = 30  # without the one of tf.test.TestCase, which is always skipped
 MODELS = "tensorflow_serving/servables/tensorflow/testdata"
 
 
-def excuses(checkout: Path) -> dict[str, str]:
-    """Why a test cannot pass here, whatever the server does: name -> reason."""
+def expected_failures(checkout: Path) -> dict[str, str]:
+    """The tests that cannot pass on this machine, whatever the server does: name -> reason."""
     found: dict[str, str] = {}
     if not (ROOT / "serving" / "engines" / "litert.py").exists():
         found |= dict.fromkeys(("testPredictOnTfLite", "testPredictWithSignatureDefOnTfLite"),
@@ -30,7 +30,7 @@ def excuses(checkout: Path) -> dict[str, str]:
     if find_spec("tf_keras") is None:
         found |= dict.fromkeys(
             ("test_sequential_keras_saved_model_save", "test_distrat_sequential_keras_saved_model_save"),
-            "the test asks for the input that Keras 2 names x and Keras 3 names inputs; tf_keras is not installed")
+            "the test needs Keras 2, which names the input x (Keras 3: inputs); tf_keras is not installed")
     if find_spec("tensorflow_text") is None:
         found["test_tf_text"] = "its model needs the operations of tensorflow_text, which is not installed"
     elif not (checkout / MODELS / "tf_text_regression" / "01" / "saved_model.pb").is_file():
@@ -43,7 +43,7 @@ def excuses(checkout: Path) -> dict[str, str]:
 def test_upstream(tmp_path: Path) -> None:
     checkout = Path(UPSTREAM).resolve()
     test = checkout / "tensorflow_serving" / "model_servers" / "tensorflow_model_server_test.py"
-    assert test.is_file(), f"UPSTREAM={UPSTREAM} is no checkout of github.com/tensorflow/serving: {test} is missing"
+    assert test.is_file(), f"UPSTREAM={UPSTREAM} is not a checkout of github.com/tensorflow/serving: {test} is missing"
 
     def run() -> dict[str, Any]:
         results = tmp_path / "results.json"
@@ -55,7 +55,7 @@ def test_upstream(tmp_path: Path) -> None:
                                capture_output=True, text=True, check=False)
         assert results.exists(), child.stderr[-3000:]
         outcomes = json.loads(results.read_text())
-        reasons = excuses(checkout)
+        reasons = expected_failures(checkout)
         return {"tests": len(outcomes), "passed": sum(what == "passed" for what in outcomes.values()),
                 "outcomes": {name: what if what == "passed" or name not in reasons else f"{what}; {reasons[name]}"
                              for name, what in sorted(outcomes.items())}}
@@ -63,4 +63,4 @@ def test_upstream(tmp_path: Path) -> None:
     row = Proof("upstream", 0, ["serving", "tests/support/upstream_tests.py"]).row("tensorflow_model_server_test", run)
     assert row["tests"] >= TESTS
     failed = {name: what for name, what in row["outcomes"].items() if what != "passed"}
-    assert failed.keys() <= excuses(checkout).keys(), failed
+    assert failed.keys() <= expected_failures(checkout).keys(), failed

@@ -1,4 +1,4 @@
-"""Bodies made to break the server: no 500, no hang, no leak, and every answer is JSON."""
+"""Malformed request bodies: no status 500, no hang, no memory leak, and every answer is JSON."""
 from collections.abc import Callable
 
 import pytest
@@ -19,7 +19,7 @@ def test_mutated_bodies(contract_server: Servers) -> None:
 @pytest.mark.proof
 @pytest.mark.timeout(1800)
 def test_rest_fuzz(contract_server: Servers) -> None:
-    """100,000 bodies; resident memory after each 1,000."""
+    """100,000 bodies; resident memory is recorded at every 1,000."""
     proof = Proof("rest_fuzz", seed=10, about=[
         "serving/json", "serving/rest.py", "serving/http1.py", "serving/http_message.py", "tests/support/rest_fuzz.py"])
     port = contract_server("main").rest_port

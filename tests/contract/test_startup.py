@@ -1,6 +1,6 @@
-"""Recorded starts: with these flags and files, does the server run, and if not, what does it say?
+"""Recorded server starts: with these flags and files, does the server run, and if not, what does it print?
 
-`make test` starts each in this process; `make proof` as a command, which is also how another server is tested.
+`make test` starts each server in this process; `make proof` starts it as a command, or the command CONTRACT_START.
 """
 import logging
 import socket
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract_grpc import steady
+from contract_grpc import without_debug_mark
 from contract_servers import START, ContractServer, cases, prepare
 
 CASES = {case["id"]: case for case in cases("startup.jsonl")}
@@ -25,11 +25,15 @@ _COMMAND = f"{sys.executable} -m serving serve --port={{port}} --rest_api_port={
 
 
 class Start:
-    """How a start went: `listening`, `silent` or `ended`, the ports that answer, what was printed where, the status."""
+    """The result of a server start.
+
+    state: `listening`, `silent` (runs, but its ports do not answer) or `ended`; out, err: what it printed;
+    status: its exit status; listens: which ports accept connections.
+    """
 
     def __init__(self, server: ContractServer, state: str, out: str, err: str, status: int | None = None) -> None:
         self.state, self.status = state, status
-        self.out, self.err = (steady(server.mark(text)) for text in (out, err))
+        self.out, self.err = (without_debug_mark(server.mark(text)) for text in (out, err))
         self.listens = {"grpc_listens": listens(server.port), "rest_listens": listens(server.rest_port)}
 
 
@@ -90,7 +94,7 @@ def test_startup(case: dict[str, Any], contract_models: Path, tmp_path: Path,
         part.replace("{port}", str(server.port)).replace("{rest_port}", str(server.rest_port))])]
     awaited = [port for name, port in (("grpc_listens", server.port), ("rest_listens", server.rest_port))
                if case["expect"].get(name)]
-    # What is to stay silent is watched for as long as the record was; what is to answer may be slow here.
+    # A server that must stay silent is watched for as long as in the recording; one that must answer has 90 s.
     end = time.monotonic() + (90 if awaited or case["expect"]["state"] == "ended" else case["limit_s"])
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and time.monotonic() < end and not (
@@ -99,12 +103,12 @@ def test_startup(case: dict[str, Any], contract_models: Path, tmp_path: Path,
         if process.poll() is None:
             found = Start(server, "listening" if _is_listening(case, server) else "silent", "", "")
             process.kill()
-            found.out, found.err = (steady(server.mark(text)) for text in process.communicate())
+            found.out, found.err = (without_debug_mark(server.mark(text)) for text in process.communicate())
         else:
             out, err = process.communicate()
             assert process.returncode != 0
             if not START:
-                # One line for what is wrong; other lines are the log, with its time of day.
+                # One line for the error; the other lines are log messages, which start with the time.
                 assert sum(line.startswith("error: ") for line in err.splitlines()) == 1, err
                 assert "Traceback" not in err
             found = Start(server, "ended", out, err, process.returncode)
@@ -120,7 +124,7 @@ def _is_listening(case: dict[str, Any], server: ContractServer) -> bool:
 
 
 def check(case: dict[str, Any], found: Start) -> str:
-    """The grade of a start. Fails for one that is neither as recorded nor as the deviations say."""
+    """The grade of a start. Fails if the start is neither as recorded nor a listed deviation."""
     expect, deviation = case["expect"], DEVIATIONS.get(case["id"])
     if deviation is not None and not (START and found.state == expect["state"]):
         assert found.state == deviation["state"]
@@ -130,10 +134,12 @@ def check(case: dict[str, Any], found: Start) -> str:
         assert found.state == expect["state"], found.err
     if expect["state"] != "ended":
         assert found.listens == {"grpc_listens": expect["grpc_listens"], "rest_listens": expect["rest_listens"]}
-    said = [(steady(line), found.out) for line in expect["stdout_contains"]]
-    said += [(steady(line), found.err) for line in expect["stderr_contains"]]
-    assert [line for line, _ in said if line not in found.out and line not in found.err] == [], found.out + found.err
-    return "exact" if found.status == expect["exit"] and all(line in where for line, where in said) else "equal"
+    expected = [(without_debug_mark(line), found.out) for line in expect["stdout_contains"]]
+    expected += [(without_debug_mark(line), found.err) for line in expect["stderr_contains"]]
+    missing = [line for line, _ in expected if line not in found.out and line not in found.err]
+    assert missing == [], found.out + found.err
+    right_stream = all(line in stream for line, stream in expected)
+    return "exact" if found.status == expect["exit"] and right_stream else "equal"
 
 
 def listens(port: int) -> bool:

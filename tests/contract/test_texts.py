@@ -1,4 +1,4 @@
-"""Every error text of the server is a recorded one, stands in the original's sources, or is listed with a reason."""
+"""Every error text of the server is recorded, or listed in texts.toml with the place it comes from or a reason."""
 import os
 import re
 import tomllib

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# build_image.sh IMAGE: a local image with the tensorflow/serving image's contract (entry point, MODEL_NAME,
-# /models/$MODEL_NAME, ports 8500 and 8501, flags appended) and the embedded server as its tensorflow_model_server.
-# It needs no registry: Debian's packages by debootstrap, everything else from .venv. For tests; about 2.5 GB.
+# build_image.sh IMAGE: builds a local image that is used like the tensorflow/serving image (entry point, MODEL_NAME,
+# /models/$MODEL_NAME, ports 8500 and 8501, flags appended), with the embedded server as its tensorflow_model_server.
+# It needs no registry: Debian's packages come from debootstrap, everything else from .venv. For tests; about 2.5 GB.
 # decision 3
 set -euo pipefail
 
@@ -20,7 +20,7 @@ debootstrap --variant=minbase --include=python3 "$suite" "$work" "$mirror" >"$wo
 rm -rf "$work.log" "$work"/var/cache/apt/* "$work"/usr/share/{doc,locale,man}
 
 mkdir -p "$work/srv/packages" "$work/models"
-# Only what the server imports; the tests' and the reports' packages stay outside.
+# Only what the server imports, without the packages of the tests and reports.
 tar -c -C "$root/.venv/lib/python3.11/site-packages" --exclude=__pycache__ --exclude='__editable__*' \
   --exclude=./{mypy,mypyc,ruff,vulture,sklearn,scipy,locust,gevent,hypothesis,pip,include} \
   --exclude='*/tensorflow/include' . | tar -x -C "$work/srv/packages"
@@ -28,7 +28,7 @@ cp -r "$root/serving" "$root"/*.py "$work/srv/packages/"
 
 cat >"$work/usr/bin/tensorflow_model_server" <<'SERVER'
 #!/bin/sh
-# In a container loopback is the container's own: the published port reaches only an address of its network.
+# In a container, a published port does not reach the loopback address, only an address of the container's network.
 PYTHONPATH=/srv/packages exec python3 -m serving serve --bind_address=0.0.0.0 "$@"
 SERVER
 cat >"$work/usr/bin/tf_serving_entrypoint.sh" <<'ENTRY'

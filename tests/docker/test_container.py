@@ -1,4 +1,4 @@
-"""tfserving.sh and docker-compose.yml with a real Docker engine, on a locally built image (build_image.sh)."""
+"""tfserving.sh and docker-compose.yml with a real Docker engine and a locally built image (build_image.sh)."""
 import json
 import os
 import shutil
@@ -37,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def answer(rest_port: int) -> list[float]:
     reply = requests.post(f"http://127.0.0.1:{rest_port}/v1/models/half:predict", json={"instances": [1.0, 2.0]},
-                          timeout=10)
+                          timeout=60)
     return reply.json()["predictions"]
 
 
@@ -55,7 +55,7 @@ def hosted(models: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[byte
         process.wait(60)
 
 
-def test_the_container_is_chosen_serves_and_is_gone_after_a_stop(hosted: tuple[subprocess.Popen[bytes], Path]) -> None:
+def test_the_container_is_chosen_and_is_removed_after_a_stop(hosted: tuple[subprocess.Popen[bytes], Path]) -> None:
     process, log = hosted
     deadline = time.monotonic() + 120
     while "Ctrl-C stops it" not in log.read_text():
@@ -69,8 +69,8 @@ def test_the_container_is_chosen_serves_and_is_gone_after_a_stop(hosted: tuple[s
     assert docker("ps", "-aq", "--filter", "name=tfserving-half-optimized") == ""
 
 
-def test_a_container_is_measured_beside_the_embedded_server(models: Path) -> None:
-    # One model on both: its own twin, since half_model's variants answer differently.
+def test_a_container_is_compared_with_the_embedded_server(models: Path) -> None:
+    # The same variant on both servers: half_model's two variants give different answers.
     done = subprocess.run(
         [sys.executable, "-m", "benchmark", "compare", "original", "container:original", "--model", "half", "--models",
          str(models), "--protocol", "rest,grpc", "--batch", "2", "--repeat", "8", "--processes", "1", "--json", "-"],
@@ -78,11 +78,13 @@ def test_a_container_is_measured_beside_the_embedded_server(models: Path) -> Non
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert {c["protocol"] for c in result["comparisons"] if c["candidate"] == "container:original"} == {"rest", "grpc"}
-    assert result["targets"]["container:original"]["resident_bytes"] > 300e6  # the server's, not the docker client's
+    # The memory of the server in the container (the same program as the embedded server), not of the docker client.
+    in_container, embedded = (result["targets"][name]["resident_bytes"] for name in ("container:original", "original"))
+    assert in_container > embedded / 2
     assert docker("ps", "-aq", "--filter", "name=tfserving-half-original") == ""
 
 
-def test_an_absent_image_is_not_pulled_unasked(models: Path) -> None:
+def test_a_missing_image_is_not_pulled_automatically(models: Path) -> None:
     done = subprocess.run(
         [str(ROOT / "tfserving.sh"), "--backend=container"], capture_output=True, text=True, timeout=60, check=False,
         stdin=subprocess.DEVNULL, env=os.environ | {"MODELS": str(models), "MODEL": "half", "IMAGE": "no/such:image"})
@@ -91,7 +93,7 @@ def test_an_absent_image_is_not_pulled_unasked(models: Path) -> None:
 
 
 def test_compose_runs_original_and_optimized_side_by_side(models: Path, tmp_path: Path) -> None:
-    # Compose mounts what lies beside its file, as it does for a user in the checkout.
+    # Compose mounts the models/ directory beside its file, as in a checkout.
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     shutil.copytree(models, tmp_path / "models")
     environment = os.environ | {"MODEL": "half", "IMAGE": IMAGE, "PORT": "18600", "REST_PORT": "18601",

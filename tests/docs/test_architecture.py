@@ -1,4 +1,4 @@
-"""The rules of the tree, checked: which way imports point, and what a light command may load."""
+"""The rules of the source tree: which package may import which, and what a command's --help may import."""
 import ast
 import re
 import subprocess
@@ -13,7 +13,7 @@ PACKAGES = ("export", "serving", "benchmark", "loadtest")
 API = (ROOT / "export/__init__.py", ROOT / "benchmark/__init__.py")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-# What a package may import of the others; every package may import commandline.
+# The modules of these packages that a package may import; every package may also import top-level modules.
 MAY_IMPORT = {  # decision 63
     "serving.client": ("serving.client", "serving.protos", "serving.tensor_proto", "serving.recording",
                        "serving.timing"),
@@ -23,22 +23,22 @@ MAY_IMPORT = {  # decision 63
                  "serving.recording"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
 }
-# benchmark's folders are the way of the data, targets -> issuing -> verdicts -> reports; each may import these.
+# The folders of benchmark follow the data, targets -> issuing -> verdicts -> reports. Each may import these.
 WITHIN_BENCHMARK = {
     "targets": ("benchmark.targets", "benchmark.verdicts"),
     "issuing": ("benchmark.issuing", "benchmark.targets", "benchmark.verdicts"),
     "verdicts": ("benchmark.verdicts",),
     "reports": ("benchmark.reports", "benchmark.verdicts"),
 }
-# Test files that run many transforms, beside the one file that each transform has.
+# Test files that run many transforms; all others test one transform each.
 ACROSS_TRANSFORMS = {"test_odd_graphs"}
-# protos.py names tensorflow's message modules and loads them without tensorflow itself (tests/serving/test_protos.py).
+# protos.py imports the message modules of the tensorflow package without TensorFlow (tests/serving/test_protos.py).
 MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "serving/profiler.py",
-                         "benchmark/targets/in_process/")
+                         "serving/remote_path.py", "benchmark/targets/in_process/")
 
 
 def imported(path: Path) -> set[str]:
-    """Full names of the modules that a file imports, also inside functions."""
+    """Full names of the modules that a file imports, including imports inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -49,14 +49,14 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def room(path: Path) -> str:
+def package_of(path: Path) -> str:
     relative = path.relative_to(ROOT).as_posix()
     return "serving.client" if relative.startswith("serving/client/") else relative.split("/")[0]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_imports_point_one_way(path: Path) -> None:
-    allowed = MAY_IMPORT[room(path)]
+    allowed = MAY_IMPORT[package_of(path)]
     for name in imported(path):
         if name.split(".")[0] in PACKAGES:
             assert any(name == prefix or name.startswith(prefix + ".") for prefix in allowed), name
@@ -65,24 +65,25 @@ def test_imports_point_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", WITHIN_BENCHMARK)
-def test_the_folders_of_benchmark_import_the_way_of_the_data(folder: str) -> None:
+def test_the_folders_of_benchmark_import_in_the_direction_of_the_data(folder: str) -> None:
     for path in (ROOT / "benchmark" / folder).rglob("*.py"):
         for name in imported(path):
             assert not name.startswith("benchmark.") or name.startswith(WITHIN_BENCHMARK[folder]), f"{path}: {name}"
 
 
-def test_no_module_imports_itself_through_others() -> None:
+def test_there_are_no_circular_imports() -> None:
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-               for path in FILES if room(path) != "loadtest"}
+               for path in FILES if package_of(path) != "loadtest"}
     graph = {module: {name if name in modules else name.rpartition(".")[0] for name in imported(path)} - {module}
              for module, path in modules.items()}
-    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py"],
                          ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_init_files_are_empty(path: Path) -> None:
-    # transforms/ excepted: its list is the registry's. And the Python API's, which import nothing (see below).
+    # Except transforms/__init__.py, the list of transforms, and the Python API, which imports its names when they are
+    # used (see the next test).
     assert path.parent.name == "transforms" or path in API or path.read_text() == ""
 
 
@@ -95,7 +96,7 @@ def test_the_python_api_is_imported_name_by_name_when_it_is_used() -> None:
     for path in API:
         names = set(re.search(r"__all__ = \[(.*)\]", path.read_text())[1].replace('"', "").split(", "))  # type: ignore
         taken = {child.stem for child in path.parent.iterdir()}
-        assert not names & taken, "importing a module of that name would replace the function"
+        assert not names & taken, "importing a module of the same name would replace the function"
 
 
 @pytest.mark.parametrize("command", [
@@ -116,7 +117,7 @@ def test_help_leaves_tensorflow_unimported(command: list[str]) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_private_name_of_a_module_is_used_in_it(path: Path) -> None:
-    """vulture, which reports other unused names, takes those that begin with _ for intended."""
+    """Needed since vulture reports unused names, but not those that begin with _."""
     tree = ast.parse(path.read_text())
     assigned = {name.id for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)
                 for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)

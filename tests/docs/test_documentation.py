@@ -1,4 +1,4 @@
-"""The documents say what the project does: every command, target, file and link in them is real."""
+"""The documentation is up to date: every command, make target, file and link in it exists."""
 import importlib
 import re
 import subprocess
@@ -24,7 +24,7 @@ def documents() -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_point_to_existing_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
@@ -72,12 +72,12 @@ def test_the_image_tag_is_pinned_once() -> None:
 def test_versions_are_pinned_and_no_host_is_named() -> None:
     pins = [line for line in text("constraints.txt").splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^\s/@]+", pin) for pin in pins)
-    # What pyproject.toml asks for, extras included, is pinned.
+    # Everything that pyproject.toml requires, extras included, is pinned.
     names = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
     wanted = re.findall(r'^\s+"([A-Za-z][A-Za-z0-9._-]+)(?:[<>=;][^"]*)?",$', text("pyproject.toml"), re.MULTILINE)
-    asked = {re.sub(r"[-_.]+", "-", name).lower() for name in wanted if "." not in name}
-    assert "tensorflow" in asked
-    assert asked - names == set()
+    required = {re.sub(r"[-_.]+", "-", name).lower() for name in wanted if "." not in name}
+    assert "tensorflow" in required
+    assert required - names == set()
 
 
 def test_readme_gives_the_main_commands() -> None:

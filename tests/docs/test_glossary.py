@@ -1,4 +1,4 @@
-"""The glossary: one line for each word that the project uses in a sense of its own."""
+"""The glossary has one line for each of the project's terms."""
 import re
 from pathlib import Path
 
@@ -8,7 +8,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LINES = (ROOT / "docs/glossary.md").read_text().splitlines()
 WORDS = ("model", "variant", "version", "signature", "label", "connection", "replica", "round", "block", "noise floor",
          "verdict", "servable", "aspired version", "SavedModel", "open loop", "closed loop", "intended start",
-         "warm-up", "baseline", "candidate", "target", "transform")
+         "warm-up", "baseline", "candidate", "target", "transform", "base path", "contraction", "embedded server",
+         "the original", "recorded case")
 
 
 @pytest.mark.parametrize("word", WORDS)

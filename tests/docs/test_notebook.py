@@ -1,4 +1,4 @@
-"""docs/everyday.ipynb: its code runs, in a fresh process, on a small model; and it holds nothing of the machine."""
+"""docs/everyday.ipynb: its code runs in a new process on a small model, and it has no outputs of an earlier run."""
 import json
 import os
 import subprocess

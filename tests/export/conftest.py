@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def mnist() -> Path:
-    """The reference model, trained by the command; kept between runs while its code is the same."""
+    """The reference model, trained by `python -m export build`; reused in later runs while its code is the same."""
     from export.zoo.build import command
     models = ROOT / "build" / "test-models"
     command.main(["mnist", "--to", str(models), "--reuse"], standalone_mode=False)
@@ -19,7 +19,7 @@ def mnist() -> Path:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """source(kind) is the base path of a SavedModel of tests/support/saved_models.py, made once."""
+    """source(kind) is the base path of a SavedModel of tests/support/saved_models.py, which is built once."""
     root = tmp_path_factory.mktemp("sources")
 
     def make(kind: str) -> Path:
@@ -32,7 +32,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def copied(source: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A copy of a source for a test to break or delete."""
+    """copied(kind) is a copy of a source, which a test may damage or delete."""
     def copy(kind: str) -> Path:
         return shutil.copytree(source(kind), tmp_path / kind)
     return copy

@@ -1,7 +1,7 @@
 """The default pipeline on common architectures: all affine ops that can be folded are folded."""
 import pytest
 from application_models import CONTRACTIONS, LEFT_OVER, SMALLEST, foldable, frozen
-from graph_session import ops, seeded, session_run, tf, transformed
+from graph_session import ops, runtime_graph, seeded, session_run, tf, transformed
 from proof import Proof
 
 from serving.client.answers import compare, prove
@@ -39,6 +39,24 @@ def measured(name, size, batches):
 @pytest.mark.parametrize("name", ["MobileNetV2"])
 def test_nothing_foldable_is_left_and_logits_agree(name):
     measured(name, 64, [3])
+
+
+def test_the_additions_left_in_mobilenet_are_biases_and_residual_connections():
+    before, x, logits = frozen("MobileNetV2", 64)
+    after, _ = transformed(before, [x], [logits], "default")
+    nodes = {item.name: item for item in after.node}
+    biased = {nodes[item.input[0]].name: nodes[item.input[0]].op for item in after.node if item.op == "BiasAdd"}
+    assert len(biased) == ops(after)["BiasAdd"] == sum(ops(after)[op] for op in CONTRACTIONS) == 53
+    assert set(biased.values()) == set(CONTRACTIONS)
+    residual = [item for item in after.node if item.op in ("Add", "AddV2", "AddN")]
+    assert len(residual) == 10
+    assert not any(nodes[ref].op == "Const" for item in residual for ref in item.input)
+    running = runtime_graph(after, logits, {x: seeded([1, 64, 64, 3])})
+    if any(item.op.startswith("_Mkl") for item in running.node):
+        assert not ops(running).keys() & {"Add", "AddV2", "AddN", "BiasAdd"}
+    else:  # without oneDNN the runtime fuses neither depthwise convolutions nor residual additions
+        assert ops(running).get("BiasAdd", 0) <= 17
+    tf.keras.backend.clear_session()
 
 
 @pytest.mark.proof

@@ -104,6 +104,8 @@ def test_a_placeholder_that_no_signature_lists_is_named_and_can_be_fixed(
         answer = session.run(saved_model.read(tmp_path / "to").signatures["serving_default"].outputs["y"].name,
                              {"x:0": x})
     np.testing.assert_allclose(answer, x @ awkward_models.random(6, 3), rtol=1e-5)
+    ops = {node.op for node in saved_model.read(tmp_path / "to").meta_graph.graph_def.node}
+    assert not ops & {"RandomUniform", "GreaterEqual", "Select", "SelectV2", "RealDiv"}
 
 
 @pytest.mark.parametrize(("given", "words"), [
@@ -154,6 +156,24 @@ def test_inputs_are_made_that_the_model_accepts(
             running.run(key, Maker(model).make(key, 3, 5))
 
 
+@pytest.mark.parametrize("kind", awkward_models.DECODED)
+def test_inputs_are_made_in_the_form_that_the_graph_decodes(run: Run, tmp_path: Path, kind: str) -> None:
+    serve, spec = awkward_models.DECODED[kind]
+    awkward_models.serving(tmp_path / "from" / "1", serve, spec)
+    model = saved_model.read(tmp_path / "from")
+    with LoadedModel(model.path, ["serve"]) as running:
+        running.loaded()
+        answers = [running.run("serving_default", Maker(model).make("serving_default", 3, seed)) for seed in (0, 1)]
+    assert any(not np.array_equal(answers[0][key], answers[1][key]) for key in answers[0])
+
+
+def test_a_message_of_an_unknown_type_is_refused_with_the_reason(run: Run, tmp_path: Path) -> None:
+    awkward_models.serving(tmp_path / "from" / "1", lambda data: {"y": tf.io.decode_proto(
+        data, "example.Unknown", ["x"], [tf.float32])[1][0]}, awkward_models.ANY)
+    line = refused(run, "optimize", tmp_path / "from", "--to", tmp_path / "to")
+    assert "example.Unknown" in line, line
+
+
 def test_parts_of_ragged_and_sparse_answers_are_compared(awkward: Callable[[str], Path], tmp_path: Path,
                                                          run: Run) -> None:
     from export.equivalence import Plan, check
@@ -179,6 +199,26 @@ def test_random_numbers_are_named_and_compared_with_seeds(awkward: Callable[[str
     run("optimize", awkward("draws"), "--to", tmp_path / "to", "--batch", "1,3", "--allow-random", "sample")
     with pytest.raises(UserError, match="--allow-random other: there is no such signature"):
         run("verify", awkward("draws"), tmp_path / "to", "--allow-random", "other")
+
+
+def test_only_the_signatures_that_may_draw_get_fixed_seeds(
+        awkward: Callable[[str], Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("optimize", awkward("draws_in_all_ways"), "--to", tmp_path / "to", "--batch", "1,3")
+    with pytest.raises(UserError, match=r"signature 'other' draws random numbers \(RandomStandardNormal '.*'\)"):
+        run(*given, "--signatures", "sample,other", "--allow-random", "sample")
+    run(*given, "--signatures", "sample,other", "--allow-random", "sample,other")
+    run(*given, "--signatures", "stateless,sample", "--allow-random", "sample")
+    told = capsys.readouterr().out
+    assert told.rindex("\nsample: ") > 0
+    assert told.rindex("\nstateless: ") > 0
+    run(*given, "--signatures", "stateless")
+
+
+def test_random_numbers_that_no_seed_fixes_are_named(awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"signature 'by_system' draws random numbers by NonDeterministicInts '.*', "
+                                        "which takes no seed, so its answers cannot be compared; leave it out"):
+        run("optimize", awkward("draws_in_all_ways"), "--to", tmp_path / "to", "--batch", "1,3", "--signatures",
+            "by_system", "--allow-random", "by_system")
 
 
 def test_random_numbers_are_named_even_if_noise_is_below_the_tolerance(

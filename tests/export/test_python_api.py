@@ -66,7 +66,7 @@ refused("'faster'", benchmark.compare, "original", "other", model="mine", fail_i
 refused("no protocol 'smtp'", benchmark.compare, "original", "other", model="mine", protocol="smtp")
 refused("at least 1", benchmark.compare, "original", "other", model="mine", batch=0)
 refused("is no objective", benchmark.compare, "original", "other", model="mine", budget="soon")
-refused("answers otherwise", benchmark.compare, "session:original", "session:other", model="mine", repeat=8,
+refused("gives other answers than", benchmark.compare, "session:original", "session:other", model="mine", repeat=8,
         processes=1)
 refused("r.json", benchmark.compare, "original", "other", model="mine", against="r.json")
 """)

@@ -54,6 +54,13 @@ def test_keras_model_that_cannot_be_exported(run: Run, tmp_path: Path, monkeypat
         run("optimize", tmp_path / "model.keras", "--to", tmp_path / "o")
 
 
+def test_directory_of_models_in_other_forms(run: Run, tmp_path: Path) -> None:
+    for name in ("b.keras", "a.pb", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=rf"holds a\.pb, b\.keras: give a file, {tmp_path}/a\.pb"):
+        run("optimize", tmp_path, "--to", tmp_path / "o")
+
+
 def test_file_that_is_not_a_keras_model(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"not a zip file")
     with pytest.raises(UserError, match=r"model\.keras cannot be loaded as a Keras model") as caught:
@@ -74,9 +81,11 @@ def checkpoint(tmp_path: Path) -> Path:
         return Path(v1.train.Saver().save(session, str(tmp_path / "train" / "model.ckpt"), 900))
 
 
-@pytest.mark.parametrize("as_option", [True, False])
-def test_checkpoint_with_its_meta_graph(run: Run, checkpoint: Path, tmp_path: Path, as_option: bool) -> None:
-    named = ("--from-checkpoint", checkpoint) if as_option else (checkpoint, "--from-checkpoint")
+@pytest.mark.parametrize("named", [
+    ["--from-checkpoint", "model.ckpt-900"], ["model.ckpt-900", "--from-checkpoint"], ["model.ckpt-900"],
+    ["model.ckpt-900.meta"], [""]], ids=" ".join)
+def test_checkpoint_with_its_meta_graph(run: Run, checkpoint: Path, tmp_path: Path, named: list[str]) -> None:
+    named = [word if word.startswith("--") else str(checkpoint.parent / word) for word in named]
     run("optimize", *named, "--inputs", "x=x:0", "--outputs", "y", "--to", tmp_path / "o")
     examples = saved_models.random(3, 4, seed=5)
     expected = np.tanh(examples @ saved_models.random(4, 2))
@@ -85,7 +94,7 @@ def test_checkpoint_with_its_meta_graph(run: Run, checkpoint: Path, tmp_path: Pa
 
 
 def test_checkpoint_without_endpoints(run: Run, checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="say which tensors"):
+    with pytest.raises(UserError, match=r"has the placeholders x, and nothing reads .*y"):
         run("optimize", checkpoint, "--from-checkpoint", "--to", tmp_path / "o")
     with pytest.raises(UserError, match=r"nothing\.meta: no such file"):
         run("optimize", checkpoint.parent / "nothing", "--from-checkpoint", "--to", tmp_path / "o")

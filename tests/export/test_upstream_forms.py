@@ -1,11 +1,12 @@
 """Models like TensorFlow Serving's own test models; and those models, if UPSTREAM names a checkout of it."""
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from upstream_forms import FORMS, constant_by_graph, counter, initial_weights, parsed_and_fed, set_at_load
+from upstream_forms import FORMS, constant_by_graph, counter, counters, initial_weights, parsed_and_fed, set_at_load
 
 from export import optimization, saved_model
 from export.equivalence import Plan, check
@@ -46,6 +47,36 @@ def test_a_refusal_for_state_names_the_variable_and_what_changes_it(tmp_path: Pa
     assert "since AssignAdd 'AssignAdd' changes the variable 'requests'; leave it out" in report.why_not()
 
 
+def test_counters_are_published_with_their_variable(tmp_path: Path) -> None:
+    made = published(counters(tmp_path / "model"), tmp_path / "to")
+    kept = json.loads((made / "assets.extra" / "manifest.json").read_text())["variables_kept"]
+    assert list(kept) == ["counter"]
+    model = saved_model.read(made)
+    with saved_model.session(model) as session:
+        by, read = (model.signatures[key].outputs["output"].name for key in ("incr_counter_by", "serving_default"))
+        delta = model.signatures["incr_counter_by"].inputs["delta"].name
+        assert [session.run(by, {delta: 2.5}), session.run(by, {delta: 4.0}), session.run(read)] == [2.5, 6.5, 6.5]
+
+
+@pytest.mark.parametrize("key", ["incr_counter", "incr_counter_by"])
+def test_the_refusal_of_a_counter_names_its_variable(tmp_path: Path, key: str) -> None:
+    report = check(counters(tmp_path / "one"), counters(tmp_path / "two", step=2.0), ("serve",), Plan(), [key])
+    node = "AssignAdd_1" if key == "incr_counter_by" else "AssignAdd"
+    assert report.why_not() == (
+        f"signature '{key}': {tmp_path / 'one'} answers one request in two ways, since AssignAdd '{node}' changes the "
+        "variable 'counter'; leave it out with --signatures")
+
+
+def test_an_output_that_is_no_tensor_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        published(counters(tmp_path / "model", resource=True), tmp_path / "to")
+    assert str(caught.value) == (
+        f"signature 'incr_counter' of {tmp_path / 'model'} has the output 'output', but its operation "
+        "AssignAddVariableOp 'AssignAddVariableOp' makes no such tensor: leave it out with --signatures "
+        "serving_default")
+    published(tmp_path / "model", tmp_path / "to", "--signatures", "serving_default")
+
+
 def test_an_answer_that_is_constant_by_its_graph_is_reported(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = constant_by_graph(tmp_path / "model")
@@ -79,11 +110,9 @@ def test_files_beside_the_model_are_kept_byte_for_byte(tmp_path: Path) -> None:
 @pytest.mark.skipif(not TESTDATA.is_dir(), reason="UPSTREAM names no checkout of tensorflow/serving")
 @pytest.mark.parametrize("path", sorted(TESTDATA.glob("*/*/saved_model.pb")), ids=lambda path: path.parts[-3])
 def test_upstreams_own_models(tmp_path: Path, path: Any) -> None:
-    if "counter" in path.parts[-3]:
-        with pytest.raises(UserError):
-            published(path.parent, tmp_path / "to")
-        return
     made = published(path.parent, tmp_path / "to")
+    if "counter" in path.parts[-3]:
+        assert list(json.loads((made / "assets.extra" / "manifest.json").read_text())["variables_kept"]) == ["counter"]
     for folder in ("assets", "assets.extra"):
         for file in (path.parent / folder).rglob("*"):
             assert not file.is_file() or (made / file.relative_to(path.parent)).read_bytes() == file.read_bytes()

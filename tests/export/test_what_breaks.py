@@ -133,6 +133,12 @@ def test_an_empty_path_is_not_the_current_directory(copied: Copy, option: str, r
         run("optimize" if option == "--to" else "freeze", copied("strings"), option, "")
 
 
+@pytest.mark.parametrize("option", ["--to", "--out"])
+def test_a_uri_is_not_a_local_directory(copied: Copy, option: str, run: Callable[..., object]) -> None:
+    with pytest.raises(click.BadParameter, match="gs://bucket/m is a URI, and results are written to local paths only"):
+        run("optimize" if option == "--to" else "freeze", copied("strings"), option, "gs://bucket/m")
+
+
 def test_a_destination_that_is_a_dangling_link_is_named(copied: Copy, tmp_path: Path,
                                                         run: Callable[..., object]) -> None:
     (tmp_path / "to").symlink_to(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Locust runs as a child process: importing it patches the whole interpreter for gevent."""
+"""Locust runs in a child process, since importing it patches the whole interpreter for gevent."""
 import sys
 from collections.abc import Callable, Iterator
 
@@ -16,6 +16,6 @@ def locust() -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def null_server() -> Iterator[NullServer]:
-    """A server that answers with its input at once."""
+    """A server that returns its input without delay."""
     with running_null_server() as server:
         yield server

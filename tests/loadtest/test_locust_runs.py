@@ -1,4 +1,4 @@
-"""`locust -f loadtest/` as a user runs it, against a server that does nothing."""
+"""`locust -f loadtest/` as a user runs it, against a null server."""
 import signal
 import socket
 import subprocess
@@ -60,7 +60,7 @@ def test_one_class_by_name_open_loop_and_a_missed_objective(locust: Locust, null
 
 @pytest.fixture(scope="module")
 def scripted() -> dict[str, Run]:
-    """The same users in one process, in two, and as a master with two workers; at once, since they mostly wait."""
+    """The same users in one process, in two, and as a master with two workers. The runs are simultaneous."""
     forked, bound = map(str, free_ports(2))
     worker = [sys.executable, "-m", "locust", "-f", str(SCRIPTED), "--worker", "--master-port", bound, "--loglevel",
               "ERROR"]
@@ -80,14 +80,14 @@ def scripted() -> dict[str, Run]:
             process.wait()
 
 
-def test_one_process_counts_what_its_users_did(scripted: dict[str, Run]) -> None:
+def test_one_process_counts_the_requests_of_its_users(scripted: dict[str, Run]) -> None:
     run = scripted["one"]
-    assert run.status == 1, "4 % of one name's requests fail, 1 % may"
+    assert run.status == 1, "4 % of the requests of one name fail, but only 1 % may"
     assert [(entry["requests"], entry["failures"]) for entry in run.hdr["requests"]] == [(500, 20), (500, 0)]
 
 
 @pytest.mark.parametrize("kind", ["two", "master"])
-def test_workers_add_up_to_one_process(scripted: dict[str, Run], kind: str) -> None:
+def test_several_workers_give_the_same_result_as_one_process(scripted: dict[str, Run], kind: str) -> None:
     """Totals, failures, verdicts and histograms, bit for bit."""
     assert (scripted[kind].status, scripted[kind].hdr) == (1, scripted["one"].hdr)
 
@@ -100,7 +100,7 @@ def test_a_ramp_ends_at_the_first_missed_objective(locust: Locust, null_server: 
 
 
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["one", "two"])
-def test_no_server_is_one_line_and_no_process_stays(
+def test_without_a_server_there_is_one_error_line_and_no_process_is_left(
         locust: Locust, free_port: int, processes: tuple[str, ...]) -> None:
     address = f"http://127.0.0.1:{free_port}"
     run = locust("-H", address, "-u", "2", "-t", "5s", *processes)
@@ -123,7 +123,7 @@ def test_options_that_cannot_be_used(
     assert "Traceback" not in run.stderr
 
 
-def test_the_web_page_shows_a_server_that_is_not_there_and_then_is() -> None:
+def test_the_web_page_shows_a_missing_server_and_then_its_answers_when_it_runs() -> None:
     web, rest, grpc = free_ports(3)
     page = f"http://127.0.0.1:{web}"
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest"), "--web-host", "127.0.0.1", "--web-port",

@@ -1,4 +1,4 @@
-"""What each load generator costs: requests per CPU-second of its own process, batch 1, against the null server."""
+"""The cost of each load generator: requests per CPU second of its process, batch 1, against the null server."""
 import json
 import os
 import re
@@ -65,7 +65,7 @@ GENERATORS: dict[str, Command] = {
 
 
 def cost(command: Command, server: NullServer, folder: Path) -> dict[str, Any]:
-    """From a short and a long run, so that what starting costs does not count."""
+    """The figures of a command, from the difference of a long and a short run, so that its start does not count."""
     runs = []
     for seconds in (SHORT_S, LONG_S):
         process = subprocess.Popen(command(server, seconds, folder), cwd=ROOT, stdout=subprocess.PIPE,
@@ -87,7 +87,7 @@ def cost(command: Command, server: NullServer, folder: Path) -> dict[str, Any]:
 @pytest.mark.proof
 @pytest.mark.timeout(600)
 def test_generators(null_server: NullServer, tmp_path: Path) -> None:
-    """At least 3,000 gRPC and 2,000 REST requests per CPU-second of our measuring clients."""
+    """Our clients send at least 3,000 gRPC and 2,000 REST requests per CPU second."""
     proof = Proof("generators", seed=0, about=[
         "serving/client/rest.py", "serving/client/one_off.py", "serving/client/grpc.py",
         "benchmark/targets/null_server.py",

@@ -1,4 +1,4 @@
-"""Histograms that add up, and the verdicts on them."""
+"""The recorder: reports of several workers are added up, and objectives are judged."""
 import json
 
 import numpy as np
@@ -18,11 +18,11 @@ def recorded(latencies_ms: list[float], failures: int = 0, recorder: Recorder | 
     return recorder
 
 
-def test_reports_of_workers_add_up_to_the_whole() -> None:
+def test_merged_reports_of_workers_equal_one_recorder_of_all_requests() -> None:
     latencies = np.random.default_rng(1).lognormal(0, 3, 1000).tolist()
     master, whole = Recorder(), Recorder()
     for part in (latencies[:10], latencies[10:700], latencies[700:]):
-        # Through JSON, as a report travels as plain values.
+        # Through JSON, since workers send their reports as plain values.
         master.merge(json.loads(json.dumps(recorded(part, failures=2).take())))
         recorded(part, failures=2, recorder=whole)
     assert whole.requests(KEY) == 1000
@@ -35,7 +35,7 @@ def test_a_report_is_taken_once() -> None:
     assert recorder.take() == []
 
 
-def test_verdicts_hold_for_each_request_name() -> None:
+def test_each_request_name_gets_its_own_verdict() -> None:
     recorder = recorded([1.0] * 99 + [100.0])
     for text, kept in (("p50=2ms", True), ("p99=2ms", True), ("max=99ms", False), ("mean=1.9ms", False),
                        ("mean=2ms", True)):
@@ -47,8 +47,8 @@ def test_verdicts_hold_for_each_request_name() -> None:
     assert kept == [True, True, False, True]
 
 
-def test_failures_have_no_latency_and_are_held_against_every_objective() -> None:
-    recorder = recorded([0.01] * 9 + [5.0] * 91, failures=9)  # refused at once
+def test_failures_have_no_latency_and_fail_the_run_unless_a_share_is_allowed() -> None:
+    recorder = recorded([0.01] * 9 + [5.0] * 91, failures=9)  # failures are often fast: connections are refused
     [entry] = recorder.to_json()
     assert (entry["requests"], entry["failures"], entry["latency_ms"]["count"]) == (100, 9, 91)
     assert entry["latency_ms"]["p50"] == pytest.approx(5, rel=0.01)
@@ -61,13 +61,13 @@ def test_failures_have_no_latency_and_are_held_against_every_objective() -> None
     assert "-" in table(dead.to_json())
 
 
-def test_no_request_keeps_no_objective() -> None:
+def test_without_requests_every_objective_is_missed() -> None:
     assert [verdict.kept for verdict in verdicts(Recorder(), (parse_objective("p99=1s"),), None)] == [False]
     assert [verdict.kept for verdict in verdicts(Recorder(), (), 0.0)] == [False]
     assert verdicts(Recorder(), (), None) == []
 
 
-def test_sub_millisecond_latencies_are_told_apart() -> None:
+def test_latencies_are_shown_with_fractions_of_a_millisecond() -> None:
     text = table(recorded([0.4] * 10 + [1.4] * 2).to_json())
     assert "0.400" in text
     assert "1.400" in text

@@ -19,7 +19,7 @@ SPEC = TensorSpec(np.dtype(np.float32), (-1, 2))
 
 
 class Doubler:
-    """A client whose answers are its inputs times a factor; raw answers are arrays in disguise."""
+    """A client whose answers are its inputs times a factor; raw answers are the bytes of that array."""
     measured_by = "nothing"
     version = 3
 
@@ -80,10 +80,10 @@ def work() -> Work:
     return make(Doubler(), settings(model="m", batch=4, payloads=3), lambda raw: 3)
 
 
-def test_right_answers_pass_and_tell_their_version(work: Work) -> None:
+def test_right_answers_pass_and_give_their_version(work: Work) -> None:
     for index, request in enumerate(work.requests):
         assert work.check(index, Doubler().send(request)) == (3, None)
-        # Not the same bytes, but within the tolerance; and again, from memory.
+        # Not the same bytes, but within the tolerance. The second time, the answer is one that is remembered as right.
         for _ in range(2):
             assert work.check(index, Doubler(2.0000002).send(request)) == (3, None)
     assert work.name(7) == "m/7 batch 4"
@@ -104,7 +104,7 @@ def test_wrong_answers_are_found(work: Work, raw: Any, words: str) -> None:
         assert re.search(words, wrong)
 
 
-def test_recorded_answers_are_what_a_server_is_held_to(tmp_path: Path) -> None:
+def test_answers_are_compared_with_the_recorded_ones(tmp_path: Path) -> None:
     inputs = [{"x": np.full((3, 2), number, np.float32)} for number in (1, 2)]
     recording.write(tmp_path / "log", [recording.Predicted("m", x, "", {"y": x["x"] * 2}, 1) for x in inputs])
     work = make(Doubler(), settings(model="m", recorded=tmp_path / "log"))
@@ -146,7 +146,7 @@ def test_open_loop_is_not_delayed_by_slow_answers() -> None:
     for _ in range(20):
         pace.step()
     gevent.sleep(0)
-    assert len(dues) == 20, "every request was sent although none was answered"
+    assert len(dues) == 20, "every request must be sent, although none was answered"
     assert np.diff(dues) == pytest.approx(0.001, abs=1e-6)
     assert dues[0] >= began
     release.set()

@@ -1,7 +1,7 @@
 """Requests are combined into batches by the parameters, and each gets its own rows back."""
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 from fake_servable import FakeServable
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import until
 
 from serving.batch_scheduler import Parameters, Scheduler, read_parameters
 from serving.batching import PER_MODEL_FILE, Batching, BatchingServable
@@ -45,13 +46,6 @@ def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
     made.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.001)
 
 
 def test_four_requests_make_one_batch(bench: Bench) -> None:
@@ -311,7 +305,7 @@ def test_only_the_last_allowed_size_is_checked_and_the_first_that_fits_is_used(
         bench: Bench, sizes: tuple[int, ...]) -> None:
     fake = FakeServable()
     servable = bench.make(fake, max_batch_size=4, max_execution_batch_size=4, allowed_batch_sizes=sizes)
-    assert bench.ask(servable, [1.0]).result(10)[0].tolist() == [2.0]
+    assert bench.ask(servable, [1.0]).result(60)[0].tolist() == [2.0]
     assert [len(run[0]) for run in fake.runs] == [next(size for size in sizes if size >= 1)]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from contract_rest import ClosedError, Wire
 from echo_store import EchoStore
+from waiting import until
 
 from serving.http_message import Request, Response
 from serving.predictor import Predictor
@@ -171,13 +172,16 @@ def test_answers_that_a_client_does_not_read_do_not_fill_the_memory(make: Callab
 
 
 def cpu_s_of_a_hundred(port: int) -> float:
-    """CPU seconds of this process, client and server, for a hundred answered requests."""
+    """CPU seconds of this process, client and server, for a hundred answered requests: the least of five times."""
+    seconds = []
     with Wire(port) as wire:
-        began = time.process_time()
-        for _ in range(100):
-            wire.send(ONE)
-            assert wire.read().status == 200
-    return time.process_time() - began
+        for _ in range(5):
+            began = time.process_time()
+            for _ in range(100):
+                wire.send(ONE)
+                assert wire.read().status == 200
+            seconds.append(time.process_time() - began)
+    return min(seconds)
 
 
 def test_a_thousand_idle_connections_and_slow_senders_do_not_stop_others(port: int) -> None:
@@ -223,13 +227,6 @@ def test_whatever_is_sent_is_answered_or_refused(port: int, caplog: pytest.LogCa
         assert {"100", "200", "400", "404", "413", "417", "501"}.issuperset(
             re.findall(r"HTTP/1\.[01] (\d+) ", answers.decode("latin-1"))), sent
     assert not caplog.records
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
 
 
 class Gate:
@@ -339,7 +336,7 @@ def test_a_request_of_a_client_that_reset_the_connection_is_not_run(
     server._service.handler = gate
     with Wire(server.port) as first, Wire(server.port) as last:
         first.send(GET)
-        assert gate.entered.wait(10)
+        assert gate.entered.wait(60)
         with Wire(server.port) as gone:
             gone.send(GET)
             gone.socket.shutdown(socket.SHUT_WR)

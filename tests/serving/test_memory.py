@@ -1,6 +1,8 @@
 """Batches that do not fit into free memory are refused; the error has the number of examples that fit."""
 import json
 import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,9 +16,11 @@ import pytest
 
 from serving.config import Flags
 from serving.errors import Code, ServingError
-from serving.memory import MemoryLimit, bytes_per_example, free_bytes
+from serving.loader import LoadedModel, load
+from serving.memory import MemoryLimit, bytes_per_example, free_bytes, used_bytes
 from serving.protos import predict_pb2
-from serving.server import start
+from serving.servable import ModelSpec
+from serving.server import Server, start
 from serving.tensor_proto import to_proto
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -32,18 +36,68 @@ def test_memory_per_example_is_the_growth_of_the_two_tensors_that_grow_most() ->
     assert bytes_per_example({}, {}) == 0
 
 
+def take(limit: MemoryLimit, examples: int, each: int = MB) -> None:
+    with limit.reserved(examples, each):
+        pass
+
+
 def test_the_limit_is_the_flag_or_a_share_of_the_free_memory() -> None:
     with pytest.raises(ServingError, match="send 100 examples at most in one request") as error:
-        MemoryLimit(100 * MB).check(101, MB)
+        take(MemoryLimit(100 * MB), 101)
     assert error.value.code is Code.RESOURCE_EXHAUSTED
-    MemoryLimit(100 * MB).check(100, MB)
-    MemoryLimit(-1).check(10**9, MB)
+    take(MemoryLimit(100 * MB), 100)
+    take(MemoryLimit(-1), 10**9)
     free = MemoryLimit(0, lambda: 400 * MB)
-    free.check(300, MB)
+    take(free, 300)
     with pytest.raises(ServingError, match="send 300 examples at most"):
-        free.check(301, MB)
-    MemoryLimit(0, lambda: 0).check(60, MB)  # small requests are not limited
-    MemoryLimit(0, lambda: None).check(10**9, MB)
+        take(free, 301)
+    take(MemoryLimit(0, lambda: 0), 60)  # small requests are not limited
+    take(MemoryLimit(0, lambda: None), 10**9)
+
+
+def test_requests_that_run_at_the_same_time_are_added_up() -> None:
+    limit = MemoryLimit(100 * MB)
+    with limit.reserved(60, MB):
+        take(limit, 40)
+        with pytest.raises(ServingError, match="40 MB may be taken beside the 60 MB of the requests that run; send it "
+                                               "again when they have ended"):
+            take(limit, 41)
+        with limit.reserved(40, MB), pytest.raises(ServingError):
+            take(limit, 1)
+    take(limit, 100)
+    with pytest.raises(ValueError, match="the run failed"), limit.reserved(60, MB):
+        raise ValueError("the run failed")
+    take(limit, 100)
+
+
+@pytest.mark.parametrize("allocated", [0, 150, 300])
+def test_what_a_running_request_has_allocated_is_not_counted_twice(allocated: int) -> None:
+    """1000 MB are free, of which 750 may be taken: 300 run, however many of these are allocated by now."""
+    now = 0
+    limit = MemoryLimit(0, lambda: (1000 - now) * MB, lambda: (5000 + now) * MB)
+    with limit.reserved(300, MB):
+        now = allocated
+        take(limit, 450)
+        with pytest.raises(ServingError, match="450 MB may be taken beside the 300 MB"):
+            take(limit, 451)
+
+
+def test_memory_that_others_take_meanwhile_is_not_free() -> None:
+    now = 0
+    limit = MemoryLimit(0, lambda: (1000 - now) * MB, lambda: 5000 * MB)
+    with limit.reserved(300, MB):
+        now = 200  # another process
+        with pytest.raises(ServingError):
+            take(limit, 301)
+        take(limit, 300)
+
+
+def test_the_memory_of_this_process(tmp_path: Path) -> None:
+    before = used_bytes()
+    block = np.ones(64 * MB, np.uint8)
+    assert used_bytes() - before > 60 * MB
+    del block
+    assert used_bytes(tmp_path / "none") == 0
 
 
 @pytest.mark.parametrize(("limit", "free"), [("max", 8192 << 10), (str(6 * MB), 3 * MB)])
@@ -62,12 +116,22 @@ def test_free_memory_is_the_smaller_of_the_machines_and_the_cgroups(
     assert free_bytes(tmp_path) == free
 
 
+def test_a_limit_of_address_space_counts() -> None:
+    script = ("import resource\n"
+              "from serving.memory import free_bytes\n"
+              "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+              "before = free_bytes()\n"
+              "block = bytearray(1 << 29)\n"
+              "assert before < 3 << 30 and (1 << 29) <= before - free_bytes() < 1 << 30, before\n")
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).resolve().parents[2])
+
+
 def test_without_memory_files_there_is_no_limit(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) is None
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flags]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Flags, Server]]:
     import tensorflow as tf
 
     class Wide(tf.Module):
@@ -87,7 +151,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flags]:
     flags = Flags(model_name="wide", model_base_path=str(base), port=ports[0], rest_api_port=ports[1],
                   max_request_memory_mb=10)
     server = start(flags)
-    yield flags
+    yield flags, server
     server.stop()
 
 
@@ -99,19 +163,100 @@ def rest(flags: Flags, examples: int) -> Any:
 
 
 def test_a_batch_too_large_for_memory_is_refused_over_rest_and_grpc_and_a_smaller_one_is_answered(
-        served: Flags) -> None:
+        served: tuple[Flags, Server]) -> None:
+    flags, _ = served
     # 10 MB are 80 examples of 128 KB.
-    assert len(rest(served, 70)) == 70
+    assert len(rest(flags, 70)) == 70
     with pytest.raises(urllib.error.HTTPError) as refused:
-        rest(served, 100)
+        rest(flags, 100)
     with refused.value as answer:
         assert answer.code == 429
         assert "send 80 examples at most in one request" in json.loads(answer.read())["error"]
     message = predict_pb2.PredictRequest()
     message.model_spec.name = "wide"
     message.inputs["x"].CopyFrom(to_proto(np.ones((100, 1), np.float32)))
-    with (closing(grpc.insecure_channel(f"127.0.0.1:{served.port}")) as channel,
+    with (closing(grpc.insecure_channel(f"127.0.0.1:{flags.port}")) as channel,
           pytest.raises(grpc.RpcError) as error):
         channel.unary_unary(PREDICT)(message.SerializeToString(), timeout=60)
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert len(rest(served, 70)) == 70
+    assert len(rest(flags, 70)) == 70
+
+
+def test_a_request_beside_a_running_one_is_refused_and_answered_when_that_has_ended(
+        served: tuple[Flags, Server]) -> None:
+    flags, server = served
+    assert len(rest(flags, 70)) == 70
+    with server._store.pin(ModelSpec("wide")) as model, model.memory.reserved(64, MB // 8):  # type: ignore[attr-defined]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            rest(flags, 70)
+        with refused.value as answer:
+            assert answer.code == 429
+            assert "beside the 8 MB of the requests that run" in json.loads(answer.read())["error"]
+        assert len(rest(flags, 16)) == 16
+    assert len(rest(flags, 70)) == 70
+
+
+def loaded(path: Path, module: Any, limit: MemoryLimit) -> LoadedModel:
+    import tensorflow as tf
+    tf.saved_model.save(module, str(path), signatures=module.serve)
+    made = load("m", 1, path, ["serve"], None)
+    made.memory = limit
+    return made
+
+
+def run(model: LoadedModel, *values: Any) -> Any:
+    signature = model.signatures["serving_default"]
+    [result] = model.run([spec.name for spec in signature.inputs.values()], values,
+                         [spec.name for spec in signature.outputs.values()])
+    return result
+
+
+def test_examples_of_another_size_are_measured_anew(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Convolution(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 1], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": tf.reduce_sum(tf.nn.relu(tf.nn.conv2d(x, tf.ones([3, 3, 1, 8]), 1, "SAME")), [1, 2, 3])}
+
+    model = loaded(tmp_path / "1", Convolution(), MemoryLimit(10 * MB))
+    with pytest.raises(ServingError, match=r"send .* examples at most"):
+        run(model, np.ones((32, 100, 100, 1), np.float32))
+    assert run(model, np.ones((32, 30, 30, 1), np.float32)).shape == (32,)
+    with pytest.raises(ServingError, match=r"send .* examples at most"):
+        run(model, np.ones((32, 100, 100, 1), np.float32))
+
+
+def test_a_loop_that_keeps_nothing_is_measured_too(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Recurrent(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 5, 1], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            def step(n: Any, state: Any) -> Any:
+                return n + 1, tf.tanh(state + tf.matmul(x[:, n], tf.ones([1, WIDTH])))
+
+            _, state = tf.while_loop(lambda n, _: n < 5, step, (0, tf.zeros([tf.shape(x)[0], WIDTH])))
+            return {"y": tf.reduce_sum(state, 1)}
+
+    model = loaded(tmp_path / "1", Recurrent(), MemoryLimit(10 * MB))
+    assert run(model, np.ones((64, 5, 1), np.float32)).shape == (64,)
+    with pytest.raises(ServingError, match=r"send .* examples at most"):
+        run(model, np.ones((200, 5, 1), np.float32))
+
+
+def test_a_graph_that_counts_its_requests_is_not_run_to_measure_it(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Counter(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.count = tf.Variable(0.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            wide = tf.matmul(x, tf.ones([1, WIDTH]))
+            return {"y": tf.reduce_sum(wide, 1) * 0.0 + self.count.assign_add(1.0)}
+
+    model = loaded(tmp_path / "1", Counter(), MemoryLimit(MB))
+    assert [run(model, np.ones((64, 1), np.float32))[0] for _ in range(3)] == [1.0, 2.0, 3.0]

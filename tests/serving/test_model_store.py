@@ -1,26 +1,19 @@
 """Versions are loaded and unloaded while requests run, and one model's error does not affect others."""
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_servable import FakeServable
+from waiting import until
 
 from serving.config import Model
 from serving.errors import Code, ServingError
 from serving.model_store import ModelStore, Retries
 from serving.servable import ModelSpec
 from serving.versions import All, Latest, Specific
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
 
 
 class Loader:
@@ -335,7 +328,7 @@ def test_stopping_waits_for_requests_and_frees_everything(stage: Stage) -> None:
     until(lambda: stage.states("n") == {1: "END"})
     assert stop.is_alive()
     pin.__exit__(None, None, None)
-    stop.join(5)
+    stop.join(60)
     assert not stop.is_alive()
     assert all(servable.closed for servable in stage.loader.loaded)
 

@@ -74,8 +74,12 @@ class Op:
     def inputs(self) -> list[Any]:
         return [SimpleNamespace(op=each, name=f"{each.name}:0") for each in self.takes]
 
-    def get_attr(self, name: str) -> Any:
-        return SimpleNamespace(name=self.calls)
+    @property
+    def node_def(self) -> Any:
+        made = graph_pb2.GraphDef().node.add(op=self.type)
+        if self.calls:
+            made.attr["f"].func.name = self.calls
+        return made
 
 
 X = Op("Placeholder")

@@ -1,6 +1,7 @@
 """The whole server: ports, processes, signals, TLS, deadlines."""
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -10,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.client import RemoteDisconnected
@@ -20,6 +21,7 @@ from typing import Any
 import grpc
 import op_library
 import pytest
+from waiting import until
 
 from serving.config import Flags
 from serving.protos import predict_pb2
@@ -91,13 +93,6 @@ def call(port: int, data: bytes, timeout_s: float = 60, credentials: Any = None)
     return values
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
 X = [[1.0]]
 
 
@@ -126,7 +121,6 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(models: Path) -> None:
     ({"use_tflite_model": True}, "--use_tflite_model: TFLite models are not served here"),
     ({"prefer_tflite_model": True}, "--prefer_tflite_model: TFLite models are not served here"),
     ({"tensorflow_op_libraries": "/none.so"}, "there is no file /none.so"),
-    ({"model_base_path": "gs://bucket/model"}, "model half: base paths of gs:// are not read here"),
 ])
 def test_flags_that_contradict_each_other(models: Path, flags: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -216,6 +210,48 @@ def test_an_op_library_is_loaded_before_the_models_and_without_it_the_error_says
             process.terminate()
 
 
+def test_a_wrong_input_shape_is_in_the_log_once_and_in_every_clients_error(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import numpy as np
+    import tensorflow as tf
+    from click.testing import CliRunner
+
+    from serving.client import predict
+    from serving.client.grpc import GrpcClient
+    from serving.client.protocol import AnswerError
+    from serving.client.rest import RestClient
+
+    class Product(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")])
+        def serve(self, x: Any) -> Any:
+            return {"y": tf.matmul(x, tf.ones([2, 2]))}
+
+    module = Product()
+    tf.saved_model.save(module, str(tmp_path / "product" / "1"), signatures=module.serve)
+    said = "input 'x' is float32 [1, 3], and the signature has float32 [-1, 2]"
+    wrong = {"x": np.ones((1, 3), np.float32)}
+    with serving(tmp_path, "product") as (_, flags):
+        rest, port = f"127.0.0.1:{flags.rest_api_port}", f"127.0.0.1:{flags.port}"
+        with RestClient(rest, "product") as client, pytest.raises(AnswerError, match=re.escape(said)):
+            client.predict(wrong)
+        with GrpcClient(port, "product") as channel:
+            with pytest.raises(AnswerError, match=re.escape(said)):
+                channel.predict(wrong)
+            # The answer itself is the original's: TensorFlow's text alone.
+            with pytest.raises(AnswerError) as plain:
+                channel.send(channel.prepare(wrong))
+            assert "signature has" not in plain.value.message
+            with pytest.raises(AnswerError, match="not found") as other:
+                channel.predict(wrong, "nope")
+            assert "signature has" not in other.value.message
+        done = CliRunner().invoke(predict.command, ["--address", rest, "--model", "product", "--inputs",
+                                                    '{"x": [[1.0, 2.0, 3.0]]}'])
+        assert said in str(done.exception)
+    [line] = [record.getMessage() for record in caplog.records if "a request failed" in record.getMessage()]
+    assert line.startswith(f"a request failed: version 1 of model product, signature serving_default: {said}; "
+                           "INVALID_ARGUMENT: ")
+
+
 def test_a_ragged_output_is_named(tmp_path: Path) -> None:
     import numpy as np
     import tensorflow as tf
@@ -235,7 +271,7 @@ def test_a_ragged_output_is_named(tmp_path: Path) -> None:
         assert message in (error.value.details() or "")
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{flags.rest_api_port}/v1/models/ragged:predict",
-                                   b'{"inputs": [1.0, 2.0, 3.0]}', 10)
+                                   b'{"inputs": [1.0, 2.0, 3.0]}', 60)
         with refused.value as answer:
             assert message in json.loads(answer.read())["error"]
 
@@ -447,10 +483,10 @@ def test_an_aborted_request_shows_in_the_exit_status_and_stopping_takes_drain_se
         models: Path, transport: str) -> None:
     import numpy as np
     port, rest_port = free_port(), free_port()
-    words = command(models, "slow", f"--port={port}", f"--rest_api_port={rest_port}", "--drain_seconds=4")
+    words = command(models, "slow", f"--port={port}", f"--rest_api_port={rest_port}", "--drain_seconds=8")
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process, ThreadPoolExecutor(1) as pool:
         try:
-            until(lambda: process.poll() is not None or listens(port), 90)
+            until(lambda: process.poll() is not None or (listens(port) and listens(rest_port)), 90)
             if transport == "grpc":
                 running = pool.submit(call, port, request("slow", "turns", turns=np.array([10**9], np.int32)), 60)
             else:
@@ -467,8 +503,8 @@ def test_an_aborted_request_shows_in_the_exit_status_and_stopping_takes_drain_se
         finally:
             process.kill()
     assert process.returncode == 1
-    assert "Stopped; 1 request(s) took longer than --drain_seconds=4, and were cut" in log
-    assert took < 2 * 4  # twice --drain_seconds was the mistake
+    assert "Stopped; 1 request(s) took longer than --drain_seconds=8, and were cut" in log
+    assert took < 2 * 8  # twice --drain_seconds was the mistake
 
 
 def test_models_that_cannot_be_served_give_one_line_and_an_exit_status(models: Path) -> None:

@@ -1,4 +1,4 @@
-"""tfserving.sh as a user runs it: real servers, real signals, from another directory."""
+"""tfserving.sh as a user runs it, from another directory, with real servers and signals."""
 import os
 import shutil
 import signal
@@ -20,7 +20,7 @@ Run = Callable[..., "Hosted"]
 
 
 class Hosted:
-    """A running tfserving.sh and what it has said so far."""
+    """A running tfserving.sh; `log` is the file with everything that it has printed so far."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str], log: Path, cwd: Path) -> None:
         self.log = log
@@ -32,18 +32,18 @@ class Hosted:
 
     def await_text(self, text: str, seconds: float = 150) -> str:
         deadline = time.monotonic() + seconds
-        while text not in (said := self.log.read_text()):
-            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{said}"
-            assert time.monotonic() < deadline, f"no '{text}' in time:\n{said}"
+        while text not in (output := self.log.read_text()):
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{output}"
+            assert time.monotonic() < deadline, f"no '{text}' in time:\n{output}"
             time.sleep(0.05)
-        return said
+        return output
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
         return self.process.wait(60)
 
     def end(self) -> None:
-        """Leaves neither the script nor what it started behind, whatever the test found."""
+        """Ends the script and every process that it started, even after a failed test."""
         try:
             if self.process.poll() is None:
                 self.stop(signal.SIGTERM)
@@ -76,7 +76,7 @@ def host(models: Path, tmp_path: Path) -> Iterator[Run]:
 
 
 def refused(*arguments: str, **environment: str) -> str:
-    """What a run prints that must end at once, with status 2 and one line."""
+    """The error line of a run, which must end without starting a server, with status 2 and only that line."""
     done = subprocess.run([str(SCRIPT), *arguments], env=os.environ | environment, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
@@ -88,11 +88,11 @@ def refused(*arguments: str, **environment: str) -> str:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_hosts_original_by_default_and_stops_cleanly(host: Run, number: signal.Signals) -> None:
     hosted = host(**NO_ENGINE)
-    said = hosted.await_text("Ctrl-C stops it")
-    assert "backend: embedded (no Docker engine answers; no tensorflow_model_server on PATH)" in said
-    assert "variant original, version 7" in said
+    output = hosted.await_text("Ctrl-C stops it")
+    assert "backend: embedded (no Docker engine answers; no tensorflow_model_server on PATH)" in output
+    assert "variant original, version 7" in output
     url = f"http://127.0.0.1:{hosted.rest_port}/v1/models/half"
-    assert f"try: curl {url}/metadata" in said
+    assert f"try: curl {url}/metadata" in output
     answer = requests.post(f"{url}:predict", json={"instances": [1.0, 2.0, 5.0]}, timeout=60)
     assert answer.json() == {"predictions": [2.5, 3.0, 4.5]}
     assert hosted.stop(number) == 0
@@ -101,15 +101,15 @@ def test_hosts_original_by_default_and_stops_cleanly(host: Run, number: signal.S
         requests.get(url, timeout=60)
 
 
-def test_a_binary_on_path_is_taken_before_the_embedded_server(host: Run, tmp_path: Path) -> None:
+def test_a_binary_on_path_is_preferred_to_the_embedded_server(host: Run, tmp_path: Path) -> None:
     binary = tmp_path / "bin" / "tensorflow_model_server"
     binary.parent.mkdir()
     binary.write_text(f'#!/bin/sh\ncd {ROOT} && exec .venv/bin/python -m serving serve "$@"\n')
     binary.chmod(0o755)
     hosted = host("optimized", **NO_ENGINE, PATH=f"{binary.parent}:{os.environ['PATH']}")
-    said = hosted.await_text("Ctrl-C stops it")
-    assert "backend: binary (no Docker engine answers)" in said
-    assert "variant optimized, version 7" in said
+    output = hosted.await_text("Ctrl-C stops it")
+    assert "backend: binary (no Docker engine answers)" in output
+    assert "variant optimized, version 7" in output
     assert hosted.stop(signal.SIGINT) == 0
 
 
@@ -121,7 +121,7 @@ def test_a_server_that_dies_before_it_answers_ends_the_script(models: Path, host
     assert "error: the server (embedded) ended before the model answered" in hosted.log.read_text()
 
 
-def test_a_taken_port_is_an_error_before_anything_starts(models: Path) -> None:
+def test_a_port_in_use_is_an_error_before_anything_starts(models: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -142,7 +142,7 @@ def test_a_taken_port_is_an_error_before_anything_starts(models: Path) -> None:
     (["--backend=container"], "no Docker engine answers; start one, or use --backend embedded"),
     (["--backend=binary"], "there is no tensorflow_model_server on PATH"),
 ])
-def test_refuses_and_says_what_there_is(models: Path, arguments: list[str], message: str) -> None:
+def test_a_wrong_argument_is_refused_with_the_possible_values(models: Path, arguments: list[str], message: str) -> None:
     assert message in refused(*arguments, MODELS=str(models), MODEL="half", **NO_ENGINE)
 
 
@@ -151,21 +151,21 @@ def test_refuses_and_says_what_there_is(models: Path, arguments: list[str], mess
     ({"REST_PORT": "65536"}, "'65536' is no port"),
     ({"PORT": "8999", "REST_PORT": "8999"}, "PORT and REST_PORT are both 8999"),
 ])
-def test_ports_that_cannot_be(models: Path, ports: dict[str, str], message: str) -> None:
+def test_invalid_ports_are_refused(models: Path, ports: dict[str, str], message: str) -> None:
     assert message in refused("--backend=embedded", MODELS=str(models), MODEL="half", **ports)
 
 
-def test_a_models_folder_that_is_not_there() -> None:
+def test_a_missing_models_folder_is_refused() -> None:
     assert "there is no folder /nonexistent" in refused(MODELS="/nonexistent")
 
 
-def test_an_unknown_model_names_those_there_are(models: Path) -> None:
+def test_the_error_for_an_unknown_model_lists_the_existing_models(models: Path) -> None:
     message = refused(MODELS=str(models), MODEL="nope")
     assert "(there are: half)" in message
     assert "make demo" in message
 
 
-def test_help_needs_nothing() -> None:
+def test_help_needs_neither_models_nor_a_server() -> None:
     done = subprocess.run([str(SCRIPT), "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Usage: ./tfserving.sh [VARIANT]")
 

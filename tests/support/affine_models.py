@@ -1,4 +1,4 @@
-"""Contractions and norms to put before or after them, with weights and statistics that are nothing special."""
+"""Contractions, and norms to put before or after them, with random weights and statistics."""
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +24,7 @@ def conv2d(x: Any, seed: int = 1, padding: Any = "SAME", size: int = 3, **option
                         **options)
 
 
-# Name -> (shape of the input, from input to output). The output has CHANNELS channels on its last axis.
+# Name -> (shape of the input, function from input to output). The output has CHANNELS channels on its last axis.
 CONTRACTIONS: dict[str, tuple[tuple[int | None, ...], Callable[[Any], Any]]] = {
     "conv2d_same": ((None, 7, 7, 3), conv2d),
     "conv2d_valid_strided": ((None, 7, 7, 3), lambda x: conv2d(x, padding="VALID", strides=2)),
@@ -55,7 +55,7 @@ def fused(version: int) -> Callable[[Any, int], Any]:
 
 
 def keras_norm(x: Any, seed: int) -> Any:
-    """As Keras 3 exports batch normalization: Rsqrt, Mul, Sub and AddV2 on constants."""
+    """Batch normalization as Keras 3 exports it: Rsqrt, Mul, Sub and AddV2 on constants."""
     channels = x.shape[-1]
     return tf.nn.batch_normalization(x, constant([channels], seed), positive([channels], seed + 1),
                                      constant([channels], seed + 2), constant([channels], seed + 3), 1e-3)

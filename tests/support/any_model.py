@@ -1,8 +1,8 @@
-"""Models drawn at random: the kind of export, signatures, layers, dtypes and shapes follow from one seed.
+"""Random models: a seed determines the kind of export, signatures, layers, dtypes and shapes.
 
-    python tests/support/any_model.py FIRST COUNT     # one JSON line a seed: published, or refused and why
+    python tests/support/any_model.py FIRST COUNT     # one JSON line per seed: published, or refused and why
 
-The worker is a process of its own, so that its death is seen and counted by whoever started it.
+The tests run this worker in a separate process, so that they notice and count a crash.
 """
 import json
 import sys
@@ -19,13 +19,13 @@ HARMS = ("", "", "", "", "", "", "", "", "writes", "python", "random", "unlisted
 
 
 class Drawn:
-    """What one seed decides. `facts` says it in words, for the record."""
+    """The random choices of one seed. `facts` describes them for the result file."""
 
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng([seed, 2021])
-        self.facts: dict[str, Any] = {"style": self.one("module", "module", "session", "keras"), "signatures": {}}
+        self.facts: dict[str, Any] = {"style": self.pick("module", "module", "session", "keras"), "signatures": {}}
 
-    def one(self, *choices: Any) -> Any:
+    def pick(self, *choices: Any) -> Any:
         return choices[int(self.random.integers(len(choices)))]
 
     def size(self, most: int) -> int:
@@ -39,10 +39,10 @@ class Drawn:
 
 
 def build(seed: int, path: Path) -> dict[str, Any]:
-    """Writes the SavedModel of a seed; returns what was drawn."""
+    """Writes the SavedModel of a seed; returns the facts that were drawn."""
     import tensorflow as tf
     drawn = Drawn(seed)
-    keys = ["serving_default", *(f"other_{index}" for index in range(drawn.one(0, 0, 0, 1, 2)))]
+    keys = ["serving_default", *(f"other_{index}" for index in range(drawn.pick(0, 0, 0, 1, 2)))]
     {"module": _module, "session": _session, "keras": _keras}[drawn.facts["style"]](tf, drawn, path, keys)
     return drawn.facts
 
@@ -92,33 +92,33 @@ def _session(tf: Any, drawn: Drawn, path: Path, keys: list[str]) -> None:
 def _keras(tf: Any, drawn: Drawn, path: Path, keys: list[str]) -> None:
     import keras
     keras.utils.set_random_seed(int(drawn.random.integers(1 << 30)))
-    family = drawn.one("image", "vector", "sequence", "ids")
-    shape = {"image": (drawn.one(8, 12), drawn.one(8, 12), drawn.one(1, 3)), "vector": (drawn.size(9),),
-             "sequence": (drawn.one(5, None), drawn.size(6)), "ids": (drawn.one(6, None),)}[family]
+    family = drawn.pick("image", "vector", "sequence", "ids")
+    shape = {"image": (drawn.pick(8, 12), drawn.pick(8, 12), drawn.pick(1, 3)), "vector": (drawn.size(9),),
+             "sequence": (drawn.pick(5, None), drawn.size(6)), "ids": (drawn.pick(6, None),)}[family]
     x = start = keras.Input(shape, dtype="int32" if family == "ids" else "float32", name="x")
     layers = []
     if family == "ids":
         x, layers = keras.layers.Embedding(drawn.size(30) + 2, 5)(x), ["Embedding"]
     for _ in range(drawn.size(4)):
         if len(x.shape) == 4:
-            layer = drawn.one(keras.layers.Conv2D(drawn.size(6), 3, padding="same"),
-                              keras.layers.SeparableConv2D(4, 3, padding="same"), keras.layers.BatchNormalization(),
-                              keras.layers.DepthwiseConv2D(3, padding="same"), keras.layers.Dropout(0.3),
-                              keras.layers.Activation("relu"), keras.layers.MaxPooling2D(2, padding="same"))
+            layer = drawn.pick(keras.layers.Conv2D(drawn.size(6), 3, padding="same"),
+                               keras.layers.SeparableConv2D(4, 3, padding="same"), keras.layers.BatchNormalization(),
+                               keras.layers.DepthwiseConv2D(3, padding="same"), keras.layers.Dropout(0.3),
+                               keras.layers.Activation("relu"), keras.layers.MaxPooling2D(2, padding="same"))
         elif len(x.shape) == 3:
-            layer = drawn.one(keras.layers.LSTM(4, return_sequences=True), keras.layers.GRU(3, return_sequences=True),
-                              keras.layers.Conv1D(4, 3, padding="same"), keras.layers.LayerNormalization(),
-                              keras.layers.Dense(5))
+            layer = drawn.pick(keras.layers.LSTM(4, return_sequences=True), keras.layers.GRU(3, return_sequences=True),
+                               keras.layers.Conv1D(4, 3, padding="same"), keras.layers.LayerNormalization(),
+                               keras.layers.Dense(5))
         else:
-            layer = drawn.one(keras.layers.Dense(6, "relu"), keras.layers.BatchNormalization(),
-                              keras.layers.Dense(3, "tanh"))
+            layer = drawn.pick(keras.layers.Dense(6, "relu"), keras.layers.BatchNormalization(),
+                               keras.layers.Dense(3, "tanh"))
         x = layer(x)
         layers.append(type(layer).__name__)
     if len(x.shape) == 4:
         x = keras.layers.GlobalAveragePooling2D()(x)
     elif len(x.shape) == 3:
         x = keras.layers.GlobalMaxPooling1D()(x)
-    model = keras.Model(start, keras.layers.Dense(drawn.size(4) + 1, drawn.one("softmax", "sigmoid", None))(x))
+    model = keras.Model(start, keras.layers.Dense(drawn.size(4) + 1, drawn.pick("softmax", "sigmoid", None))(x))
     for weight in model.weights:  # no batch norm at its initial state
         value = np.asarray(weight)
         weight.assign(value + np.abs(drawn.random.normal(size=value.shape).astype(value.dtype)) * 0.1)
@@ -128,15 +128,15 @@ def _keras(tf: Any, drawn: Drawn, path: Path, keys: list[str]) -> None:
 
 def _signature(tf: Any, drawn: Drawn, key: str, variable: Callable[[Any], Any],
                module: Any) -> tuple[dict[str, Any], Callable[..., dict[str, Any]]]:
-    """The inputs of a signature, and the function that answers it. All that is random is drawn before it is traced."""
-    family, harm = drawn.one(*FAMILIES), drawn.one(*HARMS)
+    """The inputs of a signature, and its function. Everything random is drawn before the function is traced."""
+    family, harm = drawn.pick(*FAMILIES), drawn.pick(*HARMS)
     if module is not None and harm == "unlisted":
         harm = ""
-    width, batch = drawn.size(6) + 1, drawn.one(None, None, None, None, 2)
-    dtype = drawn.one(tf.float32, tf.float32, tf.float32, tf.float64, tf.float16) if family == "vector" else tf.float32
+    width, batch = drawn.size(6) + 1, drawn.pick(None, None, None, None, 2)
+    dtype = drawn.pick(tf.float32, tf.float32, tf.float32, tf.float64, tf.float16) if family == "vector" else tf.float32
     inputs, first = _first(tf, drawn, family, batch, width, dtype, variable, module)
     steps = [_step(tf, drawn, variable) for _ in range(drawn.size(4))]
-    last = drawn.one("softmax", "argmax", "top_k", "sigmoid", "raw", "two")
+    last = drawn.pick("softmax", "argmax", "top_k", "sigmoid", "raw", "two")
     facts = {"family": family, "dtype": dtype.name, "batch": batch, "harm": harm, "last": last, "layers": []}
     drawn.facts["signatures"][key] = facts
     side = drawn.chance(0.2)
@@ -155,7 +155,7 @@ def _signature(tf: Any, drawn: Drawn, key: str, variable: Callable[[Any], Any],
         if harm == "random":
             outputs[name] = tf.cast(outputs[name], tf.float32) + tf.random.uniform([])
         elif harm == "python":
-            outputs["py"] = tf.numpy_function(lambda one: one, [tf.cast(outputs[name], tf.float32)], tf.float32)
+            outputs["py"] = tf.numpy_function(lambda x: x, [tf.cast(outputs[name], tf.float32)], tf.float32)
         elif harm == "writes":
             with tf.control_dependencies([tf.io.write_file(tf.strings.as_string(tf.size(x)), "written")]):
                 outputs[name] = tf.identity(outputs[name])
@@ -168,9 +168,9 @@ def _signature(tf: Any, drawn: Drawn, key: str, variable: Callable[[Any], Any],
 
 def _first(tf: Any, drawn: Drawn, family: str, batch: int | None, width: int, dtype: Any,
            variable: Callable[[Any], Any], module: Any) -> tuple[dict[str, Any], Callable[..., Any]]:
-    """The inputs and what makes features [batch, n] of float32 (or the drawn dtype) of them."""
+    """The inputs, and a function from them to features [batch, n] of float32 (or the drawn dtype)."""
     if family in ("image", "pixels"):
-        depth, size = drawn.one(1, 3), drawn.one(8, 11, None)
+        depth, size = drawn.pick(1, 3), drawn.pick(8, 11, None)
         filters = variable(drawn.weights(3, 3, depth, 4))
         scale, offset, mean = (variable(drawn.weights(4) + 1.5) for _ in range(3))
         kind = tf.uint8 if family == "pixels" else tf.float32
@@ -192,10 +192,10 @@ def _first(tf: Any, drawn: Drawn, family: str, batch: int | None, width: int, dt
                 return at + 1, tf.tanh(tf.matmul(tf.concat([x[:, at], s], 1), kernel))
             return tf.while_loop(lambda at, s: at < steps, body, [tf.constant(0), state],
                                  shape_invariants=[tf.TensorShape([]), tf.TensorShape([None, 3])])[1]
-        return {"x": ((batch, drawn.one(4, None), width), tf.float32)}, sequence
+        return {"x": ((batch, drawn.pick(4, None), width), tf.float32)}, sequence
     if family == "ids":
-        table, kind = variable(drawn.weights(drawn.size(40), 4)), drawn.one(tf.int32, tf.int64, tf.float32)
-        return {"ids": ((batch, drawn.one(3, None)), kind)}, lambda ids: tf.reduce_mean(
+        table, kind = variable(drawn.weights(drawn.size(40), 4)), drawn.pick(tf.int32, tf.int64, tf.float32)
+        return {"ids": ((batch, drawn.pick(3, None)), kind)}, lambda ids: tf.reduce_mean(
             tf.gather(table, tf.cast(ids, tf.int64)), 1)
     if family == "pair":
         matrix, other = variable(drawn.weights(width, 4)), variable(drawn.weights(2, 4))
@@ -237,7 +237,7 @@ def _from_text(tf: Any, drawn: Drawn, family: str, batch: int | None, width: int
 
 def _step(tf: Any, drawn: Drawn, variable: Callable[[Any], Any]) -> tuple[str, Callable[[Any], Any]]:
     """A layer on features [batch, n] of any n."""
-    kind = drawn.one("relu", "scale", "norm", "cond", "concat", "dense", "dropout", "cast", "function")
+    kind = drawn.pick("relu", "scale", "norm", "cond", "concat", "dense", "dropout", "cast", "function")
     a, b = drawn.weights(1)[0] + 1.5, drawn.weights(1)[0]
     made = variable(np.float32(a))
     layers: dict[str, Callable[[Any], Any]] = {
@@ -264,7 +264,7 @@ def _last(tf: Any, kind: str, x: Any) -> dict[str, Any]:
 
 
 def optimize(seed: int, folder: Path) -> dict[str, Any]:
-    """What `optimize` makes of the model of a seed: {"seed", "drawn", "published"} or with "refused", the one line."""
+    """Optimizes the model of a seed; returns {"seed", "drawn"} and either "published" or "refused", the error line."""
     from export.optimization import command
     from user_error import UserError
     facts = build(seed, folder / "source" / "1")
@@ -272,11 +272,11 @@ def optimize(seed: int, folder: Path) -> dict[str, Any]:
         command.main([str(folder / "source"), "--to", str(folder / "made"), "--batch", "1,3", "--json", str(
             folder / "report.json")], standalone_mode=False)
     except UserError as error:
-        assert not (folder / "made").exists(), "refused, and published"
+        assert not (folder / "made").exists(), "refused, but published all the same"
         return {"seed": seed, "drawn": facts, "refused": str(error).replace(str(folder), "")}
     report = json.loads((folder / "report.json").read_text())
     compared = report["equality"]
-    assert all(one["equal"] for one in compared.values())
+    assert all(result["equal"] for result in compared.values())
     return {"seed": seed, "drawn": facts, "published": True}
 
 
@@ -293,7 +293,7 @@ def main(first: int, count: int) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 try:
                     done = optimize(seed, Path(folder))
-                except Exception as error:  # noqa: BLE001 - what is not a UserError is a bug, which the reader counts
+                except Exception as error:  # noqa: BLE001 - any other error is a bug, which the test counts
                     done = {"seed": seed, "bug": f"{type(error).__name__}: {error}"[:2000]}
             strangers = sorted(set(os.listdir(folder)) - {"source", "made", "report.json"})
             os.chdir("/")

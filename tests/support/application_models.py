@@ -1,18 +1,20 @@
-"""keras.applications without downloads: random weights, batch norm statistics of real activations, then shaken."""
+"""keras.applications without downloads: random weights, and batch norm statistics near those of real activations."""
+from functools import lru_cache
 from typing import Any
 
 import keras
 import numpy as np
 from graph_session import tf
 
-# The least of each op that its architecture leaves: additions that relu or zero padding keeps from folding.
+# How many additions cannot be folded in each architecture, because only relu or zero padding reads their output.
 LEFT_OVER = {"ResNet50": 0, "MobileNetV2": 0, "InceptionV3": 0, "EfficientNetB0": 1, "DenseNet121": 62}
 SMALLEST = {"InceptionV3": 75}
 CONTRACTIONS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 
 
+@lru_cache(maxsize=1)
 def frozen(name: str, size: int, seed: int = 5) -> tuple[Any, str, str]:
-    """The frozen GraphDef of an application with logits as its output, and the names of input and output."""
+    """The frozen GraphDef of an application whose output is its logits, and the names of its input and output."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -27,13 +29,13 @@ def frozen(name: str, size: int, seed: int = 5) -> tuple[Any, str, str]:
             layer.adapt_mean.assign([0.4, 0.5, 0.6])
             layer.adapt_variance.assign([0.2, 0.3, 0.4])
             layer.finalize_state()
-    # One batch in training mode, remembered whole, gives statistics under which every layer still sees its input.
+    # One batch in training mode with momentum 0 sets the statistics to those of real activations in every layer.
     for layer in norms:
         layer.momentum = 0.0
     model(random.uniform(0, 255, (4, size, size, 3)).astype(np.float32), training=True)
     for layer in norms:
-        # In proportion to the layer's own spread: a larger shift makes a deep network chaotic, and then one rounding of
-        # the input changes the logits as much as a wrong fold would.
+        # In proportion to the layer's standard deviation: a larger shift makes a deep network chaotic, and then one
+        # rounding error of the input changes the logits as much as wrong folding would.
         spread = np.sqrt(layer.moving_variance.numpy())
         layer.moving_mean.assign(layer.moving_mean.numpy() + 0.1 * spread * random.standard_normal(spread.shape))
         layer.moving_variance.assign(layer.moving_variance.numpy() * random.uniform(0.8, 1.5, spread.shape))
@@ -47,10 +49,10 @@ def frozen(name: str, size: int, seed: int = 5) -> tuple[Any, str, str]:
 
 
 def foldable(graph_def: Any) -> list[str]:
-    """Affine ops by constants that should have gone into a contraction, found without the code that folds.
+    """The affine ops with constants that should have been folded into a contraction, found without the folding code.
 
-    Those are all multiplications, divisions, subtractions and norms; additions to what is no contraction, unless
-    they feed only relu or zero padding; and every second addition after a contraction.
+    These are all multiplications, divisions, subtractions and norms, and additions that do not directly follow a
+    contraction, unless only relu or zero padding reads them and they do not follow another addition.
     """
     nodes = {item.name: item for item in graph_def.node}
     readers: dict[str, list[Any]] = {}

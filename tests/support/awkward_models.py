@@ -1,4 +1,4 @@
-"""Models that people have and that are hard to ask: each small, AWKWARD[kind](directory) writes one."""
+"""Small models that need special inputs, or that are unsafe to run: AWKWARD[kind](directory) writes one."""
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def save(path: Path, module: Any, **signatures: Any) -> None:
 
 
 def serving(path: Path, serve: Callable[..., Any], *specs: Any, module: Any = None) -> None:
-    """A module whose serving_default is the function."""
+    """Saves a module whose serving_default is the function."""
     holder = module or tf.Module()
     holder.serve = tf.function(serve, input_signature=list(specs))
     save(path, holder, serving_default=holder.serve)
@@ -30,7 +30,7 @@ def serving(path: Path, serve: Callable[..., Any], *specs: Any, module: Any = No
 
 @awkward
 def trains_on_device(path: Path) -> None:
-    """Signatures that train, save and restore beside the one that infers."""
+    """Signatures that save and restore the weights, beside the signature `infer`."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.w = tf.Variable(random(6, 3), name="w")
@@ -73,7 +73,7 @@ def prints_to_a_file(path: Path) -> None:
 
 @awkward
 def reads_in_a_dataset(path: Path) -> None:
-    """The file is read by a function of a dataset."""
+    """A function inside a dataset reads the file."""
     def serve(name: Any) -> Any:
         lines = tf.data.Dataset.from_tensors(name).map(tf.io.read_file)
         return {"y": lines.reduce(tf.constant(b""), lambda a, b: a + b)}
@@ -82,7 +82,7 @@ def reads_in_a_dataset(path: Path) -> None:
 
 @awkward
 def session_writes_before_it_answers(path: Path) -> None:
-    """TensorFlow 1: the file is written because of a control dependency."""
+    """TensorFlow 1: a control dependency of the output writes the file."""
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 2], "x")
         name = v1.placeholder(tf.string, [], "name")
@@ -101,7 +101,7 @@ def python_beside(path: Path) -> None:
 
         @tf.function(input_signature=[tf.TensorSpec([None, 6], tf.float32, "x")])
         def sorted_rows(self, x: Any) -> Any:
-            return {"y": tf.py_function(lambda one: tf.sort(one), [x], tf.float32)}
+            return {"y": tf.py_function(lambda rows: tf.sort(rows), [x], tf.float32)}
     made = Module()
     save(path, made, serving_default=made.plain, postprocessed=made.sorted_rows)
 
@@ -118,12 +118,12 @@ def forgotten_placeholder(path: Path) -> None:
 
 @awkward
 def untracked_variable(path: Path) -> None:
-    """A layer that was built after the module's variables had been collected."""
+    """One layer creates its variables during tracing, too late for the module to track them."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.first = [keras.layers.Dense(4)]
             self.first[0](tf.zeros([1, 3]))
-            self.kept = [one.value for one in self.first[0].variables]
+            self.kept = [variable.value for variable in self.first[0].variables]
             self.late = [keras.layers.Dense(2, name="late")]
 
         @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
@@ -135,7 +135,7 @@ def untracked_variable(path: Path) -> None:
 
 @awkward
 def any_rank(path: Path) -> None:
-    """A convolution, and batch norm behind it, of a placeholder of unknown rank."""
+    """A convolution and a batch norm after a placeholder of unknown rank."""
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, name="x")
         y = tf.nn.conv2d(x / 2.0 - [0.1, 0.2, 0.3], v1.get_variable("c", initializer=random(3, 3, 3, 6)), 1, "SAME")
@@ -148,7 +148,7 @@ def any_rank(path: Path) -> None:
 
 @awkward
 def any_rank_volume(path: Path) -> None:
-    """Three dimensions, and the rank known only behind a cast."""
+    """A 3-D convolution; the input's rank follows from it, through a cast."""
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.uint8, name="x")
         y = tf.nn.conv3d(tf.cast(x, tf.float32), random(2, 2, 2, 2, 4), [1] * 5, "SAME")
@@ -172,7 +172,7 @@ def any_rank_einsum(path: Path) -> None:
 
 @awkward
 def ragged_ends(path: Path) -> None:
-    """Ragged answers, and a ragged input whose parts are inputs of their own."""
+    """Ragged outputs, and a ragged input whose components are separate inputs of the signature."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.w = tf.Variable(random(50, 4))
@@ -182,11 +182,11 @@ def ragged_ends(path: Path) -> None:
             words = tf.strings.split(text)
             ids = tf.strings.to_hash_bucket_fast(words, 50)
             return {"tokens": words, "ids": ids,
-                    "pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda one: tf.gather(self.w, one), ids), 1)}
+                    "pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda flat: tf.gather(self.w, flat), ids), 1)}
 
         @tf.function(input_signature=[tf.RaggedTensorSpec([None, None], tf.int64)])
         def pool(self, ids: Any) -> Any:
-            return {"pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda one: tf.gather(self.w, one), ids), 1)}
+            return {"pooled": tf.reduce_sum(tf.ragged.map_flat_values(lambda flat: tf.gather(self.w, flat), ids), 1)}
     made = Module()
     save(path, made, serving_default=made.tokens, pool=made.pool)
 
@@ -200,7 +200,7 @@ def sparse_answer(path: Path) -> None:
 
 @awkward
 def sparse_parts(path: Path) -> None:
-    """A sparse tensor as three inputs, as clients can send it."""
+    """A sparse tensor as three inputs, the form in which clients can send it."""
     with v1.Graph().as_default(), v1.Session() as session:
         indices = v1.placeholder(tf.int64, [None, 2], "indices")
         values, shape = v1.placeholder(tf.float32, [None], "values"), v1.placeholder(tf.int64, [2], "shape")
@@ -211,7 +211,7 @@ def sparse_parts(path: Path) -> None:
 
 @awkward
 def for_each_request(path: Path) -> None:
-    """Inputs that belong to the request: the image's shape, a threshold."""
+    """Inputs without a batch dimension, one value for the whole request: the image's shape, a threshold."""
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, "image"),
                                       tf.TensorSpec([2], tf.float32, "image_shape"),
@@ -271,7 +271,7 @@ def one_sequence_example(path: Path) -> None:
 
 @awkward
 def float_ids(path: Path) -> None:
-    """Ids that arrive as floats, a column of them beside a column of numbers."""
+    """A column of ids as floats beside a column of numbers."""
     table = random(40, 3)
 
     def serve(features: Any) -> Any:
@@ -281,12 +281,95 @@ def float_ids(path: Path) -> None:
 
 @awkward
 def json_and_zlib(path: Path) -> None:
-    """Examples as JSON; numbers that are compressed."""
+    """tf.Examples as JSON, and zlib-compressed numbers."""
     def serve(text: Any, packed: Any) -> Any:
         parsed = tf.io.parse_example(tf.io.decode_json_example(text), {"x": tf.io.FixedLenFeature([2], tf.float32)})
         numbers = tf.io.decode_raw(tf.io.decode_compressed(packed, "ZLIB"), tf.float32)
         return {"y": parsed["x"] @ random(2, 2) + tf.reshape(numbers, [-1, 2])}
     serving(path, serve, tf.TensorSpec([None], tf.string, "text"), tf.TensorSpec([None], tf.string, "packed"))
+
+
+def _pixels(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Encoded images of any size."""
+    def serve(data: Any) -> Any:
+        def one(encoded: Any) -> Any:
+            return tf.image.resize(tf.cast(decode(encoded), tf.float32)[..., :3], [8, 8])
+        images = tf.map_fn(one, data, fn_output_signature=tf.TensorSpec([8, 8, 3], tf.float32))
+        return {"y": tf.reduce_mean(images, [1, 2]) @ random(3, 2)}
+    return serve
+
+
+def _each(decode: Callable[[Any], Any], dtype: Any = tf.float32) -> Callable[[Any], Any]:
+    return lambda data: {"y": tf.map_fn(decode, data, fn_output_signature=dtype)}
+
+
+def _message(data: Any) -> Any:
+    values = tf.io.decode_proto(data, "tensorflow.TensorProto", ["float_val", "dtype", "string_val"],
+                                [tf.float32, tf.int32, tf.string])[1]
+    return {"y": tf.reshape(values[0], [-1, 4]) @ random(4, 2), "dtype": values[1], "words": values[2]}
+
+
+def _own_message() -> str:
+    """The type example.Point, as a descriptor that DecodeProto takes in an attribute."""
+    from google.protobuf import descriptor_pb2
+    files = descriptor_pb2.FileDescriptorSet()
+    file = files.file.add(name="point.proto", package="example")
+    point = file.message_type.add(name="Point")
+    for number, name in enumerate(("x", "y"), 1):
+        point.field.add(name=name, number=number, type="TYPE_FLOAT", label="LABEL_OPTIONAL")
+    return "bytes://" + files.SerializeToString().decode("latin-1")
+
+
+ANY, ONE = tf.TensorSpec([None], tf.string, "data"), tf.TensorSpec([], tf.string, "data")
+io, raw = tf.io, tf.raw_ops
+# Inputs that the graph decodes: the function, and its input.
+DECODED: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "jpeg": (_pixels(io.decode_jpeg), ANY), "png": (_pixels(io.decode_png), ANY), "gif": (_pixels(
+        lambda data: io.decode_gif(data)[0]), ANY), "bmp": (_pixels(io.decode_bmp), ANY),
+    "bmp_with_alpha": (_pixels(lambda data: io.decode_bmp(data, 4)), ANY),
+    "webp": (_pixels(lambda data: tf.ensure_shape(raw.DecodeWebP(contents=data, channels=3), [1, None, None, 3])[0]),
+             ANY),
+    "image": (_pixels(lambda data: io.decode_image(data, 3, expand_animations=False)), ANY),
+    "part_of_a_jpeg": (_pixels(lambda data: tf.image.decode_and_crop_jpeg(data, [0, 0, 8, 8])), ANY),
+    "jpeg_or_png": (_pixels(lambda data: tf.cond(
+        io.is_jpeg(data), lambda: io.decode_jpeg(data, 3), lambda: io.decode_png(data, 3))), ANY),
+    "size_of_a_jpeg": (_each(tf.image.extract_jpeg_shape, tf.int32), ANY),
+    "image_in_base64": (_pixels(lambda data: io.decode_png(io.decode_base64(data), 3)), ANY),
+    "image_in_gzip": (_pixels(lambda data: io.decode_png(io.decode_compressed(data, "GZIP"), 3)), ANY),
+    "image_of_a_fixed_size": (_each(lambda data: tf.ensure_shape(io.decode_jpeg(data, 3), [32, 30, 3]), tf.uint8), ANY),
+    "image_as_a_matrix": (_each(lambda data: tf.reshape(io.decode_png(data, 1), [28, 20]), tf.uint8), ANY),
+    "image_as_a_vector": (_each(lambda data: tf.cast(tf.reshape(io.decode_png(data, 1), [784]), tf.float32)), ANY),
+    "image_in_an_example": (lambda data: _pixels(io.decode_jpeg)(io.parse_example(
+        data, {"image/encoded": io.FixedLenFeature([], tf.string)})["image/encoded"]), ANY),
+    "sound": (_each(lambda data: tf.reduce_mean(tf.abs(tf.audio.decode_wav(data, 1, 16000)[0]), 0)), ANY),
+    "stereo": (lambda data: {"y": tf.audio.decode_wav(data, 2)[0][:100] @ random(2, 2)}, ONE),
+    "tensor": (lambda data: {"y": tf.ensure_shape(io.parse_tensor(data, tf.float32), [None, 3]) @ random(3, 2)}, ONE),
+    "tensors": (_each(lambda data: tf.reshape(io.parse_tensor(data, tf.int64), [4]), tf.int64), ANY),
+    "tensor_of_ids": (lambda data: {"y": tf.gather(random(7, 2), tf.ensure_shape(
+        io.parse_tensor(data, tf.int64), [None]))}, ONE),
+    "tensor_of_strings": (lambda data: {"y": tf.strings.length(io.parse_tensor(data, tf.string))}, ONE),
+    "raw_ids": (lambda data: {"y": tf.gather(random(7, 2), tf.cast(tf.reshape(
+        io.decode_raw(data, tf.uint8), [-1, 5]), tf.int32))}, ANY),
+    "raw_half": (lambda data: {"y": tf.reshape(io.decode_raw(data, tf.float16), [-1, 5])}, ANY),
+    "padded_raw": (lambda data: {"y": io.decode_raw(data, tf.int16, fixed_length=12)}, ANY),
+    "json_in_base64": (lambda data: io.parse_example(io.decode_json_example(io.decode_base64(data)), {
+        "a": io.FixedLenFeature([2], tf.float32)}), ANY),
+    "compressed_in_base64": (lambda data: {"y": tf.reshape(io.decode_raw(io.decode_compressed(
+        io.decode_base64(data), "ZLIB"), tf.float32), [-1, 3])}, ANY),
+    "base64_in_an_example": (lambda data: {"y": io.decode_raw(io.decode_base64(io.parse_example(
+        data, {"a": io.FixedLenFeature([], tf.string)})["a"]), tf.uint8)}, ANY),
+    "message": (_message, ANY),
+    "message_as_text": (lambda data: {"y": io.decode_proto(
+        data, "tensorflow.VersionDef", ["producer", "bad_consumers"], [tf.int32] * 2, message_format="text")[1][0]},
+        ANY),
+    "message_of_an_own_type": (lambda data: {"y": tf.concat(io.decode_proto(
+        data, "example.Point", ["x", "y"], [tf.float32] * 2, descriptor_source=_own_message())[1], 1)}, ANY),
+    "year": (lambda data: {"y": tf.strings.to_number(tf.strings.substr(data, 0, 4), tf.int32)}, ANY),
+    "numbers_in_a_line": (lambda data: {"y": tf.reshape(tf.strings.to_number(tf.strings.split(
+        data, ",").flat_values), [-1, 1])}, ANY),
+    "letters": (lambda data: {"y": tf.gather(random(128, 2), tf.strings.unicode_decode(
+        data, "UTF-8").to_tensor(0))}, ANY),
+}
 
 
 @awkward
@@ -304,19 +387,50 @@ def draws(path: Path) -> None:
 
 
 @awkward
+def draws_in_all_ways(path: Path) -> None:
+    """Two signatures share a function that draws; one draws by constant seeds; one by a seed of the system's."""
+    spec = tf.TensorSpec([None, 3], tf.float32, "x")
+
+    class Module(tf.Module):
+        @tf.function(input_signature=[spec])
+        def noisy(self, x: Any) -> Any:
+            return x + tf.random.normal(tf.shape(x))
+
+        @tf.function(input_signature=[spec])
+        def sample(self, x: Any) -> Any:
+            return {"y": self.noisy(x)}
+
+        @tf.function(input_signature=[spec])
+        def other(self, x: Any) -> Any:
+            return {"y": 2 * self.noisy(x)}
+
+        @tf.function(input_signature=[spec])
+        def stateless(self, x: Any) -> Any:
+            return {"y": x + tf.random.stateless_normal(tf.shape(x), [1, 2]) * tf.random.stateless_uniform([], [3, 4])}
+
+        @tf.function(input_signature=[spec])
+        def by_system(self, x: Any) -> Any:
+            seed = raw.NonDeterministicInts(shape=[2], dtype=tf.int64)
+            return {"y": x + tf.random.stateless_normal(tf.shape(x), seed)}
+    made = Module()
+    save(path, made, sample=made.sample, other=made.other, stateless=made.stateless, by_system=made.by_system)
+
+
+@awkward
 def draws_little(path: Path) -> None:
-    """Noise far below the tolerance of its answers."""
+    """Random noise far below the tolerance of the outputs."""
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
         def serve(self, x: Any) -> Any:
-            return {"y": 1e6 * (1 + x) + tf.random.uniform([])}
+            # A number for each value, and large enough that two draws are not rounded to the same answer.
+            return {"y": 1e6 * (1 + x) + 10 * tf.random.uniform(tf.shape(x))}
     made = Module()
     save(path, made, serving_default=made.serve)
 
 
 @awkward
 def draws_for_nothing(path: Path) -> None:
-    """Random numbers that reach no answer, as those of a dropout that keeps everything."""
+    """Random numbers that do not change the output, like those of a dropout that keeps everything."""
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
         def serve(self, x: Any) -> Any:

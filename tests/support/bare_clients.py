@@ -1,6 +1,6 @@
-"""What a request costs at the least: the yardstick of the measuring clients, taken in the same process and run.
+"""The minimum CPU time of a request, with which the clients are compared, measured in the same process and run.
 
-CPU time of this process only, so that neither the server nor a busy machine counts; the best of several tries.
+Only the CPU time of this process, so that neither the server nor other load counts; the lowest of several tries.
 """
 import socket
 from collections.abc import Callable
@@ -24,9 +24,9 @@ def cpu_s(ask: Callable[[], object], count: int = 250, tries: int = 4) -> float:
 
 
 def bare_cpu_s(protocol: str, address: str, body: bytes) -> float:
-    """CPU seconds of a request to the model "null" without any client: over a socket, or by grpcio's own call.
+    """CPU seconds of a request to the model "null" without client code: over a plain socket, or a plain grpcio call.
 
-    body: the JSON of a REST request; a serialised PredictRequest. address: host:port.
+    body: the JSON of a REST request, or a serialised PredictRequest. address: host:port.
     """
     if protocol == "grpc":
         with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
@@ -34,10 +34,10 @@ def bare_cpu_s(protocol: str, address: str, body: bytes) -> float:
             return cpu_s(lambda: call(body))
     host, port = address.removeprefix("http://").split(":")
     message = f"POST /v1/models/null:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-    with socket.create_connection((host, int(port))) as wire:
-        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with socket.create_connection((host, int(port))) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def ask() -> None:
-            wire.sendall(message)
-            assert wire.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            connection.sendall(message)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
         return cpu_s(ask)

@@ -1,12 +1,12 @@
-"""Runs a command on a machine that is busy or small, to see that nothing depends on its speed.
+"""Runs a command on a busy or small machine, to check that no test depends on the machine's speed.
 
-    python tests/support/busy_machine.py                    make test, with a process beside it that loads each core
+    python tests/support/busy_machine.py                    make test, with another process that loads each core
     python tests/support/busy_machine.py --one-core         the same with one core's worth of CPU time for everything
     python tests/support/busy_machine.py --one-core -- pytest -q tests/shell
 
-One core is a quota of a control group (version 2) where one can be made, which takes root outside of most containers;
-elsewhere the run is bound to one CPU, with the load on the same one. Which it was is printed. The exit status is the
-command's.
+--one-core sets a quota in a new control group (version 2), which needs root and is refused in most containers;
+elsewhere the command and the load are bound to one CPU. The program prints which of the two it used. The exit status
+is the command's.
 """
 import argparse
 import os
@@ -19,13 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 _GROUPS = Path("/sys/fs/cgroup")
 _PERIOD_US = 100_000
-# Ends with its parent, however that ends: nothing that loads a machine may be left behind.
+# Ends when its parent ends, even if that was killed: no load may be left running.
 _LOAD = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
 
 
 @contextmanager
 def load(processes: int) -> Iterator[list[int]]:  # decision 100
-    """So many processes that compute and never wait, on the CPUs of this one; yields their ids."""
+    """Runs `processes` processes that compute without pause, on the CPUs of this process; yields their process ids."""
     running = [subprocess.Popen([sys.executable, "-c", _LOAD]) for _ in range(processes)]
     try:
         yield [process.pid for process in running]
@@ -37,10 +37,10 @@ def load(processes: int) -> Iterator[list[int]]:  # decision 100
 
 @contextmanager
 def one_core(say: Callable[[str], None] = print) -> Iterator[None]:
-    """Children that are started meanwhile have, together, the time of one CPU."""
+    """Within this context, this process and the children it starts share the time of one CPU."""
     group, before = _GROUPS / f"busy-machine-{os.getpid()}", os.sched_getaffinity(0)
     try:
-        # Only in a control group's own file system: elsewhere these would become files like any other.
+        # Only in a control group file system: elsewhere these would be created as normal files.
         (_GROUPS / "cgroup.controllers").read_text()
         group.mkdir()
         for name, text in (("cpu.max", f"{_PERIOD_US} {_PERIOD_US}"), ("cgroup.procs", str(os.getpid()))):
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one-core", action="store_true", help="one core's worth of CPU time for all processes")
-    parser.add_argument("command", nargs="*", help="pytest and its arguments, after --; without: what make test runs")
+    parser.add_argument("command", nargs="*", help="pytest and its arguments, after --; default: as make test")
     given = parser.parse_args(arguments)
     words = given.command or ["pytest", "-q", "-n", "2", "--dist", "loadfile"]
     command = [sys.executable, "-m", *words] if words[0] == "pytest" else words

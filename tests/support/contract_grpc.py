@@ -1,4 +1,4 @@
-"""Sends one recorded gRPC case, and says how the answer differs from the recorded one."""
+"""Sends one recorded gRPC case, and lists how the answer differs from the recorded one."""
 import base64
 import re
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _MESSAGES: dict[str, tuple[type[Message], type[Message]]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended; the answer in text form."""
+    """How a call ended: its status, its error message, and the answer in text form."""
 
     code: str
     message: str
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def call(case: dict[str, Any], server: ContractServer, channel: grpc.Channel) -> Outcome:
-    """The answer to a case; unknown methods and `request_b64` are bytes."""
+    """The answer to a case. Messages of unknown methods, and requests given as `request_b64`, are sent as bytes."""
     known = _MESSAGES.get(case["rpc"])
     if "request_b64" in case or known is None:
         request = base64.b64decode(case.get("request_b64") or "")
@@ -60,20 +60,20 @@ def call(case: dict[str, Any], server: ContractServer, channel: grpc.Channel) ->
 
 
 def differences(expect: dict[str, Any], outcome: Outcome) -> list[str]:
-    """What is not as recorded, in words; byte for byte where the record is of bytes."""
+    """Descriptions of what is not as recorded."""
     found = []
     if outcome.code != expect["code"]:
         found.append(f"code {outcome.code} ({outcome.message}) instead of {expect['code']}")
     if "message_regex" in expect:
         if not re.search(expect["message_regex"], outcome.message, re.S):
             found.append(f"message {outcome.message!r} does not match {expect['message_regex']!r}")
-    elif steady(outcome.message) != steady(expect["message"]):
+    elif without_debug_mark(outcome.message) != without_debug_mark(expect["message"]):
         found.append(f"message {outcome.message!r} instead of {expect['message']!r}")
     if outcome.text != (expect.get("response_textproto") or ""):
         found.append(f"answer {outcome.text!r} instead of {expect.get('response_textproto')!r}")
     return found
 
 
-def steady(text: str) -> str:
-    """Without the mark that protobuf puts before a message's debug string, which differs from process to process."""
+def without_debug_mark(text: str) -> str:
+    """`text` without the mark that protobuf puts before a message's debug string: it differs in every process."""
     return re.sub(r"goo\.gle/debug\w*[ \t]*\n?", "", text)

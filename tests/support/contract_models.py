@@ -1,4 +1,4 @@
-"""The models that the recorded cases talk to, each of a few kilobytes, built in one go: `build(directory)`.
+"""The models that the recorded cases use, each of a few kilobytes. `build(directory)` writes all of them.
 
 Signature keys, tensor names and op names are part of the recorded answers (metadata and error texts quote them).
 Layout: directory/NAME/VERSION/saved_model.pb.
@@ -68,7 +68,7 @@ def half_plus(offset: int) -> Signatures:
 
 @model
 def echo() -> Signatures:
-    """Gives back what it is given, in every type."""
+    """Returns its input, for every type."""
     made = {}
     for dtype in DTYPES:
         x = feed(f"in_{dtype}", tf.as_dtype(dtype))
@@ -108,7 +108,7 @@ def multi() -> Signatures:
 
 @model
 def strings() -> Signatures:
-    s, one = feed("s", tf.string), feed("one", tf.string, ())
+    s, scalar = feed("s", tf.string), feed("one", tf.string, ())
     upper, same = tf.strings.upper(s, name="upper"), tf.identity(s, "same")
     length, matrix = tf.strings.length(s, name="length"), tf.stack([s, upper], 1, "matrix")
     given = {"s": s}
@@ -121,7 +121,7 @@ def strings() -> Signatures:
         "matrix": predict(given, {"matrix": matrix}),
         "matrix_bytes": predict(given, {"matrix_bytes": matrix}),
         "bytes_are_ints": predict(given, {"length_bytes": length}),
-        "scalar": predict({"s": one}, {"text": tf.identity(one, "scalar_same")}),
+        "scalar": predict({"s": scalar}, {"text": tf.identity(scalar, "scalar_same")}),
     }
 
 
@@ -151,7 +151,7 @@ def shapes() -> Signatures:
 
 @model
 def bits() -> Signatures:
-    """Bit patterns in, so that any floating-point number can be asked for."""
+    """Bit patterns in, floating-point numbers out, so that a request can choose any of them."""
     i, j = feed("i", tf.int32), feed("j", tf.int64)
     wide = tf.bitcast(j, tf.float64, "d2")
     return {
@@ -184,7 +184,7 @@ def fails() -> Signatures:
 
 @model
 def slow() -> Signatures:
-    """A loop of some 300 ms, or of as many turns as asked for."""
+    """A loop of some 300 ms, or (signature `turns`) of the requested number of iterations."""
     x, turns = feed("x"), feed("turns", tf.int32)
 
     def loop(count: Any, start: Any, name: str) -> Any:
@@ -201,7 +201,7 @@ def slow() -> Signatures:
 
 @model
 def example() -> Signatures:
-    """tf.Examples in; answers to Classify and Regress, well and badly formed."""
+    """tf.Examples in; valid and invalid outputs for Classify and Regress."""
     serialized = feed("examples", tf.string)
     features = v1.parse_example(serialized, {
         "x": tf.io.FixedLenFeature([2], tf.float32), "n": tf.io.FixedLenFeature([], tf.int64, 0),
@@ -247,7 +247,7 @@ def two_signatures() -> Signatures:
 
 @model
 def odd() -> Signatures:
-    """Allowed, but unusual."""
+    """Signatures that are allowed, but unusual."""
     x, s, other = feed("x"), feed("s", tf.string), feed("with_default")
     y = tf.add(x, 1.0, "y")
     defaults = predict({"x": x, "z": other}, {"y": tf.add(x, other, "x_plus_z")})
@@ -269,7 +269,7 @@ def odd() -> Signatures:
 
 
 def table(vocabulary: Path) -> Signatures:
-    """Words to numbers and back: a table that an initialiser fills from an asset."""
+    """Words to numbers and back: tables that an initialiser fills from an asset file."""
     path = tf.constant(str(vocabulary), name="vocabulary_path")
     line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
 
@@ -285,7 +285,7 @@ def table(vocabulary: Path) -> Signatures:
 
 
 class HalfPlusTwo(tf.Module):
-    """The TF2 kind of model: resource variables and a function."""
+    """A TF2 model: resource variables and a tf.function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -297,7 +297,7 @@ class HalfPlusTwo(tf.Module):
 
 
 def save(path: Path, make: Callable[[], Signatures], tag: str = "serve") -> None:
-    """Writes what `make` builds in a graph of its own, tables and assets included."""
+    """Writes a SavedModel of what `make` builds in a new graph, tables and assets included."""
     with tf.Graph().as_default() as graph, v1.Session() as session:
         signatures = make()
         tables = v1.tables_initializer("fill_tables") if graph.get_collection("table_initializer") else None
@@ -310,13 +310,13 @@ def save(path: Path, make: Callable[[], Signatures], tag: str = "serve") -> None
 
 
 def tagged_train(path: Path) -> None:
-    """A model that a server does not find under the tag it looks for."""
+    """Writes a model with the tag `train`, which a server that looks for `serve` does not find."""
     save(path, two_signatures, "train")
     assert SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0].meta_info_def.tags == ["train"]
 
 
 def build(root: Path) -> None:
-    """Writes all of them below `root`."""
+    """Writes all models below `root`."""
     for version in (123, 124):
         save(root / "half_plus_two" / str(version), lambda offset=version - 121: half_plus(offset))
     half_plus_two = HalfPlusTwo()

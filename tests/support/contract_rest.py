@@ -1,6 +1,6 @@
-"""Sends one recorded REST case over a plain socket, and says how an answer differs from the recorded one.
+"""Sends one recorded REST case over a plain socket, and lists how the answer differs from the recorded one.
 
-A plain socket, since most of what the cases are about is below what an HTTP library lets through.
+A plain socket, since an HTTP library would refuse or change most of the requests.
 """
 import base64
 import json
@@ -26,7 +26,7 @@ class Answer:
 
 
 class Wire:
-    """A connection that reads HTTP answers one by one."""
+    """A connection that sends bytes and reads HTTP answers one after another."""
 
     def __init__(self, port: int, timeout_s: float = 60) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
@@ -40,7 +40,7 @@ class Wire:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # what it has answered can still be read
+        with suppress(BrokenPipeError, ConnectionResetError):  # earlier answers can still be read
             self.socket.sendall(data)
 
     def read_head(self) -> Answer:
@@ -67,7 +67,7 @@ class Wire:
         return answer
 
     def is_closed(self) -> bool:
-        """Whether nothing more comes: a further request gets no answer."""
+        """Whether the server has closed the connection: another request gets no answer."""
         self.send(_PROBE)
         try:
             self.read()
@@ -99,7 +99,7 @@ class Wire:
 
 
 def body_of(case: dict[str, Any]) -> bytes | None:
-    """The bytes of a body: as they are, or made of [head, unit, count, separator, tail]."""
+    """The request's body: recorded as base64, or generated from [head, unit, count, separator, tail]."""
     if "body_gen" in case:
         head, unit, count, separator, tail = case["body_gen"]
         return f"{head}{separator.join([unit] * count)}{tail}".encode()
@@ -107,7 +107,7 @@ def body_of(case: dict[str, Any]) -> bytes | None:
 
 
 def request_bytes(case: dict[str, Any], port: int) -> bytes:
-    """The request of a case, which asks for the connection to be closed after it."""
+    """The request of a case as bytes; unless the case says otherwise, with `Connection: close`."""
     body = body_of(case)
     headers = {"Host": f"127.0.0.1:{port}", "Connection": "close"}
     if body is not None:
@@ -118,14 +118,14 @@ def request_bytes(case: dict[str, Any], port: int) -> bytes:
 
 
 def ask(case: dict[str, Any], port: int) -> Answer:
-    """The answer to a case that is one request."""
+    """The answer to a case of one request."""
     with Wire(port) as wire:
         wire.send(request_bytes(case, port))
         return wire.read(case["method"])
 
 
 def differences(expected: dict[str, Any], answer: Answer) -> list[str]:
-    """What is not as recorded: status, tracked headers, content type, body bytes."""
+    """Descriptions of what is not as recorded: status, recorded headers, content type, body bytes."""
     found = []
     if answer.status != expected["status"]:
         found.append(f"status {answer.status}, not {expected['status']}")
@@ -136,12 +136,12 @@ def differences(expected: dict[str, Any], answer: Answer) -> list[str]:
             found.append(f"{name}: {answer.headers.get(name.lower())}, not {value}")
     if "interim" in expected and answer.interim != expected["interim"]:
         found.append(f"interim answers {answer.interim}, not {expected['interim']}")
-    body, wanted = _steady(answer.body), _steady(base64.b64decode(expected["body_b64"]))
+    body, wanted = _without_debug_mark(answer.body), _without_debug_mark(base64.b64decode(expected["body_b64"]))
     if body != wanted and not (expected.get("any_order") and json.loads(body) == json.loads(wanted)):
         found.append(f"body {body!r}\n     not {wanted!r}")
     return found
 
 
-def _steady(body: bytes) -> bytes:
+def _without_debug_mark(body: bytes) -> bytes:
     # protobuf marks its debug strings differently in each process.
     return re.sub(rb"goo\.gle/debug[a-z]+ *(\\n|\n)?", b"", body)

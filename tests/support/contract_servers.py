@@ -1,11 +1,11 @@
-"""The servers that the recorded cases talk to, by their names in tests/contract/data/servers.json.
+"""The servers that the recorded cases use, by their names in tests/contract/data/servers.json.
 
-By default each is an embedded server in this process. CONTRACT_START points the suite at another one instead: a
-command with {port}, {rest_port} and {flags}, as for the genuine binary or its container:
+By default each is an embedded server in this process. CONTRACT_START starts another server instead: a command with
+{port}, {rest_port} and {flags}, for example TensorFlow Serving's binary or container:
 
     CONTRACT_START='tensorflow_model_server --port={port} --rest_api_port={rest_port} {flags}' pytest tests/contract
 
-The directories that flags and files name must then be visible to it under the same paths.
+That server must see the directories in flags and files under the same paths.
 """
 import json
 import os
@@ -33,7 +33,7 @@ _READY_S = 120
 
 @dataclass(frozen=True)
 class ContractServer:  # decision 36
-    """A running server and the real names behind the placeholders of the cases."""
+    """A running server, and the ports and paths that replace the placeholders of the cases."""
 
     port: int
     rest_port: int
@@ -41,13 +41,13 @@ class ContractServer:  # decision 36
     work: Path
 
     def fill(self, text: str) -> str:
-        """Placeholders -> real names."""
+        """Replaces placeholders by real ports and paths."""
         for mark, real in self._names().items():
             text = text.replace(mark, real)
         return text
 
     def mark(self, text: str) -> str:
-        """Real paths -> placeholders."""
+        """Replaces real paths by placeholders."""
         return text.replace(str(self.work), "{WORK}").replace(str(self.models), "{MODELS}")
 
     def _names(self) -> dict[str, str]:
@@ -56,7 +56,7 @@ class ContractServer:  # decision 36
 
 
 def configurations() -> dict[str, dict[str, Any]]:
-    """Flags, files and directories of every server that the cases name."""
+    """Flags, files and directories of every server that the cases use, by name."""
     found: dict[str, dict[str, Any]] = json.loads((DATA / "servers.json").read_text(encoding="utf-8"))
     return found
 
@@ -73,7 +73,7 @@ def free_port() -> int:
 
 
 def prepare(config: dict[str, Any], models: Path, work: Path) -> ContractServer:
-    """Makes the files and directories of a configuration; nothing runs yet."""
+    """Makes the files and directories of a configuration, without starting the server."""
     server = ContractServer(free_port(), free_port(), models, work)
     for name in config.get("directories") or []:
         (work / name).mkdir(parents=True)
@@ -88,11 +88,11 @@ def prepare(config: dict[str, Any], models: Path, work: Path) -> ContractServer:
 
 @contextmanager
 def running(config: dict[str, Any], models: Path, work: Path) -> Iterator[ContractServer]:
-    """A server of that configuration, all of whose models are loaded."""
+    """Starts a server of that configuration, and yields it when all of its models are loaded."""
     server = prepare(config, models, work)
     flags = [server.fill(flag) for flag in config.get("flags") or []]
     with _command(server, flags) if START else _embedded(server, flags):
-        # Where requests are counted, that of REST would be one.
+        # A status request over REST would change the counts of cases that count requests.
         available = _over_grpc if config.get("ready_by") == "grpc" else _over_rest
         _wait(server, config.get("ready") or [], available)
         yield server

@@ -1,6 +1,6 @@
-"""Plays a recorded scenario: changes to files and requests, step by step, on a server of its own.
+"""Runs a recorded scenario, step by step: changes to files, and requests to a server started for the scenario.
 
-Every step is a function of its name; it returns what is not as recorded, in words.
+The step `{"do": NAME}` is run by the method `_NAME`, which returns descriptions of what is not as recorded.
 """
 import base64
 import re
@@ -19,8 +19,8 @@ from contract_servers import ContractServer
 Step = dict[str, Any]
 
 
-class Stage:
-    """One scenario under way."""
+class ScenarioRun:
+    """A scenario while it runs: its server, its gRPC channel and its background traffic."""
 
     def __init__(self, server: ContractServer) -> None:
         self.server = server
@@ -32,8 +32,8 @@ class Stage:
             stop.set()
         self.channel.close()
 
-    def play(self, step: Step) -> list[str]:
-        """Plays one step."""
+    def run_step(self, step: Step) -> list[str]:
+        """Runs one step; returns descriptions of what is not as recorded."""
         done: list[str] | None = getattr(self, f"_{step['do']}")(step)
         return done or []
 
@@ -49,7 +49,7 @@ class Stage:
     # -- files
 
     def _copy(self, step: Step) -> None:
-        # Written beside its place under a name that is no version, as a careful deployer does.
+        # Copied under a name that is not a version, then renamed, so that the server never sees half a version.
         target = self._place(step["to"])
         part = target.with_name(target.name + ".part~")
         shutil.copytree(self.server.models / step["from"], part)
@@ -79,18 +79,18 @@ class Stage:
     # -- time
 
     def _sleep(self, step: Step) -> None:
-        # Part of the recording: nothing is to happen meanwhile.
+        # Part of the recorded scenario: nothing may happen during this time.
         time.sleep(step["s"])
 
     def _wait(self, step: Step) -> list[str]:
-        # The record's limit is of the machine that it was made on.
+        # The recorded limit is that of the machine on which the recording was made.
         end = time.monotonic() + max(60, step["timeout_s"])
         while True:
             answer = self._ask(step)
             if answer.status == step["status"] and re.search(step.get("until", ""), answer.body.decode(), re.S):
                 return []
             if time.monotonic() > end:
-                return [f"waited in vain for {step.get('until')!r}: {answer.status} {answer.body!r}"]
+                return [f"no answer matched {step.get('until')!r} in time: {answer.status} {answer.body!r}"]
             time.sleep(0.02)
 
     # -- requests
@@ -104,11 +104,11 @@ class Stage:
     def _parallel(self, step: Step) -> list[str]:
         found: list[str] = []
 
-        def one(request: Step) -> None:
+        def send(request: Step) -> None:
             time.sleep(request.get("after_s", 0))
-            found.extend(self.play(request))
+            found.extend(self.run_step(request))
 
-        threads = [threading.Thread(target=one, args=(request,)) for request in step["requests"]]
+        threads = [threading.Thread(target=send, args=(request,)) for request in step["requests"]]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -152,13 +152,13 @@ class Stage:
         return found
 
 
-def play(steps: list[Step], server: ContractServer) -> list[list[str]]:
-    """Plays a scenario; for each step, what is not as recorded."""
-    stage = Stage(server)
+def run(steps: list[Step], server: ContractServer) -> list[list[str]]:
+    """Runs a scenario; returns, for each step, descriptions of what is not as recorded."""
+    scenario = ScenarioRun(server)
     try:
-        return [stage.play(step) for step in steps]
+        return [scenario.run_step(step) for step in steps]
     finally:
-        stage.close()
+        scenario.close()
 
 
 def _samples(text: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The project's real REST and gRPC servers around the numpy model `echo`, in this process, without TensorFlow."""
+"""The project's real REST and gRPC servers with the numpy model `echo`, in this process, without TensorFlow."""
 import socket
 import ssl
 from pathlib import Path
@@ -26,13 +26,13 @@ def _signature_map() -> Any:
                 tensors[key].name, tensors[key].dtype = spec.name, spec.dtype
                 for size in spec.shape or ():
                     tensors[key].tensor_shape.dim.add(size=size)
-    # Of TF2's SavedModels: an operation, not a tensor.
+    # As in TF2's SavedModels: an operation, not a tensor.
     message.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = "NoOp"
     return message
 
 
 class Servers:
-    """Addresses of one echo model, in the clear and over TLS."""
+    """Servers of the echo model, with and without TLS, and their addresses."""
 
     def __init__(self) -> None:
         store = EchoStore()

@@ -1,7 +1,7 @@
-"""A store with one servable that gives back what it is fed: for tests of transports on the real predictor.
+"""A store with one servable that returns its inputs: for tests of transports on the real predictor.
 
 Model `echo`, version 7, label `stable`, has a signature for each type, named after it: output `y` is input `x`.
-Signature `pair` takes `a` (float) and `b` (int64); `fails` raises what a graph raises.
+Signature `pair` takes and returns `a` (float) and `b` (int64); `fails` raises an error of the kind that a graph raises.
 """
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ def _give_back(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[
 
 
 class EchoStore:
-    """A Store (see serving.predictor) of that one model."""
+    """A Store (see serving.predictor) of the model `echo`."""
 
     def __init__(self) -> None:
         self.servable = FakeServable("echo", 7, SIGNATURES, _give_back)
@@ -51,7 +51,7 @@ class EchoStore:
             raise invalid(f"Unrecognized servable version label: {spec.label}")
         if spec.name != "echo" or spec.version not in (None, 7):
             raise not_found(f"Servable not found for request: {spec}")
-        self.servable.runs.clear()  # it keeps every request; fuzzing sends many
+        self.servable.runs.clear()  # FakeServable keeps every request; fuzzing sends many
         yield self.servable
 
     def status(self, spec: ModelSpec) -> list[VersionStatus]:

@@ -1,6 +1,6 @@
-"""The error texts of the server, read from its code, and those that TensorFlow Serving was recorded to give.
+"""The error texts in the server's code, and the recorded error texts of TensorFlow Serving.
 
-A text is a template: what the code fills in is {}.
+A text is a template, with {} where the code inserts a value.
 """
 import ast
 import base64
@@ -12,13 +12,13 @@ from typing import Any
 
 from contract_servers import cases
 
-# The functions that make errors -> which of their arguments is the text.
+# The functions that make errors -> the position of the argument that is the text.
 _MAKERS = {"invalid": 0, "not_found": 0, "ServingError": 1, "format_error": 1, "error": 0, "JsonError": 0,
            "_refused": 0}
 
 
 def templates(root: Path) -> dict[str, str]:
-    """Text -> file, of every error that the server's code spells out."""
+    """Text -> file, for every error text in the server's code."""
     found: dict[str, str] = {}
     for path in sorted(root.rglob("*.py")):
         if "client" in path.relative_to(root).parts:
@@ -48,7 +48,7 @@ def _template(node: ast.expr) -> str:
 
 
 def is_in(template: str, text: str) -> bool:
-    """Whether a text is, or has in it, what the template makes."""
+    """Whether the text contains the template, with any values inserted."""
     at = 0
     for part in template.split("{}"):
         at = text.find(part, at)
@@ -59,7 +59,7 @@ def is_in(template: str, text: str) -> bool:
 
 
 def recorded() -> list[str]:
-    """Every text that the recorded server has answered or printed."""
+    """Every text that TensorFlow Serving answered or printed in the recording."""
     texts: list[str] = []
     for name in ("rest", "grpc", "lifecycle", "startup"):
         for case in cases(f"{name}.jsonl"):

@@ -1,4 +1,4 @@
-"""A servable that answers without TensorFlow: for tests of what stands around a model."""
+"""A servable without TensorFlow: for tests of the code around a model."""
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ def double(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]
 
 
 class FakeServable:
-    """Counts its runs; `compute` makes the answers."""
+    """Keeps the inputs of every run in `runs`; `compute` makes the outputs."""
 
     def __init__(self, name: str = "m", version: int = 1, signatures: Mapping[str, Signature] | None = None,
                  compute: Callable[[Sequence[str], Sequence[Array], Sequence[str]], list[Array]] = double) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of folding check: equal outputs and what is left of the norms, or a refusal with its reason."""
+"""The checks of the folding tests: equal outputs and which norms are left, or a refusal and its reason."""
 from graph_session import build, compared, ops, reasons, seeded, transformed
 
 ONE_LAYER = "fold_constants fold_batch_norms fold_old_batch_norms fold_constants"
@@ -23,7 +23,7 @@ def refused(make, outputs, reason, inputs=("x",), transforms=ONE_LAYER, feeds=No
     before = build(make)
     after, report = transformed(before, inputs, outputs, transforms)
     assert any(reason in text for text in reasons(report)), reasons(report)
-    # What was left alone is exactly what it was: only constants may have been computed.
+    # These nodes are exactly as before: only constants may have been computed.
     kinds = ("Mul", "MatMul", "Conv2D", "FusedBatchNormV3", "AddV2")
     assert [item for item in before.node if item.op in kinds] == [item for item in after.node if item.op in kinds]
     if feeds is not None:

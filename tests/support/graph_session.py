@@ -1,4 +1,4 @@
-"""GraphDefs run as TensorFlow Serving runs them: in a v1 Session, without eager mode or Keras."""
+"""Runs GraphDefs as TensorFlow Serving does: in a v1 Session, without eager mode or Keras."""
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +15,7 @@ from serving.client.answers import Budget, Comparison, compare
 
 
 def build(make: Any) -> Any:
-    """The GraphDef of what `make()` adds to an empty v1 graph."""
+    """The GraphDef of the nodes that `make()` adds to an empty v1 graph."""
     graph = tf.Graph()
     with graph.as_default():
         make()
@@ -24,7 +24,7 @@ def build(make: Any) -> Any:
 
 @contextmanager
 def v1_control_flow() -> Iterator[None]:
-    """Loops, conditionals and TensorArrays that are built here are those of TensorFlow 1."""
+    """Within this context, loops, conditionals and TensorArrays are built as in TensorFlow 1."""
     tf.compat.v1.disable_control_flow_v2()
     try:
         yield
@@ -34,7 +34,7 @@ def v1_control_flow() -> Iterator[None]:
 
 def session_run(graph_def: Any, fetches: Sequence[str], feeds: Mapping[str, Any],
                 before: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
-    """The fetched tensors by name, once the nodes `before` (an initialiser) have run in the same session."""
+    """The fetched tensors by name. First the nodes `before` (such as an initialiser) run in the same session."""
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(graph_def, name="")
@@ -47,15 +47,27 @@ def session_run(graph_def: Any, fetches: Sequence[str], feeds: Mapping[str, Any]
     return {name: np.asarray(value) for name, value in zip(fetches, values, strict=True)}
 
 
+def runtime_graph(graph_def: Any, fetch: str, feeds: Mapping[str, Any]) -> Any:
+    """The GraphDef that the session runs, after TensorFlow's own optimizer and its fusions."""
+    v1 = tf.compat.v1
+    graph, ran = tf.Graph(), v1.RunMetadata()
+    with graph.as_default():
+        tf.import_graph_def(graph_def, name="")
+    with v1.Session(graph=graph) as session:
+        session.run(_tensor(fetch), {_tensor(name): value for name, value in feeds.items()},
+                    v1.RunOptions(output_partition_graphs=True), ran)
+    return ran.partition_graphs[0]
+
+
 def transformed(graph_def: Any, inputs: Sequence[str], outputs: Sequence[str], transforms: str) -> tuple[Any, Report]:
-    """The GraphDef after our pipeline, and what the steps reported."""
+    """The GraphDef after our pipeline, and the report of its steps."""
     graph, report = run_pipeline(Graph.from_graph_def(graph_def, inputs, outputs), transforms)
     return as_graph_def(whole(graph)), report
 
 
 def compared(before: Any, after: Any, outputs: Sequence[str], feeds: Mapping[str, Any],
              budget: Budget | None = None) -> Comparison:
-    """Both graphs run on the same feeds."""
+    """Runs both graphs on the same feeds and compares their outputs."""
     return compare(session_run(before, outputs, feeds), session_run(after, outputs, feeds), budget)
 
 

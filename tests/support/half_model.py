@@ -1,4 +1,4 @@
-"""The smallest SavedModel worth serving: y = x / 2 + offset, float32 [-1], its scale a variable."""
+"""A minimal SavedModel: y = x / 2 + offset, float32 [-1]; the scale is a variable."""
 from pathlib import Path
 
 import tensorflow as tf
@@ -16,6 +16,6 @@ class _Half(tf.Module):
 
 
 def save(version: Path, offset: float = 2.0) -> None:
-    """Writes the SavedModel into the version directory, with the one signature serving_default (x -> y)."""
+    """Writes the SavedModel into the version directory; its only signature is serving_default (x -> y)."""
     module = _Half(offset)
     tf.saved_model.save(module, str(version), signatures=module.serve)

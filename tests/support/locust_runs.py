@@ -1,4 +1,4 @@
-"""`locust` as a child process, and what it left."""
+"""Runs `locust` as a child process and reads its results."""
 import json
 import os
 import subprocess

@@ -1,7 +1,7 @@
-"""Networks whose answers lie near zero, or beside large numbers: where rounding looks like a wrong answer.
+"""Networks whose outputs are near zero or beside large numbers, so that rounding errors look like wrong answers.
 
     build("two_class_softmax", directory, seed=3)
-    build("two_class_softmax", directory, seed=3, error=1e-3)     # one column is off by that share of its scale
+    build("two_class_softmax", directory, seed=3, error=1e-3)     # one column is wrong by 1e-3 of its scale
 """
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def _dense(x: Any, width: int, random: Numbers, scale: float = 1.0) -> Any:
 
 
 def _batch_norm(x: Any, random: Numbers) -> Any:
-    """What the default pipeline folds: the answers then differ by rounding."""
+    """A batch norm that the default pipeline folds, so that the outputs differ by rounding errors."""
     width = int(x.shape[-1])
     scale = random.uniform(0.5, 2, width).astype(np.float32)
     offset, mean = (random.normal(size=width).astype(np.float32) for _ in range(2))
@@ -36,7 +36,7 @@ def _body(x: Any, random: Numbers) -> Any:
 
 
 def _centred(x: Any) -> Any:
-    """Near zero for the first column of every example: the numbers cancel."""
+    """`x` minus its first column: that column is near zero, as the difference of two almost equal numbers."""
     return x - tf.stop_gradient(x[:, :1]) * 0.999999
 
 
@@ -90,16 +90,16 @@ KINDS: dict[str, Callable[[Any, Numbers], Any]] = {
         _difference_of_large_numbers, _difference_of_probabilities, _large_logits)}
 
 
-# What an error is a share of: for each kind the size of the numbers that its answer is made from.
+# The scale that `error` is a share of: the size of the numbers that the output is computed from.
 _SCALES: dict[str, float] = {
     "difference_of_probabilities": 1.0, "normalised": 1.0, "difference_of_large_numbers": 1e4}
 
 
 def _off(kind: str, y: Any, error: float, random: Numbers) -> Any:
-    """`y` with one column off by the share `error` of its scale: by its largest number where the kind gives none."""
+    """`y` with one column wrong by `error` times its scale in _SCALES, or by default times its largest value."""
     column = int(random.integers(int(y.shape[-1])))
     wrong = np.eye(int(y.shape[-1]), dtype=np.float32)[column]
-    if kind in ("two_class_softmax", "attention", "large_logits"):  # as if one logit were off; still sums to 1
+    if kind in ("two_class_softmax", "attention", "large_logits"):  # as if one logit were wrong; the sum is still 1
         logits = tf.math.log(tf.maximum(y, 1e-30))
         largest = tf.maximum(tf.reduce_max(logits, -1, keepdims=True) - tf.reduce_min(logits, -1, keepdims=True), 1.0)
         off = logits + error * wrong * largest
@@ -112,7 +112,7 @@ def _off(kind: str, y: Any, error: float, random: Numbers) -> Any:
 
 
 def build(kind: str, path: Path, seed: int, error: float = 0.0) -> Path:
-    """Writes the model and returns its directory: x [n, 12] -> y. `error`: one column is off by that share."""
+    """Writes the model x [n, 12] -> y and returns its directory. `error`: how wrong one column is, as a share."""
     random = np.random.default_rng([seed, *kind.encode()])
     with tf1.Graph().as_default(), tf1.Session() as session:
         x = tf1.placeholder(tf.float32, [None, 12], "x")

@@ -10,7 +10,7 @@ from benchmark.targets.target import Target
 
 @dataclass(frozen=True)
 class NullServer:
-    """Its addresses, http://host:port and host:port, and its process."""
+    """The server's addresses (rest: http://host:port, grpc: host:port) and its process."""
 
     rest: str
     grpc: str
@@ -19,7 +19,7 @@ class NullServer:
 
 @contextmanager
 def running_null_server(rest: int = 0, grpc: int = 0, work_ms: float = 0.0) -> Iterator[NullServer]:
-    """A server that answers with its own input, on these ports (0: any free one), once it answers."""
+    """Starts a null server on these ports (0: any free port), and yields it when it answers."""
     free = free_ports(2)
     rest, grpc = rest or free[0], grpc or free[1]
     argv = python_module("benchmark", "null-server", "--rest-port", str(rest), "--grpc-port", str(grpc), "--work-ms",

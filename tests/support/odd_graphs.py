@@ -1,5 +1,5 @@
-"""Random graphs of what real ones hold and simple tests do not: v1 loops and conditionals, functions, control inputs,
-second outputs, shared and fed constants, NaN, other float types, colocation, devices, names like 'x:0'.
+"""Random graphs with features of real graphs that simple tests do not have: v1 loops and conditionals, functions,
+control inputs, second outputs, shared and fed constants, NaN, other float types, colocation, names like 'x:0'.
 """
 from typing import Any
 
@@ -15,18 +15,18 @@ ODD_LAYERS = ("loop", "conditional", "call", "while", "double", "half", "bfloat1
 
 @st.composite
 def odd_graphs(draw: st.DrawFn, max_layers: int = 5, layers: tuple[str, ...] = ODD_LAYERS) -> Drawn:
-    """Graphs of image layers, with y and any tensors between as outputs, some of them second outputs or 'name:0'."""
+    """Graphs of image layers. Outputs are y and intermediate tensors, some of them second outputs or 'name:0'."""
     chosen = draw(st.lists(st.sampled_from(layers), min_size=1, max_size=max_layers))
     seed = draw(st.integers(0, 2**16))
     batch = draw(st.sampled_from([None, 1]))
     graph = tf.Graph()
     with graph.as_default(), v1_control_flow():
-        now = tf.compat.v1.placeholder(tf.float32, (batch, *SHAPE), "x")
-        made, fetchable = [now], []
+        current = tf.compat.v1.placeholder(tf.float32, (batch, *SHAPE), "x")
+        made, fetchable = [current], []
         for number, layer in enumerate(chosen):
-            now = _layer(layer, now, made, f"n{number}", seed + number, fetchable)
-            made.append(now)
-        tf.identity(now, "y")
+            current = _layer(layer, current, made, f"n{number}", seed + number, fetchable)
+            made.append(current)
+        tf.identity(current, "y")
     fetchable += [tensor.name for tensor in made[1:]] + [tensor.op.name for tensor in made[1:]]
     outputs = ["y", *draw(st.lists(st.sampled_from(fetchable), max_size=2, unique=True))]
     graph_def = graph.as_graph_def()
@@ -41,76 +41,78 @@ def odd_feeds(batch: int = 1) -> dict[str, Any]:
     return {"x": seeded((batch, *SHAPE), seed=batch)}
 
 
-def _layer(layer: str, now: Any, made: list[Any], name: str, seed: int, fetchable: list[str]) -> Any:
+def _layer(layer: str, current: Any, made: list[Any], name: str, seed: int, fetchable: list[str]) -> Any:
     v1, raw, channels = tf.compat.v1, tf.raw_ops, SHAPE[2]
     if layer == "loop":
         weights = tf.constant(seeded((channels,), seed))
         return v1.while_loop(lambda i, _: i < 2, lambda i, value: (i + 1, tf.nn.relu(value * weights + 0.5)),
-                             [0, now], name=name)[1]
+                             [0, current], name=name)[1]
     if layer == "conditional":
-        return v1.cond(tf.reduce_sum(now) > 0, lambda: tf.nn.bias_add(now, tf.constant(seeded((channels,), seed))),
-                       lambda: now * 2.0, name=name)
+        return v1.cond(tf.reduce_sum(current) > 0,
+                       lambda: tf.nn.bias_add(current, tf.constant(seeded((channels,), seed))),
+                       lambda: current * 2.0, name=name)
     if layer in ("call", "while"):
-        return _function(layer, now, seed, name)
+        return _function(layer, current, seed, name)
     if layer in ("double", "half", "bfloat16"):
         dtype = {"double": tf.float64, "half": tf.float16, "bfloat16": tf.bfloat16}[layer]
         weights = tf.constant(seeded((1, 1, channels, channels), seed), dtype)
-        wide = tf.nn.conv2d(tf.cast(now, dtype), weights, 1, "SAME")
+        wide = tf.nn.conv2d(tf.cast(current, dtype), weights, 1, "SAME")
         return tf.cast(wide * tf.constant(seeded((channels,), seed), dtype), tf.float32, name=name)
     if layer == "nan":
         weights = seeded((1, 1, channels, channels), seed)
         weights[0, 0, 0, 0] = (np.nan, np.inf, -np.inf)[seed % 3]
-        return tf.nn.conv2d(now, tf.constant(weights), 1, "SAME") * tf.constant(seeded((channels,), seed), name=name)
+        convolved = tf.nn.conv2d(current, tf.constant(weights), 1, "SAME")
+        return convolved * tf.constant(seeded((channels,), seed), name=name)
     if layer == "shared":
         weights = tf.constant(seeded((3, 3, channels, channels), seed), name=f"{name}/W")
-        first = tf.nn.conv2d(now, weights, 1, "SAME") * tf.constant(seeded((channels,), seed))
-        return tf.add(first, tf.nn.conv2d(tf.nn.relu(now), weights, 1, "SAME"), name=name)
+        first = tf.nn.conv2d(current, weights, 1, "SAME") * tf.constant(seeded((channels,), seed))
+        return tf.add(first, tf.nn.conv2d(tf.nn.relu(current), weights, 1, "SAME"), name=name)
     if layer == "halves":
-        first, second = tf.split(now, 2, 3, name=f"{name}/parts")
+        first, second = tf.split(current, 2, 3, name=f"{name}/parts")
         fetchable.append(f"{name}/parts:1")
         return tf.concat([second, first], -1, name=name)
     if layer in ("atrous", "dilated"):
         weights = tf.constant(seeded((3, 3, channels, channels), seed))
         if layer == "dilated":
-            return tf.nn.conv2d(now, weights, 1, "SAME", dilations=2, name=name)
-        split = raw.SpaceToBatchND(input=now, block_shape=[2, 2], paddings=[[2, 2], [2, 2]])
+            return tf.nn.conv2d(current, weights, 1, "SAME", dilations=2, name=name)
+        split = raw.SpaceToBatchND(input=current, block_shape=[2, 2], paddings=[[2, 2], [2, 2]])
         return raw.BatchToSpaceND(input=tf.nn.conv2d(split, weights, 1, "VALID"), block_shape=[2, 2],
                                   crops=[[0, 0], [0, 0]], name=name)
     if layer in ("mirror", "pad", "resize", "grouped"):
-        return _image(layer, now, seed, name)
+        return _image(layer, current, seed, name)
     if layer == "default":
         scale = v1.placeholder_with_default(seeded((channels,), seed), (None,), f"{name}/scale")
-        return tf.multiply(now, scale, name=name)
+        return tf.multiply(current, scale, name=name)
     if layer == "array":
-        array = tf.TensorArray(tf.float32, 2).write(0, now).write(1, tf.nn.relu(now))
+        array = tf.TensorArray(tf.float32, 2).write(0, current).write(1, tf.nn.relu(current))
         return tf.add(array.read(0), array.read(1), name=name)
     if layer == "gather":
         table = tf.constant(np.where(seeded((9, 1), seed) > 0, seeded((9, 1), seed), 0).astype(np.float32))
-        row = tf.cast(tf.abs(now[0, 0, 0, :]), tf.int32) % 9
-        return tf.multiply(now, tf.reshape(tf.gather(tf.identity(table), row), [channels]), name=name)
+        row = tf.cast(tf.abs(current[0, 0, 0, :]), tf.int32) % 9
+        return tf.multiply(current, tf.reshape(tf.gather(tf.identity(table), row), [channels]), name=name)
     if layer == "unread":
-        tf.nn.relu(now, f"{name}/unread")
+        tf.nn.relu(current, f"{name}/unread")
         v1.placeholder(tf.float32, (), f"{name}/unfed")
-        return tf.identity(now, name)
-    return drawn_layer(layer, now, made, name, seed)
+        return tf.identity(current, name)
+    return drawn_layer(layer, current, made, name, seed)
 
 
-def _image(layer: str, now: Any, seed: int, name: str) -> Any:
+def _image(layer: str, current: Any, seed: int, name: str) -> Any:
     raw, channels = tf.raw_ops, SHAPE[2]
     weights = tf.constant(seeded((3, 3, channels, channels), seed))
     around = [[0, 0], [1, 1], [1, 1], [0, 0]]
     if layer == "mirror":
-        padded = raw.MirrorPad(input=now, paddings=around, mode=("REFLECT", "SYMMETRIC")[seed % 2])
+        padded = raw.MirrorPad(input=current, paddings=around, mode=("REFLECT", "SYMMETRIC")[seed % 2])
         return tf.nn.conv2d(padded, weights, 1, "VALID", name=name)
     if layer == "pad":
-        return tf.nn.conv2d(raw.Pad(input=now, paddings=around), weights, 1, "VALID", name=name)
+        return tf.nn.conv2d(raw.Pad(input=current, paddings=around), weights, 1, "VALID", name=name)
     if layer == "resize":
-        resized = raw.ResizeBilinear(images=now, size=[8, 8], half_pixel_centers=bool(seed % 2))
+        resized = raw.ResizeBilinear(images=current, size=[8, 8], half_pixel_centers=bool(seed % 2))
         return tf.nn.conv2d(resized, weights, 1, "SAME", name=name)
-    return tf.nn.conv2d(now, tf.constant(seeded((3, 3, channels // 2, channels), seed)), 1, "SAME", name=name)
+    return tf.nn.conv2d(current, tf.constant(seeded((3, 3, channels // 2, channels), seed)), 1, "SAME", name=name)
 
 
-def _function(layer: str, now: Any, seed: int, name: str) -> Any:
+def _function(layer: str, current: Any, seed: int, name: str) -> Any:
     channels = SHAPE[2]
     spec = [tf.TensorSpec((None, *SHAPE), tf.float32)]
     if layer == "while":
@@ -124,6 +126,6 @@ def _function(layer: str, now: Any, seed: int, name: str) -> Any:
             return tf.while_loop(lambda i, _: i < 2, lambda i, v: (i + 1, tf.nn.relu(v) * 0.5 + 0.25), [0, value])[1]
         return value
 
-    result = tf.identity(body(now), name)
+    result = tf.identity(body(current), name)
     tf.compat.v1.disable_control_flow_v2()
     return result

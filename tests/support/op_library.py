@@ -1,6 +1,6 @@
-"""A shared library with one operation of its own, KitIdentity, and a model that uses it. Compiled from C in a second.
+"""A shared library with a custom operation, KitIdentity, compiled from C in a second, and a model that uses it.
 
-Both are made in processes of their own: a library that is loaded once stays in a process.
+Both are made in child processes: a process cannot unload a library.
 """
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 SOURCE = r"""
 #include <stddef.h>
-/* TensorFlow's C interface, declared here since its own headers want C++. */
+/* TensorFlow's C interface, declared here since TensorFlow's headers need C++. */
 typedef struct TF_Status TF_Status;
 typedef struct TF_Tensor TF_Tensor;
 typedef struct TF_KernelBuilder TF_KernelBuilder;
@@ -71,7 +71,7 @@ tf.saved_model.save(model, sys.argv[2], signatures=model.serve)
 
 
 def build(folder: Path) -> Path:
-    """The library, compiled."""
+    """Compiles the library and returns its path."""
     source, library = folder / "kit.c", folder / "kit.so"
     source.write_text(SOURCE)
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
@@ -79,5 +79,5 @@ def build(folder: Path) -> Path:
 
 
 def save_model(library: Path, path: Path) -> None:
-    """A SavedModel whose answer `y` is its input `x`, by that operation."""
+    """Writes a SavedModel whose output `y` is its input `x`, returned by KitIdentity."""
     subprocess.run([sys.executable, "-c", MODEL, str(library), str(path)], check=True, capture_output=True)

@@ -1,9 +1,9 @@
-"""What a pipeline costs on a synthetic graph, ours or the Graph Transform Tool's, measured in a process of its own.
+"""CPU time and memory of our pipeline or the Graph Transform Tool on a synthetic graph, measured in a child process.
 
     python tests/support/pipeline_costs.py ours 10000 0 default     ->  {"cpu_s": ..., "peak_mb": ...}
 
-`cpu_s` is from one GraphDef file to another, over all threads. `peak_mb` is how far the process grew above what it held
-before it read the file. `pipeline_cpu_s` is our steps' part.
+`cpu_s` is the time from reading one GraphDef file to writing another, over all threads. `peak_mb` is the peak memory
+minus the memory before the file was read. `pipeline_cpu_s` is the part of `cpu_s` that our steps took.
 """
 import json
 import subprocess
@@ -20,15 +20,15 @@ _CHANNELS = 4
 
 
 def synthetic(nodes: int, seed: int = 0) -> Any:
-    """A chain of convolutions, each with a batch norm of Mul and AddV2, and a Relu; some nodes are not read."""
+    """A chain of convolutions, each with a batch norm of Mul and AddV2, and a Relu; no node reads some of the nodes."""
     from tensorflow.core.framework.graph_pb2 import GraphDef
     graph_def, random = GraphDef(), np.random.default_rng(seed)
     _placeholder(graph_def, (-1, 8, 8, _CHANNELS))
-    now, block = "x", 0
+    current, block = "x", 0
     while len(graph_def.node) < nodes - 1:
         name = f"block{block}"
         _const(graph_def, f"{name}/W", random.standard_normal((3, 3, _CHANNELS, _CHANNELS)) / 6)
-        _add(graph_def, f"{name}/conv", "Conv2D", now, f"{name}/W").attr["padding"].s = b"SAME"
+        _add(graph_def, f"{name}/conv", "Conv2D", current, f"{name}/W").attr["padding"].s = b"SAME"
         graph_def.node[-1].attr["strides"].list.i.extend([1] * 4)
         _const(graph_def, f"{name}/scale", random.random(_CHANNELS) + 0.5)
         _add(graph_def, f"{name}/mul", "Mul", f"{name}/conv", f"{name}/scale")
@@ -38,29 +38,29 @@ def synthetic(nodes: int, seed: int = 0) -> Any:
         _add(graph_def, f"{name}/relu", "Relu", f"{name}/read")
         if block % 7 == 0:
             _add(graph_def, f"{name}/unread", "Relu", f"{name}/relu")
-        now, block = f"{name}/relu", block + 1
-    _add(graph_def, "y", "Identity", now)
+        current, block = f"{name}/relu", block + 1
+    _add(graph_def, "y", "Identity", current)
     return graph_def
 
 
 def heavy(megabytes: int, seed: int = 0) -> Any:
-    """A chain of dense layers whose matrices are `megabytes` together, with nothing to fold into them."""
+    """A chain of dense layers whose matrices take `megabytes` in total, with nothing to fold into them."""
     from tensorflow.core.framework.graph_pb2 import GraphDef
     graph_def, random = GraphDef(), np.random.default_rng(seed)
     _placeholder(graph_def, (-1, _SIDE))
-    now = "x"
+    current = "x"
     for number in range(megabytes // 4):
         _const(graph_def, f"W{number}", random.standard_normal((_SIDE, _SIDE), np.float32))
         _add(graph_def, f"read{number}", "Identity", f"W{number}")
-        _add(graph_def, f"dense{number}", "MatMul", now, f"read{number}")
+        _add(graph_def, f"dense{number}", "MatMul", current, f"read{number}")
         _add(graph_def, f"relu{number}", "Relu", f"dense{number}")
-        now = f"relu{number}"
-    _add(graph_def, "y", "Identity", now)
+        current = f"relu{number}"
+    _add(graph_def, "y", "Identity", current)
     return graph_def
 
 
 def measured(tool: bool, nodes: int, megabytes: int, transforms: str) -> dict[str, Any]:
-    """The figures of one run in a new process."""
+    """Measures one run in a new process; returns its figures."""
     command = [sys.executable, __file__, "tool" if tool else "ours", str(nodes), str(megabytes), transforms]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2])
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -89,12 +89,12 @@ def _add(graph_def: Any, name: str, op: str, *inputs: str) -> Any:
 
 
 def _resident_mb(what: str) -> float:
-    """VmRSS: now; VmHWM: at most since `_forget_peak`."""
+    """Resident memory: VmRSS is the current value, VmHWM the peak since `_reset_peak`."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(what)).split()[1]) / 1024
 
 
-def _forget_peak() -> None:
+def _reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -104,13 +104,13 @@ def _main(which: str, nodes: int, megabytes: int, transforms: str) -> None:
     from export.graph_file import read_graph_def, whole, write_graph_def
     from export.pipeline import NAMED, run
     from export.runtime import give_back_memory
-    # A small run first: what is imported and cached on the way is not the graph's cost.
+    # A small run first, so that imports and caches are not counted for the measured graph.
     run(Graph.from_graph_def(synthetic(100), ["x"], ["y"]), transforms)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in.pb"), Path(folder, "out.pb")
         source.write_bytes((heavy(megabytes) if megabytes else synthetic(nodes)).SerializeToString())
         give_back_memory()
-        _forget_peak()
+        _reset_peak()
         before, began, figures = _resident_mb("VmRSS"), time.process_time(), {}
         if which == "tool":
             from tensorflow.python.util import _pywrap_transform_graph

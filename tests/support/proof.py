@@ -1,7 +1,7 @@
-"""Long proofs: every count that the project claims, in full, written to docs/proof/NAME.json as it goes.
+"""Long proofs: the full number of cases that the project claims, written row by row to docs/proof/NAME.json.
 
-A row is measured once for the code it is about: a run that was stopped goes on where it was, and a row is measured
-again when what that code does changes.
+A row that is in the file is not measured again, so a run that was stopped can be resumed. It is measured again when
+the code that it depends on has changed.
 """
 import ast
 import hashlib
@@ -30,7 +30,7 @@ class Proof:
             self.content["rows"] = json.loads(self.path.read_text())["rows"]
 
     def row(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The figures of one row: those on file if the code is the same, else measured and saved now."""
+        """The figures of one row: from the file if the code is the same; otherwise measured and saved."""
         rows = self.content["rows"]
         if rows.get(key, {}).get("code") != self.code:
             figures = measure()
@@ -46,7 +46,7 @@ class Proof:
 
 
 def _digest(about: Sequence[str]) -> str:
-    """Of what the code does: comments, docstrings and layout are left out, since no figure depends on them."""
+    """A digest of the code without comments, docstrings and layout, since no figure depends on those."""
     missing = [name for name in about if not (ROOT / name).exists()]
     assert not missing, missing
     files = [path for name in about

@@ -1,4 +1,4 @@
-"""Requests that nobody would write: recorded ones, cut, spliced, repeated and sprinkled with tokens. Seeded."""
+"""Malformed requests: recorded requests, randomly cut, spliced, repeated and mixed with tokens, from a seed."""
 import json
 import random
 from collections import Counter
@@ -14,7 +14,7 @@ TOKENS = [b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\", b"\\u", b"\\ud83d", b
           b"Inf", b"1e", b"1e400", b"-", b"0", b"00", b".5", b"1" * 25, b"1e-400", b"\xff", b"\xc3\xa9", b"\0",
           b'"instances"', b'"inputs"', b'"signature_name"', b'"b64"', b'"examples"', b'"context"', b'{"b64": "aGk="}',
           b"[[[[[[[[", b"]]]]]]]]", b'"x": 1, "x": 2', b'""', b"[]", b"{}"]
-# The first may run as long as a body likes; the second is answered without a body. Both as on the genuine server.
+# The body decides how long /slow runs; the answer for that version has no body. Both as in TensorFlow Serving.
 LEFT_OUT = ("/slow", "/versions/9223372036854775808")
 
 
@@ -26,7 +26,7 @@ def seeds(cases: list[dict[str, Any]]) -> list[tuple[str, bytes]]:
 
 
 def requests(known: list[tuple[str, bytes]], seed: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """`count` requests; the same for the same seed."""
+    """`count` requests, (path, body); the same for the same seed."""
     chance = random.Random(seed)
     for _ in range(count):
         path, body = chance.choice(known)
@@ -55,7 +55,7 @@ def _mutated(chance: random.Random, body: bytes, other: bytes) -> bytes:
 
 @dataclass
 class Outcome:
-    """What the answers of a run were like."""
+    """The answers of a run: how many of each status, faults, the slowest, and the process's memory during the run."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -64,7 +64,10 @@ class Outcome:
 
 
 def run(port: int, known: list[tuple[str, bytes]], seed: int, count: int) -> Outcome:
-    """Sends them one after the other; a fault is a 500, a hang, a broken connection, or a body that is no JSON."""
+    """Sends `count` requests one after another. A fault is status 500 or a body that is not JSON.
+
+    Raises TimeoutError when an answer takes over 60 s, and ClosedError when the server closes the connection.
+    """
     outcome = Outcome()
     with Wire(port, timeout_s=60) as wire:
         for n, (path, body) in enumerate(requests(known, seed, count)):

@@ -1,11 +1,11 @@
-"""SavedModels as files, without TensorFlow: signatures, but no graph."""
+"""SavedModels with signatures but without a graph, written without TensorFlow."""
 from pathlib import Path
 
 from serving.protos import saved_model_pb2, types_pb2
 
 
 def save_signature(version: Path, tags: tuple[str, ...] = ("serve",)) -> Path:
-    """A version directory whose serving_default takes `x` and gives `y`, float [-1], beside TF2's init op."""
+    """Writes a version directory: serving_default from `x` to `y`, both float [-1], and TF2's init op."""
     saved = saved_model_pb2.SavedModel()
     graph = saved.meta_graphs.add()
     graph.meta_info_def.tags.extend(tags)

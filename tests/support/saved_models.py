@@ -1,6 +1,6 @@
-"""The kinds of SavedModel that people really have, each small: BUILDERS[kind](directory) writes one.
+"""Common kinds of SavedModel, each small: BUILDERS[kind](directory) writes one.
 
-Weights are random, never at their initial zeros or ones, so that an answer proves something.
+Weights are random, never at their initial zeros or ones, so that a wrong transformation changes the outputs.
 """
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,8 +44,8 @@ def save_v1(path: Path, session: Any, signatures: Mapping[str, Any], tags: tuple
 
 
 @contextmanager
-def first_control_flow() -> Iterator[None]:
-    """Switch and Merge in place of If and While, as TensorFlow 1 made them."""
+def tf1_control_flow() -> Iterator[None]:
+    """Within this context, Switch and Merge are built in place of If and While, as in TensorFlow 1."""
     v1.disable_control_flow_v2()
     try:
         yield
@@ -55,8 +55,8 @@ def first_control_flow() -> Iterator[None]:
 
 @builder
 def tf1(path: Path) -> None:
-    """Reference variables, dropout behind a PlaceholderWithDefault, and a training branch that is never served."""
-    with first_control_flow(), v1.Graph().as_default(), v1.Session() as session:
+    """Reference variables, dropout controlled by a PlaceholderWithDefault, and a training branch that is not served."""
+    with tf1_control_flow(), v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 4], "x")
         keep = v1.placeholder_with_default(1.0, [], "keep_prob")
         training = v1.placeholder_with_default(False, [], "is_training")
@@ -110,7 +110,7 @@ def randomize(model: keras.Model, seed: int = 0) -> None:
 
 @builder
 def tf_module(path: Path) -> None:
-    """Functions in functions, a loop and a branch, one variable read in all of them."""
+    """Nested functions, a loop and a branch, all of which read the same variable."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.w = tf.Variable(random(4, 4) / 2)
@@ -134,7 +134,7 @@ def tf_module(path: Path) -> None:
 @builder
 def v1_control_flow(path: Path) -> None:
     """v1 while loop and cond over reference and resource variables, with a TensorArray."""
-    with first_control_flow(), v1.Graph().as_default(), v1.Session() as session:
+    with tf1_control_flow(), v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 4], "x")
         w = v1.get_variable("w", initializer=random(4, 4) / 2, use_resource=False)
         r = v1.get_variable("r", initializer=random(4, seed=1), use_resource=True)
@@ -150,7 +150,7 @@ def v1_control_flow(path: Path) -> None:
 
 @builder
 def table(path: Path) -> None:
-    """A vocabulary file among the assets, initialised by the legacy op, and a table nobody serves."""
+    """A table that the legacy init op fills from a vocabulary file among the assets, and an unused table."""
     with v1.Graph().as_default(), v1.Session() as session:
         vocabulary = path.parent / "vocabulary.txt"
         vocabulary.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ def tf_example(path: Path) -> None:
 
 @builder
 def multi_signature(path: Path) -> None:
-    """Two functions that share a weight; one has a default-free unused input."""
+    """Two functions that share a weight; one has an unused input without a default."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.w = tf.Variable(random(16, 16))
@@ -249,7 +249,7 @@ def multi_signature(path: Path) -> None:
 
 @builder
 def four_outputs(path: Path) -> None:
-    """Four outputs of one shape, whose keys are not in the order of their tensors."""
+    """Four outputs of the same shape, whose keys are not in the order of their tensors."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.w = tf.Variable(random(3, 3))
@@ -288,7 +288,7 @@ def int64(path: Path) -> None:
 
 @builder
 def embedding_in_loop(path: Path) -> None:
-    """A greedy decoder: the embedding is gathered inside the loop by what the step before answered."""
+    """A greedy decoder: each step of the loop looks up the embedding of the previous step's token."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.embedding = tf.Variable(random(11, 6))
@@ -310,7 +310,7 @@ def embedding_in_loop(path: Path) -> None:
 
 @builder
 def counter(path: Path) -> None:
-    """A variable that serving assigns, beside one that it only reads."""
+    """A variable that a request changes, beside a variable that it only reads."""
     class Module(tf.Module):
         def __init__(self) -> None:
             self.calls = tf.Variable(10, dtype=tf.int64, name="calls")
@@ -338,7 +338,7 @@ def tf1_counter(path: Path) -> None:
 
 @builder
 def half_plus_two(path: Path) -> None:
-    """TensorFlow Serving's own example: signatures that feed different places of one graph."""
+    """TensorFlow Serving's example model: its signatures feed different tensors of one graph."""
     with v1.Graph().as_default(), v1.Session() as session:
         a = v1.get_variable("a", initializer=0.5, use_resource=False)
         b = v1.get_variable("b", initializer=2.0, use_resource=False)

@@ -1,4 +1,4 @@
-"""Key files of Google service accounts that exist nowhere but in the tests."""
+"""Key files of made-up Google service accounts."""
 import json
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ def _key() -> str:
 
 
 def save_key(path: Path, token_uri: str) -> Path:
-    """A key file whose tokens come from `token_uri`."""
+    """Writes a key file of an account whose tokens come from `token_uri`."""
     path.write_text(json.dumps({
         "type": "service_account", "project_id": "p", "private_key_id": "1", "private_key": _key(),
         "client_email": "load@p.iam.gserviceaccount.com", "client_id": "2", "token_uri": token_uri}))

@@ -1,4 +1,4 @@
-"""Latencies as a noisy shared machine gives them: skewed, drifting together, with stalls, and biased by process."""
+"""Latencies like those of a noisy shared machine: skewed, with a common drift, stalls, and a bias of each process."""
 import numpy as np
 
 from benchmark.verdicts.comparison import Block, block_plan, round_order
@@ -8,8 +8,8 @@ def simulated_blocks(means: dict[str, float], repeat: int = 200, seed: int = 0, 
                      protocol: str = "rest", batch: int = 100) -> list[Block]:
     """Blocks as `compare` would measure them for targets of the given mean latency in seconds.
 
-    Log-normal spread of 8 %, a shared drift that wanders by 1.5 % a block, stalls of up to 2x in 2 % of the
-    requests, and a factor of its own for each process (memory layout): `process_bias` is its standard deviation.
+    Log-normal spread of 8 %, a common drift that changes by 1.5 % per block, stalls of up to 2x in 2 % of the
+    requests, and a constant factor for each process (memory layout): `process_bias` is its standard deviation.
     """
     random = np.random.default_rng(seed)
     bias = {(name, replica): np.exp(random.normal(0, process_bias)) for name in means for replica in (0, 1)}

@@ -1,4 +1,4 @@
-"""A SavedModel made by hand, without TensorFlow: y = x * W, as small as a model can be that depends on its input."""
+"""A minimal SavedModel, y = x * W, written without TensorFlow."""
 from pathlib import Path
 
 import numpy as np

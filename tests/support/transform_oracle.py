@@ -1,7 +1,7 @@
-"""The Graph Transform Tool itself, for comparison: the C++ code that is still in the TensorFlow wheel.
+"""The original Graph Transform Tool, for comparison: the C++ code that is still in the TensorFlow wheel.
 
-It runs in a child process, since it ends the process on some graphs (CHECK failures): `ToolAborted` then, and the next
-call starts a new one. For tests only.
+It runs in a child process, since it aborts the process on some graphs (CHECK failures). The call then raises
+`ToolAborted`, and the next call starts a new process. For tests only.
 
     transformed = ORACLE.transform(graph_def, ["x"], ["y"], "fold_constants")
 """
@@ -21,8 +21,8 @@ class ToolError(Exception):
     """The tool returned an error."""
 
 
-class ToolAborted(Exception):  # noqa: N818 (an end, not an error that it reports)
-    """The tool ended its process."""
+class ToolAborted(Exception):  # noqa: N818 (the tool aborted without reporting an error)
+    """The tool aborted its process."""
 
 
 class Oracle:
@@ -60,7 +60,7 @@ class Oracle:
             child.kill()
             for stream in (child.stdin, child.stdout):
                 assert stream
-                # What is left in the buffer has no reader any more.
+                # Closing flushes the buffer, but the process that would read it has ended.
                 with suppress(BrokenPipeError):
                     stream.close()
             child.wait()
@@ -71,7 +71,7 @@ ORACLE = Oracle()
 
 def _serve() -> None:
     replies = os.fdopen(os.dup(1), "wb")
-    # The tool and TensorFlow may print: that must not end up between the replies.
+    # The tool and TensorFlow may print to stdout: that must not mix with the replies.
     os.dup2(2, 1)
     import tensorflow  # noqa: F401  (registers the ops)
     from tensorflow.python.util import _pywrap_transform_graph
@@ -79,7 +79,7 @@ def _serve() -> None:
         request = pickle.loads(sys.stdin.buffer.read(int.from_bytes(header, "big")))
         try:
             reply = ("", _pywrap_transform_graph.TransformGraphWithStringInputs(*request))
-        except Exception as error:  # noqa: BLE001 (whatever the tool raises is its answer)
+        except Exception as error:  # noqa: BLE001 (any error of the tool is returned to the caller)
             reply = (str(error) or type(error).__name__, b"")
         content = pickle.dumps(reply)
         replies.write(len(content).to_bytes(_HEADER, "big") + content)

@@ -1,4 +1,4 @@
-"""Models of the forms that TensorFlow Serving's own test models have, none of their files."""
+"""Models built like TensorFlow Serving's own test models, without using their files."""
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ tf1 = tf.compat.v1
 def _save(path: Path, inputs: dict[str, Any], outputs: dict[str, Any], init: Any = None,
           more: dict[str, Any] | None = None) -> Path:
     def signature(inputs: dict[str, Any], outputs: dict[str, Any]) -> Any:
-        infos = ({key: tf1.saved_model.build_tensor_info(one) for key, one in side.items()}
+        infos = ({key: tf1.saved_model.build_tensor_info(tensor) for key, tensor in side.items()}
                  for side in (inputs, outputs))
         return tf1.saved_model.build_signature_def(*infos, "tensorflow/serving/predict")
     with tf1.Session() as session:
@@ -27,7 +27,7 @@ def _save(path: Path, inputs: dict[str, Any], outputs: dict[str, Any], init: Any
 
 
 def parsed_and_fed(path: Path) -> Path:
-    """half_plus_three's form: a parsed feature that serving_default feeds, all shapes empty, of producer 21."""
+    """Like half_plus_three: serving_default feeds a parsed feature, all shapes are empty, producer version 21."""
     with tf1.Graph().as_default():
         examples = tf1.placeholder(tf.string, name="tf_example")
         parsed = tf.raw_ops.ParseExample(serialized=examples, names=[], sparse_keys=[], dense_keys=["x"],
@@ -43,15 +43,15 @@ def parsed_and_fed(path: Path) -> Path:
         node.attr.pop("_output_shapes", None)
         if node.op == "Placeholder":
             node.attr["shape"].shape.Clear()
-    for one in meta_graph.signature_def.values():
-        for info in (*one.inputs.values(), *one.outputs.values()):
+    for definition in meta_graph.signature_def.values():
+        for info in (*definition.inputs.values(), *definition.outputs.values()):
             info.tensor_shape.Clear()
     file.write_bytes(model.SerializeToString())
     return path
 
 
 def set_at_load(path: Path) -> Path:
-    """half_plus_two_gpu's form: loading runs the variables' own initialisers again."""
+    """Like half_plus_two_gpu: the main op runs the variables' initialisers when the model is loaded."""
     with tf1.Graph().as_default():
         x = tf1.placeholder(tf.float32, [None, 1], "x")
         a, b = (tf1.get_variable(name, initializer=value, use_resource=name == "b")
@@ -61,15 +61,30 @@ def set_at_load(path: Path) -> Path:
 
 
 def counter(path: Path, step: float = 1.0) -> Path:
-    """The counter's form: each answer changes a variable."""
+    """Like the model `counter`: each request changes a variable."""
     with tf1.Graph().as_default():
         x = tf1.placeholder(tf.float32, [None], "x")
         count = tf1.get_variable("requests", initializer=0.0, use_resource=False)
         return _save(path, {"x": x}, {"y": x + tf1.assign_add(count, step)})
 
 
+def counters(path: Path, resource: bool = False, step: float = 1.0) -> Path:
+    """saved_model_counter's form: signatures that read a variable, add to it and set it; only one has an input.
+
+    `resource`: with TensorFlow 2's variables, of which the outputs that assign name an operation without a tensor.
+    """
+    with tf1.Graph().as_default():
+        counter = tf1.get_variable("counter", initializer=0.0, use_resource=resource)
+        delta = tf1.placeholder(tf.float32, name="delta")
+        read = tf.identity(counter, "read")
+        return _save(path, {}, {"output": read}, more={
+            "incr_counter": ({}, {"output": tf1.assign_add(counter, step)}),
+            "incr_counter_by": ({"delta": delta}, {"output": tf1.assign_add(counter, delta * step)}),
+            "reset_counter": ({}, {"output": tf1.assign(counter, 0.0)})})
+
+
 def one_batch_size(path: Path) -> Path:
-    """half_plus_two_mkl's form: the answer is broadcast with a fixed image, so that only a batch of 1 has one."""
+    """Like half_plus_two_mkl: the output is broadcast with a fixed image, which works only for a batch of 1."""
     with tf1.Graph().as_default():
         examples = tf1.placeholder(tf.string, name="tf_example")
         x = tf1.io.parse_example(examples, {"x": tf1.FixedLenFeature([1], tf.float32)})["x"]
@@ -78,7 +93,7 @@ def one_batch_size(path: Path) -> Path:
 
 
 def constant_by_graph(path: Path) -> Path:
-    """An answer that depends on how many examples there are, and on no value."""
+    """The output depends on the number of examples, but not on their values."""
     with tf1.Graph().as_default():
         x = tf1.placeholder(tf.float32, [None, 3], "x")
         anchors = tf1.get_variable("anchors", initializer=np.arange(6, dtype=np.float32).reshape(2, 3))
@@ -86,7 +101,7 @@ def constant_by_graph(path: Path) -> Path:
 
 
 def initial_weights(path: Path) -> Path:
-    """An answer that would depend on its input, were the weights not zero."""
+    """The output does not depend on the input, because all weights are zero."""
     with tf1.Graph().as_default():
         x = tf1.placeholder(tf.float32, [None, 3], "x")
         return _save(path, {"x": x}, {"y": tf.matmul(x, tf1.get_variable("w", initializer=tf.zeros([3, 2])))})

@@ -1,9 +1,9 @@
-"""TensorFlow Serving's own end-to-end tests, from a checkout of its sources, run against the embedded server.
+"""Runs TensorFlow Serving's own end-to-end tests, from a checkout of its sources, against the embedded server.
 
     python tests/support/upstream_tests.py CHECKOUT WORK RESULTS.json
 
-WORK becomes the tree in which those tests look for the server and its models. A process of its own, since the tests'
-package and theirs have one name, and they start servers that they leave to the end of the process.
+Those tests look for the server and its models below WORK. This program runs in a separate process, since the package
+of those tests has the same name as an installed one, and the servers that they start run until the process ends.
 """
 import json
 import os
@@ -19,7 +19,7 @@ _SERVER = '#!/bin/sh\ncd "{root}" && PYTHONPATH="{root}" exec "{python}" -m serv
 
 
 class _Outcomes(unittest.TextTestResult):
-    """Keeps what each test came to, with the last line of the reason."""
+    """Keeps the outcome of each test, with the last line of the reason."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -29,14 +29,14 @@ class _Outcomes(unittest.TextTestResult):
         super().stopTest(test)
         reasons = [text for failed, text in [*self.errors, *self.failures] if failed is test]
         skipped = [text for left, text in self.skipped if left is test]
-        said = [line.strip() for line in (reasons or [""])[0].splitlines() if line.strip(" >\n")]
-        told = next((line for line in said if line.startswith("details = ")), said[-1] if said else "")
+        lines = [line.strip() for line in (reasons or [""])[0].splitlines() if line.strip(" >\n")]
+        reason = next((line for line in lines if line.startswith("details = ")), lines[-1] if lines else "")
         self.outcomes[test.id().rpartition(".")[2]] = (
-            f"failed: {told[:300]}" if reasons else f"skipped: {skipped[0]}" if skipped else "passed")
+            f"failed: {reason[:300]}" if reasons else f"skipped: {skipped[0]}" if skipped else "passed")
 
 
 def prepare(checkout: Path, work: Path) -> None:
-    """The tree of a bazel run: models by a link, the server by a script."""
+    """Makes the directory tree of a bazel run: a link to the models, and a script that starts the server."""
     tree = work / "tf_serving" / "tensorflow_serving"
     (tree / "model_servers").mkdir(parents=True)
     (tree / "servables").symlink_to(checkout.resolve() / "tensorflow_serving" / "servables")
@@ -47,7 +47,7 @@ def prepare(checkout: Path, work: Path) -> None:
 
 
 def free_port() -> int:
-    """What the package portpicker is asked for."""
+    """A free port: replaces the only function of the package portpicker that the tests call."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -63,12 +63,12 @@ def main() -> None:
     import tensorflow_serving
     from tensorflow.python.platform import flags
     tensorflow_serving.__path__.append(str(checkout / "tensorflow_serving"))
-    flags.os = os  # one of the tests reads the environment through it, which TensorFlow's flags no longer have
+    flags.os = os  # one test reads flags.os.environ, which TensorFlow's flags no longer have
     from tensorflow_serving.model_servers import tensorflow_model_server_test
     tf.enable_eager_execution()
     flags.FLAGS(sys.argv[:1])
     suite = unittest.TestLoader().loadTestsFromTestCase(tensorflow_model_server_test.TensorflowModelServerTest)
-    names = [test for test in suite if not test.id().endswith("test_session")]  # tf.test's own, skipped everywhere
+    names = [test for test in suite if not test.id().endswith("test_session")]  # part of tf.test, always skipped
     ran = unittest.TextTestRunner(resultclass=_Outcomes, verbosity=2).run(unittest.TestSuite(names))
     assert isinstance(ran, _Outcomes)
     results.write_text(json.dumps(ran.outcomes, indent=1, sort_keys=True))

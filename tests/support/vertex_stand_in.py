@@ -1,7 +1,8 @@
-"""A stand-in of Vertex AI's documented API, in front of a TensorFlow Serving REST address.
+"""A local server with Vertex AI's documented API, in front of a TensorFlow Serving REST address.
 
-It has what a client sees: the token endpoint of a service account (a signed JWT for an access token), endpoints.get,
-:predict and :rawPredict behind bearer tokens that expire, the fields that surround predictions, and Google's errors.
+It has the parts that a client uses: the token endpoint of a service account (a signed JWT for an access token);
+endpoints.get, :predict and :rawPredict, which need bearer tokens that expire; the fields that surround predictions;
+and Google's errors.
 """
 import base64
 import json
@@ -19,7 +20,7 @@ DEPLOYED = {"id": "789", "model": "projects/123/locations/europe-west4/models/m"
 
 
 class VertexStandIn:
-    """Listens on 127.0.0.1. `token_s` is how long the next tokens last; `seen` are the requests, (method, path)."""
+    """Listens on 127.0.0.1. `token_s`: how long new tokens are valid. `seen`: the requests, as (method, path)."""
 
     def __init__(self, rest_address: str, model: str) -> None:
         self.model_url = f"http://{rest_address}/v1/models/{model}:predict"
@@ -78,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(400, "INVALID_ARGUMENT", "Field instances is required.")
         request = urllib.request.Request(self.api.model_url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=60) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             with error:
@@ -99,4 +100,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silence."""
+        """Does not log requests."""

@@ -1,4 +1,4 @@
-"""The parent's side of benchmark.targets.in_process.engine: the process that runs a model, and connections to it."""
+"""The client side of benchmark.targets.in_process.engine: starts the process that runs a model, and connects to it."""
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -12,8 +12,8 @@ from serving.client.protocol import AnswerError, Signature
 from serving.protos import meta_graph_pb2
 from user_error import FailedError
 
-MEASURED_BY = {"session": "a v1 Session in a process of its own, timed around the run",
-               "predictor": "the signature function in a process of its own, timed around the call"}
+MEASURED_BY = {"session": "a v1 Session in a separate process, timed around the run",
+               "predictor": "the signature function in a separate process, timed around the call"}
 
 
 class EngineError(AnswerError):
@@ -25,7 +25,7 @@ class EngineError(AnswerError):
 
 
 class Engine(Child):  # decision 109
-    """A process that loads the model; it accepts connections once it has, and answers them at the same time."""
+    """A process that loads the model, then accepts connections and answers them in parallel."""
 
     def __init__(self, kind: str, title: str, version: Path, signature_name: str, grappler: bool) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="engine-")
@@ -33,11 +33,12 @@ class Engine(Child):  # decision 109
         self.kind = kind
         argv = python_module("benchmark.targets.in_process.engine", kind, str(version), self._socket, "--signature",
                              signature_name or "serving_default", "--grappler", "on" if grappler else "off")
-        # Its standard input stays open as long as we live: where the kernel does not end it with us, that does.
+        # The engine ends when its standard input is closed, so it ends with this process even where the kernel does not
+        # kill children with their parent.
         super().__init__(f"process of {title}", argv, stdin=subprocess.PIPE)
 
     def loaded(self) -> bool:
-        """Whether it accepts connections."""
+        """Whether the engine accepts connections."""
         try:
             self.open().close()
         except (FileNotFoundError, ConnectionRefusedError):
@@ -56,9 +57,9 @@ class Engine(Child):  # decision 109
 
 
 class InProcessConnection:
-    """Requests are kept by the engine, so only a number goes to it, and the engine's own clock counts.
+    """A connection to an engine, which stores prepared requests and times each run: only a request's number is sent.
 
-    Each connection has a channel and a thread in the engine of its own: as many as there are workers may run at once.
+    Each connection has its own channel and its own thread in the engine, so that workers run in parallel.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -90,5 +91,5 @@ class InProcessConnection:
             self._channel.send((command, value))
             return self._channel.recv()
         except (EOFError, ConnectionError):
-            self._engine.await_death("while it was asked", 5.0)
+            self._engine.await_death("during a request", 5.0)
             raise FailedError(f"the {self._engine.title} closed its connection") from None

@@ -1,12 +1,12 @@
-"""A model run without a server, in a process of its own.
+"""A process that runs a model without a server.
 
-    python -m benchmark.targets.in_process.engine KIND VERSION_DIRECTORY [--signature NAME] [--grappler on|off]
+    python -m benchmark.targets.in_process.engine KIND VERSION_DIRECTORY SOCKET [--signature NAME] [--grappler on|off]
 
     session     a v1 Session with the graph's feeds and fetches compiled once: what TensorFlow Serving does per request
     predictor   the signature as a Python function (tf.saved_model.load), as the old tf.contrib.predictor offered it
 
-Listens on a Unix socket; each connection has a thread of its own, as a client of a server has, so that connections are
-answered at the same time by one loaded model (see connection.py). It ends when its standard input does.
+Listens on the Unix socket SOCKET. Each connection has its own thread, so that one loaded model answers connections in
+parallel (see connection.py). The process ends when its standard input is closed.
 """
 import argparse
 import os
@@ -29,7 +29,7 @@ _WHERE = re.compile(r"(Graph execution error|Detected at node|Node: |File \"|<st
 
 
 def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
-    """(SignatureDef, run) over a v1 Session."""
+    """(SignatureDef, function that runs it) in a v1 Session."""
     import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto()
@@ -45,7 +45,7 @@ def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, R
 
 
 def predictor(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
-    """(SignatureDef, run) over the loaded SavedModel's signature function."""
+    """(SignatureDef, function that runs it) with the loaded SavedModel's signature function."""
     import tensorflow as tf
     from tensorflow.python.saved_model import loader_impl
 

@@ -1,9 +1,9 @@
-"""Makes a variant that does N % more of the same work, to prove that a comparison would find it.
+"""Makes a variant that does N % more of the same work, to test that a comparison finds the difference.
 
     python -m benchmark.targets.in_process.more_work models/mnist/original/1 models/mnist/more-work/1 --percent 10
 
-Every batch is run together with its own first N %, and the surplus is cut off the answer: the answers are the same, the
-kernels are the same, the time is longer by what N % more examples take.
+The first N % of each batch are appended to it before it runs, and their outputs are cut off. Answers and kernels are
+the same; the time is longer by what N % more examples take.
 """
 import argparse
 import os
@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def export(source: Path, target: Path, percent: float, signature_name: str = "serving_default") -> None:
-    """Writes a SavedModel with the one signature; the version appears by one rename."""
+    """Writes a SavedModel with this one signature; a rename makes the complete version visible."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(source))

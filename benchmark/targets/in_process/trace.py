@@ -18,7 +18,7 @@ import numpy as np
 
 
 class Traced:
-    """A signature in a v1 Session of its own, and what its traced runs took."""
+    """A signature in its own v1 Session, and the times of its traced runs."""
 
     def __init__(self, directory: str, signature_name: str, inputs: dict[str, Any], grappler: bool) -> None:
         import tensorflow as tf
@@ -39,7 +39,7 @@ class Traced:
             self._session.run(self._fetches, self._feed)
 
     def run(self) -> Any:
-        """One traced run; its step_stats."""
+        """Does one traced run; returns its step_stats."""
         import tensorflow as tf
 
         metadata = tf.compat.v1.RunMetadata()
@@ -57,9 +57,9 @@ class Traced:
         return metadata.step_stats
 
     def operations(self) -> list[dict[str, Any]]:
-        """[{"op", "count", "us"}], summed over nodes of a type: the median of all runs, slowest first.
+        """[{"op", "count", "us"}], slowest first: for each type of operation the sum over its nodes, median over runs.
 
-        The nodes are those that ran, after TensorFlow's own rewriting: fused ones appear under their fused name.
+        The nodes are those that ran, after TensorFlow's graph optimizations: fused nodes have the fused op's name.
         """
         names = {op for totals in self._runs for op in totals}
         medians = {op: np.median([totals.get(op, (0, 0.0)) for totals in self._runs], axis=0).tolist() for op in names}
@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("--grappler", choices=("on", "off"), default="on")
     parser.add_argument("--timeline", type=Path, nargs="+", required=True, help="a file for each directory")
     options = parser.parse_args()
-    # The document has the real standard output to itself; oneDNN prints its verbose lines to the other one.
+    # oneDNN prints its verbose lines to file descriptor 1: point it at standard error, and keep a duplicate of the real
+    # standard output for the JSON document.
     sink = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with np.load(options.samples, allow_pickle=True) as file:

@@ -1,11 +1,11 @@
-"""What people write instead of running a model server: a FastAPI application around Keras, served by uvicorn.
+"""A common alternative to a model server: a FastAPI application around a Keras model, served by uvicorn.
 
     python -m benchmark.targets.in_process.web_app KIND VERSION_DIRECTORY --model NAME --port PORT
 
     predict    keras.Model.predict on each request
     function   the model as a tf.function, called with a tensor
 
-Takes and gives TensorFlow Serving's JSON (rows of one input), so that the same client asks and checks both.
+Reads and writes TensorFlow Serving's JSON (rows of one input), so that the same client can measure both.
 """
 import argparse
 import os
@@ -30,13 +30,13 @@ class Rows(BaseModel):
 
 
 def model_of(directory: str, signature_name: str) -> keras.Model:
-    """A SavedModel's signature as a Keras model. SystemExit unless it has one input and one output."""
+    """A SavedModel's signature as a Keras model. Raises SystemExit unless it has one input and one output."""
     layer = keras.layers.TFSMLayer(directory, call_endpoint=signature_name)
     signature = tf.saved_model.load(directory).signatures[signature_name]
     specs, outputs = signature.structured_input_signature[1], signature.structured_outputs
     if len(specs) != 1 or len(outputs) != 1:
-        raise SystemExit(f"the application takes models of one input and one output; {directory} has {len(specs)} and "
-                         f"{len(outputs)}")
+        raise SystemExit(f"the application needs a model with one input and one output; {directory} has {len(specs)} "
+                         f"and {len(outputs)}")
     (spec,) = specs.values()
     rows = keras.Input(spec.shape[1:], dtype=spec.dtype)
     return keras.Model(rows, layer(rows))

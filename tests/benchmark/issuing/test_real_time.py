@@ -1,4 +1,4 @@
-"""A generator that is real-time only while it keeps a schedule, and leaves no trace of it."""
+"""Real-time scheduling of the generator: only while it keeps a schedule, and everything is restored afterwards."""
 import gc
 import os
 import sys
@@ -9,18 +9,18 @@ import pytest
 from benchmark.issuing.real_time import on_time, quick_switching
 
 
-def test_all_threads_are_real_time_meanwhile_and_none_after() -> None:
-    seen, own, go, end = list[int](), list[int](), threading.Event(), threading.Event()
+def test_all_threads_are_real_time_inside_and_none_after() -> None:
+    seen, native_ids, go, end = list[int](), list[int](), threading.Event(), threading.Event()
 
     def work(policy: int) -> None:
         os.sched_setscheduler(0, policy, os.sched_getparam(0))
-        own.append(threading.get_native_id())
+        native_ids.append(threading.get_native_id())
         go.wait(60)
         seen.append(os.sched_getscheduler(0))
         end.wait(60)
     early = threading.Thread(target=work, args=[os.SCHED_BATCH])
     early.start()
-    while not own:
+    while not native_ids:
         pass
     with on_time() as real_time:
         late = threading.Thread(target=lambda: work(os.sched_getscheduler(0)))
@@ -34,11 +34,11 @@ def test_all_threads_are_real_time_meanwhile_and_none_after() -> None:
     end.set()
     early.join()
     late.join()
-    assert tasks.pop(own[0]) == os.SCHED_BATCH
+    assert tasks.pop(native_ids[0]) == os.SCHED_BATCH
     assert set(tasks.values()) == {os.SCHED_OTHER}
 
 
-def test_who_may_not_be_real_time_is_as_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_permission_the_scheduling_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise PermissionError
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
@@ -47,7 +47,7 @@ def test_who_may_not_be_real_time_is_as_all_others(monkeypatch: pytest.MonkeyPat
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
-def test_what_was_there_is_left_out_of_collections() -> None:
+def test_existing_objects_are_left_out_of_garbage_collections() -> None:
     before = sys.getswitchinterval()
     with quick_switching():
         assert gc.get_freeze_count() > 1000

@@ -1,4 +1,4 @@
-"""The runner against servers whose work is known: schedules, latency from the intended start, two engines agree."""
+"""The runner against servers that work for a known time: schedules, latency from the intended start, both engines."""
 import gc
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from bare_clients import bare_cpu_s
 
 from benchmark.issuing import loadgen, real_time, runner
 from benchmark.issuing.warm import generator_ceiling, open_connections
-from benchmark.targets.connections import Measured
+from benchmark.targets.connections import PreparedConnection
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import Instance
 from benchmark.targets.target import Target
@@ -20,11 +20,11 @@ from benchmark.verdicts.scenario import Scenario, Slo, Validity, parse_slo
 
 
 @contextmanager
-def connections_for(scenario: Scenario, server: Any) -> Iterator[list[Measured]]:
+def connections_for(scenario: Scenario, server: Any) -> Iterator[list[PreparedConnection]]:
     instance = Instance(Target("null", "null", "address"), None, server.rest, server.grpc)
     with open_connections(scenario, instance, Inputs()) as (connections, _):
         for connection in connections:
-            connection.ask(0)
+            connection.send(0)
         yield connections
 
 
@@ -44,9 +44,9 @@ def test_an_open_loop_keeps_its_schedule(protocol: Any, null_server: Callable[..
     assert not measurement.recorder.wrong
 
 
-def test_no_clock_runs_while_the_generator_gets_ready(
+def test_the_schedule_starts_after_the_generator_is_ready(
         null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process with a large heap needs a while for the collection that goes before a run."""
+    """In a process with a large heap, the garbage collection before a run takes some time."""
     ready, began = list[float](), list[float]()
     monkeypatch.setattr(real_time.gc, "collect", lambda: ready.append(perf_counter()))
     issue = runner._open
@@ -58,17 +58,17 @@ def test_no_clock_runs_while_the_generator_gets_ready(
 
 
 def test_latency_counts_from_the_intended_start(null_server: Callable[..., Any]) -> None:
-    """A server that needs 20 ms, asked every 10 ms over one connection, falls behind: users wait longer and longer."""
+    """A server that takes 20 ms, with a request every 10 ms on one connection, falls behind: latency grows."""
     scenario = Scenario("x", arrivals=Constant(100), measure_s=1)
     with connections_for(scenario, null_server(work_ms=20)) as connections:
         measurement = runner.run(scenario, connections[:1])
-    # Ninety requests before it were each 10 ms late at the least.
+    # The 90th request waits for 89 requests, each of which adds at least 10 ms.
     assert measurement.recorder.intended.percentile(90) > 10 * measurement.recorder.sent.percentile(50)
     assert any(reason.startswith("rate missed") for reason in measurement.reasons())
     assert any(reason.startswith("requests started late") for reason in measurement.reasons())
 
 
-def test_requests_that_were_never_sent_are_dropped_not_forgotten(
+def test_requests_that_were_never_sent_are_counted_as_dropped(
         null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "GRACE_S", 0.1)
     scenario = Scenario("x", arrivals=Constant(200), measure_s=1)
@@ -81,15 +81,15 @@ def test_requests_that_were_never_sent_are_dropped_not_forgotten(
 
 def test_a_closed_loop_has_as_many_requests_in_flight_as_clients(null_server: Callable[..., Any]) -> None:
     server = null_server(work_ms=5)
-    one = _run(Scenario("x", arrivals=Closed(1), measure_s=1), server)
-    assert one.rate_per_s < 200
-    assert one.recorder.sent.percentile(50) >= 0.005
-    # Each request is due when it is sent: nothing of the one before is in it.
-    assert one.recorder.intended.percentile(50) < 1.5 * one.recorder.sent.percentile(50)
+    measurement = _run(Scenario("x", arrivals=Closed(1), measure_s=1), server)
+    assert measurement.rate_per_s < 200
+    assert measurement.recorder.sent.percentile(50) >= 0.005
+    # Each request is due when it is sent: its latency contains nothing of the previous request.
+    assert measurement.recorder.intended.percentile(50) < 1.5 * measurement.recorder.sent.percentile(50)
     assert Offline(3).clients == len(_connection_count(Scenario("x", arrivals=Offline(3)), server))
 
 
-def _connection_count(scenario: Scenario, server: Any) -> list[Measured]:
+def _connection_count(scenario: Scenario, server: Any) -> list[PreparedConnection]:
     with connections_for(scenario, server) as connections:
         return connections
 
@@ -106,7 +106,7 @@ def test_errors_are_counted_by_kind(null_server: Callable[..., Any]) -> None:
     assert measurement.to_json()["result"]["value"] is None
 
 
-def test_too_few_samples_for_the_percentile_asked_is_invalid(null_server: Callable[..., Any]) -> None:
+def test_too_few_samples_for_the_percentile_make_a_run_invalid(null_server: Callable[..., Any]) -> None:
     scenario = Scenario("x", arrivals=Constant(50), measure_s=1, percentile=99.9, slo=Slo(99, 1000),
                         validity=Validity(max_rate_error=1e6, max_late_ms=1e6, max_generator_cpu=1e6))
     reasons = _run(scenario, null_server()).reasons()
@@ -114,40 +114,42 @@ def test_too_few_samples_for_the_percentile_asked_is_invalid(null_server: Callab
                        "p99.9 needs 6,636 samples, there are 50: measure longer"]
 
 
-def test_a_promise_is_kept_or_missed(null_server: Callable[..., Any]) -> None:
+def test_an_slo_is_met_or_missed(null_server: Callable[..., Any]) -> None:
     scenario = Scenario("x", arrivals=Closed(1), measure_s=0.5, slo=Slo(50, 100_000))
     server = null_server(work_ms=4)
     assert _run(scenario, server).slo_met() is True
     assert _run(Scenario("x", arrivals=Closed(1), measure_s=0.5, slo=Slo(50, 2)), server).slo_met() is False
-    # A promise of the mean or the longest, which needs no number of samples.
-    promises = {text: parse_slo(text) for text in ("mean=1ms", "max=1ms", "mean=100s", "max=100s")}
-    kept = {text: _run(Scenario("x", arrivals=Closed(1), measure_s=0.2, slo=slo), server).slo_met()
-            for text, slo in promises.items()}
-    assert kept == {"mean=1ms": False, "max=1ms": False, "mean=100s": True, "max=100s": True}
+    # An SLO of the mean or the maximum, which needs no minimum number of samples.
+    slos = {text: parse_slo(text) for text in ("mean=1ms", "max=1ms", "mean=100s", "max=100s")}
+    met = {text: _run(Scenario("x", arrivals=Closed(1), measure_s=0.2, slo=slo), server).slo_met()
+           for text, slo in slos.items()}
+    assert met == {"mean=1ms": False, "max=1ms": False, "mean=100s": True, "max=100s": True}
 
 
 @pytest.mark.parametrize("scenario", [
     Scenario("single-stream", arrivals=Closed(1)), Scenario("server", arrivals=Poisson(40, 3)),
     Scenario("offline", arrivals=Offline(2))], ids=lambda s: s.name)
 def test_loadgen_agrees_with_our_runner(scenario: Scenario, null_server: Callable[..., Any]) -> None:
-    """The same 5 ms server in turns under both engines, by LoadGen's own figures: the same fastest request."""
-    offline, ours, theirs = scenario.name == "offline", [], []
+    """Both engines measure the same 5 ms server alternately: the fastest requests that they report agree."""
+    offline, our_times, loadgen_times = scenario.name == "offline", [], []
     with connections_for(scenario, null_server(work_ms=5)) as connections:
         for rounds in range(1, 41):
             own, other = runner.run(scenario, connections, 0.25), loadgen.run(scenario, connections, 0.25)
             assert not other.failed
             assert not other.recorder.wrong
-            assert other.engine_figures is not None
-            ours.append(1 / own.rate_per_s if offline else own.recorder.intended.percentile(0))
-            theirs.append(1 / other.engine_figures["requests_per_s"] if offline else other.engine_figures["min"] / 1e3)
-            assert other.recorder.intended.percentile(50) <= other.engine_figures.get("p99", 1e9) / 1e3
-            # Noise only adds: the best of the rounds is what an engine says of the server. A busy machine takes more.
-            if rounds >= 3 and 1 / 2 < min(theirs) / min(ours) < 2:
+            figures = other.engine_figures
+            assert figures is not None
+            our_times.append(1 / own.rate_per_s if offline else own.recorder.intended.percentile(0))
+            loadgen_times.append(1 / figures["requests_per_s"] if offline else figures["min"] / 1e3)
+            assert other.recorder.intended.percentile(50) <= figures.get("p99", 1e9) / 1e3
+            # Noise only adds time: each engine's lowest time over all rounds counts. A busy machine needs more rounds.
+            if rounds >= 3 and 1 / 2 < min(loadgen_times) / min(our_times) < 2:
                 return
-    pytest.fail(f"after {rounds} rounds LoadGen says {min(theirs):.4f} s and our runner {min(ours):.4f} s")
+    pytest.fail(f"after {rounds} rounds LoadGen says {min(loadgen_times):.4f} s and our runner {min(our_times):.4f} s")
 
 
-# How many times what a request costs without any client it may cost with the runner. Every answer is checked.
+# The CPU time of a request through the runner, which checks every answer: at most this many times that of a request
+# without client code.
 MOST = {"rest": 40, "grpc": 8}
 
 
@@ -164,7 +166,7 @@ def test_a_request_costs_little_more_cpu_than_without_the_runner(
 
 
 def _kept(run: Callable[[], Any]) -> tuple[int, int]:
-    """(requests answered, bytes that its measurement holds)."""
+    """(number of answered requests, bytes of memory that the measurement takes)."""
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
     measurement = run()
@@ -189,13 +191,13 @@ def test_memory_is_flat_however_many_samples(null_server: Callable[..., Any]) ->
     assert most - least < 8 * (many - few)
 
 
-def test_the_ceiling_is_of_the_same_workload(null_server: Callable[..., Any]) -> None:
-    """What one connection reaches against a server that does nothing: the same here, measured by hand."""
+def test_the_ceiling_is_measured_with_the_same_workload(null_server: Callable[..., Any]) -> None:
+    """The generator's ceiling is near the rate that one connection reaches here against a null server."""
     rates = {}
     for batch in (64, 4096):
         scenario = Scenario("x", protocol="rest", batch=batch, arrivals=Closed(1), measure_s=0.5)
         with connections_for(scenario, null_server()) as connections:
-            # Noise only takes away: the best of each is what there is, and a busy machine needs more tries.
+            # Noise only lowers a rate: the highest rate counts, and a busy machine needs more tries.
             for _ in range(20):
                 rates[batch] = max(rates.get(batch, 0.0), runner.run(scenario, connections[:1]).rate_per_s)
                 ceiling = generator_ceiling(scenario, connections[0].workload)

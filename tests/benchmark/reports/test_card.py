@@ -33,7 +33,7 @@ def _words(svg: str) -> list[str]:
     ({"verdict": "cannot tell", "ratio": 1.0, "ci95": [0.9, 1.1]}, "cannot tell"),
     ({"verdict": "cannot tell", "valid": False, "reasons": ["2 of 3 requests failed"], "ci95": [None, None]},
      "INVALID: 2 of 3 requests failed")])
-def test_a_card_says_the_verdict_of_each_comparison_of_means(of_means: dict[str, Any], words: str) -> None:
+def test_a_card_shows_the_verdict_of_each_comparison_of_means(of_means: dict[str, Any], words: str) -> None:
     result = _result(**of_means)
     shown = _words(card.svg(result))
     means = [each for each in result["comparisons"] if each["metric"] == "mean"]
@@ -59,8 +59,8 @@ def test_report_writes_cards_of_one_comparison(tmp_path: Path) -> None:
     (["compare.json", "--card", "a.jpg"], "a.jpg: a card is an .svg or a .png file"),
     (["run.json", "--card", "a.svg"], "--card is of one comparison"),
     (["compare.json", str(DATA / "compare.json"), "--card", "a.svg"], "--card is of one comparison")])
-def test_what_is_no_card_is_refused(arguments: list[str], words: str, tmp_path: Path,
-                                    monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_that_cannot_be_made_is_refused(arguments: list[str], words: str, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(COMMANDS, ["report", str(DATA / arguments[0]), *arguments[1:]])
     assert isinstance(done.exception, UserError)

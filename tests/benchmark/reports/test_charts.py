@@ -1,4 +1,4 @@
-"""What charts draw, and what they leave out."""
+"""What charts show, and what they leave out."""
 import json
 import re
 from pathlib import Path
@@ -39,12 +39,12 @@ def test_a_run_of_many_rounds_stays_readable(rounds: int, points: int, words: st
     assert f"Each point is {words}" in chart
 
 
-def test_means_of_rounds_keep_the_mean() -> None:
+def test_points_are_the_means_of_consecutive_rounds() -> None:
     points = latencies.binned([1.0, 3.0, 5.0, 7.0, 10.0], 2)
     assert points == [(0.5, 2.0), (2.5, 6.0), (4.0, 10.0)]
 
 
-def test_an_interval_that_is_none_is_neither_drawn_nor_written() -> None:
+def test_a_missing_interval_is_neither_drawn_nor_written() -> None:
     result = _compared(1)
     assert result["comparisons"][0]["ci95"] == [None, None] or not result["comparisons"][0]["valid"]
     unknown = cast(Any, {**result, "comparisons": [{**each, "ci95": [None, None], "least_effect": None}
@@ -55,13 +55,13 @@ def test_an_interval_that_is_none_is_neither_drawn_nor_written() -> None:
     assert "no interval" in page
     assert not re.search(r"\?|None|nan|inf\b", "".join(map(str, table.columns[6].cells)))
     assert '<path class="span' in compare.html(_compared(20))
-    assert charts.proper(1.0, 1.0) is charts.proper(None, 2.0) is charts.proper(1.0, float("inf")) is None
+    assert charts.drawable(1.0, 1.0) is charts.drawable(None, 2.0) is charts.drawable(1.0, float("inf")) is None
     assert 'class="whisker"' not in charts.bars([charts.Bar("mean", "a", 2.0, None, 0)], "ms")
     assert 'class="whisker"' in charts.bars([charts.Bar("mean", "a", 2.0, (1.0, 3.0), 0)], "ms")
 
 
-def test_a_colour_is_a_variant_in_every_report() -> None:
-    """The second target is drawn in the second colour, whatever the chart; nothing else is."""
+def test_a_colour_means_the_same_variant_in_every_chart() -> None:
+    """In every chart the second target, and nothing else, has the second colour."""
     for name in ("compare", "run", "sweep"):
         result = _stored(name)
         second = list(dict.fromkeys(re.findall(r"http://127.0.0.1:\d+", json.dumps(result.get("runs") or result.get(
@@ -73,7 +73,7 @@ def test_a_colour_is_a_variant_in_every_report() -> None:
     assert not re.search(r'class="(?:bar|ring) c', kinds.KINDS["split"].html(_stored("split")))
 
 
-def test_repeats_and_starts_of_one_variant_are_told_apart_by_dashes() -> None:
+def test_repeats_and_starts_of_one_variant_differ_in_their_dashes() -> None:
     result = _stored("run")
     first = result["runs"][0]
     late = json.loads(json.dumps(result["runs"][1]))
@@ -86,19 +86,19 @@ def test_repeats_and_starts_of_one_variant_are_told_apart_by_dashes() -> None:
     assert drawn[2][1].endswith("2, from the actual send")
 
 
-def test_a_search_draws_its_promise() -> None:
-    assert "promise: 60 ms</text>" in search.html(_stored("search"))
+def test_the_chart_of_a_search_shows_the_slo() -> None:
+    assert "SLO: 60 ms</text>" in search.html(_stored("search"))
 
 
-def test_a_knee_is_marked_and_is_neither_good_nor_bad() -> None:
+def test_a_knee_is_marked_without_a_verdict() -> None:
     page = sweep.html(_stored("sweep"))
     assert page.count('class="mark"') == 4  # two targets in two charts
     assert "1 clients, the least load measured" in page
     assert 'class="verdict faster' not in page
-    assert "p99 needs 662 requests a load" in page
+    assert "p99 is not drawn: it needs 662 requests at a load" in page
 
 
-def test_a_sweep_draws_p99_where_there_are_requests_enough() -> None:
+def test_a_sweep_shows_p99_where_there_are_enough_requests() -> None:
     result = _stored("sweep")
     for measured in result["curves"][1]["runs"]:
         measured["requests"] = 700

@@ -1,4 +1,4 @@
-"""A kind of result is one module with four things; a new one is a file and a line."""
+"""Each kind of result is a module with the same four names; a new kind needs one file and one line in the list."""
 import json
 import re
 import subprocess
@@ -24,13 +24,13 @@ SHARED = {"__init__", "kinds", "stored", "several", "head", "environment", "page
 
 
 class TemperatureResult(Head):
-    """A kind that nobody has."""
+    """A made-up kind of result."""
 
     celsius: float
 
 
-def _toy() -> Kind:
-    """The module that a new kind would be."""
+def _temperature() -> Kind:
+    """The module of a made-up kind of result."""
     def tables(result: TemperatureResult) -> list[Table]:
         table = Table("°C")
         table.add_row(f"{result['celsius']:g}")
@@ -47,8 +47,8 @@ def _toy() -> Kind:
     return cast(Kind, module)
 
 
-def test_a_new_kind_is_one_module_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(kinds.KINDS, "temperature", _toy())
+def test_a_new_kind_needs_one_module_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(kinds.KINDS, "temperature", _temperature())
     result: TemperatureResult = {**head("temperature", [Target("original", "mnist", "address")], 0), "celsius": 21.5}
     result["inputs"] = "none"
     report.deliver(result, str(tmp_path / "now.html"), str(tmp_path / "t.json"))
@@ -65,19 +65,19 @@ def test_a_new_kind_is_one_module_and_one_line(tmp_path: Path, monkeypatch: pyte
     assert CliRunner().invoke(report.command, [str(tmp_path / "t.json")]).exception is not None
 
 
-def test_the_folder_is_the_list() -> None:
+def test_the_list_has_every_kind_in_the_folder() -> None:
     there = {path.stem for path in (ROOT / "benchmark/reports").glob("*.py")} - SHARED
     assert there == set(KINDS)
 
 
-def test_every_kind_has_its_section_in_the_docs() -> None:
+def test_every_kind_has_a_row_in_the_docs() -> None:
     text = (ROOT / "docs/benchmarking.md").read_text()
     documented = re.findall(r"^\| `(\w+)` \| .*`(\w+)\.py` \|", text, re.MULTILINE)
     assert documented == [(kind, kind) for kind in KINDS]
 
 
-def test_a_misspelt_key_of_any_result_is_an_error_of_mypy(tmp_path: Path) -> None:
-    """One run over a module that reads a key each result has, and one that none has."""
+def test_mypy_reports_a_misspelt_key_of_any_result(tmp_path: Path) -> None:
+    """Checks a module that reads, from each kind of result, a key that exists and a misspelt key."""
     imports, functions = [], []
     for kind in KINDS:
         name = f"{kind.title()}Result"

@@ -1,4 +1,4 @@
-"""Results that earlier versions stored are read and shown by today's `report`.
+"""`report` reads and shows results that earlier versions stored.
 
 data/ was written by real, small runs (null servers, a tiny model) of the commit before the folders of benchmark/: their
 blocks say "half" for replica. Of the flame graph all but a few boxes were taken out, of the interrupted run all but two
@@ -53,7 +53,7 @@ def test_every_kind_has_a_stored_result() -> None:
 
 
 def test_the_figures_of_a_stored_comparison_follow_from_its_blocks() -> None:
-    """What was written then is what today's code finds in the same blocks."""
+    """The stored figures are those that the current code computes from the stored blocks."""
     text = (DATA / "compare.json").read_text()
     assert '"half"' in text
     assert '"replica"' not in text
@@ -62,10 +62,10 @@ def test_the_figures_of_a_stored_comparison_follow_from_its_blocks() -> None:
     assert {block.replica for block in blocks} == {0, 1}
     names = list(dict.fromkeys(each["target"] for each in result["summaries"]))
     made = kinds.compare.compared(names, blocks)
-    for then, now in zip(result["comparisons"], made["comparisons"], strict=True):
-        assert then["verdict"] == now["verdict"]
-        assert now["ratio"] == pytest.approx(then["ratio"])
-        assert now["aa_ratio"] == pytest.approx(then["aa_ratio"])
+    for old, new in zip(result["comparisons"], made["comparisons"], strict=True):
+        assert old["verdict"] == new["verdict"]
+        assert new["ratio"] == pytest.approx(old["ratio"])
+        assert new["aa_ratio"] == pytest.approx(old["aa_ratio"])
 
 
 def test_the_rounds_of_an_interrupted_run_become_a_result() -> None:
@@ -75,7 +75,7 @@ def test_the_rounds_of_an_interrupted_run_become_a_result() -> None:
     assert "interrupted: the rounds finished until then" in _report(DATA / "interrupted.rounds")
 
 
-def test_several_stored_results_are_put_side_by_side(tmp_path: Path) -> None:
+def test_several_stored_results_are_shown_side_by_side(tmp_path: Path) -> None:
     other = json.loads((DATA / "compare.json").read_text())
     other["environment"]["kernel"] = "another"
     (tmp_path / "later.json").write_text(json.dumps(other))

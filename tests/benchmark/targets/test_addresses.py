@@ -1,4 +1,4 @@
-"""Measuring servers that someone else runs: TLS, headers, a Vertex AI endpoint."""
+"""Measuring servers that run already: TLS, headers, a Vertex AI endpoint."""
 import json
 import os
 import subprocess
@@ -42,14 +42,14 @@ def test_both_protocols_over_tls_with_headers(servers: Servers) -> None:
     assert {comparison["protocol"] for comparison in json.loads(done.stdout)["comparisons"]} == {"rest", "grpc"}
 
 
-def test_without_the_authority_it_is_one_line(servers: Servers) -> None:
+def test_an_unknown_certificate_authority_is_a_one_line_error(servers: Servers) -> None:
     done = compare("--url", servers.rest_tls, "--url", servers.rest_tls)
     assert done.returncode == 2
     assert done.stderr.count("error: ") == 1
     assert "Traceback" not in done.stderr
 
 
-def test_a_vertex_endpoint_against_the_server_behind_it(servers: Servers, tmp_path: Path) -> None:
+def test_a_vertex_endpoint_is_compared_with_the_server_behind_it(servers: Servers, tmp_path: Path) -> None:
     vertex = VertexStandIn(servers.rest, "echo")
     try:
         version = save_signature(tmp_path / "models" / "echo" / "original" / "7")
@@ -62,7 +62,7 @@ def test_a_vertex_endpoint_against_the_server_behind_it(servers: Servers, tmp_pa
     assert len([path for _, path in vertex.seen if path.endswith(":predict")]) >= 8
 
 
-def test_connect_refuses_what_it_cannot_reach(servers: Servers) -> None:
+def test_connect_uses_tls_and_refuses_an_invalid_vertex_address(servers: Servers) -> None:
     for protocol, address in (("rest", servers.rest_tls), ("grpc", servers.grpc_tls)):
         with_access = connect(protocol, address, "echo", ACCESS)
         assert with_access.metadata().version == 7

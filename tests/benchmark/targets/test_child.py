@@ -1,4 +1,4 @@
-"""Child processes: they end with us, and say why they ended."""
+"""Child processes: they end when their parent ends, and errors give the reason why a child ended."""
 import os
 import signal
 import socket
@@ -21,7 +21,7 @@ def _python(code: str) -> Child:
     return Child("test child", [sys.executable, "-c", code])
 
 
-def test_ports_are_free_different_and_not_the_systems_own() -> None:
+def test_ports_are_free_different_and_not_ephemeral() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
     for port in ports:
@@ -35,14 +35,14 @@ def test_ports_are_free_different_and_not_the_systems_own() -> None:
     ("import sys; print('2026-11-22 02:56:04,702 I Exporting HTTP/REST API'); sys.exit(3)",
      "exit status 3): its log does not say why"),
     ("import os; os.kill(os.getpid(), 9)", "signal SIGKILL): its log does not say why; was memory short")])
-def test_a_child_that_ends_says_why(code: str, words: str) -> None:
+def test_the_error_for_a_child_that_ended_gives_the_reason(code: str, words: str) -> None:
     with _python(code) as child, pytest.raises(UserError) as caught:
         child.wait_until(lambda: False, 60, "while it was tested")
     assert words in str(caught.value)
     assert str(caught.value).startswith("the test child died while it was tested (")
 
 
-def test_a_child_that_is_never_ready_is_given_up() -> None:
+def test_a_child_that_is_never_ready_is_stopped() -> None:
     with _python("import time; time.sleep(60)") as child, pytest.raises(UserError, match=r"was not ready after 0\.2 s"):
         child.wait_until(lambda: False, 0.2, "while it was tested")
     assert not child.alive
@@ -68,7 +68,7 @@ def test_a_container_on_another_machine_has_no_resident_memory_here(tmp_path: Pa
     monkeypatch.setenv("PATH", str(tmp_path))
     with Container("test child", [sys.executable, "-c", "import time; time.sleep(60)"]) as child:
         assert child.resident_bytes() is None
-        # Any process stands for the container's here; its children would count, so one without any.
+        # Here the test child stands for the container's process. It has no children, whose memory would be added.
         docker.write_text(f"#!/bin/sh\necho {child.process.pid}\n")
         assert child.resident_bytes() == pytest.approx(psutil.Process(child.process.pid).memory_info().rss, rel=0.5)
 
@@ -92,7 +92,7 @@ def _gone(pid: int) -> None:
         assert monotonic() < deadline
 
 
-def test_a_port_taken_in_between_is_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_a_port_is_taken_before_the_server_binds_it_another_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = "import sys; sys.exit('error: Failed to start server: 127.0.0.1:1 cannot be bound')"
     codes = [taken, taken, "import time; time.sleep(60)"]
 

@@ -1,17 +1,17 @@
-"""Answers are compared with the expected ones by the project's table, or by a stated budget."""
+"""Answers are compared with the expected answers within the project's tolerances, or within a stated budget."""
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmark.targets.connections import KEPT, Checker, Measured, Workload
+from benchmark.targets.connections import MOST_KEPT, Checker, PreparedConnection, Workload
 from serving.client.answers import Budget
 
 EXPECTED = {"y": np.array([[1.0, 2.0]], np.float32)}
 
 
 class CountingConnection:
-    """A connection whose answers are numbers in bytes: each is the expected answer times that number."""
+    """A connection whose raw answers are numbers as text; decoded, the expected answer times that number."""
 
     measured_by = "nothing"
 
@@ -50,7 +50,7 @@ def test_a_wrong_answer_is_found_and_described() -> None:
     assert "output 'y' is out of its row" in checker.first_wrong
 
 
-def test_a_stated_budget_lets_less_exact_answers_pass() -> None:
+def test_a_stated_budget_accepts_less_exact_answers() -> None:
     checker, _ = _checker(Budget(relative=0.02))
     assert checker.right(0, b"1.01")
     assert not checker.right(0, b"1.03")
@@ -58,7 +58,7 @@ def test_a_stated_budget_lets_less_exact_answers_pass() -> None:
     assert checker.seen.outputs["y"].row.startswith("stated budget")
 
 
-def test_an_answer_seen_before_is_not_decoded_again_and_wrong_ones_always_are() -> None:
+def test_a_right_answer_is_decoded_once_and_a_wrong_answer_every_time() -> None:
     checker, connection = _checker()
     assert all(checker.right(0, b"1") for _ in range(5))
     assert connection.decoded == 1
@@ -66,19 +66,19 @@ def test_an_answer_seen_before_is_not_decoded_again_and_wrong_ones_always_are() 
     assert connection.decoded == 6
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_number_of_remembered_answers_is_bounded() -> None:
     checker, connection = _checker()
-    for i in range(3 * KEPT):
+    for i in range(3 * MOST_KEPT):
         assert checker.right(0, b"1" + b" " * i)
-    assert checker.right(0, b"1" + b" " * (3 * KEPT - 1))
-    assert connection.decoded == 3 * KEPT + 1
+    assert checker.right(0, b"1" + b" " * (3 * MOST_KEPT - 1))
+    assert connection.decoded == 3 * MOST_KEPT + 1
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
-def test_blocks_take_the_requests_up_in_turn(count: int) -> None:
+def test_each_block_continues_with_the_next_request(count: int) -> None:
     connection = CountingConnection()
     inputs = [{"x": np.array([i])} for i in range(4)]
-    measured = Measured(connection, Workload(1, inputs, [EXPECTED] * 4))
+    measured = PreparedConnection(connection, Workload(1, inputs, [EXPECTED] * 4))
     blocks = [measured.block(count, target="t", replica=0, protocol="rest", round=i) for i in range(3)]
     assert connection.sent == [i % 4 for i in range(3 * count)]
     assert all(block.latencies == (0.25,) * count and not block.wrong for block in blocks)

@@ -1,4 +1,4 @@
-"""A model in a process of its own, asked by several threads at once: each gets the answers to its own requests."""
+"""A model in a child process, used by several threads at the same time: each gets the answers to its own requests."""
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_what_a_run_raises_is_an_answer(version: Path) -> None:
         connection.timed(connection.prepare({"x": np.zeros((2, 4), np.float32)}))
 
 
-def test_a_model_that_does_not_load_says_why(version: Path) -> None:
+def test_the_error_for_a_model_that_does_not_load_gives_the_reason(version: Path) -> None:
     with (Engine("session", "session:original", version, "absent", grappler=True) as engine,
           pytest.raises(FailedError, match="no signature 'absent': there are serving_default")):
         engine.wait_until(engine.loaded, 60, "while loading the model")

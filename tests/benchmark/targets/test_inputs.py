@@ -18,7 +18,7 @@ def _x(inputs: object) -> np.ndarray:
     return np.asarray(inputs["x"])  # type: ignore[index]
 
 
-def test_without_samples_inputs_are_made_seeded_and_different() -> None:
+def test_without_samples_inputs_are_random_seeded_and_different() -> None:
     made, words = Inputs("", None, 5).batches(SIGNATURE, 3, None, 4)
     again, _ = Inputs("", None, 5).batches(SIGNATURE, 3, None, 4)
     assert [_x(each).shape for each in made] == [(3, 4)] * 4
@@ -27,7 +27,7 @@ def test_without_samples_inputs_are_made_seeded_and_different() -> None:
     assert words == "random inputs from the model's metadata, seed 5"
 
 
-def test_the_version_brings_its_own_samples(tmp_path: Path) -> None:
+def test_the_samples_of_the_version_are_used(tmp_path: Path) -> None:
     (tmp_path / "assets.extra").mkdir()
     values = np.arange(40, dtype=np.float32).reshape(10, 4)
     np.savez(tmp_path / "assets.extra/samples.npz", x=values, labels=np.arange(10))
@@ -37,7 +37,7 @@ def test_the_version_brings_its_own_samples(tmp_path: Path) -> None:
     assert words == "10 samples of samples.npz, 3 different batches in turn"
 
 
-def test_samples_of_another_signature_are_not_taken_by_chance(tmp_path: Path) -> None:
+def test_samples_of_another_signature_are_not_used(tmp_path: Path) -> None:
     (tmp_path / "assets.extra").mkdir()
     np.savez(tmp_path / "assets.extra/samples.npz", y=np.zeros((3, 4)))
     assert "random inputs" in Inputs("", None, 0).batches(SIGNATURE, 1, tmp_path, 1)[1]
@@ -45,7 +45,7 @@ def test_samples_of_another_signature_are_not_taken_by_chance(tmp_path: Path) ->
         Inputs("", tmp_path / "assets.extra/samples.npz", 0).batches(SIGNATURE, 1, None, 1)
 
 
-def test_recorded_traffic_is_asked_again(tmp_path: Path) -> None:
+def test_recorded_traffic_is_sent_again(tmp_path: Path) -> None:
     path = tmp_path / "traffic.tfrecord"
     values = np.random.default_rng(1).random((6, 4), np.float32)
     recording.write(path, (recording.Predicted("m", {"x": values[i:i + 2]}, "", {"x": values[i:i + 2]}, 1)

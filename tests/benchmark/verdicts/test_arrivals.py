@@ -1,4 +1,4 @@
-"""Arrival schedules: seeded, ascending, of the rate they claim."""
+"""Arrival schedules: seeded, ascending, with the requested rate."""
 import numpy as np
 import pytest
 
@@ -6,7 +6,7 @@ from benchmark.verdicts.arrivals import Constant, OpenLoop, Poisson
 
 
 @pytest.mark.parametrize("arrivals", [Poisson(200, seed=3), Constant(200)])
-def test_a_schedule_is_ascending_within_the_run_and_of_its_rate(arrivals: OpenLoop) -> None:
+def test_a_schedule_is_ascending_within_the_run_and_has_its_rate(arrivals: OpenLoop) -> None:
     starts = arrivals.schedule(50)
     assert (np.diff(starts) >= 0).all()
     assert starts[0] >= 0

@@ -1,4 +1,4 @@
-"""HDR histograms keep three digits, merge exactly, and survive the wire format."""
+"""HDR histograms keep three digits, merge exactly, and are decoded to what was encoded."""
 import numpy as np
 import pytest
 
@@ -10,13 +10,13 @@ def _lognormal(count: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("percentile", [50, 90, 99, 99.9])
-def test_percentiles_are_within_a_thousandth(percentile: float) -> None:
-    values = _lognormal(20_007, 1)  # no rank falls on an integer, where definitions differ
+def test_percentiles_are_within_two_thousandths(percentile: float) -> None:
+    values = _lognormal(20_007, 1)  # no rank is an integer: there the definitions of a percentile differ
     exact = np.percentile(values, percentile, method="inverted_cdf")
     assert Histogram.of(values).percentile(percentile) == pytest.approx(exact, rel=2e-3)
 
 
-def test_merged_parts_are_the_whole() -> None:
+def test_merged_parts_equal_the_whole() -> None:
     values = _lognormal(6_000, 2)
     merged = Histogram.of(values[:1000])
     merged.merge(Histogram.of(values[1000:]))
@@ -39,7 +39,7 @@ def test_counting_beyond_a_limit() -> None:
     assert Histogram.of(values).count_above(10) == 0
 
 
-def test_extremes_are_kept_not_dropped() -> None:
+def test_values_outside_the_range_are_counted_at_its_ends() -> None:
     histogram = Histogram.of([0.0, 1e-9, 10_000.0])
     assert histogram.count == 3
     assert histogram.max == pytest.approx(3600, rel=1e-3)

@@ -1,4 +1,4 @@
-"""The records say what the values write: the same keys, no more and no fewer."""
+"""The TypedDicts of records have exactly the keys that the values write."""
 from dataclasses import fields
 from typing import Any
 
@@ -28,6 +28,6 @@ def test_a_measurement_writes_its_record() -> None:
     assert set(Histogram().to_json()) == records.LatencyRecord.__required_keys__
 
 
-def test_a_block_comes_back_from_its_record() -> None:
+def test_a_block_is_read_back_from_its_record() -> None:
     block = Block("a", 1, "grpc", 4, 3, (0.001, 0.002), 0.003, 0.001, 1, 2)
     assert Block.from_json(block.to_json()) == block

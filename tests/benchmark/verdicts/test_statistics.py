@@ -1,4 +1,4 @@
-"""Ratios, intervals and verdicts on numbers whose truth is known."""
+"""Ratios, intervals and verdicts on random numbers whose true ratio is known."""
 import numpy as np
 import pytest
 
@@ -10,7 +10,7 @@ def test_samples_needed_for_a_percentile_are_wilks_numbers() -> None:
 
 
 @pytest.mark.parametrize("percentile", [50, 90, 99])
-def test_samples_needed_is_the_least_that_does(percentile: float) -> None:
+def test_samples_needed_is_the_smallest_sufficient_number(percentile: float) -> None:
     need, p, random = statistics.samples_needed(percentile), percentile / 100, np.random.default_rng(1)
     def share_with_two_above(n: int) -> float:
         return float((random.binomial(n, 1 - p, 200_000) >= 2).mean())
@@ -18,14 +18,14 @@ def test_samples_needed_is_the_least_that_does(percentile: float) -> None:
     assert share_with_two_above(round(need * 0.9)) < 0.9895
 
 
-def test_a_percentile_is_a_sample_that_occurred() -> None:
+def test_a_percentile_is_one_of_the_samples() -> None:
     assert statistics.metric_value("p50", [1.0, 2.0, 3.0, 10.0]) == 2.0
     assert statistics.metric_value("p99", np.arange(1.0, 101.0)) == 99.0
     assert statistics.metric_value("mean", [1.0, 2.0]) == 1.5
 
 
 @pytest.mark.parametrize("metric", ["mean", "p50", "p90"])
-def test_the_bootstrap_interval_covers_the_truth_as_often_as_it_says(metric: str) -> None:
+def test_the_bootstrap_interval_covers_the_true_ratio_in_95_per_cent_of_runs(metric: str) -> None:
     random, covered, runs = np.random.default_rng(7), 0, 120
     for run in range(runs):
         drift = np.exp(random.normal(0, 0.05, (20, 1)))
@@ -53,22 +53,23 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert statistics.bootstrap_ratio(a, b, seed=4) != statistics.bootstrap_ratio(a, b, seed=5)
 
 
-def test_a_single_round_says_nothing_about_spread() -> None:
+def test_a_single_round_has_an_unlimited_interval() -> None:
     ratio = statistics.bootstrap_ratio([np.array([2.0])], [np.array([1.0])])
     assert (ratio.value, ratio.low, ratio.high) == (2.0, 0.0, float("inf"))
     assert statistics.verdict(ratio, 0.01) == "cannot tell"
 
 
-def test_rounds_that_are_no_pairs_are_refused() -> None:
+def test_rounds_that_are_not_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="must be pairs"):
         statistics.bootstrap_ratio([np.ones(2)], [])
 
 
-@pytest.mark.parametrize(("low", "high", "floor", "said"), [
+@pytest.mark.parametrize(("low", "high", "floor", "expected"), [
     (1.02, 1.10, 0.01, "faster"), (0.90, 0.98, 0.01, "slower"), (0.99, 1.20, 0.01, "cannot tell"),
     (1.005, 1.20, 0.01, "cannot tell"), (1.02, 1.10, 0.03, "cannot tell"), (0.90, 0.98, 0.03, "cannot tell")])
-def test_a_verdict_needs_the_whole_interval_outside_the_floor(low: float, high: float, floor: float, said: str) -> None:
-    assert statistics.verdict(statistics.Ratio((low * high) ** 0.5, low, high, 0.01), floor) == said
+def test_a_verdict_needs_the_whole_interval_outside_the_floor(low: float, high: float, floor: float,
+                                                              expected: str) -> None:
+    assert statistics.verdict(statistics.Ratio((low * high) ** 0.5, low, high, 0.01), floor) == expected
 
 
 def test_the_floor_is_never_below_one_per_cent_and_takes_the_worse_side() -> None:
@@ -79,7 +80,7 @@ def test_the_floor_is_never_below_one_per_cent_and_takes_the_worse_side() -> Non
     assert statistics.noise_floor(equals(0.95), equals(1.01)) == pytest.approx(1 / 0.95 - 1)
 
 
-def test_a_run_calls_its_least_effect_four_times_in_five() -> None:
+def test_an_effect_of_the_least_size_is_found_in_four_of_five_runs() -> None:
     random, called, runs = np.random.default_rng(11), 0, 150
     def rounds(mean: float) -> list[statistics.Array]:
         return [mean * np.exp(random.normal(0, 0.1, 10)) for _ in range(20)]

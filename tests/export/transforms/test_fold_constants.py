@@ -168,3 +168,18 @@ def test_output_shapes_are_dropped_unless_kept():
     assert "_output_shapes" not in transformed(before, ["x"], ["y"], "fold_constants")[0].node[0].attr
     kept, _ = transformed(before, ["x"], ["y"], "fold_constants(clear_output_shapes=false)")
     assert "_output_shapes" in kept.node[0].attr
+
+
+@pytest.mark.parametrize("dtype", [
+    tf.bfloat16, tf.float16, tf.dtypes.experimental.float8_e4m3fn, tf.qint8, tf.bool, tf.complex64])
+def test_values_of_every_type_are_computed(dtype):
+    def make():
+        value = tf.constant([0, 1, 2, 3], tf.float32)
+        value = tf.quantization.quantize(value, 0.0, 3.0, tf.qint8)[0] if dtype == tf.qint8 else tf.cast(value, dtype)
+        tf.identity(tf.reshape(value, [2, 2]), "y")
+    before = build(make)
+    after, report = transformed(before, [], ["y"], "fold_constants")
+    assert ops(after) == {"Const": 1}, reasons(report)
+    was, now = (session_run(graph, ["y"], {})["y"] for graph in (before, after))
+    assert was.dtype == now.dtype
+    assert was.tolist() == now.tolist()

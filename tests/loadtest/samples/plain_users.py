@@ -1,4 +1,4 @@
-"""Users as Locust's documentation writes them: what its clients cost without anything of ours."""
+"""Users as in Locust's documentation, to measure the cost of its clients without code of this project."""
 from locust import FastHttpUser, HttpUser, task
 
 BODY = '{"instances": [[1.0, 2.0, 3.0, 4.0]]}'

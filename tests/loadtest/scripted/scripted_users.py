@@ -1,4 +1,4 @@
-"""Users whose latencies are given, not measured: any split over processes must add up to the same statistics."""
+"""Users with predetermined latencies: the statistics must be the same, however many processes share the users."""
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ class ScriptedUser(User):
 
     @classmethod
     def prepare_work(cls, session: _session.Session) -> None:
-        """Nothing is asked of a server."""
+        """Does nothing: these users send no requests."""
 
     @task
     def fire(self) -> None:

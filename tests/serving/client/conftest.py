@@ -1,4 +1,4 @@
-"""The project's servers around a numpy model, and each kind of client of it."""
+"""The project's servers with a numpy model, and each kind of client."""
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +19,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(params=["rest", "rest one-off", "grpc"])
 def client(request: Any, servers: Servers) -> Iterator[Callable[..., Any]]:
-    """Makes clients of the echo model, of each kind in turn, and closes them."""
+    """client(model) makes a client, by default of the model `echo`; the test is repeated for each kind of client."""
     kind, address = {"rest": (RestClient, servers.rest), "rest one-off": (OneOffRestClient, servers.rest),
                      "grpc": (GrpcClient, servers.grpc)}[request.param]
     made: list[Any] = []
@@ -28,5 +28,5 @@ def client(request: Any, servers: Servers) -> Iterator[Callable[..., Any]]:
         made.append(kind(address, model, **options))
         return made[-1]
     yield make
-    for one in made:
-        one.close()
+    for each in made:
+        each.close()

@@ -13,7 +13,6 @@ from commandline import status_of
 from serving import recording
 from serving.client import predict, record, status
 from serving.client.answers import prove
-from serving.client.payloads import TensorSpec
 from user_error import UserError
 
 
@@ -160,16 +159,6 @@ def test_only_some_rows_of_a_large_answer_are_printed_unless_rows_is_0(asked: tu
     assert "[2.]" not in two
     assert "[39.]" in everything
     assert "more rows" not in everything
-
-
-def test_a_shape_that_differs_from_the_signatures_is_reported_with_both() -> None:
-    specs = {"x": TensorSpec(np.dtype(np.float32), (-1, 4)), "n": TensorSpec(np.dtype(np.int64), None)}
-    fits = {"x": np.ones((3, 4), np.float32), "n": np.ones(3, np.int64)}
-    assert predict.misfits(fits, specs) == []
-    assert predict.misfits({**fits, "x": np.ones((3, 5), np.float32)}, specs) == [
-        "input 'x' is float32 [3, 5], and the signature has float32 [-1, 4]"]
-    assert predict.misfits({**fits, "x": np.ones(4, np.float32)}, specs) == [
-        "input 'x' is float32 [4], and the signature has float32 [-1, 4]"]
 
 
 @pytest.mark.parametrize(("command", "options", "address"), [

@@ -156,3 +156,13 @@ def test_strings_that_end_in_zeros_survive_a_file_of_samples(tmp_path: Path) -> 
     back = payloads.load_samples(tmp_path / "s.npz")
     assert back["x"].tolist() == values.tolist()
     assert (back["n"].tolist(), back["t"].tolist()) == ([0, 1, 2], [b"one", b"three"])
+
+
+def test_a_shape_that_differs_from_the_signatures_is_reported_with_both() -> None:
+    specs = {"x": TensorSpec(np.dtype(np.float32), (-1, 4)), "n": TensorSpec(np.dtype(np.int64), None)}
+    fits = {"x": np.ones((3, 4), np.float32), "n": np.ones(3, np.int64)}
+    assert payloads.misfits(fits, specs) == []
+    assert payloads.misfits({**fits, "x": np.ones((3, 5), np.float32)}, specs) == [
+        "input 'x' is float32 [3, 5], and the signature has float32 [-1, 4]"]
+    assert payloads.misfits({**fits, "x": np.ones(4, np.float32)}, specs) == [
+        "input 'x' is float32 [4], and the signature has float32 [-1, 4]"]

@@ -37,7 +37,7 @@ def peer(*connections: list[bytes | None]) -> Iterator[tuple[str, list[bytes]]]:
                 for reply in answers:
                     requests.append(read_request(connection))
                     if reply is None:
-                        done.wait(10)
+                        done.wait(60)
                         break
                     connection.sendall(reply)
 
@@ -47,7 +47,7 @@ def peer(*connections: list[bytes | None]) -> Iterator[tuple[str, list[bytes]]]:
         yield f"127.0.0.1:{listener.getsockname()[1]}", requests
     finally:
         done.set()
-        thread.join(10)
+        thread.join(60)
         listener.close()
     assert not thread.is_alive(), "the client did not come back for another connection"
 
