@@ -14,11 +14,12 @@ COMMANDS = Commands("benchmark", __doc__, {
     "profile": ("benchmark.profile", "Show a flame graph of the server, time by operation, and CPU instructions used."),
     "tune": ("benchmark.tune", "Find a server's fastest settings for a load, within the CPU quota."),
     "report": ("benchmark.report", "Show stored results, or several side by side, as tables, HTML, Markdown or JSON."),
-    "null-server": ("benchmark.targets.null_server", "A server that does nothing: what can the load generator do?"),
+    "null-server": ("benchmark.targets.null_server",
+                    "Start a server that does nothing, to measure the load generator itself."),
 }, {
     "compare": {0: "it was measured, whatever the verdict", 1: "answers were wrong, a server died, or a demand "
                 "(--fail-if, --fail-if-not, --budget) is not met", 2: "it could not be run"},
-    "run": {0: "every run is VALID and keeps its promise", 1: "one is INVALID or misses it, answers were wrong, or a "
+    "run": {0: "every run is VALID and meets its SLO", 1: "one is INVALID or misses it, answers were wrong, or a "
             "server died", 2: "it could not be run"},
 })
 

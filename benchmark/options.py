@@ -172,9 +172,11 @@ def demand_options(command: Command) -> Any:
             click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RESULT",
                          help="A stored result (--json) with the same baseline, to compare the candidate with."),
             click.option("--budget", "budgets", multiple=True, metavar="pP=Nms",
-                         help="Fail unless the candidate's latency keeps it, as p99=50ms; repeatable."),
-            click.option("--fail-if-not", type=verdict, help="Fail unless the verdict is this, everywhere."),
-            click.option("--fail-if", type=verdict, help="Fail if the verdict is this under any protocol or batch.")):
+                         help="Fail unless the candidate's latency is within it, such as p99=50ms; repeatable."),
+            click.option("--fail-if-not", type=verdict,
+                         help="Fail unless this is the verdict for all candidates, protocols and batch sizes."),
+            click.option("--fail-if", type=verdict,
+                         help="Fail if this is the verdict for any candidate, protocol or batch size.")):
         decorated = option(decorated)
     return decorated
 

@@ -54,15 +54,15 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
     began, samples = head("profile", found, source.inputs.seed), list[Sampled]()
     chosen = Scenario("profile", protocol=protocol_for(found, protocol, "grpc"), batch=batch, arrivals=Closed(2),
                       measure_s=seconds, warmup_s=1)
-    announce(f"{seconds:g} s of samples per variant, a start and the writing of its stacks of about {duration(OTHER_S)}"
-             f", {repeat} traced runs: about {duration((seconds + OTHER_S) * len(found) + OTHER_S)}")
+    announce(f"{seconds:g} s of samples per variant, about {duration(OTHER_S)} to start it and write its stacks, "
+             f"{repeat} traced runs: about {duration((seconds + OTHER_S) * len(found) + OTHER_S)}")
     trees = []
     for target in found:
         stacks = out / f"{target.name}.stacks.txt"
         lines, inputs, began["inputs"] = sampled(chosen, target, source.inputs, stacks)
         tree = flame.tree(lines)
         if not tree.samples:
-            raise FailedError(f"py-spy saw no request of {target.name}: sample longer, --seconds {2 * seconds:g}")
+            raise FailedError(f"py-spy sampled no request of {target.name}: sample longer, --seconds {2 * seconds:g}")
         trees.append(tree)
         samples.append({"target": target.name, "stacks": str(stacks), "hottest": flame.hottest(tree), "flame": ""})
     with step(f"TensorFlow's trace of {repeat} runs of {' and '.join(target.name for target in found)}, in turns"):

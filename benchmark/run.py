@@ -27,7 +27,7 @@ Examples:
   python -m benchmark run throughput original --num_iter 500 --num_warmup 50 --grappler off
   python -m benchmark scenarios                      # lists all scenarios
 \b
-Latency is from the intended start of each request: what a user waits, also when the server made others wait.
+Latency counts from the intended start of each request, so it includes the time that a late request had to wait.
 """)
 @click.argument("name", metavar="SCENARIO")
 @click.argument("variants", nargs=-1, metavar="[VARIANT ...]")
@@ -94,7 +94,7 @@ def _refuse(why: str, given: dict[str, Any]) -> None:
 
 
 def run_loop(loop: loops.Loop, target: Target, source: Source, output: Output) -> None:
-    """Prints what the original of the loop prints."""
+    """Runs a loop, prints the lines that the original benchmark prints, and writes --json."""
     block, inputs = loops.run(loop, target, source.inputs)
     for line in loops.lines(loop, block):
         click.echo(line, err=output.json == "-")

@@ -47,7 +47,8 @@ measurement of over a minute ends as soon as its verdict is clear. --max-time li
 A verdict needs the whole 95 % interval outside the noise floor, which is how far two processes of the same
 variant were apart in the same run, and at least 1 %.
 --fail-if and --fail-if-not judge the mean under every protocol and batch size; an INVALID comparison fails them.
---against compares ratios over the same baseline, measured in both runs, and the two options then judge that.
+--against compares the new ratio with the stored ratio over the same baseline; the two options then judge this
+comparison.
 """)
 @click.argument("variants", nargs=-1, metavar="BASELINE CANDIDATE ...")
 @source_options()

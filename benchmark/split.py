@@ -59,7 +59,7 @@ def command(variant: str | None, source: Source, batches: tuple[int, ...], repea
                 first = first_answers(source.inputs, instance, connect, batch, version)
                 first.connection.close()
                 result["inputs"] = first.inputs
-                clients = {protocol: stack.enter_context(asking(instance, protocol))
+                clients = {protocol: stack.enter_context(timing_client(instance, protocol))
                            for protocol in target.protocols}
                 result["splits"] += [{"protocol": protocol, "batch": batch, **parts} for protocol, parts in
                                      split(instance, clients, signature, first.batches, repeat).items()]

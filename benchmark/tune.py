@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from benchmark.issuing.interleaved import duration
-from benchmark.issuing.trials import Memory, Trials, seconds_needed
+from benchmark.issuing.trials import Checkpoint, Trials, seconds_needed
 from benchmark.options import (
     Output,
     announce,
@@ -67,18 +67,18 @@ def command(variant: str, source: Source, slo: str | None, protocol: str | None,
     checkpoint = Checkpoint(out / "measured.json", [*trials.question(), conditions["models"], count, seconds])
     announce(f"{count} settings, about {duration(seconds_needed(count, seconds))} (--candidates, --seconds)")
     arms = candidates(cpu_quota(), count, source.inputs.seed)
-    best = trials.best(arms, seconds, memory)
-    gain: GainRecord = memory.get("gain") if best != Configuration() else {"verdict": "the defaults were best"}
+    best = trials.best(arms, seconds, checkpoint)
+    gain: GainRecord = checkpoint.get("gain") if best != Configuration() else {"verdict": "the defaults were best"}
     if not gain:
         gain = trials.gain(best, source.inputs.seed)
         checkpoint.put("gain", gain)
     kept = best if gain["verdict"] == "faster" else Configuration()
     written = write_settings(kept, variant, out)
-    began["inputs"] = memory.get("inputs") or ""
+    began["inputs"] = checkpoint.get("inputs") or ""
     result: TuneResult = {
         **began, "variant": variant, "scenario": chosen.to_json(), "cpus": conditions["cpu_quota"],
         "settings": len(arms), "best": best.name, "kept": kept.name, "gain": gain, "files": written,
-        "measured": {key: value for key, value in memory.values.items() if key not in ("gain", "inputs")}}
+        "measured": {key: value for key, value in checkpoint.values.items() if key not in ("gain", "inputs")}}
     output.deliver(result)
 
 

@@ -8,7 +8,7 @@ from time import monotonic, perf_counter
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmark.targets.connections import Checker, Connection, Measured, Workload
+from benchmark.targets.connections import Checker, Connection, PreparedConnection, Workload
 from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.operations import operations
@@ -153,7 +153,7 @@ class Group:
             yield
 
     def _first_answers(self, instance: Instance) -> tuple[Connection, Workload]:
-        """The requests, and what the first process answers to them: what all others must answer."""
+        """The requests with the first process's answers, which all other processes must give too."""
         # A server that runs already may be compared with a variant of the same model, whose files are known.
         version = next((path for target in self._plan.targets if (path := target.version_directory)), None)
         connect = partial(instance.connect, self.protocol, self._plan.inputs.signature)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.connections import PreparedConnection, Workload
 from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import alive, start_all
@@ -47,7 +47,7 @@ def run(loop: Loop, target: Target, inputs: Inputs) -> tuple[Block, str]:
             connect = partial(instance.connect, protocol, target.signature)
             first = first_answers(inputs, instance, connect, loop.batch, target.version_directory)
             stack.callback(first.connection.close)
-            measured = Measured(first.connection, Workload(loop.batch, first.batches, first.expected))
+            measured = PreparedConnection(first.connection, Workload(loop.batch, first.batches, first.expected))
             measured.block(loop.warmup, target=target.name, replica=0, protocol="in-process", round=-1)
             block = measured.block(loop.iterations, target=target.name, replica=0, protocol="in-process", round=0)
     if block.wrong:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.issuing import runner
-from benchmark.issuing.interleaved import counted
+from benchmark.issuing.interleaved import progress_bar
 from benchmark.issuing.warm import Warm, warm
 from benchmark.targets.configuration import Configuration
 from benchmark.targets.connections import PreparedConnection
@@ -66,15 +66,15 @@ class Trials:
             if known is None:
                 with self.warm(settings) as found, step(key):
                     known = score(self.scenario, found.connections, length)
-                memory.put(key, known)
-                memory.put("inputs", found.inputs)
+                checkpoint.put(key, known)
+                checkpoint.put("inputs", found.inputs)
             return Score(**known)
         return halving.successive_halving(arms, measure, seconds)[0][0]
 
     def gain(self, best: Configuration, seed: int) -> GainRecord:
-        """Defaults against the best, in turns under the same clients: the gain in throughput with its interval."""
+        """Measures the defaults and the best settings alternately: the gain in throughput with its interval."""
         costs: dict[tuple[str, int], list[Array]] = {}
-        with ExitStack() as stack, counted(f"{best.name} against the defaults, in turns", 4 * FINAL_ROUNDS) as done:
+        with ExitStack() as stack, progress_bar(f"{best.name} against the defaults", 4 * FINAL_ROUNDS) as done:
             connections = {settings.name: stack.enter_context(self.warm(settings)).connections
                            for settings in (Configuration(), best)}
             for round_ in range(FINAL_ROUNDS):

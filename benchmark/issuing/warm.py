@@ -8,7 +8,7 @@ from typing import NamedTuple
 from benchmark.issuing import runner
 from benchmark.targets import null_server
 from benchmark.targets.child import Child, free_ports, python_module
-from benchmark.targets.connections import Measured, Workload
+from benchmark.targets.connections import PreparedConnection, Workload
 from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import Instance, alive, start_all
@@ -54,7 +54,7 @@ def open_connections(scenario: Scenario, instance: Instance, inputs: Inputs
         for connection in connections:
             stack.callback(connection.close)
         workload = Workload(scenario.batch, first.batches, first.expected)
-        yield [Measured(connection, workload) for connection in connections], first.inputs
+        yield [PreparedConnection(connection, workload) for connection in connections], first.inputs
 
 
 def repeats(scenario: Scenario, target: Target, inputs: Inputs, engine: str = "own"

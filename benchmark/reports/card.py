@@ -58,7 +58,7 @@ Shape = Label | Box
 
 
 def write(path: str | Path, result: Drawn) -> None:
-    """Writes the card; the path's ending says as what. UserError for another than .svg and .png."""
+    """Writes the card in the format that the path's extension names. Raises UserError unless it is .svg or .png."""
     kind = kind_of(path)
     write_bytes(path, svg(result).encode() if kind == ".svg" else png(result))
 
@@ -72,7 +72,7 @@ def kind_of(path: str | Path) -> str:
 
 
 def svg(result: Drawn) -> str:
-    """The card as SVG, with colours of its own: a page elsewhere has no style sheet for it."""
+    """The card as SVG with its colours inside, since a page that embeds it has no style sheet for it."""
     height = _height(result)
     drawn = []
     for shape in _shapes(result):

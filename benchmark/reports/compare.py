@@ -1,4 +1,4 @@
-"""A comparison: verdict first, then intervals, plots, figures, targets, the card, conditions."""
+"""The report of a comparison: verdict first, then intervals, plots, figures, targets, the card, conditions."""
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape as html_escape
@@ -126,7 +126,7 @@ def figures_table(model: str, part: Part | CompareResult) -> Table:
 
 
 def lines(result: CompareResult) -> list[str]:
-    """The table in words: each verdict on the average latency, and who measured."""
+    """The table in words: each verdict on the average latency, what to do next, and which client measured."""
     made = [escape(line) for each in result["comparisons"] if each["metric"] == "mean"
             for line in (sentence(each), next_step(each)) if line]
     made += [escape(against_sentence(each)) for each in result.get("against", [])]

@@ -11,7 +11,7 @@ WIDTH, ROW, LEAST, DEEPEST = 1080, 17, 4, 60
 STARTING = ("_find_and_load", "_load_unlocked", "exec_module", "Server.start ", "ModelStore._bring_up ")
 # A frame of TensorFlow's own Python code for sessions: its native callees are often named wrongly, without symbols.
 SESSION, RUN = "tensorflow/python/client/session.py", "Session.run"
-# Where a thread of Python's waits for work.
+# The functions in which an idle Python thread waits for work.
 WAITING = ("PyThread_acquire_lock", "lock_PyThread_acquire_lock", "epoll_", "pthread_cond_", "sem_wait")
 
 
@@ -25,7 +25,8 @@ class Frame:
 
 
 def tree(stacks: Iterable[str]) -> Frame:
-    """The root over all stacks but those of the start and of threads that wait for work; frames without name go.
+    """The root of all stacks. Left out are stacks of the server's start and of threads that wait for work, and frames
+    without a name.
 
     What TensorFlow's session does for a request is one frame, Session.run (decision 157).
     """
@@ -62,7 +63,7 @@ def with_operations(frame: Frame, scopes: Mapping[str, float]) -> None:  # decis
 
 
 def hottest(root: Frame, most: int = 10) -> list[tuple[str, int]]:
-    """Functions by the samples that ended in them, without what they called."""
+    """(function, samples that ended in it, without those in functions it called), most samples first."""
     own: dict[str, float] = {}
     pending = [root]
     while pending:

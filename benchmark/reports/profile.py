@@ -82,8 +82,8 @@ def html(result: ProfileResult) -> str:
              "<h2>CPU instructions</h2>", f"<p>{escape(instruction_line(result['instructions']))}</p>"]
     for profile in profiles:
         parts += [f"<h2>Flame graph of {escape(profile['target'])}</h2>",
-                  '<p class="soft">Threads that Python knows, sampled under load, callers above what they call; '
-                  "waiting for work, the start and imports are left out. Below Session.run are the operations as "
+                  '<p class="soft">Python\'s threads, sampled under load; each function is drawn below its caller. '
+                  "Waiting for work, the start and imports are left out. Below Session.run are the operations as "
                   "TensorFlow traced them, by scope; their widths are shares of the time of all its threads. "
                   "Blue is Python, orange is TensorFlow.</p>",
                   f'<figure class="scroll">{profile["flame"]}</figure>']

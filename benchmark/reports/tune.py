@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmark.reports import charts, terminal
-from benchmark.reports.figures import promise, short
+from benchmark.reports.figures import short, slo_text
 from benchmark.reports.head import Head
 from benchmark.reports.page import card, cards, figure, figures, result_page, table, tone
 from benchmark.verdicts.records import GainRecord, ScenarioRecord
@@ -57,7 +57,7 @@ def gain_line(gain: GainRecord) -> str:
     if "ratio" not in gain:
         return f"Gain: none, {gain['verdict']}"
     low, high = gain["ci95"]
-    words = "" if gain["verdict"] == "faster" else ": cannot be told from the defaults, which are kept"
+    words = "" if gain["verdict"] == "faster" else ": not shown to be faster than the defaults, which are kept"
     return (f"Gain in throughput: {gain['ratio']:.2f}x [{low:.2f}, {high:.2f}], {gain['defaults_per_s']:.1f} -> "
             f"{gain['best_per_s']:.1f} requests/s, noise floor ±{gain['floor']:.1%}{words}")
 
@@ -68,7 +68,7 @@ def html(result: TuneResult) -> str:
     parts = [cards([card(f"best of {result['settings']} settings", result["best"], gain_line(gain), tone(verdict))])]
     if "ratio" in gain:
         low, high = gain["ci95"]
-        span = charts.Span("throughput", gain["ratio"], charts.proper(low, high), gain["floor"], tone(verdict))
+        span = charts.Span("throughput", gain["ratio"], charts.drawable(low, high), gain["floor"], tone(verdict))
         parts.append(figures([figure(f"{result['best']} against the defaults", charts.forest([span]))]))
     return result_page(f"Settings of {result['variant']}", [
         *parts, "<h2>Settings tried</h2>", f'<p class="soft">{html_escape(_load(result))}; each setting at its longest '
@@ -80,7 +80,7 @@ def _load(result: TuneResult) -> str:
     scenario = result["scenario"]
     return (f"{result['variant']}: {protocol_name(scenario['protocol'])}, batch {scenario['batch']}, "
             f"{scenario['arrivals'].get('clients')} clients"
-            + (f", {promise(slo)}" if (slo := scenario["slo"]) else ""))
+            + (f", {slo_text(slo)}" if (slo := scenario["slo"]) else ""))
 
 
 def _columns(result: TuneResult) -> tuple[str, ...]:

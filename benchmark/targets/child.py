@@ -58,7 +58,7 @@ class Child:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def last_words(self, most: int = 300) -> str:
+    def last_message(self, most: int = 300) -> str:
         """The last line it printed that is neither information nor a C++ stack: its last `most` characters."""
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]

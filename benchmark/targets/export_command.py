@@ -19,4 +19,4 @@ def export(command: str, *arguments: str) -> None:
         except subprocess.TimeoutExpired:
             raise ExportError(f"it did not end within {LONGEST_S:g} s") from None
         if status:
-            raise ExportError(child.last_words(most=1000).removeprefix("error: "))
+            raise ExportError(child.last_message(most=1000).removeprefix("error: "))

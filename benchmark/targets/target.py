@@ -68,7 +68,7 @@ def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), 
         raise UserError(f"no variant '{variant}' in {models / model}: there are {', '.join(there) or 'none'}")
     version = newest(base)
     if version is None:
-        raise UserError(f"{base} has no version (a folder named by a number, with a saved_model.pb in it): "
+        raise UserError(f"{base} has no version (a folder whose name is a number, with a saved_model.pb in it): "
                         f"make one with 'python -m export build' or 'python -m export optimize'")
     # A broken file is reported now, not after a server has started.
     read_model(version, saved_model_pb2.SavedModel())

@@ -286,8 +286,8 @@ def test_a_graph_whose_input_has_an_unknown_rank_is_not_tried_out(stated: tuple[
     model = load("m", 1, path, ["serve"], OPTIONS)
     model.try_out()
     assert model.answers
-    output = model.signatures["serving_default"].outputs["y"].name
-    answer, = model.run(["x:0"], [np.ones((1, 4, 4, 3), np.float32)], [output])
+    y = model.signatures["serving_default"].outputs["y"].name
+    answer, = model.run(["x:0"], [np.ones((1, 4, 4, 3), np.float32)], [y])
     assert answer.shape == (1, 4, 4, 4)
     model.close()
 
