@@ -1,5 +1,6 @@
 """freeze, transform and reconvert by hand, and `optimize`, on the reference model."""
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,7 +107,11 @@ def test_describe_counts_nodes_that_serve(
     assert "Rsqrt" not in after["ops"]
     shown = capsys.readouterr().out
     assert "input_image float32 [-1, 28, 28] -> softmax float32 [-1, 10]" in shown
-    assert "<table>" in (tmp_path / "ops.html").read_text()
+    page = (tmp_path / "ops.html").read_text()
+    assert (ROOT / "benchmark/reports/page.css").read_text() in page
+    assert "width=device-width" in page
+    assert page.count("<table") == page.count('<div class="scroll"><table') == 2
+    assert not re.findall(r"(?:src|href)=", page)
     assert len(list((tmp_path / "events").rglob("events.out.tfevents.*"))) == 2
 
 
