@@ -53,6 +53,15 @@ def test_every_command_is_documented_and_has_help(package: str, name: str) -> No
             assert parameter.help, f"{package} {name}: {parameter.opts} has no help"
 
 
+@pytest.mark.parametrize("name", [name for package, name in COMMANDS if package == "export"])
+def test_the_page_of_export_lists_each_command_and_says_more_of_it(name: str) -> None:
+    page = text("docs/export.md")
+    assert len(re.findall(rf"^\| `python -m export {name}( mnist)?` \|", page, re.MULTILINE)) == 1
+    if name not in ("build", "transforms"):  # the table and the transforms' own page say all of these
+        more = "\n".join(line for line in page.splitlines() if not line.startswith("|"))
+        assert re.search(rf"python -m export {name}\b|`{name}`", more), f"no sentence is about {name}"
+
+
 def test_decisions_are_numbered_once_and_complete() -> None:
     records = [name for name in TRACKED if re.fullmatch(r"docs/decisions/\d{4}-.*\.md", name)]
     numbers = [Path(name).name[:4] for name in records]
