@@ -10,7 +10,7 @@ from typing import Any
 from export import effects
 from export.assignments import assigned
 from export.graph import Graph, Node, normal, port, producer
-from export.ops import op_def, output_dtypes
+from export.ops import attribute, op_def, output_dtypes
 from export.parts import is_composite, kind, parts
 from export.reach import effects_of, nodes_of
 from export.saved_model import SavedModel
@@ -52,6 +52,9 @@ def why_not(model: SavedModel, key: str, allowed: Collection[str] = ()) -> tuple
     if without:
         name, item = without
         return f"has the output '{name}', but its operation {item.op} '{item.name}' makes no such tensor", ""
+    elsewhere = _for_other_platforms(model, key)
+    if elsewhere:
+        return elsewhere
     touching = [one for one in effects_of(model, key) if one.op not in allowed]
     if touching:
         return _not_run(touching)
@@ -85,6 +88,18 @@ def _without_output(model: SavedModel, key: str) -> tuple[str, Node] | None:
             dtypes = output_dtypes(item, model.meta_graph.graph_def.library) if item else None
             if item and dtypes is not None and port(normal(tensor)) >= len(dtypes):
                 return name, item
+    return None
+
+
+def _for_other_platforms(model: SavedModel, key: str) -> tuple[str, str] | None:
+    """The reason and the way on if a StableHLO module, as jax2tf writes it, does not run on the CPU; else None."""
+    for item, _ in nodes_of(model, key):
+        platforms = [str(one) for one in attribute(item, "platforms") or ()] if item.op == "XlaCallModule" else []
+        if platforms and "CPU" not in platforms:
+            wanted = ", ".join(f"'{one.lower()}'" for one in ("CPU", *platforms))
+            return (f"holds XlaCallModule '{item.name}', a module made for {', '.join(platforms)} and not for the CPU, "
+                    "where answers are compared",
+                    f"export it again for both (jax2tf: native_serialization_platforms=[{wanted}])")
     return None
 
 
