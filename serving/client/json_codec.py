@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import orjson
+from google.protobuf.json_format import ParseDict
 
-from serving import tensor_proto
-from serving.client.payloads import Array, Arrays, TensorSpec
+from serving.client.payloads import Array, Arrays, TensorSpec, specs_of
 from serving.client.protocol import Metadata, Signature, VersionStatus
-from serving.protos import types_pb2
+from serving.protos import meta_graph_pb2
 from user_error import UserError
 
 
@@ -171,14 +171,8 @@ def _map_leaves(value: Any, function: Any) -> Any:
 
 
 def _specs(definition: Mapping[str, Any], side: str) -> dict[str, TensorSpec]:
-    specs = {}
-    for name, tensor in definition.get(side, {}).items():
-        if tensor["dtype"] == "DT_INVALID":  # the init op of TF2's SavedModels: an operation, not a tensor
-            continue
-        shape = tensor["tensor_shape"]
-        sizes = None if shape.get("unknown_rank") else tuple(int(dim["size"]) for dim in shape.get("dim", ()))
-        specs[name] = TensorSpec(tensor_proto.numpy_dtype(types_pb2.DataType.Value(tensor["dtype"])), sizes)
-    return specs
+    return specs_of({name: ParseDict(tensor, meta_graph_pb2.TensorInfo(), ignore_unknown_fields=True)
+                     for name, tensor in definition.get(side, {}).items()})
 
 
 def _load(raw: bytes) -> dict[str, Any]:

@@ -261,6 +261,10 @@ def test_any_mix_of_requests_is_answered_row_by_row(sizes: list[int], size: int,
     ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be non-negative; was -1"),
     ("max_batch_size { value: 4 } enable_large_batch_splitting { value: true } max_execution_batch_size { value: 8 }",
      "max_execution_batch_size must not be more than max_batch_size; was 8, not 4"),
+    ("enable_large_batch_splitting { value: true } max_execution_batch_size { value: -1 }",
+     "max_execution_batch_size must not be more than max_batch_size; was -1, not 1000"),
+    ("max_batch_size { value: 0 } enable_large_batch_splitting { value: true }",
+     "max_batch_size must be positive; was 0"),
 ])
 def test_parameters_that_make_no_sense_are_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "b.txt"
@@ -312,6 +316,7 @@ def test_only_the_last_allowed_size_is_checked_and_the_first_that_fits_is_used(
 @pytest.mark.parametrize("text", [
     "max_batch_size { value: -1 }", "max_enqueued_batches { value: 0 }", "max_enqueued_batches { value: -1 }",
     "max_batch_size { value: -1 } allowed_batch_sizes: -1",
+    "max_batch_size { value: -1 } enable_large_batch_splitting { value: true }",
     "max_batch_size { value: -3 } enable_large_batch_splitting { value: true } max_execution_batch_size { value: 2 }"])
 def test_sizes_below_the_least_that_the_original_starts_with(tmp_path: Path, text: str) -> None:
     file = tmp_path / "b.txt"
@@ -336,6 +341,16 @@ def test_with_an_execution_size_of_zero_the_server_starts_but_refuses_all_reques
     assert error.value.message == (
         "The batch scheduling queue to which this task was submitted is full; task size is 1 but scheduling capacity "
         "is only 0 (num_enqueued_batches=1, max_enqueued_batches=10, open_batch_size=0, max_execution_batch_size=0)")
+
+
+def test_splitting_without_sizes_takes_the_default_size(tmp_path: Path) -> None:
+    file, fake = tmp_path / "b.txt", FakeServable()
+    file.write_text("enable_large_batch_splitting { value: true }")
+    scheduler = Scheduler(read_parameters(str(file)))
+    result = BatchingServable(fake, scheduler).run(["x:0"], [np.ones(1000, np.float32)], ["y:0"])[0]
+    scheduler.stop()
+    assert result.tolist() == [2.0] * 1000
+    assert [len(run[0]) for run in fake.runs] == [1000]
 
 
 def test_a_queue_of_no_batches_cannot_be_split_over(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -180,6 +181,28 @@ def test_a_base_path_may_be_a_file_uri(models: Path, form: str) -> None:
     server = start(flags)
     try:
         assert call(flags.port, half()) == [[2.5]]
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_a_model_whose_one_version_is_broken_at_the_start_is_served_with_the_other(
+        models: Path, tmp_path: Path, broken: int) -> None:
+    whole = 3 - broken
+    shutil.copytree(models / "half" / "1", tmp_path / "m" / str(whole))
+    shutil.copytree(models / "broken" / "1", tmp_path / "m" / str(broken))
+    config = tmp_path / "models.config"
+    config.write_text(f'model_config_list {{ config {{ name: "half" base_path: "{tmp_path / "m"}" '
+                      'model_platform: "tensorflow" model_version_policy { all {} } } }')
+    flags = Flags(model_config_file=str(config), port=free_port(), rest_api_port=free_port(), max_num_load_retries=0)
+    server = start(flags)
+    try:
+        assert call(flags.port, half()) == [[2.5]]
+        status, text = get(flags, "/health/ready")
+        assert (status, f"version {broken}: " in text) == (200, True)
+        _, text = get(flags, "/v1/models/half")
+        assert {each["version"]: each["state"] for each in json.loads(text)["model_version_status"]} == {
+            str(whole): "AVAILABLE", str(broken): "END"}
     finally:
         server.stop()
 
