@@ -5,7 +5,7 @@ TensorFlow Serving's order, which shows in the error for a request with two mist
 """
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -124,8 +124,10 @@ class Predictor:
     def _log_misfits(self, servable: Servable, signature: Signature, inputs: Mapping[str, Array],
                      error: ServingError) -> None:  # decision 144
         """Logs which inputs of a failed request have a wrong shape, each such case once."""
-        specs = {alias: payloads.TensorSpec(numpy_dtype(spec.dtype), spec.shape)
-                 for alias, spec in signature.inputs.items()}
+        specs = {}
+        for alias, spec in signature.inputs.items():
+            with suppress(ValueError):  # a resource, or no type at all
+                specs[alias] = payloads.TensorSpec(numpy_dtype(spec.dtype), spec.shape)
         for text in payloads.misfits(inputs, specs):
             line = f"version {servable.version} of model {servable.name}, signature {signature.name}: {text}"
             if line not in self._logged and len(self._logged) < _MOST_LOGGED:

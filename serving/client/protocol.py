@@ -118,6 +118,6 @@ def explained(client: Client, error: AnswerError, inputs: Arrays, signature_name
     """The error with a sentence for each input of a wrong shape, which TensorFlow's own text does not name."""
     try:
         specs = client.metadata().signature(signature_name).inputs
-    except (AnswerError, UserError):
-        return error  # a server without metadata; the first error is the one that matters
+    except (AnswerError, UserError, ValueError):
+        return error  # no metadata, or no numpy types: the first error is the one that matters
     return AnswerError(error.code, "; ".join([error.message, *misfits(inputs, specs)]))

@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 from fake_servable import FakeServable, signature
 
-from serving.errors import Code, ServingError
+from serving.errors import Code, ServingError, invalid
 from serving.predictor import Predictor
 from serving.protos import input_pb2, types_pb2
-from serving.servable import CLASSIFY_METHOD, REGRESS_METHOD, Array, ModelSpec, Signature
+from serving.servable import (
+    CLASSIFY_METHOD,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    Array,
+    ModelSpec,
+    Signature,
+    TensorSpec,
+)
 
 ONE = np.ones(1, np.float32)
 
@@ -252,3 +260,15 @@ def test_class_labels_that_are_not_utf8_can_be_read() -> None:
     predictor, fake = served(string_signature("c", ("classes",), CLASSIFY_METHOD), compute=lambda *_: [labels])
     [row] = predictor.classify(fake, "c", examples(1)).classifications
     assert [made.label for made in row.classes] == ["a\ufffd", "b"]
+
+
+@pytest.mark.parametrize("dtype", [types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT, types_pb2.DT_INVALID])
+def test_a_failed_run_of_a_signature_without_numpy_types_keeps_its_error(dtype: int) -> None:
+    def fail(feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str]) -> list[Array]:
+        raise invalid("the runtime's own text")
+
+    made = Signature("serving_default", PREDICT_METHOD, {"x": TensorSpec("x:0", dtype, (2,))},
+                     {"y": TensorSpec("y:0", types_pb2.DT_FLOAT, None)})
+    servable = FakeServable(signatures={"serving_default": made}, compute=fail)
+    with pytest.raises(ServingError, match=r"^the runtime's own text$"):
+        Predictor(None).predict(servable, "", {"x": np.ones(3, np.float32)})  # type: ignore[arg-type]
