@@ -10,6 +10,7 @@ from typing import Any
 from export import effects
 from export.assignments import assigned
 from export.graph import Graph, Node, normal, port, producer
+from export.node import from_node_def
 from export.ops import attribute, op_def, output_dtypes
 from export.parts import is_composite, kind, parts
 from export.reach import effects_of, nodes_of
@@ -81,10 +82,12 @@ def _not_run(touching: list[effects.Effect]) -> tuple[str, str]:
 
 def _without_output(model: SavedModel, key: str) -> tuple[str, Node] | None:
     """An output whose tensor does not exist, such as that of a resource variable's assignment, and its node."""
-    nodes = {item.name: item for item, _ in nodes_of(model, key)}
+    # Not those of functions, where a node may have the same name.
+    nodes = {proto.name: proto for proto in model.meta_graph.graph_def.node}
     for name, info in sorted(model.signatures[key].outputs.items()):
         for tensor in parts("", info).values():
-            item = nodes.get(producer(normal(tensor)))
+            proto = nodes.get(producer(normal(tensor)))
+            item = from_node_def(proto) if proto else None
             dtypes = output_dtypes(item, model.meta_graph.graph_def.library) if item else None
             if item and dtypes is not None and port(normal(tensor)) >= len(dtypes):
                 return name, item
