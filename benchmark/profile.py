@@ -65,7 +65,7 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
             raise FailedError(f"py-spy sampled no request of {target.name}: sample longer, --seconds {2 * seconds:g}")
         trees.append(tree)
         samples.append({"target": target.name, "stacks": str(stacks), "hottest": flame.hottest(tree), "flame": ""})
-    with step(f"TensorFlow's trace of {repeat} runs of {' and '.join(target.name for target in found)}, in turns"):
+    with step(f"TensorFlow's trace of {repeat} runs of {' and '.join(target.name for target in found)}"):
         traces, log = traced(found, source.inputs.signature, inputs, repeat, source.grappler, out)
     for tree, trace, sample in zip(trees, traces, samples, strict=True):
         flame.with_operations(tree, trace["scopes"])

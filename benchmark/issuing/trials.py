@@ -95,7 +95,8 @@ class Trials:
     @contextmanager
     def warm(self, settings: Configuration) -> Iterator[Warm]:
         """A server of the target with these settings, with connections to it."""
-        # One name for all: no two trials with batching run at once, and what a killed one left is written over.
+        # One file name is enough: trials with batching never run simultaneously. A file that a killed run left behind
+        # is overwritten.
         batching = (self.out / ".trial.txt").resolve()
         with ExitStack() as stack:
             if settings.batching:
@@ -106,7 +107,7 @@ class Trials:
             yield stack.enter_context(warm(self.scenario, tuned, self.inputs))
 
     def question(self) -> list[Any]:
-        """What a measurement is about: kept ones are used again only for the same."""
+        """All that scores depend on beside the settings, for a `Checkpoint`."""
         inputs = self.inputs
         return [asdict(self.scenario), self.target.flags, inputs.signature, inputs.samples, inputs.seed]
 

@@ -62,8 +62,8 @@ class Child:
         """The last line it printed that is neither information nor a C++ stack: its last `most` characters."""
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
-        told = [line for line in lines if line and not INFORMATION.match(line)]
-        return told[-1][-most:] if told else "its log does not say why"
+        notable = [line for line in lines if line and not INFORMATION.match(line)]
+        return notable[-1][-most:] if notable else "its log does not say why"
 
     def check(self, doing: str) -> None:
         """Raises FailedError with the exit status and the last message if the process has ended.

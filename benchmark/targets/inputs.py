@@ -65,7 +65,7 @@ class Inputs:
 
     def batches(self, signature: Signature, batch: int, version: Path | None, count: int = DISTINCT
                 ) -> tuple[list[Arrays], str]:
-        """`count` different inputs of `batch` examples, and in words where they are from."""
+        """`count` different inputs of `batch` examples, and a description of where they come from."""
         specs = signature.inputs
         if batch in self._exported:
             own = self._exported[batch]

@@ -64,7 +64,7 @@ def test_compare_makes_inputs_from_the_graph_where_metadata_is_not_enough(models
     assert told[0].startswith("✓ session:text takes strings as 'text', and its metadata does not say which: make them")
 
 
-def test_compare_refuses_a_variant_that_answers_otherwise(models: Path) -> None:
+def test_compare_refuses_a_variant_with_different_answers(models: Path) -> None:
     done = _benchmark(models, "compare", "session:original", "session:other", "--repeat", "4", "--processes", "1")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]

@@ -100,5 +100,5 @@ def test_a_second_tuning_run_reuses_the_measured_results(tmp_path: Path, monkeyp
                                catch_exceptions=False).stdout
     assert f"Best of 2 within {result['cpus']:g} CPUs: {result['best']}" in shown
     assert (tmp_path / "page/t.html").read_text() == (tmp_path / "r.html").read_text()
-    monkeypatch.setattr(trials, "warm", None)  # all that was measured is known: no server is started again
+    monkeypatch.setattr(trials, "warm", None)  # every measurement is stored: no server is started again
     assert run()["measured"] == result["measured"]

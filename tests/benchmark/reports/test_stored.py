@@ -1,8 +1,8 @@
 """`report` reads and shows results that earlier versions stored.
 
-data/ was written by real, small runs (null servers, a tiny model) of the commit before the folders of benchmark/: their
-blocks say "half" for replica. Of the flame graph all but a few boxes were taken out, of the interrupted run all but two
-rounds. tune.json is of the commit that made it a kind.
+The files in data/ were written by short real runs (null servers, a tiny model) before benchmark/ had subfolders: their
+blocks have the key "half" instead of "replica". The flame graph was cut to a few boxes, the interrupted run to two
+rounds. tune.json is of the commit that made tune a kind of result.
 """
 import json
 import re
