@@ -28,11 +28,11 @@ A rate counts as met only if, with 95 % confidence, no more requests are too slo
               help="The first rate tried, in requests per second.")
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), default=0.05, show_default=True,
               help="End when the highest rate met and the lowest rate missed are this close, as a fraction.")
-@click.option("--most-s", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True,
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True,
               help="The longest time to measure a rate, in seconds (twice if the first time does not decide).")
 @output_options
 def command(variants: tuple[str, ...], source: Source, slo: str, protocol: str | None, batch: int, start: float,
-            tolerance: float, most_s: float, output: Output) -> None:
+            tolerance: float, seconds: float, output: Output) -> None:
     """Finds the highest rate (Poisson arrivals) at which each VARIANT meets a latency objective (SLO)."""
     objective = scenario.parse_percentile_slo(slo)
     assert objective is not None
@@ -41,10 +41,10 @@ def command(variants: tuple[str, ...], source: Source, slo: str, protocol: str |
                       percentile=objective.percentile, arrivals=Poisson(start))
     result: SearchResult = {**head("search", found, source.inputs.seed), "scenario": chosen.to_json(), "searches": []}
     # A rate is measured twice if the first measurement does not decide.
-    announce(f"up to {MOST_PROBES} rates per target, usually 5 to 10; each at most {duration(2 * most_s)}, so at most "
-             f"{duration(2 * most_s * MOST_PROBES * len(found))} in all (--most-s)")
+    announce(f"up to {MOST_PROBES} rates per target, usually 5 to 10; each at most {duration(2 * seconds)}, so at most "
+             f"{duration(2 * seconds * MOST_PROBES * len(found))} in all (--seconds)")
     for target in found:
-        found_rates, probes, result["inputs"] = bracket(chosen, objective, target, source.inputs, tolerance, most_s)
+        found_rates, probes, result["inputs"] = bracket(chosen, objective, target, source.inputs, tolerance, seconds)
         result["searches"].append({"target": target.name, "met": found_rates.met, "missed": found_rates.missed,
                                    "probes": probes})
         output.save(result)

@@ -43,7 +43,7 @@ def refuse_too_long(rate: float, slo: Slo, most_s: float) -> None:
     enough = least_s(rate, slo)
     if enough > most_s:
         raise FailedError(f"at {rate:g} requests/s p{slo.percentile:g} takes {enough:.0f} s to measure: allow it "
-                          f"with --most-s {enough:.0f}, or give --slo a lower percentile")
+                          f"with --seconds {enough:.0f}, or give --slo a lower percentile")
 
 
 def measure_rate(scenario: Scenario, slo: Slo, connections: list[PreparedConnection], rate: float, seed: int,

@@ -98,7 +98,7 @@ def test_a_search_stays_below_the_capacity_of_the_server(null_server: Callable[.
 def test_a_search_that_needs_more_time_fails_and_says_how_much(null_server: Callable[..., Any]) -> None:
     done = _benchmark("search", "--url", null_server().rest, "--model", "null", "--protocol", "rest", "--slo",
                       "p99.9=60ms", "--start", "5", status=1)
-    assert "takes 620 s to measure: allow it with --most-s 620" in done.stderr
+    assert "takes 620 s to measure: allow it with --seconds 620" in done.stderr
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -76,7 +76,7 @@ CASES: dict[str, dict[str, Case]] = {
     "search": _source([*VARIANTS, "--slo", "p50=9ms"], [*ONE_URL, "--protocol", "rest", "--slo", "p50=9ms"],
                       [*SESSIONS, "--slo", "p50=9ms"]) | _changes(
         [*VARIANTS, "--slo", "p50=9ms"], slo="p90=9ms", protocol="rest", batch="3", start="9", tolerance="0.5",
-        most_s="9") | {"--url": (["--protocol", "rest", "--slo", "p50=9ms"], ["--url", "http://127.0.0.1:3"])},
+        seconds="9") | {"--url": (["--protocol", "rest", "--slo", "p50=9ms"], ["--url", "http://127.0.0.1:3"])},
     "split": _source(["original"], ONE_URL, None) | {"--url": ([], ["--url", "http://127.0.0.1:3"])},
     "overhead": _source(["original"], [], ["original", "--part", "loop"]) | _changes(
         ["original"], part="empty", repeat="9", processes="1"),
