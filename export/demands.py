@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from export import axes
 from export.following import Following, Place
 from export.graph import Node
 from export.ops import attribute
@@ -27,8 +28,12 @@ _THROUGH: dict[str, tuple[int, ...] | None] = {
 _RANK_4 = (
     "MaxPool", "MaxPoolV2", "AvgPool", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea",
     "CropAndResize", "ExtractImagePatches", "SpaceToDepth", "DepthToSpace", "Dilation2D")
+# op: the index of the input, that of the weights (rows: inputs and states), weights' columns per state, the rank
+_CELLS = {"BlockLSTM": (1, 4, 4, 3), "BlockLSTMV2": (1, 4, 4, 3), "LSTMBlockCell": (0, 3, 4, 2),
+          "GRUBlockCell": (0, 2, 2, 2)}
 _RANK_5 = ("MaxPool3D", "AvgPool3D")
 _BATCH_NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+_RANK_3 = ("CudnnRNN", "CudnnRNNV2", "CudnnRNNV3")
 _SCALARS = ("DecodeJpeg", "DecodeAndCropJpeg", "DecodePng", "DecodeBmp", "DecodeGif", "DecodeImage", "DecodeWav",
             "ParseSingleExample", "ParseSingleSequenceExample", "ParseTensor")
 _VECTORS = ("ParseExample", "StringSplit", "ParseSequenceExample")
@@ -45,12 +50,16 @@ class Demand:
     def fill(self, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         """`shape` with its unknown sizes (-1) filled in, except the first; None if the rank is still unknown."""
         if shape is None:
-            rank = self.rank if self.rank is not None else (max(self.least, 2) if self.sizes else self.least or None)
+            rank = self.likely_rank()
             if rank is None:
                 return None
             shape = (-1,) * rank
         sizes = {axis % len(shape): size for axis, size in self.sizes.items() if -len(shape) <= axis < len(shape)}
         return tuple(sizes.get(axis, size) if size < 0 and axis else size for axis, size in enumerate(shape))
+
+    def likely_rank(self) -> int | None:
+        """The rank, or the least one that is possible; None if nothing is known."""
+        return self.rank if self.rank is not None else (max(self.least, 2) if self.sizes else self.least or None)
 
     def _also(self, other: Demand) -> None:
         """Adds another reader's demand; the earlier demand, which is nearer to the input, has precedence."""
@@ -61,12 +70,26 @@ class Demand:
             self.sizes.setdefault(axis, size)
 
 
-def of(graph: Following, place: Place, ref: str) -> Demand:
-    """The demands of the tensor's readers on its shape."""
+def of(graph: Following, place: Place, ref: str, passed: frozenset[str] = frozenset()) -> Demand:
+    """The demands of the tensor's readers on its shape. `passed`: nodes behind which a caller is looking already."""
     demand = Demand()
     for where, item, index in graph.uses(place, ref, _THROUGH):
-        demand._also(_rule(graph, where, item, index))
+        name = f"{where.name}/{item.name}"
+        if (item.op in axes.MOVES and index == 0) or (item.op == "ConcatV2" and index < len(item.data) - 1):
+            if name not in passed:  # a loop's result is its next input
+                behind = of(graph, where, item.name, passed | {name})
+                demand._also(_concat(graph, where, item, index, behind) if item.op == "ConcatV2" else
+                             _moved(graph, where, item, behind))
+        else:
+            demand._also(_rule(graph, where, item, index))
     return demand
+
+
+def _moved(graph: Following, place: Place, item: Node, behind: Demand) -> Demand:
+    """The demand on a node's input of the demand `behind` on its output, whose axes are in other places."""
+    numbers = [int(one) for one in attribute(item, "squeeze_dims") or ()] if item.op == "Squeeze" else (
+        graph.integers(place, item.data[1]))
+    return Demand(*axes.MOVES[item.op](numbers, behind.likely_rank(), behind.sizes)) if numbers else Demand()
 
 
 def elements(demand: Demand) -> tuple[int, ...] | None:
@@ -105,12 +128,38 @@ def _rule(graph: Following, place: Place, item: Node, index: int) -> Demand:
         return Demand()
     if op == "Einsum":
         return _einsum(graph, place, item, index)
+    if op == "Split" and index == 1:
+        return Demand(least=axes.least(graph.integers(place, item.data[0]) or ()))
+    if op in _CELLS and index == _CELLS[op][0]:
+        _, weights_at, gates, rank = _CELLS[op]
+        weights = graph.shape(place, item.data[weights_at])
+        return Demand(rank, _last(weights[0] - weights[1] // gates if weights else None))
     return _by_rank(graph, place, item, index)
+
+
+def _concat(graph: Following, place: Place, item: Node, index: int, behind: Demand) -> Demand:
+    """All parts have one rank, and the same sizes except along the axis."""
+    axis = graph.integers(place, item.data[-1]) or []
+    for other in item.data[:-1]:
+        shape = graph.shape(place, other)
+        if shape and other != item.data[index]:
+            return Demand(len(shape), {at: size for at, size in enumerate(shape) if at != axis[0] % len(shape)}
+                          if axis else {})
+    rank = behind.likely_rank()
+    if rank is None or not axis:
+        return Demand(least=axes.least(axis))
+    sizes = {at % rank: size for at, size in behind.sizes.items()}
+    whole = sizes.pop(axis[0] % rank, -1)
+    if whole > 0 and len(set(item.data[:-1])) == 1 and whole % (len(item.data) - 1) == 0:
+        sizes[axis[0] % rank] = whole // (len(item.data) - 1)
+    return Demand(rank, sizes)
 
 
 def _by_rank(graph: Following, place: Place, item: Node, index: int) -> Demand:
     if index != 0:
         return Demand()
+    if item.op in _RANK_3:
+        return Demand(3)
     if item.op in _RANK_4:
         return Demand(4)
     if item.op in _RANK_5:
@@ -119,10 +168,19 @@ def _by_rank(graph: Following, place: Place, item: Node, index: int) -> Demand:
         return Demand(0)
     if item.op in _VECTORS:
         return Demand(1)
+    if item.op in axes.AXES:
+        source = axes.AXES[item.op]
+        chosen = graph.integers(place, item.data[source]) if isinstance(source, int) else [int(item.get(source, 0))]
+        return Demand(least=axes.least(chosen or ()))
+    if item.op == "StridedSlice":
+        begin = graph.shape(place, item.data[1])
+        wide = begin is not None and not attribute(item, "ellipsis_mask")
+        return Demand(least=begin[0] - int(attribute(item, "new_axis_mask") or 0).bit_count()) if (
+            begin and wide) else Demand()
     if item.op == "EnsureShape":
         known = attribute(item, "shape")
         return Demand() if known is None else Demand(len(known), _known(known))
-    if item.op in ("Pad", "PadV2", "MirrorPad", "Transpose"):
+    if item.op in ("Pad", "PadV2", "MirrorPad", "Tile", "Slice"):
         given = graph.shape(place, item.data[1])
         return Demand(given[0]) if given else Demand()
     if item.op == "Reshape":

@@ -4,6 +4,7 @@ Each cause has one diagnosis, which names the operation, placeholder, variable o
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -12,15 +13,20 @@ from export.assignments import assigned
 from export.graph import Graph, Node, normal, port, producer
 from export.node import from_node_def
 from export.ops import attribute, op_def, output_dtypes
-from export.parts import is_composite, kind, parts
+from export.parts import infos, is_composite, kind, parts
 from export.reach import effects_of, nodes_of
 from export.saved_model import SavedModel
-from export.tensors import NAMES
+from export.served import served_graph
+from export.tensors import NAMES, RESOURCE, VARIANT
 from export.variables import identity, is_variable
 from user_error import UserError
 
 _EXAMPLES = {"float": "1.0", "double": "1.0", "half": "1.0", "bool": "false", "string": "text"}
 _UNLISTED = ("Placeholder", "PlaceholderV2")
+_TAKES = re.compile(r"Queue(Dequeue|DequeueMany|DequeueUpTo)(V2)?|(Ordered)?(Map)?Unstage(NoKey)?|BarrierTakeMany")
+_ADDS = re.compile(r"QueueEnqueue|(Ordered)?(Map)?Stage$|BarrierInsertMany")
+# Tensors of these types have no values outside of the process that made them.
+_WITHOUT_VALUES = (RESOURCE, VARIANT)
 # These draw new random numbers each time, whatever their attributes are.
 _UNSEEDED = ("NonDeterministicInts", "Timestamp", "RandomDataset")
 
@@ -49,10 +55,18 @@ def why_not(model: SavedModel, key: str, allowed: Collection[str] = ()) -> tuple
                 return f"has the {kind(info)} input '{name}', which no client can send", ""
             if is_composite(info) and kind(info) not in ("sparse", "ragged"):
                 return f"has the output '{name}' of class {kind(info)}, which is no tensor", ""
+            for part in infos(name, info).values():
+                if part.dtype in _WITHOUT_VALUES:
+                    verb = "send" if side == "inputs" else "get"
+                    return f"has the {NAMES[part.dtype]} {side[:-1]} '{name}', which no client can {verb}", ""
     without = _without_output(model, key)
     if without:
         name, item = without
         return f"has the output '{name}', but its operation {item.op} '{item.name}' makes no such tensor", ""
+    waits = _never_filled(model, key)
+    if waits:
+        return (f"waits at {waits.op} '{waits.name}' for elements that nothing adds, so no request is ever answered",
+                "feed the tensor that it makes as an input (--inputs KEY=TENSOR of a graph or checkpoint)")
     elsewhere = _for_other_platforms(model, key)
     if elsewhere:
         return elsewhere
@@ -92,6 +106,20 @@ def _without_output(model: SavedModel, key: str) -> tuple[str, Node] | None:
             if item and dtypes is not None and port(normal(tensor)) >= len(dtypes):
                 return name, item
     return None
+
+
+def _never_filled(model: SavedModel, key: str) -> Node | None:
+    """A node that takes elements from a queue (or the like) to which no node of the model adds any in serving.
+
+    The threads that fill a queue in training are not part of a SavedModel.
+    """
+    taking = [item for item, _ in nodes_of(model, key) if _TAKES.fullmatch(item.op)]
+    if not taking or any(_ADDS.match(item.op) for item, _ in nodes_of(model, key)):
+        return None
+    # The initialiser may fill it, too.
+    served = served_graph(model)
+    added = any(_ADDS.match(item.op) for body in (served, *served.bodies.values()) for item in body.nodes.values())
+    return None if added else taking[0]
 
 
 def _for_other_platforms(model: SavedModel, key: str) -> tuple[str, str] | None:

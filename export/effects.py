@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from export.node import Node
+from export.node import Node, from_node_def
 
 FILES, NETWORK, PYTHON, ENDS = "touches files", "uses the network", "calls Python", "ends the process"
 
@@ -63,12 +64,34 @@ def _cached(item: Node, find: Find) -> bool:
     return not (name is not None and name.op == "Const" and name.value.item() in (b"", ""))
 
 
+def _in_serialized_graph(item: Node, find: Find) -> bool:
+    """Whether the graph that a DatasetFromGraph runs may touch files: one that is an input may do anything."""
+    source = find(item.data[0])
+    if source is None or source.op != "Const":
+        return True
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+    try:
+        graph_def = GraphDef.FromString(source.value.item())
+    except (DecodeError, ValueError, TypeError):
+        return True
+    for protos in (graph_def.node, *(one.node_def for one in graph_def.library.function)):
+        nodes = {proto.name: from_node_def(proto) for proto in protos}
+        if any(of_node(one, partial(_named, nodes)) for one in nodes.values()):
+            return True
+    return False
+
+
+def _named(nodes: Mapping[str, Node], ref: str) -> Node | None:
+    return nodes.get(ref.split(":")[0])
+
+
 # These touch files only if the predicate is true.
 _SOMETIMES: dict[str, Callable[[Node, Find], bool]] = {
     "DecodeProtoV2": _descriptor, "EncodeProto": _descriptor,
     "PrintV2": lambda item, _: str(item.get("output_stream", "stderr")) not in _STANDARD_STREAMS,
     "FixedUnigramCandidateSampler": lambda item, _: bool(item.get("vocab_file", "")),
-    "CacheDataset": _cached, "CacheDatasetV2": _cached}
+    "DatasetFromGraph": _in_serialized_graph, "CacheDataset": _cached, "CacheDatasetV2": _cached}
 NAMES = frozenset((*ALWAYS, *_SOMETIMES, *FROM_TEXT_FILE))
 
 

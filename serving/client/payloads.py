@@ -100,12 +100,19 @@ def check_batch(specs: Mapping[str, TensorSpec], batch: int) -> None:
 def load_samples(path: str | Path) -> dict[str, Array]:
     """The arrays of a .npz by name; their first axis counts examples. Strings come as bytes."""
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
+        with open(path, "rb") as opened:
+            # numpy takes any file that is no zip for a pickle, and advises to load it unsafely.
+            if not zipfile.is_zipfile(opened):
+                raise UserError(f"{path}: not a .npz file (numpy.savez writes one, with an array for each input)")
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                arrays = {name: np.asarray(file[name]) for name in file.files}
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file of samples (numpy.savez writes one)") from None
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a .npz file of arrays without Python objects ({error})") from None
+    if not arrays:
+        raise UserError(f"{path}: holds no array (numpy.savez takes them by name: one for each input)")
     return {name: _strings(array) if array.dtype.kind in "US" else (
         _padded(array) if array.dtype.names == _PADDED else array) for name, array in arrays.items()}
 
@@ -164,7 +171,7 @@ def pick(samples: Arrays, specs: Mapping[str, TensorSpec], batch: int = 1, start
             rows = np.take(array, range(start, start + batch), axis=0, mode="wrap") if array.ndim else array
         rows = np.asarray(rows, dtype=array.dtype)
         if not _fits(rows.shape, spec.shape) or not np.can_cast(rows.dtype, spec.dtype, "same_kind"):
-            raise UserError(f"the samples of input '{name}' are {TensorSpec(rows.dtype, rows.shape)}, "
+            raise UserError(f"the samples of input '{name}' are {TensorSpec(array.dtype, array.shape)}, "
                             f"but the signature takes {spec}")
         picked[name] = rows.astype(spec.dtype, copy=False)
     return picked

@@ -1,5 +1,6 @@
 """Models that need special inputs: `optimize` makes fitting inputs, or refuses them with a reason before they run."""
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def refused(run: Run, *args: object) -> str:
 @pytest.mark.parametrize(("kind", "op", "rest"), [
     ("trains_on_device", "RestoreV2", "--signatures infer"), ("writes_in_a_branch_of_a_loop", "WriteFile", "--allow"),
     ("prints_to_a_file", "PrintV2", "--allow PrintV2"), ("reads_in_a_dataset", "ReadFile", "--allow ReadFile"),
+    ("reads_in_a_serialized_dataset", "DatasetFromGraph", "--allow DatasetFromGraph"),
     ("session_writes_before_it_answers", "WriteFile", "--signatures plain")])
 def test_an_operation_that_touches_files_is_refused_before_anything_runs(
         awkward: Callable[[str], Path], run: Run, elsewhere: Path, tmp_path: Path, kind: str, op: str, rest: str,
@@ -116,6 +118,23 @@ def test_a_wrong_fix_is_refused(awkward: Callable[[str], Path], run: Run, tmp_pa
         run("optimize", awkward("forgotten_placeholder"), "--to", tmp_path / "to", "--fix", given)
 
 
+@pytest.mark.parametrize(("kind", "words"), [
+    ("waits_for_a_queue", r"waits at QueueDequeueV2 'fifo_queue_Dequeue' for elements that nothing adds.*--inputs"),
+    ("list_output", "has the variant output 'steps', which no client can get"),
+    ("list_input", "has the variant input 'steps', which no client can send"),
+    ("resource_output", "has the resource output 'handle', which no client can get")])
+def test_a_signature_that_no_client_can_call_is_refused_before_anything_runs(
+        awkward: Callable[[str], Path], run: Run, tmp_path: Path, kind: str, words: str) -> None:
+    line = refused(run, "optimize", awkward(kind), "--to", tmp_path / "to")
+    assert re.search(words, line)
+    assert "--samples" not in line
+
+
+def test_shuffled_rows_are_named_as_random(awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"draws random numbers \(RandomShuffle '.*'\)"):
+        run("optimize", awkward("shuffles_rows"), "--to", tmp_path / "to", "--batch", "1,8")
+
+
 def test_a_variable_without_a_value_is_named(awkward: Callable[[str], Path], run: Run, tmp_path: Path) -> None:
     line = refused(run, "optimize", awkward("untracked_variable"), "--to", tmp_path / "to")
     assert "its variable 'late" in line
@@ -125,7 +144,10 @@ def test_a_variable_without_a_value_is_named(awkward: Callable[[str], Path], run
 
 @pytest.mark.parametrize(("kind", "key", "shape"), [
     ("any_rank", "x", (2, 16, 16, 3)), ("any_rank_volume", "x", (2, 16, 16, 16, 2)), ("any_rank_matrix", "x", (2, 7)),
-    ("any_rank_einsum", "x", (2, 16, 5))])
+    ("any_rank_einsum", "x", (2, 16, 5)), ("any_rank_sequence", "x", (2, 16, 4)),
+    ("any_rank_squeezed", "x", (2, 1, 6)), ("any_rank_transposed", "x", (2, 5, 16)), ("any_rank_twice", "x", (2, 5)),
+    ("any_rank_mean", "x", (2, 16, 16)), ("any_rank_sliced", "x", (2, 16, 16)), ("any_rank_steps", "x", (2, 16, 3)),
+    ("turned_in_a_loop", "x", (2, 16))])
 def test_the_rank_is_that_of_the_first_reader(awkward: Callable[[str], Path], run: Run, tmp_path: Path, kind: str,
                                               key: str, shape: tuple[int, ...]) -> None:
     made = Maker(saved_model.read(awkward(kind))).make("serving_default", 2, 0)

@@ -437,3 +437,80 @@ def draws_for_nothing(path: Path) -> None:
             return {"y": x @ random(3, 2) * tf.floor(1 + tf.random.uniform([]))}
     made = Module()
     save(path, made, serving_default=made.serve)
+
+
+def _any_rank(name: str, serve: Callable[[Any], Any], dtype: Any = tf.float32) -> None:
+    """A model whose one input has no shape."""
+    def write(path: Path) -> None:
+        with v1.Graph().as_default(), v1.Session() as session:
+            x = v1.placeholder(dtype, name="x")
+            save_v1(path, session, {"serving_default": signature({"x": x}, {"y": serve(x)})})
+    AWKWARD[name] = write
+
+
+# Operations that move, add or remove axes stand between the input and the first reader that gives a rank.
+_any_rank("any_rank_sequence", lambda x: tf.nn.conv2d(tf.expand_dims(x, -3), random(1, 3, 4, 2), 1, "SAME"))
+_any_rank("any_rank_squeezed", lambda x: tf.matmul(tf.raw_ops.Squeeze(input=x, axis=[1]), random(6, 3)))
+_any_rank("any_rank_transposed", lambda x: tf.matmul(tf.reshape(tf.transpose(x, [0, 2, 1]), [-1, 5]), random(5, 3)))
+_any_rank("any_rank_twice", lambda x: tf.matmul(tf.raw_ops.ConcatV2(values=[x, x], axis=1), random(10, 3)))
+_any_rank("any_rank_mean", lambda x: tf.reduce_mean(x, [1, 2]))
+_any_rank("any_rank_sliced", lambda x: tf.raw_ops.StridedSlice(
+    input=x, begin=[0, 1, 2], end=[0, 2, 4], strides=[1, 1, 1], begin_mask=1, end_mask=1))
+_any_rank("any_rank_steps", lambda x: tf.raw_ops.BlockLSTMV2(
+    seq_len_max=tf.constant(2, tf.int64), x=x, cs_prev=tf.zeros([tf.shape(x)[1], 5]),
+    h_prev=tf.zeros([tf.shape(x)[1], 5]), w=random(8, 20), wci=random(5), wcf=random(5), wco=random(5),
+    b=random(20))[6])
+
+
+@awkward
+def turned_in_a_loop(path: Path) -> None:
+    """Each step's result, transposed, is the next step's input."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, name="x")
+        y = tf.while_loop(lambda step, _: step < 4, lambda step, y: (step + 1, tf.transpose(y, [1, 0]) * 1.5), (0, x),
+                          shape_invariants=(tf.TensorShape([]), tf.TensorShape(None)))[1]
+        save_v1(path, session, {"serving_default": signature({"x": x}, {"y": y})})
+
+
+@awkward
+def waits_for_a_queue(path: Path) -> None:
+    """An exported training graph: no thread fills its queue."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 6], name="x")
+        taken = v1.FIFOQueue(3, [tf.float32], [[6]]).dequeue()
+        save_v1(path, session, {"serving_default": signature({"x": x}, {"y": x + taken})})
+
+
+@awkward
+def reads_in_a_serialized_dataset(path: Path) -> None:
+    graph = tf.raw_ops.DatasetToGraphV2(input_dataset=tf.data.TextLineDataset(["/etc/hostname"])._variant_tensor)
+
+    def serve(x: Any) -> Any:
+        rows = tf.data.experimental.from_variant(tf.raw_ops.DatasetFromGraph(graph_def=tf.constant(graph.numpy())),
+                                                 tf.TensorSpec([], tf.string))
+        return {"y": x * tf.cast(rows.reduce(0, lambda count, _: count + 1), tf.float32)}
+    serving(path, serve, tf.TensorSpec([None, 6], tf.float32, "x"))
+
+
+@awkward
+def list_output(path: Path) -> None:
+    serving(path, lambda x: {"y": x * 2, "steps": tf.raw_ops.TensorListFromTensor(tensor=x, element_shape=[6])},
+            tf.TensorSpec([None, 6], tf.float32, "x"))
+
+
+@awkward
+def list_input(path: Path) -> None:
+    serving(path, lambda steps: {"y": tf.raw_ops.TensorListStack(
+        input_handle=steps, element_shape=[6], element_dtype=tf.float32)}, tf.TensorSpec([], tf.variant, "steps"))
+
+
+@awkward
+def resource_output(path: Path) -> None:
+    serving(path, lambda x: {"y": x, "handle": tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="v")},
+            tf.TensorSpec([None, 6], tf.float32, "x"))
+
+
+@awkward
+def shuffles_rows(path: Path) -> None:
+    """One row stays as it is."""
+    serving(path, lambda x: {"y": tf.random.shuffle(x)}, tf.TensorSpec([None, 6], tf.float32, "x"))

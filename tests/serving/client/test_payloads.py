@@ -26,6 +26,25 @@ def test_every_dtype_can_be_made_and_sent(dtype: Any) -> None:
     assert back.tolist() == made.tolist()
 
 
+@pytest.mark.parametrize("content", [b"", b"x\n1,2\n", b'{"x": [1]}\n', b"\x80\x04K\x01."])
+def test_a_file_of_another_kind_is_refused_without_advice_to_load_it_unsafely(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "samples.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"samples.csv: not a .npz file \(numpy.savez writes one"):
+        payloads.load_samples(tmp_path / "samples.csv")
+
+
+def test_a_single_array_is_no_file_of_samples(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones(3))
+    with pytest.raises(UserError, match=r"x.npy: not a .npz file"):
+        payloads.load_samples(tmp_path / "x.npy")
+
+
+def test_a_file_without_arrays_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(UserError, match=r"none\.npz: holds no array"):
+        payloads.load_samples(tmp_path / "none.npz")
+
+
 def test_inputs_depend_only_on_seed_batch_and_name() -> None:
     first = payloads.make(IMAGE, 4, seed=1)["image"]
     assert np.array_equal(first, payloads.make(IMAGE, 4, seed=1)["image"])
@@ -69,7 +88,7 @@ def test_sample_strings_come_as_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("arrays", "words"), [
     ({"other": np.zeros(3)}, "no array 'image'; they have: other"),
-    ({"image": np.zeros((3, 27, 28), np.float32)}, r"are float32 \[1, 27, 28\], but the signature takes .*-1, 28, 28"),
+    ({"image": np.zeros((3, 27, 28), np.float32)}, r"are float32 \[3, 27, 28\], but the signature takes .*-1, 28, 28"),
     ({"image": np.zeros((0, 28, 28), np.float32)}, "hold no example"),
     ({"image": np.array([[["a"]]])}, "but the signature takes float32"),
 ], ids=["missing", "shape", "empty", "dtype"])
