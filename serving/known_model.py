@@ -10,7 +10,7 @@ from serving.errors import Code, ServingError
 from serving.readiness import Missing, ModelReadiness
 from serving.remote_path import is_away
 from serving.servable import Loaded, VersionStatus
-from serving.version_files import Failure, directory, failure, no_versions
+from serving.version_files import Failure, Place, directory, failure, no_versions, replaced
 from serving.versions import Snapshot, State, absent_versions, wanted
 
 log = logging.getLogger("serving")
@@ -59,11 +59,24 @@ class KnownModel:
     missing: ServingError | None = None
     # Versions that the policy names, but that were not on disk at the last look.
     absent: frozenset[int] = frozenset()
+    # Where its versions were last found; None: nowhere yet, or in a storage without directories of its own.
+    found_in: tuple[str, Place] | None = None
     # The base path at which a look that may take long is going on.
     looking: str | None = None
 
-    def note_seen(self, seen: Mapping[int, str] | ServingError) -> None:
-        """Updates the wanted versions by what was found in the model's directory, or could not be."""
+    def note_seen(self, seen: Mapping[int, str] | ServingError, place: Place | None = None) -> None:
+        """Updates the wanted versions by what was found in the model's directory, or could not be.
+
+        `place`: which directory that is; None if the storage has none, or if it changed during the look.
+        """
+        if not isinstance(seen, ServingError):
+            base_path = self.config.base_path
+            if seen and place is not None:
+                self.found_in = base_path, place
+            elif not seen and self.found_in is not None and self.found_in != (base_path, place) \
+                    and self.found_in[0] == base_path:  # decision 145
+                # Probably an empty mount point: treated as if there were no directory.
+                seen = replaced(self.config)
         if isinstance(seen, ServingError):
             # The directory may be missing only for a moment (a remounted disk): loaded versions stay.
             if self.missing is None or seen.message != self.missing.message:

@@ -19,7 +19,7 @@ from serving.known_model import KnownModel, Version
 from serving.readiness import Readiness
 from serving.remote_path import RemotePath
 from serving.servable import Loaded, ModelSpec, Servable, VersionStatus
-from serving.version_files import Failure, directory, no_answer, on_disk
+from serving.version_files import Failure, Place, directory, no_answer, on_disk, place
 from serving.versions import Load, State, next_action
 
 log = logging.getLogger("serving")
@@ -212,15 +212,18 @@ class ModelStore:
             if isinstance(directory(config), RemotePath):
                 self._look_in_a_thread(name, config)
             else:
-                self._note_seen(name, config, on_disk(config))
+                before = place(config)
+                seen = on_disk(config)
+                self._note_seen(name, config, seen, before if before == place(config) else None)
         with self._lock:
             self._advance()
 
-    def _note_seen(self, name: str, config: Model, seen: Mapping[int, str] | ServingError) -> None:
+    def _note_seen(self, name: str, config: Model, seen: Mapping[int, str] | ServingError,
+                   found_in: Place | None = None) -> None:
         with self._lock:
             model = self._models[name]
             if model.config.base_path == config.base_path and not model.removed and not self._stopping.is_set():
-                model.note_seen(seen)
+                model.note_seen(seen, found_in)
 
     def _look_in_a_thread(self, name: str, config: Model) -> None:  # decision 143
         """A storage may take minutes to answer, or to fail: nothing else waits for that."""

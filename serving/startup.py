@@ -1,4 +1,7 @@
 """Mistakes in flags and files, found before TensorFlow is imported and models are loaded."""
+import errno
+import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +12,12 @@ from serving.errors import Code, ServingError, invalid
 from serving.saved_model_file import read_meta_graph
 from serving.version_files import Failure, unservable
 
+# A day: longer than any request, and a time that every timer can take.
+_LONGEST_DRAIN_S = 86_400
+# What sun_path holds on Linux, without the byte that ends it.
+_MAX_SOCKET_PATH = 107
+# The options of gRPC that are numbers are 32-bit.
+_NUMBER = re.compile("-?[0-9]+")
 _FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform_config_file", "ssl_config_file",
           "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
 
@@ -42,6 +51,10 @@ def check(flags: Flags) -> list[Model]:  # decision 33
                       "server_options.enable_batching to true.")
     for name in ("port", "rest_api_port"):
         _refuse_taken(flags.bind_address, getattr(flags, name), name)
+    if flags.drain_seconds > _LONGEST_DRAIN_S:
+        raise invalid(f"--drain_seconds must be at most {_LONGEST_DRAIN_S}")
+    _refuse_unusable_socket(flags.grpc_socket_path)
+    _refuse_unwritable(flags.access_log)
     channel_arguments(flags)
     for name in _FILES:
         if getattr(flags, name):
@@ -64,8 +77,42 @@ def _refuse_taken(host: str, port: int, flag: str) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        raise invalid(f"Failed to BuildAndStart gRPC server: {host}:{port}: {error.strerror}; is the port taken? "
-                      f"Stop what uses it, or choose another --{flag}") from None
+        reason = f"Failed to BuildAndStart gRPC server: {host}:{port}: {error.strerror}"
+        # Below 0: getaddrinfo's numbers, for a name that is not known.
+        if error.errno == errno.EADDRNOTAVAIL or (error.errno or 0) < 0:
+            remedy = "--bind_address takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+        elif error.errno == errno.EACCES:
+            remedy = f"choose a --{flag} of 1024 or more, or let the server's user take lower ones"
+        else:
+            remedy = f"is the port taken? Stop what uses it, or choose another --{flag}"
+        raise invalid(f"{reason}; {remedy}") from None
+
+
+def _refuse_unusable_socket(path: str) -> None:
+    """Reports a Unix socket that cannot be made, in one line; gRPC prints two of C++ and does not name the reason."""
+    if not path:
+        return
+    reason = ""
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        reason = f"the path of a Unix socket has at most {_MAX_SOCKET_PATH} bytes"
+    elif not Path(path).parent.is_dir():
+        reason = f"there is no directory {Path(path).parent}"
+    elif not os.access(Path(path).parent, os.W_OK):
+        reason = f"{Path(path).parent} is not writable for the user that the server runs as"
+    elif Path(path).exists() and not Path(path).is_socket():
+        reason = "there is a file of that name which is no socket"
+    if reason:
+        raise invalid(f"Failed to BuildAndStart gRPC server: --grpc_socket_path={path}: {reason}")
+
+
+def _refuse_unwritable(access_log: str) -> None:
+    if access_log in ("", "-"):
+        return
+    try:
+        open(access_log, "a", encoding="utf-8").close()
+    except OSError as error:
+        raise invalid(f"--access_log={access_log}: {error.strerror}; it takes a file that can be written, or '-'"
+                      ) from None
 
 
 def did_not_load(kind: str, failures: Mapping[str, Failure]) -> ServingError:
@@ -82,5 +129,8 @@ def channel_arguments(flags: Flags) -> list[tuple[str, str | int]]:
         name, equals, value = argument.partition("=")
         if not equals:
             raise invalid(f"--grpc_channel_arguments={argument}: name=value is wanted")
-        made.append((name, int(value) if value.lstrip("-").isdecimal() else value))
+        number = int(value) if _NUMBER.fullmatch(value) else None
+        if number is not None and not -2**31 <= number < 2**31:
+            raise invalid(f"--grpc_channel_arguments={argument}: the number must have at most 32 bits")
+        made.append((name, value if number is None else number))
     return made

@@ -11,6 +11,9 @@ from serving.remote_path import RemotePath, StorageError, path_of
 from serving.versions import wanted
 from version_directory import numbered
 
+# Which directory a path leads to: the numbers of its device and inode.
+Place = tuple[int, int]
+
 _ANOTHER_BASE_PATH = "Give --model_base_path the absolute path of a directory with one numbered directory per version."
 _ANOTHER_COPY = "Export or copy the version again."
 
@@ -85,6 +88,24 @@ def on_disk(config: Model) -> dict[int, str] | ServingError:
     except OSError as error:
         return not_found(f"Could not find base path {config.base_path} for servable {config.name} with error "
                          f"{error.strerror}", UNREADABLE if isinstance(error, PermissionError) else _ANOTHER_BASE_PATH)
+
+
+def place(config: Model) -> Place | None:
+    """Which directory the base path leads to; None if it leads to none, or to a storage of another scheme."""
+    path = directory(config)
+    if isinstance(path, RemotePath):
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def replaced(config: Model) -> ServingError:
+    """The error for an empty directory in place of the one that had versions."""
+    return not_found(f"No versions of servable {config.name} found under base path {config.base_path}, where an empty "
+                     "directory has taken the place of the one that had them. Is its storage mounted?")
 
 
 def no_answer(config: Model, seconds: float) -> ServingError:

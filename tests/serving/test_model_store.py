@@ -237,6 +237,43 @@ def test_a_missing_directory_keeps_what_is_loaded(stage: Stage) -> None:
     until(lambda: stage.missing() == (True, []))
 
 
+def test_an_empty_directory_in_place_of_the_one_with_the_versions_keeps_what_is_loaded(
+        stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """An unmounted storage leaves its empty mount point."""
+    model = stage.add("m", 1)
+    base = Path(model.base_path)
+    stage.store.configure([model])
+    base.rename(stage.root / "away")
+    base.mkdir()
+    until(lambda: any("Is its storage mounted?" in missing for missing in stage.missing()[1]))
+    assert stage.missing()[0]
+    assert stage.answering() == 1
+    assert len([line for line in caplog.messages if "Is its storage mounted?" in line]) == 1
+    base.rmdir()
+    (stage.root / "away").rename(base)
+    until(lambda: stage.missing() == (True, []))
+    (base / "1").rmdir()
+    until(lambda: stage.states("m") == {1: "END"})
+
+
+def test_versions_in_another_directory_at_the_same_path_are_taken(stage: Stage) -> None:
+    model = stage.add("m", 1)
+    stage.store.configure([model])
+    Path(model.base_path).rename(stage.root / "old")
+    stage.add("m", 2)
+    until(lambda: stage.answering() == 2)
+    until(lambda: stage.states("m") == {2: "AVAILABLE", 1: "END"})
+    (Path(model.base_path) / "2").rmdir()
+    until(lambda: stage.states("m") == {2: "END", 1: "END"})
+
+
+def test_another_base_path_without_versions_unloads_what_is_loaded(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    (stage.root / "other").mkdir()
+    stage.store.configure([Model("m", str(stage.root / "other"))])
+    until(lambda: stage.states("m") == {1: "END"})
+
+
 def test_removing_the_only_version_unloads_it(stage: Stage) -> None:
     stage.store.configure([stage.add("m", 1)])
     (stage.root / "m" / "1").rmdir()
