@@ -43,8 +43,8 @@ def _read(path: Path, tags: Sequence[str]) -> Any:
     there = ", ".join(f"{{ {' '.join(each.meta_info_def.tags)} }}" for each in model.meta_graphs) or "no graph"
     named = " ".join(reversed(dict.fromkeys(tags)))  # the order in which the original prints one or two tags
     raise not_found(f"Could not find meta graph def matching supplied tags: {{ {named} }}. To "
-                    "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`", f"The version has {there}; "
-                    "--saved_model_tags takes the tags of one of these.")
+                    "inspect available tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
+                    f"The version has {there}; --saved_model_tags takes the tags of one of these.")
 
 
 def _ends_early(data: bytes) -> bool:
