@@ -18,7 +18,7 @@ import numpy as np
 from export import diagnosis, edited, samples, saved_model
 from export.freeze import changed_by
 from export.judging import judge, judge_by_rounding, with_logits
-from export.loaded import DiedError, LoadedModel, RunError
+from export.loaded import DiedError, LoadedModel, RunError, SilentError
 from export.samples import Maker, Manner
 from export.saved_model import SavedModel
 from export.tensors import Array
@@ -33,6 +33,7 @@ _TURN = 1000  # between the seeds of one such scale and the next, so that each h
 # How many reasons an error's line has.
 _MOST_REASONS = 2
 _LONGEST_REASON = 240
+_MOST_SILENT = 2  # ways of making inputs that get no answer
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
     softmaxes = maker.softmax_outputs(key) if plan.budget is None else []
     for turn, manner_now in enumerate((manner, *(replace(manner, scale=scale) for scale in _SCALES))):
         for batch, real, inputs in _inputs(asked, signature, maker, manner_now, turn):
+            if asked.only_real and not real:
+                continue
             if not asked.ask(reference, candidate, batch, real, inputs):
                 report.reasons.append(asked.reason)
                 return
@@ -263,6 +266,7 @@ class _Asked:
     random: int = 0
     refused: str = ""
     reason: str = ""
+    only_real: bool = False  # made-up inputs get no answer
 
     def ask(self, reference: LoadedModel, candidate: LoadedModel, batch: int, real: bool,
             inputs: dict[str, Array]) -> bool:
@@ -330,23 +334,36 @@ def _with_real(plan: Plan, specs: Mapping[str, TensorSpec], batch: int, made: di
 def _manner(asked: _Asked, maker: Maker, models: Sequence[LoadedModel], fixed: int | None) -> Manner:
     """The first way of making inputs that the first model accepts; the default one if it accepts none.
 
-    All models get the same requests, since some models count them.
+    All models get the same requests, since some models count them. Raises UserError if there is no answer, unless
+    real examples can be asked.
     """
     batch, plan = fixed or asked.plan.batches[0], asked.plan
     specs = samples.specs(maker.model.signatures[asked.key])
     if plan.made_up == 0 and specs:
         return samples.MANNERS[0]
+    silent = 0
     for manner in maker.manners(asked.key):
         inputs = _with_real(plan, specs, batch, maker.make(asked.key, batch, plan.seed, manner))
         outcome = _outcomes(asked.key, batch, inputs, models)[0]
         if not isinstance(outcome, str):
             return manner
         asked.refused = asked.refused or outcome
+        silent += isinstance(outcome, _Silent)
+        if silent == _MOST_SILENT:
+            break
+    asked.only_real = bool(silent) and specs.keys() <= plan.samples.keys()
+    if silent and not asked.only_real:
+        raise UserError(f"signature '{asked.key}': {models[0].path} has no answer to the inputs made for it "
+                        f"({asked.refused}); give real ones with --samples, or leave it out with --signatures")
     return samples.MANNERS[0]
 
 
 class _Died(str):
     """In place of an answer: how the model's process ended."""
+
+
+class _Silent(_Died):
+    """There was no answer in time."""
 
 
 def _outcomes(key: str, batch: int, inputs: dict[str, Array],
@@ -360,6 +377,10 @@ def _outcomes(key: str, batch: int, inputs: dict[str, Array],
         model.start(key, inputs)
     found: list[dict[str, Array] | str] = []
     for model in models:
+        if found and isinstance(found[0], _Silent):
+            model.restart()  # it is not waited for as long again
+            found.append(found[0])
+            continue
         try:
             found.append(model.finish())
         except RunError as error:
@@ -368,7 +389,7 @@ def _outcomes(key: str, batch: int, inputs: dict[str, Array],
             if found and not isinstance(found[0], str):
                 raise FailedError(f"{model.path} at batch {batch}: {error}") from None
             model.restart()
-            found.append(_Died(error))
+            found.append(_Silent(error) if isinstance(error, SilentError) else _Died(error))
     return found
 
 

@@ -18,7 +18,8 @@ from typing import Any
 from export.tensors import Array
 from user_error import FailedError, UserError
 
-_TIMEOUT_S = 600
+_LOAD_S = 600  # for loading
+ANSWER_S = 600  # for one answer; a loop that depends on its input may never end
 _SAID = "said"  # the file with the process's standard output and error
 _CHECK = re.compile(r"\] (Check failed: [^\n]*)")
 _CONTEXT = multiprocessing.get_context("forkserver")  # decision 24
@@ -57,6 +58,10 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+class SilentError(DiedError):
+    """There was no answer in ANSWER_S seconds, and the process was ended."""
 
 
 class LoadedModel:
@@ -109,7 +114,7 @@ class LoadedModel:
     def loaded(self) -> float:
         """Waits until the model is loaded. Returns the seconds that took."""
         try:
-            seconds, self._signatures, self.without_value = self._receive()
+            seconds, self._signatures, self.without_value = self._receive(_LOAD_S)
             return float(seconds)
         except DiedError as error:
             raise FailedError(f"{self.path} does not load: {error}") from None
@@ -128,7 +133,7 @@ class LoadedModel:
 
     def finish(self) -> dict[str, Array]:
         """The answer to the request that `start` sent. Raises RunError or DiedError."""
-        answer = self._receive()
+        answer = self._receive(ANSWER_S)
         assert isinstance(answer, dict)
         return answer
 
@@ -136,10 +141,10 @@ class LoadedModel:
         self.start(signature, inputs)
         return self.finish()
 
-    def _receive(self) -> Any:
-        if not self._pipe.poll(_TIMEOUT_S):
+    def _receive(self, limit_s: float) -> Any:
+        if not self._pipe.poll(limit_s):
             self._process.kill()
-            raise DiedError(f"no answer in {_TIMEOUT_S} s")
+            raise SilentError(f"no answer in {limit_s:g} s")
         try:
             answer = self._pipe.recv()
         except (EOFError, ConnectionResetError):

@@ -19,6 +19,7 @@ from benchmark.verdicts.records import ConductRecord, OperationsRecord, TargetRe
 from benchmark.verdicts.scenario import protocol_name
 from commandline import progress_console, step
 from serving.client import answers
+from serving.client.protocol import AnswerError, Signature
 from user_error import FailedError
 
 # With `until_clear`, a clear verdict ends a measurement after this time; before, it goes on to its number of requests.
@@ -112,6 +113,11 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
     return outcome
 
 
+def signature_in_words(signature: Signature) -> str:
+    """The inputs by name, as text."""
+    return ", ".join(f"'{name}' {spec}" for name, spec in sorted(signature.inputs.items())) or "no input"
+
+
 class Group:
     """The targets of a plan under one protocol and batch size."""
 
@@ -143,7 +149,11 @@ class Group:
                         else:
                             connection = instance.connect(self.protocol, self._plan.inputs.signature)
                             stack.callback(connection.close)
-                            first_request(instance, connection, workload.inputs[0])
+                            try:
+                                first_request(instance, connection, workload.inputs[0])
+                            except AnswerError as error:
+                                self._refuse_other_inputs(name, connection, next(iter(self._measured.values())))
+                                raise error
                         measured = PreparedConnection(connection, workload)
                         self._refuse_different_answers(name, measured)
                         if connection.measured_by not in self.measured_by:
@@ -166,6 +176,13 @@ class Group:
             if not measured.right(index, measured.send(index)[1]):
                 raise FailedError(f"{name} gives other answers than {self._names[0]}, so their speed is not "
                                   f"comparable: {measured.checker.first_wrong}")
+
+    def _refuse_other_inputs(self, name: str, connection: Connection, first: PreparedConnection) -> None:
+        """Raises FailedError if that is why the target refuses the first target's requests."""
+        ours, theirs = (signature_in_words(one.signature()) for one in (connection, first.connection))
+        if ours != theirs:
+            raise FailedError(f"{name} takes {ours}, and {self._names[0]} takes {theirs}: variants of one model are "
+                              "compared, which take the same requests (--signature chooses another signature)")
 
     def rounds(self, until: float | None) -> Iterator[list[Block]]:
         """Measures rounds and yields the blocks of each, until there are enough; `ended` then says why it ended."""

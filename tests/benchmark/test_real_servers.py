@@ -72,6 +72,15 @@ def test_compare_refuses_a_variant_with_different_answers(models: Path) -> None:
     assert "output 'y'" in last
 
 
+def test_compare_names_the_inputs_of_variants_that_take_different_ones(models: Path) -> None:
+    saved_models.text_vectorization(models / "tiny/words/1")
+    done = _benchmark(models, "compare", "session:original", "session:words", "--repeat", "4", "--processes", "1")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: session:words takes 'text' string")
+    assert "and session:original takes 'x' float32" in last
+
+
 def test_a_model_that_does_not_load_is_a_one_line_error(models: Path) -> None:
     done = _benchmark(models, "compare", "original", "broken")
     assert done.returncode == 2

@@ -514,3 +514,10 @@ def resource_output(path: Path) -> None:
 def shuffles_rows(path: Path) -> None:
     """One row stays as it is."""
     serving(path, lambda x: {"y": tf.random.shuffle(x)}, tf.TensorSpec([None, 6], tf.float32, "x"))
+
+
+@awkward
+def never_ends(path: Path) -> None:
+    """A loop that ends for no number below 2."""
+    serving(path, lambda x: {"y": tf.while_loop(lambda y: tf.reduce_any(y < 2.0), lambda y: y * 1.0, [x])[0]},
+            tf.TensorSpec([None, 6], tf.float32, "x"))
