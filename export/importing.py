@@ -1,7 +1,6 @@
 """python -m export import: publishes a model of any form, unchanged, as a SavedModel version that can be served."""
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import click
@@ -45,7 +44,7 @@ def command(source: str | None, base: Path, version: int | None, checkpoint: str
     if found is None:
         with publish.new_version(base, version) as made, Stages()(f"import {given.name}"), \
                 given.saved_model(tags) as path:
-            shutil.copytree(path, made.path, dirs_exist_ok=True)
+            publish.copy_tree(path, made.path)
             (made.path / MANIFEST).unlink(missing_ok=True)  # it describes the version that was copied
             manifest.write(made.path, wanted, source=given.name)
     if json_path != "-":

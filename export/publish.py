@@ -72,6 +72,23 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
                 folder.rmdir()  # removes only empty directories
 
 
+def copy_tree(source: Path, target: Path) -> None:
+    """Copies all files below `source` to `target`. Raises the first OSError.
+
+    shutil.copytree goes on after an error, and raises one that lists all as text, without the reason's number.
+    """
+    def stop(error: OSError) -> None:
+        raise error
+    for folder, _, files in os.walk(source, onerror=stop, followlinks=True):
+        there = target / Path(folder).relative_to(source)
+        there.mkdir(exist_ok=True)
+        for name in files:
+            try:
+                shutil.copyfile(Path(folder, name), there / name)
+            except OSError as error:  # with both names if the copy cannot be written
+                raise OSError(error.errno, error.strerror, str(error.filename2 or error.filename)) from error
+
+
 @contextmanager
 def _named_errors(base: Path, hidden: str) -> Iterator[None]:
     """Turns OSErrors into UserErrors. They name `base` if the OSError names no file, or one in the hidden directory."""

@@ -7,7 +7,6 @@ file (attributes at their defaults are left out, and the producer version is the
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 from export import restoring
 from export.graph import Graph, producer
 from export.graph_file import SIZE_LIMIT, write_graph
-from export.publish import find
+from export.publish import copy_tree, find
 from export.tensors import Array
 from user_error import UserError
 from version_directory import ASSETS, EXTRA, read_model
@@ -214,4 +213,4 @@ def _copy_files(source: Path, directory: Path) -> None:
     """Copies all files in assets and assets.extra, also those the graph does not read, since other programs may."""
     for folder in (ASSETS, EXTRA):
         if (source / folder).is_dir():
-            shutil.copytree(source / folder, directory / folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            copy_tree(source / folder, directory / folder)

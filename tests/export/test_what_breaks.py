@@ -118,6 +118,21 @@ def test_no_space_left(copied: Copy, published: Path) -> None:
     unchanged(published, before)
 
 
+def test_no_space_left_for_a_copy(copied: Copy, published: Path) -> None:
+    """Of a SavedModel that `import` copies, and of the assets that `optimize` copies."""
+    source = copied("recurrent")
+    before = tree(published.parent)
+    done = command("import", source, "--to", published, limit=2_000)
+    assert (done.returncode, done.stderr) == (2, f"error: {published}: File too large; nothing was published\n")
+    unchanged(published, before)
+    extra = source / ("." if (source / "saved_model.pb").exists() else "1") / "assets.extra" / "sub"
+    extra.mkdir(parents=True)
+    (extra / "large.bin").write_bytes(bytes(3_000_000))
+    done = command("optimize", source, "--to", published, limit=2_900_000)
+    assert (done.returncode, done.stderr) == (2, f"error: {published}: File too large; nothing was published\n")
+    unchanged(published, before)
+
+
 def test_no_space_left_for_the_variables(copied: Copy, published: Path) -> None:
     """The variables are written by TensorFlow, which raises its own error."""
     before = tree(published.parent)
