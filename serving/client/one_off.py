@@ -6,7 +6,7 @@ import requests
 
 from serving.client import json_codec
 from serving.client.protocol import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, AnswerError, Metadata, Tls, UnreachableError
-from serving.client.rest import RestApi, tls_context, why
+from serving.client.rest import RestApi, remedy, tls_context, why
 
 
 class OneOffRestClient(RestApi):  # decision 52
@@ -33,9 +33,8 @@ class OneOffRestClient(RestApi):  # decision 52
             root = _root(error)
             if isinstance(root, http.client.HTTPException):
                 raise UnreachableError(f"{self._where()}: cannot connect: what answers there does not speak HTTP; "
-                                       "is this a gRPC port?") from None
-            raise UnreachableError(f"{self._where()}: cannot connect ({why(root)}); is the server running, and is "
-                                   "this its REST port?") from None
+                                       "is this a gRPC port, or one with TLS (https://)?") from None
+            raise UnreachableError(f"{self._where()}: cannot connect ({why(root)}); {remedy(root)}") from None
         if response.status_code != http.client.OK:
             raise AnswerError(str(response.status_code), json_codec.error_message(response.content))
         return response.content

@@ -92,15 +92,23 @@ def target(*, model: str | None, version: int | None, label: str | None, protoco
 
 @contextmanager
 def naming_models(client: Client, model_given: bool) -> Iterator[None]:
-    """Adds the models that the server has to a "no such model" error, if it lists them (the embedded server's REST)."""
+    """Adds the models that the server has to a "no such model" error, and the versions to a "no such version" one.
+
+    Only if the server lists them, as the embedded server's REST API does.
+    """
     try:
         yield
     except AnswerError as error:
         if error.code not in ("404", "NOT_FOUND"):
             raise
-        there = client.models() if isinstance(client, RestApi) else ()
-        known = f"; the models there: {', '.join(there)} (--model NAME)" if there else (
-            "" if model_given else f"; without --model, {DEFAULT_MODEL} is asked for: give --model NAME")
+        there = client.models() if isinstance(client, RestApi) else {}
+        if isinstance(client, RestApi) and client.model in there:
+            versions = ", ".join(map(str, there[client.model])) or "none"
+            known = f"; the versions of {client.model} that answer: {versions}"
+        elif there:
+            known = f"; the models there: {', '.join(there)} (--model NAME)"
+        else:
+            known = "" if model_given else f"; without --model, {DEFAULT_MODEL} is asked for: give --model NAME"
         raise AnswerError(error.code, error.message + known) from None
 
 

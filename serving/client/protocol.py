@@ -33,8 +33,10 @@ class Metadata:
         """The signature of that name; "" is serving_default. Raises UserError that lists the existing ones."""
         found = self.signatures.get(name or DEFAULT_SIGNATURE)
         if found is None:
+            # Without outputs: an initialisation that TensorFlow 2 lists among the signatures.
+            there = sorted(key for key, signature in self.signatures.items() if signature.outputs)
             raise UserError(f"model '{self.model}' version {self.version} has no signature "
-                            f"'{name or DEFAULT_SIGNATURE}'; it has: {', '.join(sorted(self.signatures))}")
+                            f"'{name or DEFAULT_SIGNATURE}'; it has: {', '.join(there) or 'none'}")
         return found
 
 

@@ -48,6 +48,7 @@ class RestApi:
     def __init__(self, address: str, model: str, version: int | None = None, label: str | None = None, *,
                  headers: Mapping[str, str] | None = None, layout: str = "row",
                  metadata: Metadata | None = None) -> None:
+        self.model = model
         self._url = parse_address(address)
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._layout = layout
@@ -78,13 +79,17 @@ class RestApi:
     def status(self) -> tuple[VersionStatus, ...]:
         return json_codec.status(self._exchange("GET", self._path))
 
-    def models(self) -> tuple[str, ...]:
-        """The names of the models on the server; empty if it does not list them (TensorFlow Serving does not)."""
+    def models(self) -> dict[str, tuple[int, ...]]:
+        """The models on the server, each with the versions that answer, the newest first.
+
+        Empty if the server does not list them (TensorFlow Serving does not).
+        """
         try:
             listed = json.loads(self._exchange("GET", f"{self._path.rpartition('/v1/models/')[0]}/models"))
-            return tuple(str(model["name"]) for model in listed["models"])
+            return {str(model["name"]): tuple(int(version["version"]) for version in model["versions"]
+                                              if version["state"] == "AVAILABLE") for model in listed["models"]}
         except (AnswerError, UnreachableError, ValueError, KeyError, TypeError):
-            return ()
+            return {}
 
     def server_timing(self) -> dict[str, float]:
         """See Client.server_timing: empty here, since only the body of an answer is kept."""
@@ -151,8 +156,7 @@ class RestClient(RestApi):  # decision 52
             self._connection.connect()
         except OSError as error:
             self._connection.close()
-            raise UnreachableError(f"{self._where()}: cannot connect ({why(error)}); is the server running, "
-                                   "and is this its REST port?") from None
+            raise UnreachableError(f"{self._where()}: cannot connect ({why(error)}); {remedy(error)}") from None
         # http.client has one timeout for connecting and for answers: from here on it is the one for answers.
         opened: socket.socket = self._connection.sock
         opened.settimeout(self._answer_timeout_s)
@@ -207,6 +211,15 @@ def version_path(version: int | None, label: str | None) -> str:
     if version is not None:
         return f"/versions/{version}"
     return f"/labels/{quote(label, safe='')}" if label else ""
+
+
+def remedy(error: BaseException) -> str:
+    """What to do about a failed connection: another thing if a server answered, but not as expected."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "give the authority that signed its certificate, or the certificate itself: --tls-authority FILE"
+    if isinstance(error, ssl.SSLError):
+        return "does this port speak TLS, and with this client? http:// is for one that does not"
+    return "is the server running, and is this its REST port?"
 
 
 def why(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """`python -m serving predict` and `status`."""
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,24 @@ def test_without_a_model_the_servers_models_are_named(servers: Any, command: Any
         assert str(error).endswith("; the models there: echo (--model NAME)")
     error = refusal(command, "--address", servers.grpc, "--protocol", "grpc", *options)
     assert str(error).endswith("; without --model, mnist is asked for: give --model NAME")
+
+
+def test_for_a_version_that_is_not_there_the_versions_are_named(servers: Any) -> None:
+    error = refusal(predict.command, "--address", servers.rest, "--model", "echo", "--version", "999999")
+    assert status_of(error) == 1
+    assert "; the versions of echo that answer: " in str(error)
+    assert "--model NAME" not in str(error)
+
+
+def test_advice_about_tls_is_for_what_failed(servers: Any) -> None:
+    for address, words in (
+            (servers.rest_tls, r"certificate verify failed.*--tls-authority FILE"),
+            (servers.rest.replace("http://", "https://") if "://" in servers.rest else f"https://{servers.rest}",
+             "does this port speak TLS"),
+            (servers.rest_tls.replace("https://", "http://"), r"one with TLS \(https://\)\?")):
+        error = str(refusal(predict.command, "--address", address, "--model", "echo"))
+        assert re.search(words, error), error
+        assert "is the server running" not in error
 
 
 def test_inputs_are_read_before_connecting() -> None:
