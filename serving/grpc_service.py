@@ -62,8 +62,9 @@ class GrpcServer:
         self._credentials = credentials
         self._draining = threading.Event()
         self._running: set[grpc.ServicerContext] = set()
+        self._serving_threads: set[threading.Thread] = set()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-        self._server = grpc.server(self._threads, options=[*OPTIONS, *options])
+        self._server = grpc.server(self._threads, options=list({**dict(OPTIONS), **dict(options)}.items()))
         services = [PREDICTION_SERVICE, MODEL_SERVICE]
         self._health = _Health() if with_health else None
         if self._health is not None:
@@ -89,7 +90,13 @@ class GrpcServer:
                     self._server.add_secure_port(address, self._credentials)
             except RuntimeError:
                 raise OSError(f"Failed to BuildAndStart gRPC server: {address} cannot be bound") from None
+        before = set(threading.enumerate())
         self._server.start()
+        self._serving_threads = set(threading.enumerate()) - before
+
+    def depends_on(self, thread: threading.Thread | None) -> bool:
+        """Whether no call is answered any more once this thread has ended."""
+        return thread in self._serving_threads
 
     def stop(self, drain_s: float) -> int:  # decision 38
         """Accepts no new calls, and ends when the running ones are answered or `drain_s` seconds have passed.
@@ -105,6 +112,8 @@ class GrpcServer:
         self._draining.set()
         lame_duck_s = min(_LAME_DUCK_S, drain_s)
         threading.Event().wait(lame_duck_s)
+        if self._serving_threads and not any(thread.is_alive() for thread in self._serving_threads):
+            return self._unanswered()  # nothing in grpcio would end its stop()
         left = drain_s - lame_duck_s
         stopped = self._server.stop(left)
         if stopped.wait(max(left - _COUNTED_BEFORE_S, 0)):
@@ -113,6 +122,9 @@ class GrpcServer:
         running = {context for context in self._running.copy() if context.is_active()}
         stopped.wait()
         return len(running & self._running) + self._threads._work_queue.qsize()
+
+    def _unanswered(self) -> int:
+        return len(self._running) + self._threads._work_queue.qsize()
 
 
 class _Health(health.HealthServicer):

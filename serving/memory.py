@@ -20,6 +20,20 @@ _SMALL_BYTES = 64 << 20
 _SHARE = 0.75
 
 
+# A gRPC message is held up to five times: as received, in two copies by grpcio, parsed, and as arrays.
+_COPIES_OF_A_MESSAGE = 5
+_LONGEST_MESSAGE = 2**31 - 1  # the most that protobuf parses
+
+
+def longest_message(most_bytes: int, free: Callable[[], int | None] | None = None) -> int:  # decision 130
+    """The bytes of the longest gRPC message to take, as gRPC's option has it (-1: any). Arguments: see MemoryLimit."""
+    if most_bytes < 0:
+        return -1
+    available = (free or free_bytes)()
+    room = most_bytes or (_LONGEST_MESSAGE if available is None else available // _COPIES_OF_A_MESSAGE)
+    return min(room, _LONGEST_MESSAGE)
+
+
 class MemoryLimit:  # decision 130
     """How many bytes the running requests may take in the graph, in all.
 

@@ -26,7 +26,7 @@ from serving.config import (
     tags_of,
 )
 from serving.errors import Code, ServingError, invalid
-from serving.memory import MemoryLimit
+from serving.memory import MemoryLimit, longest_message
 from serving.metrics import AccessLog, Call, Metrics
 from serving.model_store import ModelStore, Retries
 from serving.startup import channel_arguments, check, did_not_load
@@ -66,11 +66,11 @@ class Server:
         self._batching = Batching(
             flags.batching_parameters_file,
             flags.enable_per_model_batching_parameters, self._metrics.batching) if flags.enable_batching else None
+        most_bytes = flags.max_request_memory_mb * (1 << 20)
         loader = VersionLoader(
             tags, options, self._metrics, self._batching,
             max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0,
-            MemoryLimit(flags.max_request_memory_mb << 20 if flags.max_request_memory_mb > 0
-                        else flags.max_request_memory_mb))
+            MemoryLimit(most_bytes))
         self._store = ModelStore(
             loader.load, flags.file_system_poll_wait_seconds,
             Retries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6), flags.num_load_threads,
@@ -88,7 +88,8 @@ class Server:
             tensor_content=flags.enable_serialization_as_tensor_content,
             with_health=flags.enable_grpc_healthcheck_service, with_reflection=flags.enable_grpc_reflection,
             with_profiler=flags.enable_profiler,
-            credentials=tls.grpc_credentials(flags.ssl_config_file), options=channel_arguments(flags))
+            credentials=tls.grpc_credentials(flags.ssl_config_file),
+            options=[("grpc.max_receive_message_length", longest_message(most_bytes)), *channel_arguments(flags)])
         shared = flags.rest_api_port == flags.port
         self._rest = self._rest_server(host, flags.rest_api_port) if flags.rest_api_port and not shared else None
 
@@ -127,6 +128,10 @@ class Server:
     def _open(self, part: Any) -> None:
         part.start()
         self._open_parts.append(part)
+
+    def depends_on(self, thread: threading.Thread | None) -> bool:
+        """Whether the server no longer answers once this thread has ended."""
+        return self._grpc.depends_on(thread)
 
     def reload(self, models: list[Model]) -> None:
         """Replaces the configuration and waits for new models, as HandleReloadConfigRequest does."""
@@ -270,18 +275,30 @@ def _serve(flags: Flags) -> None:
         if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
     server = start(flags)
+    failed = threading.Event()
+
+    def died(args: threading.ExceptHookArgs) -> None:
+        error = args.exc_value or args.exc_type()
+        log.error("a thread has failed", exc_info=(args.exc_type, error, args.exc_traceback))
+        if server.depends_on(args.thread):
+            # A process that is there and answers nothing is worse than one that is started again.
+            log.error("the gRPC API has failed (%s): the server ends", args.exc_type.__name__)
+            failed.set()
+            stop.set()
+
+    threading.excepthook = died
     answering.set()
     stop.wait()
     log.info("Stopping: no new requests, %g s for those that run", flags.drain_seconds)
     cut = server.stop()
     if cut:
         log.error("Stopped; %d request(s) took longer than --drain_seconds=%g, and were cut", cut, flags.drain_seconds)
-    else:
+    elif not failed.is_set():
         log.info("Stopped; every request was answered")
     logging.shutdown()
     sys.stdout.flush()
     # TensorFlow may still be running an aborted request; waiting for its thread would defeat the time limit.
-    os._exit(EXIT_FAILED if cut else 0)
+    os._exit(EXIT_FAILED if cut or failed.is_set() else 0)
 
 
 def start(flags: Flags) -> Server:

@@ -1,5 +1,6 @@
 """Batches that do not fit into free memory are refused; the error has the number of examples that fit."""
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from serving.config import Flags
 from serving.errors import Code, ServingError
 from serving.loader import LoadedModel, load
-from serving.memory import MemoryLimit, bytes_per_example, free_bytes, used_bytes
+from serving.memory import MemoryLimit, bytes_per_example, free_bytes, longest_message, used_bytes
 from serving.protos import predict_pb2
 from serving.servable import ModelSpec
 from serving.server import Server, start
@@ -114,6 +115,13 @@ def test_free_memory_is_the_smaller_of_the_machines_and_the_cgroups(
     (group / names[1]).write_text(f"{4 * MB}\n")
     (group / "memory.stat").write_text(f"anon 5\n{names[2]}inactive_file {MB}\n")
     assert free_bytes(tmp_path) == free
+
+
+def test_the_longest_message_leaves_room_for_its_copies() -> None:
+    assert longest_message(10 * MB) == 10 * MB
+    assert longest_message(0, lambda: 500 * MB) == 100 * MB
+    assert longest_message(0, lambda: 1 << 40) == longest_message(0, lambda: None) == 2**31 - 1
+    assert longest_message(-1, lambda: 500 * MB) == -1
 
 
 def test_a_limit_of_address_space_counts() -> None:
@@ -260,3 +268,50 @@ def test_a_graph_that_counts_its_requests_is_not_run_to_measure_it(tmp_path: Pat
 
     model = loaded(tmp_path / "1", Counter(), MemoryLimit(MB))
     assert [run(model, np.ones((64, 1), np.float32))[0] for _ in range(3)] == [1.0, 2.0, 3.0]
+
+
+def predict_bytes(examples: int) -> bytes:
+    message = predict_pb2.PredictRequest()
+    message.model_spec.name = "wide"
+    message.inputs["x"].CopyFrom(to_proto(np.ones((examples, 1), np.float32)))
+    return message.SerializeToString()
+
+
+def test_a_message_too_long_for_memory_is_refused_and_the_next_is_answered(served: tuple[Flags, Server]) -> None:
+    flags, _ = served
+    options = [("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(f"localhost:{flags.port}", options) as channel:
+        ask = channel.unary_unary(PREDICT)
+        with pytest.raises(grpc.RpcError) as refused:
+            ask(predict_bytes(3 * MB), timeout=60)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in refused.value.details()
+        ask(predict_bytes(2), timeout=60)
+
+
+def test_a_server_whose_grpc_finds_no_memory_for_a_message_ends(served: tuple[Flags, Server], tmp_path: Path) -> None:
+    """Without a limit of its own: grpcio's thread ends, and no call would ever be answered again."""
+    flags, _ = served
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path / "log"
+    with log.open("w") as written:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving", "serve", "--model_name=wide", f"--port={port}",
+             f"--model_base_path={flags.model_base_path}", "--max_request_memory_mb=-1", "--drain_seconds=5"],
+            cwd=Path(__file__).resolve().parents[2], stderr=written)
+    try:
+        with grpc.insecure_channel(f"localhost:{port}", [("grpc.max_send_message_length", -1)]) as channel:
+            ask = channel.unary_unary(PREDICT)
+            ask(predict_bytes(2), timeout=120, wait_for_ready=True)
+            pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[0])
+            limit = pages * resource.getpagesize() + 500 * MB
+            resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
+            with pytest.raises(grpc.RpcError):
+                ask(predict_bytes(60 * MB), timeout=120)  # 240 MB
+        assert process.wait(60) == 1, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert "the gRPC API has failed (MemoryError): the server ends" in log.read_text()
