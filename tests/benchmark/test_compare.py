@@ -1,6 +1,7 @@
 """The compare command on real servers, sockets and clients, with a model that returns its input."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,7 +52,8 @@ def test_a_known_difference_is_found_and_reported(null_server: Callable[..., Any
     assert "http.client" in done.stdout
     page = html.read_text()
     assert page.index("faster") < page.index("<svg")
-    assert "://" not in page.replace(slow.rest, "").replace(fast.rest, "").replace("http://www.w3.org", "")
+    # It works offline. The targets' addresses are text, and the verdict card cuts long ones.
+    assert not re.search(r"""(src|href|action)=["']?(https?:)?//|url\(|@import""", page)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "report"]
 
 
