@@ -1,7 +1,7 @@
 """python -m benchmark search: finds the highest rate at which a latency objective (SLO) is met."""
 import click
 
-from benchmark.issuing.bracketing import MOST_PROBES, bracket
+from benchmark.issuing.bracketing import MOST_PROBES, bracket, first_rate, refuse_too_long
 from benchmark.issuing.interleaved import duration
 from benchmark.options import Output, announce, batch_option, output_options, protocol_option, source_options
 from benchmark.reports.head import head
@@ -24,18 +24,20 @@ A rate counts as met only if, with 95 % confidence, no more requests are too slo
 @click.option("--slo", required=True, metavar="pP=Nms", help="Latency objective, such as p99=50ms.")
 @protocol_option
 @batch_option
-@click.option("--start", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
-              help="The first rate tried, in requests per second.")
+@click.option("--start", type=click.FloatRange(0, min_open=True),
+              help="The first rate tried, in requests per second (default: 10, or the lowest that --seconds allows).")
 @click.option("--tolerance", type=click.FloatRange(0, 1, min_open=True), default=0.05, show_default=True,
               help="End when the highest rate met and the lowest rate missed are this close, as a fraction.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True,
               help="The longest time to measure a rate, in seconds (twice if the first time does not decide).")
 @output_options
-def command(variants: tuple[str, ...], source: Source, slo: str, protocol: str | None, batch: int, start: float,
+def command(variants: tuple[str, ...], source: Source, slo: str, protocol: str | None, batch: int, start: float | None,
             tolerance: float, seconds: float, output: Output) -> None:
     """Finds the highest rate (Poisson arrivals) at which each VARIANT meets a latency objective (SLO)."""
     objective = scenario.parse_percentile_slo(slo)
     assert objective is not None
+    start = start or first_rate(objective, seconds)
+    refuse_too_long(start, objective, seconds)
     found = source.targets(variants)
     chosen = Scenario("search", protocol=protocol_for(found, protocol, "grpc"), batch=batch, slo=objective,
                       percentile=objective.percentile, arrivals=Poisson(start))

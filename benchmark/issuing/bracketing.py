@@ -1,4 +1,5 @@
 """Tries rates on one target until the highest rate that meets an SLO is known."""
+import math
 from dataclasses import replace
 
 from benchmark.issuing import runner
@@ -12,7 +13,7 @@ from benchmark.verdicts.capacity import Bracket, Decision
 from benchmark.verdicts.records import ProbeRecord
 from benchmark.verdicts.scenario import Scenario, Slo
 from commandline import step
-from user_error import FailedError
+from user_error import UserError
 
 MOST_PROBES = 20
 
@@ -30,26 +31,31 @@ def bracket(scenario: Scenario, slo: Slo, target: Target, inputs: Inputs, tolera
                 probes.append(measure_rate(scenario, slo, connections, rate, len(probes), most_s))
             decision: Decision = probes[-1]["decision"]
             return decision
-        found = capacity.search(probe, start, tolerance, MOST_PROBES)
+        found = capacity.search(probe, start, tolerance, MOST_PROBES, least_s(1.0, slo) / most_s)
     return found, probes, description
 
 
 def least_s(rate: float, slo: Slo) -> float:
     """The least seconds at a rate that can show that an SLO is met: enough if no request is slow."""
-    return 3.1 / (1 - slo.percentile / 100) / rate
+    return round(3.1 / (1 - slo.percentile / 100) / rate, 6)
+
+
+def first_rate(slo: Slo, most_s: float) -> float:
+    """The rate to try first, in requests per second: 10, or the lowest at which most_s is enough."""
+    return max(10.0, math.ceil(least_s(1.0, slo) / most_s))
 
 
 def refuse_too_long(rate: float, slo: Slo, most_s: float) -> None:
+    """Raises UserError if most_s is not enough to measure the percentile at this rate."""
     enough = least_s(rate, slo)
     if enough > most_s:
-        raise FailedError(f"at {rate:g} requests/s p{slo.percentile:g} takes {enough:.0f} s to measure: allow it "
-                          f"with --seconds {enough:.0f}, or give --slo a lower percentile")
+        raise UserError(f"at {rate:g} requests/s p{slo.percentile:g} takes {math.ceil(enough)} s to measure: allow it "
+                        f"with --seconds {math.ceil(enough)}, or give --slo a lower percentile")
 
 
 def measure_rate(scenario: Scenario, slo: Slo, connections: list[PreparedConnection], rate: float, seed: int,
                  most_s: float) -> ProbeRecord:
     """Measures one rate until it is decided whether it meets the SLO, each time for at most most_s seconds."""
-    refuse_too_long(rate, slo, most_s)
     enough, beyond, requests = least_s(rate, slo), 0, 0
     decision: Decision = "undecided"
     # First just long enough to decide if no request is slow; if that does not decide, twice as long again.

@@ -56,12 +56,14 @@ def slo_decision(beyond: int, requests: int, percentile: float, confidence: floa
     return "missed" if lower > allowed else "undecided"
 
 
-def search(probe: Callable[[float], Decision], start: float, tolerance: float = 0.05, most: int = 20) -> Bracket:
+def search(probe: Callable[[float], Decision], start: float, tolerance: float = 0.05, most: int = 20,
+           least: float = 0.0) -> Bracket:
     """Brackets the highest rate for which `probe` returns "met": doubles or halves the rate until both sides are known,
     then bisects.
 
     "undecided" counts as missed: only a rate that was shown to meet the SLO counts as met. Ends when the bracket is
-    within `tolerance` (a fraction of the rate), or after `most` probes.
+    within `tolerance` (a fraction of the rate), after `most` probes, or if the rate `least`, below which none can be
+    measured, is missed.
     """
     met: float | None = None
     missed: float | None = None
@@ -78,6 +80,10 @@ def search(probe: Callable[[float], Decision], start: float, tolerance: float = 
             if missed - met <= tolerance * met:
                 break
             rate = (met + missed) / 2
+        elif missed is None:
+            rate *= 2
+        elif rate <= least:
+            break
         else:
-            rate = rate * 2 if missed is None else rate / 2
+            rate = max(rate / 2, least)
     return Bracket(met, missed, tuple(probes))

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from benchmark import report, side_by_side
 from benchmark.__main__ import COMMANDS
+from benchmark.issuing import bracketing
+from benchmark.verdicts.scenario import parse_percentile_slo
 from commandline import status_of
 from user_error import UserError
 
@@ -97,8 +99,27 @@ def test_a_search_stays_below_the_capacity_of_the_server(null_server: Callable[.
 
 def test_a_search_that_needs_more_time_fails_and_says_how_much(null_server: Callable[..., Any]) -> None:
     done = _benchmark("search", "--url", null_server().rest, "--model", "null", "--protocol", "rest", "--slo",
-                      "p99.9=60ms", "--start", "5", status=1)
-    assert "takes 620 s to measure: allow it with --seconds 620" in done.stderr
+                      "p99.9=60ms", "--start", "5", status=2)
+    assert done.stderr.startswith("error: at 5 requests/s p99.9 takes 620 s to measure: allow it with --seconds 620")
+
+
+@pytest.mark.parametrize(("slo", "most_s", "rate"), [("p50=5ms", 30, 10), ("p99=50ms", 30, 11), ("p99.9=50ms", 30, 104),
+                                                     ("p99=50ms", 60, 10)])
+def test_the_first_rate_can_be_measured_in_the_time_allowed(slo: str, most_s: float, rate: float) -> None:
+    objective = parse_percentile_slo(slo)
+    assert objective is not None
+    assert bracketing.first_rate(objective, most_s) == rate
+    bracketing.refuse_too_long(rate, objective, most_s)
+
+
+def test_a_search_ends_at_the_lowest_rate_that_can_be_measured(null_server: Callable[..., Any],
+                                                              tmp_path: Path) -> None:
+    _benchmark("search", "--url", null_server(work_ms=12).rest, "--model", "null", "--protocol", "rest", "--slo",
+               "p90=1ms", "--seconds", "4", "--json", str(tmp_path / "s.json"))
+    found = json.loads((tmp_path / "s.json").read_text())["searches"][0]
+    assert found["met"] is None
+    assert found["missed"] == pytest.approx(3.1 / 0.1 / 4)
+    assert [probe["rate_per_s"] for probe in found["probes"]] == [10, found["missed"]]
 
 
 @pytest.mark.parametrize(("text", "words"), [
