@@ -159,9 +159,12 @@ class Server:
     def _rest_server(self, host: str, port: int) -> Any:
         from serving.rest import RestServer
         flags = self._flags
+        longest = flags.rest_api_max_body_bytes
+        if not flags.max_request_memory_mb:
+            longest = min(longest, longest_message(0))
         return RestServer(
             self._predictor, host, port, timeout_ms=flags.rest_api_timeout_in_ms,
-            cors=flags.rest_api_enable_cors_support, max_body_bytes=flags.rest_api_max_body_bytes,
+            cors=flags.rest_api_enable_cors_support, max_body_bytes=longest,
             threads=flags.rest_api_num_threads, observe=self._observe,
             tls=tls.rest_context(flags.rest_api_ssl_config_file),
             monitoring=(self._metrics_path, lambda: self._metrics.text(self._store.readiness()))

@@ -1,6 +1,5 @@
 """Batches that do not fit into free memory are refused; the error has the number of examples that fit."""
 import json
-import resource
 import socket
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,29 +289,51 @@ def test_a_message_too_long_for_memory_is_refused_and_the_next_is_answered(serve
         ask(predict_bytes(2), timeout=60)
 
 
-def test_a_server_whose_grpc_finds_no_memory_for_a_message_ends(served: tuple[Flags, Server], tmp_path: Path) -> None:
-    """Without a limit of its own: grpcio's thread ends, and no call would ever be answered again."""
+_FAILING = """
+import ctypes, sys, threading, time
+from serving import server
+from serving.config import parse_flags
+usual = server.start
+def start(flags):
+    made = usual(flags)
+    [thread] = made._grpc._serving_threads
+    def fail():
+        while threading.excepthook is threading.__excepthook__:
+            time.sleep(0.01)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(MemoryError))
+    threading.Thread(target=fail, daemon=True).start()
+    return made
+server.start = start
+server._serve(parse_flags(sys.argv[1:]))
+"""
+
+
+def test_a_server_whose_grpc_thread_fails_ends_with_1(served: tuple[Flags, Server]) -> None:
+    """As it does if it finds no memory for a message; it would never answer a call again."""
     flags, _ = served
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = tmp_path / "log"
-    with log.open("w") as written:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serving", "serve", "--model_name=wide", f"--port={port}",
-             f"--model_base_path={flags.model_base_path}", "--max_request_memory_mb=-1", "--drain_seconds=5"],
-            cwd=Path(__file__).resolve().parents[2], stderr=written)
+    done = subprocess.run(
+        [sys.executable, "-c", _FAILING, "--model_name=wide", f"--port={port}",
+         f"--model_base_path={flags.model_base_path}"],
+        cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "the gRPC API has failed (MemoryError): the server ends" in done.stderr
+
+
+def test_a_rest_body_that_memory_is_not_left_for_is_answered_413(
+        served: tuple[Flags, Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    flags, server = served
+    monkeypatch.setattr("serving.memory.free_bytes", lambda: 5 * MB)
+    monkeypatch.setattr(server, "_flags", replace(flags, max_request_memory_mb=0))
+    rest_server = server._rest_server("127.0.0.1", 0)
+    rest_server.start()
     try:
-        with grpc.insecure_channel(f"localhost:{port}", [("grpc.max_send_message_length", -1)]) as channel:
-            ask = channel.unary_unary(PREDICT)
-            ask(predict_bytes(2), timeout=120, wait_for_ready=True)
-            pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize() + 500 * MB
-            resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, limit))
-            with pytest.raises(grpc.RpcError):
-                ask(predict_bytes(60 * MB), timeout=120)  # 240 MB
-        assert process.wait(60) == 1, log.read_text()
+        for size, status in ((2 * MB, b"413"), (1000, b"400")):
+            with socket.create_connection(("127.0.0.1", rest_server.port), 60) as client:
+                client.sendall(b"POST /v1/models/wide:predict HTTP/1.1\r\nHost: x\r\n"
+                               b"Content-Length: %d\r\n\r\n" % size + b" " * 1000)
+                assert client.recv(100).split()[1] == status
     finally:
-        process.kill()
-        process.wait()
-    assert "the gRPC API has failed (MemoryError): the server ends" in log.read_text()
+        rest_server.stop(1)
