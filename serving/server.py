@@ -293,7 +293,13 @@ def _serve(flags: Flags) -> None:
     answering.set()
     stop.wait()
     log.info("Stopping: no new requests, %g s for those that run", flags.drain_seconds)
-    cut = server.stop()
+    cut = 0
+    try:
+        cut = server.stop()
+    except (RuntimeError, MemoryError):
+        # No memory for the threads that stopping needs. Python would now wait for ever for one that is stuck.
+        log.exception("stopping has failed")
+        failed.set()
     if cut:
         log.error("Stopped; %d request(s) took longer than --drain_seconds=%g, and were cut", cut, flags.drain_seconds)
     elif not failed.is_set():
