@@ -21,7 +21,11 @@ from export.tensors import NAMES, RESOURCE, VARIANT
 from export.variables import identity, is_variable
 from user_error import UserError
 
-_EXAMPLES = {"float": "1.0", "double": "1.0", "half": "1.0", "bool": "false", "string": "text"}
+_FLOATS = ("float", "double", "half")
+_EXAMPLES = {**dict.fromkeys(_FLOATS, "1.0"), "bool": "false", "string": "text"}
+# Names of numbers that are 0 for inference, unless they say what is kept.
+_TRAINING = re.compile(r"train|phase|rate|drop", re.I)
+_KEPT = re.compile("keep", re.I)
 _UNLISTED = ("Placeholder", "PlaceholderV2")
 _TAKES = re.compile(r"Queue(Dequeue|DequeueMany|DequeueUpTo)(V2)?|(Ordered)?(Map)?Unstage(NoKey)?|BarrierTakeMany")
 _ADDS = re.compile(r"QueueEnqueue|(Ordered)?(Map)?Stage$|BarrierInsertMany")
@@ -77,8 +81,25 @@ def why_not(model: SavedModel, key: str, allowed: Collection[str] = ()) -> tuple
     if unlisted:
         node, dtype = unlisted
         return (f"needs a value for the placeholder '{node}' ({dtype}), which is none of its inputs, so it fails for "
-                f"every request", f"give it its value with --fix {node}={_EXAMPLES.get(dtype, '1')}")
+                f"every request", f"give it its value with --fix {node}={_example(node, dtype)}")
     return None
+
+
+def fix_a_switch(model: SavedModel, key: str) -> str:
+    """The advice to fix inputs of one number, which may switch a dropout off, at their values for inference; or ""."""
+    found = {name: NAMES.get(info.dtype, "") for name, info in sorted(model.signatures[key].inputs.items())
+             if not is_composite(info) and not info.tensor_shape.dim
+             # One of unknown rank may also hold the model's data: its name decides.
+             and (not info.tensor_shape.unknown_rank or _TRAINING.search(name) or _KEPT.search(name))}
+    switches = [f"--fix {name}={_example(name, dtype)}" for name, dtype in found.items()
+                if dtype == "bool" or dtype in _FLOATS]
+    return f"or fix what switches them off ({', '.join(switches)}), " if switches else ""
+
+
+def _example(name: str, dtype: str) -> str:
+    """A value for a placeholder, by its name one that means inference."""
+    off = dtype in _FLOATS and _TRAINING.search(name) and not _KEPT.search(name)
+    return "0.0" if off else _EXAMPLES.get(dtype, "1")
 
 
 def _not_run(touching: list[effects.Effect]) -> tuple[str, str]:

@@ -208,26 +208,37 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
         # Other inputs are tried only if these proved nothing.
         if not varies or len(one.comparison.constant) < len(one.comparison.outputs):
             break
-    if asked.requests and key in plan.allow_random and not one.comparison.equal:
-        drawn = diagnosis.unseeded_op(maker.model, key)
-        if drawn:
-            report.reasons.append(f"signature '{key}' draws random numbers by {drawn.op} '{drawn.node}', which takes "
-                                  "no seed, so its answers cannot be compared; leave it out with --signatures")
-    elif asked.requests and key not in plan.allow_random:
-        # Noise may be smaller than the tolerance: a signature that draws random numbers is asked twice even if equal.
-        drawn = diagnosis.random_op(maker.model, key)
-        if drawn and not _repeats(asked, reference, exactly=True):
-            report.reasons.append(
-                f"signature '{key}' draws random numbers ({drawn.op} '{drawn.node}'): compare it with fixed seeds by "
-                f"--allow-random {key}, or leave it out with --signatures")
-        elif not one.comparison.equal and not _repeats(asked, reference):
-            report.reasons.append(f"signature '{key}': {report.before} answers one request in two ways, since "
-                                  f"{_why_twice(maker.model, key)}; leave it out with --signatures")
+    random = _random_numbers(maker.model, key, key in plan.allow_random) if asked.requests else ""
+    if key in plan.allow_random:
+        report.reasons += [random] if random and not one.comparison.equal else []
+    # Noise may be smaller than the tolerance: a signature that draws random numbers is repeated even if equal.
+    elif random and not _repeats(asked, reference, exactly=True):
+        report.reasons.append(random)
+    elif asked.requests and not random and not one.comparison.equal and not _repeats(asked, reference):
+        report.reasons.append(f"signature '{key}': {report.before} answers one request in two ways, since "
+                              f"{_why_twice(maker.model, key)}; leave it out with --signatures")
     if not one.comparison.equal and plan.budget is None and not report.reasons:
         one.comparison = judge_by_rounding(maker.model, key, one.comparison, pairs, asked.inputs, softmaxes)
+    if random and not one.comparison.equal and random not in report.reasons:
+        report.reasons.append(random)  # by chance the repetition was equal
     one.real, one.random, one.batches = asked.real, asked.random, sorted(asked.batches)
     one.agreement, one.accuracy = _classes(asked.pairs, asked.labelled)
     one.requests = asked.requests
+
+
+def _random_numbers(model: SavedModel, key: str, seeded: bool) -> str:
+    """Why answers of a signature that draws random numbers differ, and what to do; "" if it draws none.
+
+    `seeded`: its seeds are fixed, so only operations that take no seed matter.
+    """
+    drawn = diagnosis.unseeded_op(model, key) if seeded else diagnosis.random_op(model, key)
+    if drawn is None:
+        return ""
+    if seeded:
+        return (f"signature '{key}' draws random numbers by {drawn.op} '{drawn.node}', which takes no seed, so its "
+                "answers cannot be compared; leave it out with --signatures")
+    return (f"signature '{key}' draws random numbers ({drawn.op} '{drawn.node}'): compare it with fixed seeds by "
+            f"--allow-random {key}, {diagnosis.fix_a_switch(model, key)}or leave it out with --signatures")
 
 
 def _why_twice(model: SavedModel, key: str) -> str:

@@ -110,6 +110,16 @@ def test_a_placeholder_that_no_signature_lists_is_named_and_can_be_fixed(
     assert not ops & {"RandomUniform", "GreaterEqual", "Select", "SelectV2", "RealDiv"}
 
 
+@pytest.mark.parametrize(("name", "fix"), [
+    ("listed_keep_prob", "keep_prob=1.0"), ("listed_drop_rate", "drop_rate=0.0")])
+def test_an_input_that_switches_a_dropout_can_be_fixed(awkward: Callable[[str], Path], run: Run, tmp_path: Path,
+                                                       name: str, fix: str) -> None:
+    with pytest.raises(UserError, match=rf"draws random .* or fix what switches them off \(--fix {fix}\)"):
+        run("optimize", awkward(name), "--to", tmp_path / "to", "--batch", "3")
+    run("optimize", awkward(name), "--to", tmp_path / "to", "--batch", "3", "--fix", fix)
+    assert set(saved_model.read(tmp_path / "to").signatures["serving_default"].inputs) == {"x"}
+
+
 @pytest.mark.parametrize(("given", "words"), [
     ("keep=1.0", r"has no such placeholder.*it has: x, dropout_keep_prob"), ("dropout_keep_prob=much", "no float32")])
 def test_a_wrong_fix_is_refused(awkward: Callable[[str], Path], run: Run, tmp_path: Path, given: str,

@@ -116,6 +116,26 @@ def forgotten_placeholder(path: Path) -> None:
         save_v1(path, session, {"serving_default": signature({"x": x}, {"y": y})})
 
 
+def _dropout_by(path: Path, name: str, shape: Any) -> None:
+    """A dropout with an input of this name for the share that is dropped, or kept if the name says so."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        x, switch = v1.placeholder(tf.float32, [None, 6], "x"), v1.placeholder(tf.float32, shape, name)
+        dropped = v1.nn.dropout(x, rate=1 - switch if "keep" in name else switch)
+        y = tf.matmul(dropped, v1.get_variable("w", initializer=random(6, 3)))
+        session.run(v1.global_variables_initializer())
+        save_v1(path, session, {"serving_default": signature({"x": x, name: switch}, {"y": y})})
+
+
+@awkward
+def listed_keep_prob(path: Path) -> None:
+    _dropout_by(path, "keep_prob", None)
+
+
+@awkward
+def listed_drop_rate(path: Path) -> None:
+    _dropout_by(path, "drop_rate", [])
+
+
 @awkward
 def untracked_variable(path: Path) -> None:
     """One layer creates its variables during tracing, too late for the module to track them."""
