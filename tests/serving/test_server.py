@@ -516,7 +516,7 @@ def test_an_aborted_request_shows_in_the_exit_status_and_stopping_takes_drain_se
         models: Path, transport: str) -> None:
     import numpy as np
     port, rest_port = free_port(), free_port()
-    words = command(models, "slow", f"--port={port}", f"--rest_api_port={rest_port}", "--drain_seconds=8")
+    words = command(models, "slow", f"--port={port}", f"--rest_api_port={rest_port}", "--drain_seconds=6")
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process, ThreadPoolExecutor(1) as pool:
         try:
             until(lambda: process.poll() is not None or (listens(port) and listens(rest_port)), 90)
@@ -536,8 +536,8 @@ def test_an_aborted_request_shows_in_the_exit_status_and_stopping_takes_drain_se
         finally:
             process.kill()
     assert process.returncode == 1
-    assert "Stopped; 1 request(s) took longer than --drain_seconds=8, and were cut" in log
-    assert took < 2 * 8  # twice --drain_seconds was the mistake
+    assert "Stopped; 1 request(s) took longer than --drain_seconds=6, and were cut" in log
+    assert took < 2 * 6  # twice --drain_seconds was the mistake
 
 
 def test_models_that_cannot_be_served_give_one_line_and_an_exit_status(models: Path) -> None:

@@ -10,8 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def _make(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # -o: what is installed is taken as it is. The packages are those of this checkout, wherever it was installed from.
+    # `make test` passes its own level and flags on to a make that its tests start.
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS")}
     return subprocess.run(["make", "-f", str(ROOT / "Makefile"), "-o", ".venv/.installed", f"RUN={sys.executable} -m",
-                           *arguments], cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+                           *arguments], cwd=cwd, env=inherited | {"PYTHONPATH": str(ROOT)}, capture_output=True,
                           text=True, timeout=500)
 
 

@@ -80,9 +80,11 @@ def _different(found: FirstAnswers, key: str) -> int:
 @pytest.mark.parametrize(("build", "output", "least"), [
     (saved_models.text_vectorization, "output_0", 4),  # words in a constant table
     (saved_models.tf_example, "scores", 4),
-    (awkward_models.any_rank, "y", 4),
-    (rows_of_a_small_table, "row", 3),
-    (numbers_of_a_table, "place", 4)], ids=lambda value: getattr(value, "__name__", ""))
+    # The other kinds take ten seconds each, and the same way.
+    pytest.param(awkward_models.any_rank, "y", 4, marks=pytest.mark.proof),
+    pytest.param(rows_of_a_small_table, "row", 3, marks=pytest.mark.proof),
+    pytest.param(numbers_of_a_table, "place", 4, marks=pytest.mark.proof)],
+    ids=lambda value: getattr(value, "__name__", ""))
 def test_inputs_that_metadata_cannot_show_are_made_from_the_graph(
         build: Callable[[Path], None], output: str, least: int, tmp_path: Path) -> None:
     inputs = Inputs(seed=3)

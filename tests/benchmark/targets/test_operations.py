@@ -18,7 +18,9 @@ def _in_file(version: Path) -> set[str]:
     return {node.op for part in (graph.node, *(body.node_def for body in graph.library.function)) for node in part}
 
 
-@pytest.mark.parametrize("build", [saved_models.tf_module, saved_models.keras3], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", [
+    saved_models.tf_module, pytest.param(saved_models.keras3, marks=pytest.mark.proof)],
+    ids=lambda build: build.__name__)
 def test_a_comparison_counts_nodes_as_the_other_commands_do(build: saved_models.Builder, tmp_path: Path) -> None:
     """Loops, branches and functions in functions; the restore function's assignments never run."""
     source, target = tmp_path / "m/original", tmp_path / "m/optimized"
