@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from commandline import json_option
-from export import branches, pipeline, saved_model, tables, variables
+from export import branches, pipeline, saved_model, tables, variable_values, variables
 from export.assignments import assigned
 from export.graph import COLOCATION, Graph, Node, make_attr, make_node, normal, port, producer, tensor_name
 from export.graph_file import library_of, served, write_graph_def
@@ -34,7 +33,6 @@ INIT_OP = "saved_model_init_op"
 _SETS = ("AssignVariableOp", "Assign ")
 # A value too large for a protobuf message stays a variable; half that size leaves memory for copies.
 _BIGGEST_CONSTANT = 1 << 30
-_BATCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -334,56 +332,13 @@ def _read(model: SavedModel, graph: Graph, kept: Mapping[str, str],
     frozen: dict[str, Any] = {}
     staying: dict[str, Array] = {}
     with saved_model.session(model) as running:
-        for name, value in _values(running, graph):
+        for name, value in variable_values.read(running, graph):
             if name in kept or value.nbytes > _BIGGEST_CONSTANT:
                 staying[name] = value
             else:
                 frozen[name] = make_attr(to_proto(value))
         filled = tables.read(running, graph)
     return frozen, staying, filled
-
-
-def values(model: SavedModel, graph: Graph) -> dict[str, Array]:
-    """The values of the graph's variables after loading the model, by identity."""
-    with saved_model.session(model) as running:
-        return dict(_values(running, graph))
-
-
-def _values(running: Any, graph: Graph) -> Iterator[tuple[str, Array]]:
-    """Every initialised variable's value, read in small batches so that few are in memory twice."""
-    from export.runtime import tf
-    v1 = tf.compat.v1
-    reads: dict[str, tuple[Any, int]] = {}
-    with running.graph.as_default():
-        ready, found = [], {}
-        for item in graph.nodes.values():
-            name = variables.identity(item)
-            if variables.is_variable(item) and name not in found:
-                handle = running.graph.get_tensor_by_name(f"{item.name}:0")
-                found[name] = handle, item
-                ready.append(tf.raw_ops.VarIsInitializedOp(resource=handle) if item.op in variables.HANDLES
-                             else v1.is_variable_initialized(handle))
-        is_ready = dict(zip(found, running.run(ready), strict=True)) if ready else {}
-        for name, (handle, item) in found.items():
-            if is_ready[name]:
-                read = tf.raw_ops.ReadVariableOp(resource=handle, dtype=int(item.get("dtype"))) if (
-                    item.op in variables.HANDLES) else handle
-                reads[name] = read, (read.shape.num_elements() or 0) * read.dtype.base_dtype.size
-    batch: dict[str, Any] = {}
-    size = 0
-    for name, (read, length) in reads.items():
-        batch[name] = read
-        size += length
-        if size > _BATCH_BYTES:
-            yield from _arrays(running.run(batch))
-            batch, size = {}, 0
-    yield from _arrays(running.run(batch))
-
-
-def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
-    """A Session gives a scalar string as bytes."""
-    for name, value in values.items():
-        yield name, np.asarray(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 @click.command()

@@ -13,8 +13,9 @@ import click
 from commandline import json_option, progress, user_errors
 from export import diagnosis, edited, equivalence, loaded, manifest, pipeline, publish, saved_model
 from export import warmup as warm
+from export.asking import Plan
 from export.edited import fix_option
-from export.equivalence import Plan, Report
+from export.equivalence import Report
 from export.freeze import Frozen, freeze
 from export.graph import Graph
 from export.options import (

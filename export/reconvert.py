@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from commandline import json_option
-from export import freeze, saved_model, variables
+from export import freeze, saved_model, variable_values, variables
 from export.graph import Graph, normal, producer
 from export.graph_file import read_graph_def
 from export.options import signatures_option, tags_option, to_option, version_option
@@ -35,7 +35,7 @@ def like(graph: Graph, model: SavedModel, signatures: Sequence[str] | None = Non
     assets = [asset for asset in model.assets if producer(asset.tensor_info.name) in graph.nodes]
     init_op = next((name for name in (freeze.INIT_OP, model.init_op) if name in graph.nodes), None)
     stay = [item for item in graph.nodes.values() if variables.is_variable(item)]
-    values = freeze.values(model, graph) if stay else {}
+    values = variable_values.values(model, graph) if stay else {}
     return Content(graph, wanted, model.tags, init_op, assets, values, like=model)
 
 

@@ -14,6 +14,7 @@ The docstring of each says what it rewrites, when that is safe, and the source o
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
@@ -224,17 +225,17 @@ class Draft:
                 self._consumers.get(producer(ref), {}).pop(name, None)
 
 
-class Rewrite:
+class Rewrite(ABC):
     """Pattern, check, rewrite. Subclasses define `pattern` and `rewrite`; they refuse by Skip or `m.require`."""
 
     pattern: ClassVar[Op]
 
-    def check(self, m: Match, draft: Draft) -> None:
+    def check(self, m: Match, draft: Draft) -> None:  # noqa: B027 - a rewrite that is always safe has no check
         """Raises Skip if the rewrite would change a result."""
 
+    @abstractmethod
     def rewrite(self, m: Match, draft: Draft, args: Arguments) -> Iterable[Node]:
         """The new nodes; the node with the root's name replaces the root. Existing nodes are not changed."""
-        raise NotImplementedError
 
     def run(self, graph: Graph, args: Arguments, record: Record) -> Graph:
         draft = Draft(graph)

@@ -8,7 +8,8 @@ import click
 
 from commandline import json_option, progress, user_errors
 from export import loaded, saved_model
-from export.equivalence import Plan, Report, check
+from export.asking import Plan
+from export.equivalence import Report, check
 from export.options import (
     allow_constant_option,
     allow_option,

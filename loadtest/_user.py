@@ -1,4 +1,5 @@
 """The base class of REST and gRPC users: sends the prepared requests cyclically, on time, and reports failures."""
+from abc import abstractmethod
 from typing import Any
 
 import gevent
@@ -27,13 +28,13 @@ class PredictUser(User):  # decision 53
                          seed=self.settings.seed + number, requests=self.settings.requests)
 
     @classmethod
+    @abstractmethod
     def prepare_work(cls, session: _session.Session) -> _work.Work:
         """The requests and answers of this process for the user's protocol. Raises UserError if the server fails."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, due: float) -> None:
         """One request that should start at `due` (perf_counter seconds), measured, checked and reported."""
-        raise NotImplementedError
 
     @task
     def predict(self) -> None:

@@ -8,6 +8,7 @@ import json
 import platform
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -36,7 +37,7 @@ class Request:
     body: bytes
 
 
-class RestApi:
+class RestApi(ABC):
     """TensorFlow Serving's REST API and KServe's V1 protocol as a `Client`; subclasses implement `_exchange`.
 
     `address` is "host:port" or a URL; a path in it is put before /v1/models (as gateways need). `headers` are sent with
@@ -95,7 +96,7 @@ class RestApi:
         """See Client.server_timing: empty here, since only the body of an answer is kept."""
         return {}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - clients with a connection close it
         """Does nothing: no connection is open between requests."""
 
     def __enter__(self) -> Self:
@@ -105,9 +106,9 @@ class RestApi:
                  trace: TracebackType | None) -> None:
         self.close()
 
+    @abstractmethod
     def _exchange(self, method: str, path: str, body: bytes | None = None) -> bytes:
         """The body of a 200. Raises AnswerError for another status and UnreachableError for no answer."""
-        raise NotImplementedError
 
     def _where(self) -> str:
         return f"{self._url.scheme}://{self._url.netloc}"

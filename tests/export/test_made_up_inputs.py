@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import awkward_models
+import decoded_models
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -197,9 +198,9 @@ def test_inputs_are_made_that_the_model_accepts(
             running.run(key, Maker(model).make(key, 3, 5))
 
 
-@pytest.mark.parametrize("kind", awkward_models.DECODED)
+@pytest.mark.parametrize("kind", decoded_models.DECODED)
 def test_inputs_are_made_in_the_form_that_the_graph_decodes(run: Run, tmp_path: Path, kind: str) -> None:
-    serve, spec = awkward_models.DECODED[kind]
+    serve, spec = decoded_models.DECODED[kind]
     awkward_models.serving(tmp_path / "from" / "1", serve, spec)
     model = saved_model.read(tmp_path / "from")
     with LoadedModel(model.path, ["serve"]) as running:
@@ -210,14 +211,15 @@ def test_inputs_are_made_in_the_form_that_the_graph_decodes(run: Run, tmp_path: 
 
 def test_a_message_of_an_unknown_type_is_refused_with_the_reason(run: Run, tmp_path: Path) -> None:
     awkward_models.serving(tmp_path / "from" / "1", lambda data: {"y": tf.io.decode_proto(
-        data, "example.Unknown", ["x"], [tf.float32])[1][0]}, awkward_models.ANY)
+        data, "example.Unknown", ["x"], [tf.float32])[1][0]}, decoded_models.ANY)
     line = refused(run, "optimize", tmp_path / "from", "--to", tmp_path / "to")
     assert "example.Unknown" in line, line
 
 
 def test_parts_of_ragged_and_sparse_answers_are_compared(awkward: Callable[[str], Path], tmp_path: Path,
                                                          run: Run) -> None:
-    from export.equivalence import Plan, check
+    from export.asking import Plan
+    from export.equivalence import check
     path = saved_model.read(awkward("ragged_ends")).path
     report = check(path, path, ["serve"], Plan((1, 2)))
     assert {"tokens.values", "tokens.row_splits", "ids.values", "pooled"} <= set(

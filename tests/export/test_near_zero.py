@@ -8,7 +8,8 @@ from near_zero_models import KINDS, build
 from proof import Proof
 
 from export import equivalence, pipeline, saved_model
-from export.equivalence import Plan, Report
+from export.asking import Plan
+from export.equivalence import Report
 from export.freeze import freeze
 from export.optimization import content
 from export.rounding import measuring

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from upstream_forms import FORMS, constant_by_graph, counter, counters, initial_weights, parsed_and_fed, set_at_load
 
 from export import optimization, saved_model
-from export.equivalence import Plan, check
+from export.asking import Plan
+from export.equivalence import check
 from export.freeze import freeze
 from export.verification import show
 from user_error import FailedError, UserError

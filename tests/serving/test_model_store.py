@@ -1,12 +1,11 @@
 """Versions are loaded and unloaded while requests run, and one model's error does not affect others."""
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_servable import FakeServable
+from model_stages import Loader, Stage
 from waiting import until
 
 from serving.config import Model
@@ -14,62 +13,6 @@ from serving.errors import Code, ServingError
 from serving.model_store import ModelStore, Retries
 from serving.servable import ModelSpec
 from serving.versions import All, Latest, Specific
-
-
-class Loader:
-    """Loads fake servables; versions in `broken` fail, and every load waits for `gate`."""
-
-    def __init__(self) -> None:
-        self.broken: set[tuple[str, int]] = set()
-        self.gate = threading.Event()
-        self.gate.set()
-        self.loaded: list[FakeServable] = []
-        self.attempts: list[tuple[str, int]] = []
-
-    def __call__(self, name: str, number: int, path: Path) -> FakeServable:
-        assert path.is_dir()
-        self.attempts.append((name, number))
-        assert self.gate.wait(60)
-        if (name, number) in self.broken:
-            raise ServingError(Code.DATA_LOSS, "broken")
-        self.loaded.append(FakeServable(name, number))
-        return self.loaded[-1]
-
-    def one(self, name: str, number: int) -> FakeServable:
-        return next(s for s in reversed(self.loaded) if (s.name, s.version) == (name, number))
-
-
-class Stage:
-    """A store, its loader, and a directory of model versions."""
-
-    def __init__(self, root: Path, store: ModelStore, loader: Loader) -> None:
-        self.root, self.store, self.loader = root, store, loader
-
-    def add(self, name: str, *versions: int) -> Model:
-        for version in versions:
-            (self.root / name / str(version)).mkdir(parents=True)
-        return Model(name, str(self.root / name))
-
-    def states(self, name: str) -> dict[int, str]:
-        return {status.version: status.state for status in self.store.status(ModelSpec(name))}
-
-    def missing(self, name: str = "m") -> tuple[bool, list[str]]:
-        model = self.store.readiness().models[name]
-        return model.answers, [str(each) for each in model.missing]
-
-    def answering(self, name: str = "m", version: int | None = None) -> int:
-        with self.store.pin(ModelSpec(name, version)) as servable:
-            return servable.version
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    loader = Loader()
-    store = ModelStore(loader, poll_s=0.01, retries=Retries(0, 0.0))
-    store.start()
-    yield Stage(tmp_path, store, loader)
-    loader.gate.set()
-    store.stop(5)
 
 
 def test_the_newest_version_answers_and_a_newer_one_replaces_it(stage: Stage) -> None:
@@ -113,43 +56,6 @@ def test_a_broken_version_leaves_the_old_one_serving(stage: Stage) -> None:
     [failed] = stage.store.status(ModelSpec("m", 2))
     assert (failed.code, failed.message) == (Code.DATA_LOSS, "broken")
     assert stage.missing() == (True, ["version 2: DATA_LOSS: broken"])
-
-
-def test_a_version_that_cannot_answer_is_available_and_not_ready(stage: Stage) -> None:
-    stage.store.configure([stage.add("m", 1)])
-    assert stage.missing() == (True, [])
-    stage.loader.one("m", 1).answers = False
-    assert stage.states("m") == {1: "AVAILABLE"}
-    assert stage.missing() == (False, ["version 1: loaded, but its first run failed, and no request has succeeded"])
-
-
-def test_ready_while_a_newer_version_loads(stage: Stage) -> None:
-    stage.store.configure([stage.add("m", 1)])
-    stage.loader.gate.clear()
-    stage.add("m", 2)
-    until(lambda: stage.states("m").get(2) == "LOADING")
-    assert stage.missing() == (True, ["version 2: LOADING"])
-    stage.loader.gate.set()
-    until(lambda: stage.missing() == (True, []))
-
-
-def test_versions_that_the_policy_names_but_that_do_not_exist_are_reported(
-        stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    path = stage.add("m", 1).base_path
-    stage.store.configure([Model("m", path, Specific(frozenset({1, 3})))])
-    assert stage.missing() == (True, [f"version 3: NOT_FOUND: not in {path}"])
-    assert f"model m: no version 3 in {path}" in caplog.text
-    stage.add("m", 3)
-    until(lambda: stage.missing() == (True, []))
-
-
-def test_a_model_of_which_nothing_was_found_is_not_ready(stage: Stage) -> None:
-    stage.store.configure([stage.add("m", 1), Model("n", str(stage.root / "n"))])
-    ready, missing = stage.missing("n")
-    assert (ready, stage.store.readiness().ready) == (False, False)
-    assert missing[0].startswith("NOT_FOUND: Could not find base path")
-    stage.store.configure([stage.add("k", 1)])
-    assert stage.store.readiness().ready
 
 
 def test_loads_unloads_and_failures_are_logged(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -222,56 +128,6 @@ def test_an_unwanted_version_is_not_tried_again(tmp_path: Path) -> None:
     stage.store.configure([])
     assert stage.states("m") == {1: "END"}
     stage.store.stop(1)
-
-
-def test_a_missing_directory_keeps_what_is_loaded(stage: Stage) -> None:
-    model = stage.add("m", 1)
-    stage.store.configure([model])
-    Path(model.base_path).rename(stage.root / "away")
-    until(lambda: stage.missing()[1])
-    ready, [missing] = stage.missing()
-    assert ready
-    assert missing.startswith("NOT_FOUND: Could not find base path")
-    assert stage.answering() == 1
-    (stage.root / "away").rename(model.base_path)
-    until(lambda: stage.missing() == (True, []))
-
-
-def test_an_empty_directory_in_place_of_the_one_with_the_versions_keeps_what_is_loaded(
-        stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    """An unmounted storage leaves its empty mount point."""
-    model = stage.add("m", 1)
-    base = Path(model.base_path)
-    stage.store.configure([model])
-    base.rename(stage.root / "away")
-    base.mkdir()
-    until(lambda: any("Is its storage mounted?" in missing for missing in stage.missing()[1]))
-    assert stage.missing()[0]
-    assert stage.answering() == 1
-    assert len([line for line in caplog.messages if "Is its storage mounted?" in line]) == 1
-    base.rmdir()
-    (stage.root / "away").rename(base)
-    until(lambda: stage.missing() == (True, []))
-    (base / "1").rmdir()
-    until(lambda: stage.states("m") == {1: "END"})
-
-
-def test_versions_in_another_directory_at_the_same_path_are_taken(stage: Stage) -> None:
-    model = stage.add("m", 1)
-    stage.store.configure([model])
-    Path(model.base_path).rename(stage.root / "old")
-    stage.add("m", 2)
-    until(lambda: stage.answering() == 2)
-    until(lambda: stage.states("m") == {2: "AVAILABLE", 1: "END"})
-    (Path(model.base_path) / "2").rmdir()
-    until(lambda: stage.states("m") == {2: "END", 1: "END"})
-
-
-def test_another_base_path_without_versions_unloads_what_is_loaded(stage: Stage) -> None:
-    stage.store.configure([stage.add("m", 1)])
-    (stage.root / "other").mkdir()
-    stage.store.configure([Model("m", str(stage.root / "other"))])
-    until(lambda: stage.states("m") == {1: "END"})
 
 
 def test_removing_the_only_version_unloads_it(stage: Stage) -> None:

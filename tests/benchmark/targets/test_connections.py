@@ -20,7 +20,7 @@ class CountingConnection:
         self.sent: list[int] = []
 
     def signature(self) -> Any:
-        raise NotImplementedError
+        raise AssertionError("a prepared connection does not ask for the signature")
 
     def prepare(self, inputs: Any) -> int:
         return int(inputs["x"][0])
