@@ -77,7 +77,8 @@ class Source:
             return f"remote:{self.name}"
         path = Path(self.name)
         if self.checkpoint:
-            return "; ".join(manifest.digest(file) for file in sorted(path.parent.glob(f"{path.name}.*")))
+            files = path.iterdir() if path.is_dir() else path.parent.glob(f"{path.name}.*")
+            return "; ".join(manifest.digest(file) for file in sorted(files) if file.is_file())
         return manifest.digest(path if path.is_file() else _find(path))
 
     @contextmanager

@@ -151,9 +151,9 @@ class Group:
                             stack.callback(connection.close)
                             try:
                                 first_request(instance, connection, workload.inputs[0])
-                            except AnswerError as error:
+                            except AnswerError:
                                 self._refuse_other_inputs(name, connection, next(iter(self._measured.values())))
-                                raise error
+                                raise
                         measured = PreparedConnection(connection, workload)
                         self._refuse_different_answers(name, measured)
                         if connection.measured_by not in self.measured_by:

@@ -9,7 +9,7 @@ import saved_models
 import tensorflow as tf
 
 from commandline import status_of
-from export import saved_model
+from export import saved_model, sources
 from user_error import UserError
 
 v1 = tf.compat.v1
@@ -91,6 +91,13 @@ def test_checkpoint_with_its_meta_graph(run: Run, checkpoint: Path, tmp_path: Pa
     expected = np.tanh(examples @ saved_models.random(4, 2))
     np.testing.assert_allclose(answer(tmp_path / "o", {"x": examples})["y"], expected, rtol=1e-5)
     assert not (saved_model.find(tmp_path / "o") / "variables").exists()
+
+
+def test_another_checkpoint_in_the_directory_is_another_source(checkpoint: Path) -> None:
+    before = sources.Source.found(str(checkpoint.parent)).digest()
+    assert before == sources.Source.found(str(checkpoint.parent)).digest()
+    (checkpoint.parent / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-901"\n')
+    assert sources.Source.found(str(checkpoint.parent)).digest() != before
 
 
 def test_checkpoint_without_endpoints(run: Run, checkpoint: Path, tmp_path: Path) -> None:
