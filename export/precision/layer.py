@@ -1,0 +1,30 @@
+"""What became of one contraction: the precision it runs in now, and why not a lower one."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Precision = Literal["float32", "bfloat16", "int8"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`node` is the contraction's name in the float32 graph. `reason`: why it stays in a higher precision than asked."""
+
+    node: str
+    op: str
+    precision: Precision
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"node": self.node, "op": self.op, "precision": self.precision,
+                **({"reason": self.reason} if self.reason else {})}
+
+
+def counted(layers: Sequence[Layer]) -> dict[str, int]:
+    """How many layers run in each precision, for a line such as "52 int8, 1 float32"."""
+    found: dict[str, int] = {}
+    for layer in layers:
+        found[layer.precision] = found.get(layer.precision, 0) + 1
+    return found
