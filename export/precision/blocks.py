@@ -1,0 +1,203 @@
+"""A contraction with what the runtime's int8 kernels compute along with it: bias, residual addition, activation."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from export.convolution import merged_padding
+from export.folding.contraction import Contraction
+from export.graph import Graph, Node, producer
+from export.ops import attribute
+from export.pattern import Skip
+from export.tensors import FLOAT, Array
+
+CONVOLUTIONS = frozenset({"Conv2D", "DepthwiseConv2dNative"})
+# What each kernel can apply to its sums. Relu6 of a convolution is Relu and a largest value of 6.
+_ACTIVATIONS = {
+    **dict.fromkeys(CONVOLUTIONS, frozenset({"Relu", "Relu6"})),
+    "MatMul": frozenset({"Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "LeakyRelu"})}
+_ADDITIONS = frozenset({"Add", "AddV2"})
+_SUMS = frozenset({"BiasAdd", *_ADDITIONS})
+
+
+@dataclass(frozen=True)
+class Block:
+    """activation(contraction(x, weights) + bias + summand) -> result.
+
+    `weights`: as the kernel takes them (a MatMul's not transposed); `bias`: float32 [outputs]. `members`: the names of
+    the nodes that the block replaces, the contraction first. `summand`: "" if nothing is added. `padding`: a
+    convolution's attributes `padding` and `explicit_paddings`, with a Pad before it.
+    """
+
+    contraction: Contraction
+    x: str
+    weights: Array
+    bias: Array
+    members: tuple[str, ...]
+    activation: str = ""
+    alpha: float = 0.0
+    summand: str = ""
+    padding: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.contraction.node.name
+
+    @property
+    def op(self) -> str:
+        return self.contraction.node.op
+
+    @property
+    def result(self) -> str:
+        return self.members[-1]
+
+    @property
+    def pads(self) -> bool:
+        """Whether zeros are put beside the values of x."""
+        if self.op == "MatMul":
+            return False
+        if self.padding["padding"] == "EXPLICIT":
+            return any(self.padding["explicit_paddings"])
+        # A SAME window of one pixel never reaches beyond the image, whatever its stride.
+        return bool(self.padding["padding"] == "SAME" and self.weights.shape[:2] != (1, 1))
+
+
+def find(graph: Graph) -> tuple[dict[str, Block], dict[str, str]]:
+    """The blocks by the name of their contraction in the graph's order, and for other contractions why there is none.
+
+    Residual additions are not in the blocks yet: see `residuals`.
+    """
+    blocks: dict[str, Block] = {}
+    reasons: dict[str, str] = {}
+    for item in graph.order():
+        if item.op not in _ACTIVATIONS:
+            continue
+        try:
+            blocks[item.name] = _block(graph, item)
+        except Skip as skip:
+            reasons[item.name] = skip.reason
+    return blocks, reasons
+
+
+def residuals(graph: Graph, blocks: Mapping[str, Block]) -> list[tuple[Block, Node, str]]:
+    """Each convolution block without activation whose only reader adds another tensor: (block, addition, that tensor).
+
+    In the order of the additions. Both sides of one may be such blocks; the one that runs last then comes first, since
+    it can write its sum into the other's buffer.
+    """
+    found = []
+    for block in reversed(blocks.values()):
+        if block.op == "MatMul" or block.activation:
+            continue
+        addition = sole_reader(graph, block.result)
+        if addition is None or addition.op not in _ADDITIONS or len(addition.data) != 2:
+            continue
+        others = [ref for ref in addition.data if ref != block.result]
+        if len(others) == 1 and _same_shape(graph, block.result, others[0]):
+            found.append((block, addition, others[0]))
+    place = {item.name: number for number, item in enumerate(graph.order())}
+    return sorted(found, key=lambda each: place[each[1].name])
+
+
+def with_residual(graph: Graph, block: Block, addition: Node, summand: str) -> Block:
+    """The block that also adds `summand`, and then applies a Relu or Relu6 that follows."""
+    members, activation = [*block.members, addition.name], ""
+    reader = sole_reader(graph, addition.name)
+    if reader is not None and reader.op in _ACTIVATIONS[block.op]:
+        members.append(reader.name)
+        activation = reader.op
+    return replace(block, summand=summand, members=tuple(members), activation=activation)
+
+
+def sole_reader(graph: Graph, tensor: str) -> Node | None:
+    """The only node that reads `tensor`, once; None if there are others, or if it is a requested input or output."""
+    name = producer(tensor)
+    readers = graph.consumers.get(name, ())
+    if name in graph.kept or len(readers) != 1 or tensor != name:
+        return None
+    reader = graph.nodes[readers[0]]
+    return reader if reader.inputs.count(name) == 1 and f"^{name}" not in reader.inputs else None
+
+
+def _block(graph: Graph, item: Node) -> Block:
+    weights = graph.nodes[producer(item.data[1])]
+    if weights.op != "Const" or weights.name in graph.fed:
+        raise Skip("its weights are not constant")
+    if item.get("T") != FLOAT:
+        raise Skip(f"it computes in {item.get('T')!r}")
+    if item.name in graph.fed:
+        raise Skip("it is fed from outside")
+    contraction = Contraction(item, weights)
+    contraction.require_float()
+    values = weights.value
+    if not np.isfinite(values).all():
+        raise Skip("its weights hold NaN or infinity")
+    x, padding = item.data[0], {}
+    if item.op == "MatMul":
+        values = _product(item, values)
+    else:
+        x, padding = _convolution(graph, item, values)
+    bias = np.zeros(contraction.outputs, np.float32)
+    block = Block(contraction, x, values, bias, (item.name,), padding=padding)
+    block = _with_bias(graph, block)
+    reader = sole_reader(graph, block.result)
+    if reader is not None and reader.op in _ACTIVATIONS[item.op]:
+        alpha = float(attribute(reader, "alpha")) if reader.op == "LeakyRelu" else 0.0
+        block = replace(block, activation=reader.op, alpha=alpha, members=(*block.members, reader.name))
+    return block
+
+
+def _product(item: Node, values: Array) -> Array:
+    if attribute(item, "transpose_a"):
+        raise Skip("its input is transposed")
+    return np.ascontiguousarray(values.T) if attribute(item, "transpose_b") else values
+
+
+def _convolution(graph: Graph, item: Node, values: Array) -> tuple[str, dict[str, Any]]:
+    """The tensor that the kernel reads, and how it pads it: a Pad that only this convolution reads is merged."""
+    if attribute(item, "data_format") != "NHWC":
+        raise Skip("the int8 kernels take NHWC only")
+    image = graph.shapes.get(item.data[0])
+    if image is None or image[-1] is None or image[-1] != values.shape[2]:
+        raise Skip("the convolution may be grouped, for which there is no int8 kernel")
+    own = {key: attribute(item, key) for key in ("padding", "explicit_paddings")}
+    pad = graph.nodes[producer(item.data[0])]
+    if pad.op != "Pad" or pad.name in graph.fed or sole_reader(graph, pad.name) is not item:
+        return item.data[0], own
+    amounts = graph.nodes[producer(pad.data[1])]
+    if amounts.op != "Const" or amounts.name in graph.fed:
+        return item.data[0], own
+    try:
+        return pad.data[0], {"explicit_paddings": [], **merged_padding(item, amounts.value)}
+    except Skip:
+        return item.data[0], own
+
+
+def _with_bias(graph: Graph, block: Block) -> Block:
+    """The block with a constant that is added per output channel."""
+    reader = sole_reader(graph, block.result)
+    if reader is None or reader.op not in _SUMS or (
+            reader.op == "BiasAdd" and attribute(reader, "data_format") != "NHWC"):
+        return block
+    constants = [graph.nodes[producer(ref)] for ref in reader.data if ref != block.result]
+    if len(constants) != 1 or constants[0].op != "Const" or constants[0].name in graph.fed:
+        return block
+    shape = constants[0].shape
+    rank = 2 if block.op == "MatMul" else 4
+    outputs = block.contraction.outputs
+    if len(shape) > rank or any(size != 1 for size in shape[:-1]) or (shape and shape[-1] not in (1, outputs)):
+        return block
+    value = np.broadcast_to(constants[0].value.ravel() if shape else constants[0].value, (outputs,))
+    if not np.isfinite(value).all():
+        raise Skip("its bias holds NaN or infinity")
+    return replace(block, bias=value.astype(np.float32), members=(*block.members, reader.name))
+
+
+def _same_shape(graph: Graph, a: str, b: str) -> bool:
+    """Whether both have the same known rank and sizes; only the first size, the batch, may be unknown."""
+    first, second = graph.shapes.get(a), graph.shapes.get(b)
+    return (first is not None and second is not None and len(first) == len(second) and first[1:] == second[1:]
+            and None not in first[1:] and (first[0] == second[0] or None in (first[0], second[0])))

@@ -1,0 +1,124 @@
+"""Post-training quantization with the int8 kernels of TensorFlow's own build.
+
+    graph, layers = quantize(graph, ranges, keep)
+
+Contractions run in eight bits with their bias, residual addition and activation, and what lies between them (pooling,
+concatenation, padding, another shape) stays in eight bits: no pair of Dequantize and QuantizeV2 between two of them.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from export.graph import Graph, Node
+from export.precision.blocks import Block, find
+from export.precision.encoding import Encoding
+from export.precision.int8_nodes import Int8Nodes
+from export.precision.int8_plan import Plan, plan
+from export.precision.layer import Layer
+from export.precision.passing import passing_inputs
+from export.transform import Draft
+
+_CONTRACTIONS = frozenset({
+    "Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3D", "MatMul", "BatchMatMul", "BatchMatMulV2",
+    "BatchMatMulV3", "Einsum"})
+# They need only the shape of what they read.
+_SHAPES = frozenset({"Shape", "Size", "Rank"})
+
+
+class Limits(Protocol):
+    """The range of a tensor's values (export.precision.ranges.Range)."""
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+
+def wanted_tensors(graph: Graph) -> list[str]:
+    """The tensors whose ranges `quantize` needs."""
+    blocks, _ = find(graph)
+    found = dict.fromkeys(ref for block in blocks.values() for ref in (block.x, block.result))
+    for item in graph.order():
+        for ref in passing_inputs(graph, item):
+            if ref in found or item.name in found:
+                found |= {ref: None, item.name: None}
+    additions = [item.name for item in graph.nodes.values() if item.op in ("Add", "AddV2") and any(
+        ref in found for ref in item.data)]
+    activations = [reader for name in additions for reader in graph.consumers.get(name, ())
+                   if graph.nodes[reader].op in ("Relu", "Relu6")]
+    summands = [ref for name in additions for ref in graph.nodes[name].data]
+    return list(found | dict.fromkeys((*summands, *additions, *activations)))
+
+
+def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = frozenset()
+             ) -> tuple[Graph, list[Layer]]:
+    """The graph with int8 contractions, and what became of each contraction.
+
+    ranges: by tensor, for all of `wanted_tensors`; a tensor without one keeps its readers in float32. keep: names of
+    contractions that stay float32. Answers differ from the graph's; how far, only a comparison can say.
+    """
+    blocks, reasons = find(graph)
+    for name in keep & blocks.keys():
+        del blocks[name]
+        reasons[name] = "kept in float32"
+    for name, block in list(blocks.items()):
+        missing = next((ref for ref in (block.x, block.result) if ref not in ranges), None)
+        if missing is not None:
+            del blocks[name]
+            reasons[name] = f"no range was measured for '{missing}'"
+    made = plan(graph, blocks, ranges)
+    reasons |= made.reasons
+    layers = [Layer(item.name, item.op, "int8" if item.name in made.blocks else "float32",
+                    "" if item.name in made.blocks else reasons.get(item.name, f"there is no int8 kernel for {item.op}"))
+              for item in graph.order() if item.op in _CONTRACTIONS]
+    return _Quantizer(graph, made).result().validate("int8"), layers
+
+
+class _Quantizer:
+    """Goes through the graph in order, and remembers which float tensors exist in eight bits."""
+
+    def __init__(self, graph: Graph, made: Plan) -> None:
+        self.graph, self.plan = graph, made
+        self.draft = Draft(graph)
+        self.nodes = Int8Nodes(self.draft)
+        self.eight: dict[str, str] = {}
+
+    def result(self) -> Graph:
+        results = {block.result: block for block in self.plan.blocks.values()}
+        for item in self.graph.order():
+            if item.name in results:
+                self._block(results[item.name])
+            elif item.name in self.plan.passing:
+                encoding = self.plan.encodings[item.name]
+                tensors = [self._in_eight_bits(ref, item.device) for ref in passing_inputs(self.graph, item)]
+                self._made(item, self.nodes.passing(item, tensors, encoding), encoding)
+        self.draft.drop_unused(list(self.graph.consumers))
+        return self.draft.result()
+
+    def _block(self, block: Block) -> None:
+        device = block.contraction.node.device
+        x = self._in_eight_bits(block.x, device), self.plan.encodings[block.x]
+        summand = None
+        if block.summand:
+            summand = self._in_eight_bits(block.summand, device), self.plan.encodings[block.summand]
+        out = self.plan.encodings.get(block.result)
+        made = self.nodes.contraction(block, x, summand, out)
+        if out is not None:
+            self._made(self.graph.nodes[block.result], made, out)
+
+    def _made(self, item: Node, tensor: str, encoding: Encoding) -> None:
+        """Readers in float32 read a Dequantize under the node's old name; it is dropped if there are none."""
+        self.eight[item.name] = tensor
+        self.nodes.dequantize(item.name, tensor, encoding, item)
+        for reader in self.draft.readers(item.name):
+            if reader.op in _SHAPES and reader.name not in self.graph.fed:
+                self.draft.put(reader.with_inputs(tensor if ref == item.name else ref for ref in reader.inputs)
+                               .with_attrs(T=encoding.dtype))
+
+    def _in_eight_bits(self, ref: str, device: str) -> str:
+        if ref not in self.eight:
+            self.eight[ref] = self.nodes.quantize(ref, self.plan.encodings[ref], device)
+        return self.eight[ref]
+

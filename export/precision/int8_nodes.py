@@ -1,0 +1,174 @@
+"""The nodes of TensorFlow 2.21's int8 kernels for CPUs: their inputs in order, attributes and constants.
+
+Source: tensorflow/core/kernels/mkl (oneDNN) of TensorFlow 2.21: mkl_conv_ops.cc and mkl_matmul_op_fused.cc.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from export.graph import Node, make_const, make_node
+from export.ops import attribute
+from export.precision.blocks import CONVOLUTIONS, Block
+from export.precision.encoding import Encoding
+from export.precision.passing import SAME_BUFFER, TYPE
+from export.tensors import FLOAT, INT8, QINT8, UINT8, Array, DType
+from export.transform import Draft
+
+_KERNELS = {"Conv2D": "_FusedQuantizedConv2D", "DepthwiseConv2dNative": "_FusedQuantizedDepthwiseConv2D"}
+# QuantizeV2 widens a narrower range to this share of its larger limit, or of 1; Encoding.top is never that small.
+_LEAST_RANGE = 1e-6
+_LARGEST = 127
+
+
+class Int8Nodes:
+    """Adds int8 nodes to a draft. Equal constants are made once."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._scalars: dict[float, str] = {}
+
+    def quantize(self, tensor: str, encoding: Encoding, device: str) -> str:
+        """float32 -> eight bits. Not for an encoding with an offset."""
+        assert not encoding.offset
+        return self._put(f"{tensor.replace(':', '_')}/quantize", "QuantizeV2", (tensor, *self._limits(encoding)), device,
+                         T=encoding.dtype, mode="SCALED", round_mode="HALF_TO_EVEN", narrow_range=False, axis=-1,
+                         ensure_minimum_range=_LEAST_RANGE)
+
+    def dequantize(self, name: str, tensor: str, encoding: Encoding, like: Node) -> None:
+        """Eight bits -> float32, as the node `name`."""
+        mode = "SCALED"
+        low, high = encoding.bottom, encoding.top
+        if encoding.offset:
+            mode, low, high = "MIN_FIRST", -encoding.offset, encoding.top - encoding.offset
+        self._draft.put(make_node(name, "Dequantize", (tensor, self._scalar(low), self._scalar(high)), like.device,
+                                  T=encoding.dtype, mode=mode, narrow_range=False, axis=-1, dtype=FLOAT))
+
+    def contraction(self, block: Block, x: tuple[str, Encoding], summand: tuple[str, Encoding] | None,
+                    out: Encoding | None) -> str:
+        """The block's result in eight bits as `out` says; as float32 under the block's own name if it is None."""
+        whole, largest = per_channel(block)
+        step = largest / _LARGEST
+        bias = block.bias.astype(np.float64)
+        if x[1].offset:
+            bias = bias - x[1].offset * (whole.astype(np.float64).reshape(-1, whole.shape[-1]).sum(0) if block.op not in
+                                         ("DepthwiseConv2dNative",) else whole.sum((0, 1)).ravel()) * step
+        if block.op in CONVOLUTIONS:
+            assert out is not None
+            bias = bias + out.offset - (summand[1].offset if summand else 0.0)
+            return self._convolution(block, x, summand, out, whole, largest, bias)
+        return self._product(block, x, out, whole, largest, bias)
+
+    def passing(self, item: Node, tensors: Sequence[str], encoding: Encoding) -> str:
+        """A node that moves eight bits as it moved floats: pooling, concatenation, padding, another shape."""
+        low, high = self._limits(encoding)
+        name = f"{item.name}/int8"
+        if item.op in ("MaxPool", "AvgPool"):
+            return self._put(name, f"Quantized{item.op}", (tensors[0], low, high, *item.controls), item.device,
+                             T=encoding.dtype, **{key: attribute(item, key) for key in ("ksize", "strides", "padding")})
+        count = len(tensors)
+        if item.op == "ConcatV2":
+            return self._put(name, "QuantizedConcatV2", (
+                *tensors, item.data[-1], *[low] * count, *[high] * count, *item.controls), item.device,
+                N=count, T=encoding.dtype, Tidx=attribute(item, "Tidx"))
+        if item.op in SAME_BUFFER:
+            return self._moved(name, item, tensors[0], encoding.dtype)
+        # The kernels of these ops for quint8 and qint8 do not exist, or take ten times as long as those for plain bytes.
+        plain = INT8 if encoding.signed else UINT8
+        as_bytes = self._put(f"{item.name}/bytes", "Bitcast", (tensors[0],), item.device, T=encoding.dtype, type=plain)
+        moved = self._moved(f"{item.name}/moved", item, as_bytes, plain)
+        return self._put(name, "Bitcast", (moved,), item.device, T=plain, type=encoding.dtype)
+
+    def _moved(self, name: str, item: Node, tensor: str, dtype: DType) -> str:
+        made = item.with_inputs((tensor, *item.inputs[1:])).with_attrs(**{TYPE.get(item.op, "T"): dtype})
+        return self._put_node(replace(made, name=self._draft.unused_name(name)))
+
+    def _convolution(self, block: Block, x: tuple[str, Encoding], summand: tuple[str, Encoding] | None, out: Encoding,
+                     whole: Array, largest: Array, bias: Array) -> str:
+        node = block.contraction.node
+        added = [summand[0]] if summand else []
+        ranges = [*self._limits(x[1]), *self._filter_limits(block, largest), *(self._limits(summand[1]) if summand else ()),
+                  *self._limits(out)]
+        inputs = [x[0], self._weights(block, whole), self._bias(block, bias), *added, *ranges]
+        kinds = [x[1].dtype, QINT8, FLOAT, *([summand[1].dtype] if summand else []), *[FLOAT] * len(ranges)]
+        fused = ["BiasAdd", *(["Sum"] if summand else []), *(["Relu"] if block.activation or summand else []),
+                 "Requantize"]
+        return self._put(
+            f"{block.name}/int8", _KERNELS[block.op], (*inputs, *self._controls(block)), node.device,
+            Tinput=x[1].dtype, Tfilter=QINT8, Tbias=FLOAT, Tsummand=summand[1].dtype if summand else out.dtype,
+            out_type=out.dtype, Tdevice_inputs=[], Tdevice_outputs=[], Thost_inputs=kinds,
+            Thost_outputs=[out.dtype, FLOAT, FLOAT], data_format="NHWC", is_filter_const=True, is_bias_const=True,
+            fused_ops=fused, strides=attribute(node, "strides"), dilations=attribute(node, "dilations"),
+            **block.padding)
+
+    def _product(self, block: Block, x: tuple[str, Encoding], out: Encoding | None, whole: Array, largest: Array,
+                 bias: Array) -> str:
+        node = block.contraction.node
+        ranges = [*self._limits(x[1]), *self._filter_limits(block, largest)]
+        mode = "SCALED"
+        if out is not None:
+            mode = "MIN_FIRST" if out.offset else "SCALED"
+            ranges += ([self._scalar(-out.offset), self._scalar(out.top - out.offset)] if out.offset
+                       else self._limits(out))
+        kinds: list[DType] = [x[1].dtype, QINT8, FLOAT, *[FLOAT] * len(ranges)]
+        result = FLOAT if out is None else out.dtype
+        fused = ["BiasAdd", *([block.activation] if block.activation else []),
+                 "Dequantize" if out is None else "Requantize"]
+        inputs = (x[0], self._weights(block, whole), self._bias(block, bias), *ranges, *self._controls(block))
+        attrs = {
+            "T1": x[1].dtype, "T2": QINT8, "Tbias": FLOAT, "U": FLOAT, "Tout": result, "Tdevice_inputs": [],
+            "Tdevice_outputs": [], "Thost_inputs": kinds,
+            "Thost_outputs": [FLOAT] if out is None else [result, FLOAT, FLOAT], "transpose_a": False,
+            "transpose_b": False, "is_weight_const": True, "is_bias_const": True, "fused_ops": fused,
+            "input_quant_mode": "SCALED", "output_quant_mode": mode, "leakyrelu_alpha": block.alpha}
+        if out is None:
+            self._draft.put(make_node(block.result, "_QuantizedMatMul", inputs, node.device, **attrs))
+            return block.result
+        return self._put(f"{block.name}/int8", "_QuantizedMatMul", inputs, node.device, **attrs)
+
+    def _weights(self, block: Block, whole: Array) -> str:
+        return self._const(f"{block.name}/int8_weights", whole, QINT8)
+
+    def _bias(self, block: Block, bias: Array) -> str:
+        return self._const(f"{block.name}/int8_bias", bias.astype(np.float32))
+
+    def _filter_limits(self, block: Block, largest: Array) -> tuple[str, str]:
+        limits = largest.astype(np.float32)
+        return (self._const(f"{block.name}/int8_weights_min", -limits),
+                self._const(f"{block.name}/int8_weights_max", limits))
+
+    def _limits(self, encoding: Encoding) -> tuple[str, str]:
+        return self._scalar(encoding.bottom), self._scalar(encoding.top)
+
+    def _controls(self, block: Block) -> tuple[str, ...]:
+        members = [self._draft.graph.nodes[name] for name in block.members]
+        return tuple(dict.fromkeys(control for item in members for control in item.controls))
+
+    def _scalar(self, value: float) -> str:
+        if value not in self._scalars:
+            self._scalars[value] = self._const("int8/range", np.asarray(value, np.float32))
+        return self._scalars[value]
+
+    def _const(self, name: str, value: Array, dtype: DType | None = None) -> str:
+        made = make_const(self._draft.unused_name(name), value, dtype=dtype)
+        self._draft.put(made)
+        return made.name
+
+    def _put(self, name: str, op: str, inputs: tuple[str, ...], device: str, **attrs: object) -> str:
+        return self._put_node(make_node(self._draft.unused_name(name), op, inputs, device, **attrs))
+
+    def _put_node(self, made: Node) -> str:
+        self._draft.put(made)
+        return made.name
+
+
+def per_channel(block: Block) -> tuple[Array, Array]:
+    """The weights as int8 in -127..127, and the real number [outputs] that 127 stands for in each output channel."""
+    weights = block.weights.astype(np.float64)
+    axes = (0, 1) if block.op == "DepthwiseConv2dNative" else tuple(range(weights.ndim - 1))
+    largest = np.abs(weights).max(axes)
+    largest = np.where(largest > 0, largest, 1.0)
+    whole = np.clip(np.round(weights / largest * _LARGEST), -_LARGEST, _LARGEST).astype(np.int8)
+    return whole, largest.ravel()
