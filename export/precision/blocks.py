@@ -89,7 +89,7 @@ def residuals(graph: Graph, blocks: Mapping[str, Block]) -> list[tuple[Block, No
     it can write its sum into the other's buffer.
     """
     found = []
-    for block in reversed(blocks.values()):
+    for block in reversed(list(blocks.values())):
         if block.op == "MatMul" or block.activation:
             continue
         addition = sole_reader(graph, block.result)
@@ -135,7 +135,8 @@ def _block(graph: Graph, item: Node) -> Block:
     values = weights.value
     if not np.isfinite(values).all():
         raise Skip("its weights hold NaN or infinity")
-    x, padding = item.data[0], {}
+    x = item.data[0]
+    padding: dict[str, Any] = {}
     if item.op == "MatMul":
         values = _product(item, values)
     else:

@@ -13,6 +13,7 @@ from typing import Protocol
 from export.graph import Graph, Node
 from export.precision.blocks import Block, find
 from export.precision.encoding import Encoding
+from export.precision.inside import offset_inputs, offsets_as_channels
 from export.precision.int8_nodes import Int8Nodes
 from export.precision.int8_plan import Plan, plan
 from export.precision.layer import Layer
@@ -49,7 +50,7 @@ def wanted_tensors(graph: Graph) -> list[str]:
     activations = [reader for name in additions for reader in graph.consumers.get(name, ())
                    if graph.nodes[reader].op in ("Relu", "Relu6")]
     summands = [ref for name in additions for ref in graph.nodes[name].data]
-    return list(found | dict.fromkeys((*summands, *additions, *activations)))
+    return list(found | dict.fromkeys((*summands, *additions, *activations, *offset_inputs(graph))))
 
 
 def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = frozenset()
@@ -59,6 +60,7 @@ def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = 
     ranges: by tensor, for all of `wanted_tensors`; a tensor without one keeps its readers in float32. keep: names of
     contractions that stay float32. Answers differ from the graph's; how far, only a comparison can say.
     """
+    graph = offsets_as_channels(graph, ranges, keep)
     blocks, reasons = find(graph)
     for name in keep & blocks.keys():
         del blocks[name]
@@ -70,8 +72,8 @@ def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = 
             reasons[name] = f"no range was measured for '{missing}'"
     made = plan(graph, blocks, ranges)
     reasons |= made.reasons
-    layers = [Layer(item.name, item.op, "int8" if item.name in made.blocks else "float32",
-                    "" if item.name in made.blocks else reasons.get(item.name, f"there is no int8 kernel for {item.op}"))
+    layers = [Layer(item.name, item.op, "int8") if item.name in made.blocks else
+              Layer(item.name, item.op, "float32", reasons.get(item.name, f"there is no int8 kernel for {item.op}"))
               for item in graph.order() if item.op in _CONTRACTIONS]
     return _Quantizer(graph, made).result().validate("int8"), layers
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Node, make_const, make_node
+from export.graph import Node, make_attr, make_const, make_node
 from export.ops import attribute
 from export.precision.blocks import CONVOLUTIONS, Block
 from export.precision.encoding import Encoding
@@ -33,9 +33,9 @@ class Int8Nodes:
     def quantize(self, tensor: str, encoding: Encoding, device: str) -> str:
         """float32 -> eight bits. Not for an encoding with an offset."""
         assert not encoding.offset
-        return self._put(f"{tensor.replace(':', '_')}/quantize", "QuantizeV2", (tensor, *self._limits(encoding)), device,
-                         T=encoding.dtype, mode="SCALED", round_mode="HALF_TO_EVEN", narrow_range=False, axis=-1,
-                         ensure_minimum_range=_LEAST_RANGE)
+        return self._put(f"{tensor.replace(':', '_')}/quantize", "QuantizeV2", (tensor, *self._limits(encoding)),
+                         device, T=encoding.dtype, mode="SCALED", round_mode="HALF_TO_EVEN", narrow_range=False,
+                         axis=-1, ensure_minimum_range=_LEAST_RANGE)
 
     def dequantize(self, name: str, tensor: str, encoding: Encoding, like: Node) -> None:
         """Eight bits -> float32, as the node `name`."""
@@ -52,9 +52,9 @@ class Int8Nodes:
         whole, largest = per_channel(block)
         step = largest / _LARGEST
         bias = block.bias.astype(np.float64)
-        if x[1].offset:
-            bias = bias - x[1].offset * (whole.astype(np.float64).reshape(-1, whole.shape[-1]).sum(0) if block.op not in
-                                         ("DepthwiseConv2dNative",) else whole.sum((0, 1)).ravel()) * step
+        if x[1].offset:  # taken back through the weights as the kernel has them
+            axes = (0, 1) if block.op == "DepthwiseConv2dNative" else tuple(range(whole.ndim - 1))
+            bias = bias - x[1].offset * whole.astype(np.float64).sum(axes).ravel() * step
         if block.op in CONVOLUTIONS:
             assert out is not None
             bias = bias + out.offset - (summand[1].offset if summand else 0.0)
@@ -75,22 +75,23 @@ class Int8Nodes:
                 N=count, T=encoding.dtype, Tidx=attribute(item, "Tidx"))
         if item.op in SAME_BUFFER:
             return self._moved(name, item, tensors[0], encoding.dtype)
-        # The kernels of these ops for quint8 and qint8 do not exist, or take ten times as long as those for plain bytes.
+        # Their kernels for quint8 and qint8 do not exist, or take ten times as long as those for plain bytes.
         plain = INT8 if encoding.signed else UINT8
         as_bytes = self._put(f"{item.name}/bytes", "Bitcast", (tensors[0],), item.device, T=encoding.dtype, type=plain)
         moved = self._moved(f"{item.name}/moved", item, as_bytes, plain)
         return self._put(name, "Bitcast", (moved,), item.device, T=plain, type=encoding.dtype)
 
     def _moved(self, name: str, item: Node, tensor: str, dtype: DType) -> str:
-        made = item.with_inputs((tensor, *item.inputs[1:])).with_attrs(**{TYPE.get(item.op, "T"): dtype})
+        made = item.with_inputs((tensor, *item.inputs[1:]))
+        made = replace(made, attrs={**made.attrs, TYPE.get(item.op, "T"): make_attr(dtype)})
         return self._put_node(replace(made, name=self._draft.unused_name(name)))
 
     def _convolution(self, block: Block, x: tuple[str, Encoding], summand: tuple[str, Encoding] | None, out: Encoding,
                      whole: Array, largest: Array, bias: Array) -> str:
         node = block.contraction.node
         added = [summand[0]] if summand else []
-        ranges = [*self._limits(x[1]), *self._filter_limits(block, largest), *(self._limits(summand[1]) if summand else ()),
-                  *self._limits(out)]
+        ranges = [*self._limits(x[1]), *self._filter_limits(block, largest),
+                  *(self._limits(summand[1]) if summand else ()), *self._limits(out)]
         inputs = [x[0], self._weights(block, whole), self._bias(block, bias), *added, *ranges]
         kinds = [x[1].dtype, QINT8, FLOAT, *([summand[1].dtype] if summand else []), *[FLOAT] * len(ranges)]
         fused = ["BiasAdd", *(["Sum"] if summand else []), *(["Relu"] if block.activation or summand else []),

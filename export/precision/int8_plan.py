@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from export.graph import Graph, port, producer
-from export.precision.blocks import CONVOLUTIONS, Block, residuals, with_residual
+from export.precision.blocks import CONVOLUTIONS, Block, residuals, sole_reader, with_residual
 from export.precision.encoding import Encoding, encoding_of
-from export.precision.passing import PADS, SAME_BUFFER, passing_inputs
+from export.precision.passing import PADS, POOLS, SAME_BUFFER, passing_inputs
 
 _LARGEST_RELU6 = 6.0
 
@@ -64,6 +64,9 @@ def _encoded(graph: Graph, blocks: Mapping[str, Block], ranges: Mapping[str, Any
     made = _made_in_eight_bits(graph, results)
     groups = _Groups()
     wanted = list(dict.fromkeys(ref for block in blocks.values() for ref in (block.x, block.summand) if ref))
+    # A pool in eight bits leaves fewer numbers to bring back to float32.
+    wanted += [item.name for item in graph.nodes.values() if item.op in POOLS and item.name not in wanted and any(
+        ref in results and sole_reader(graph, ref) is item for ref in passing_inputs(graph, item))]
     passing: set[str] = set()
     seen = set(wanted)
     while wanted:

@@ -10,7 +10,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 @dataclass(frozen=True)
 class Layer:
-    """`node` is the contraction's name in the float32 graph. `reason`: why it stays in a higher precision than asked."""
+    """`node`: the contraction's name in the float32 graph. `reason`: why it stays in a higher precision than asked."""
 
     node: str
     op: str

@@ -9,11 +9,11 @@ from export.tensors import FLOAT
 SAME_BUFFER = frozenset({"Reshape", "Squeeze", "ExpandDims", *IDENTITIES})
 # They put zeros beside the numbers.
 PADS = frozenset({"Pad", "SpaceToBatchND"})
-_POOLS = frozenset({"MaxPool", "AvgPool"})
+POOLS = frozenset({"MaxPool", "AvgPool"})
 _MOVES = frozenset({
     "Transpose", "StridedSlice", "Slice", "GatherV2", "Tile", "ResizeNearestNeighbor", "BatchToSpaceND", "DepthToSpace",
     "SpaceToDepth", "MirrorPad"})
-_PASSING = frozenset({"ConcatV2", *_POOLS, *PADS, *_MOVES, *SAME_BUFFER})
+_PASSING = frozenset({"ConcatV2", *POOLS, *PADS, *_MOVES, *SAME_BUFFER})
 # The attribute with the type of the numbers that are moved.
 TYPE = {"GatherV2": "Tparams"}
 
@@ -22,7 +22,7 @@ def passing_inputs(graph: Graph, item: Node) -> tuple[str, ...]:
     """The tensors that the node moves without computing with them; none if it does not, or not in eight bits."""
     if item.op not in _PASSING or item.name in graph.fed or attribute(item, TYPE.get(item.op, "T")) != FLOAT:
         return ()
-    if item.op in _POOLS:
+    if item.op in POOLS:
         whole = all(attribute(item, key)[axis] == 1 for key in ("ksize", "strides") for axis in (0, 3))
         if attribute(item, "data_format") != "NHWC" or attribute(item, "padding") == "EXPLICIT" or not whole:
             return ()
