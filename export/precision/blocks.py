@@ -12,13 +12,15 @@ from export.folding.contraction import Contraction
 from export.graph import Graph, Node, producer
 from export.ops import attribute
 from export.pattern import Skip
+from export.precision import activation
+from export.precision.activation import Activation
 from export.tensors import FLOAT, Array
 
 CONVOLUTIONS = frozenset({"Conv2D", "DepthwiseConv2dNative"})
 # What each kernel can apply to its sums. Relu6 of a convolution is Relu and a largest value of 6.
 _ACTIVATIONS = {
     **dict.fromkeys(CONVOLUTIONS, frozenset({"Relu", "Relu6"})),
-    "MatMul": frozenset({"Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "LeakyRelu"})}
+    "MatMul": frozenset({"Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "LeakyRelu", "GeluExact", "GeluApproximate"})}
 _ADDITIONS = frozenset({"Add", "AddV2"})
 _SUMS = frozenset({"BiasAdd", *_ADDITIONS})
 
@@ -27,18 +29,17 @@ _SUMS = frozenset({"BiasAdd", *_ADDITIONS})
 class Block:
     """activation(contraction(x, weights) + bias + summand) -> result.
 
-    `weights`: as the kernel takes them (a MatMul's not transposed); `bias`: float32 [outputs]. `members`: the names of
-    the nodes that the block replaces, the contraction first. `summand`: "" if nothing is added. `padding`: a
-    convolution's attributes `padding` and `explicit_paddings`, with a Pad before it.
+    `weights`: as the kernel takes them (a MatMul's not transposed); `bias`: float32 [outputs]. `linear`: the names of
+    the nodes up to the activation, the contraction first. `summand`: "" if nothing is added. `padding`: a convolution's
+    attributes `padding` and `explicit_paddings`, with a Pad before it.
     """
 
     contraction: Contraction
     x: str
     weights: Array
     bias: Array
-    members: tuple[str, ...]
-    activation: str = ""
-    alpha: float = 0.0
+    linear: tuple[str, ...]
+    activation: Activation | None = None
     summand: str = ""
     padding: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,6 +50,11 @@ class Block:
     @property
     def op(self) -> str:
         return self.contraction.node.op
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of the nodes that the block replaces."""
+        return (*self.linear, *(self.activation.members if self.activation else ()))
 
     @property
     def result(self) -> str:
@@ -104,12 +110,8 @@ def residuals(graph: Graph, blocks: Mapping[str, Block]) -> list[tuple[Block, No
 
 def with_residual(graph: Graph, block: Block, addition: Node, summand: str) -> Block:
     """The block that also adds `summand`, and then applies a Relu or Relu6 that follows."""
-    members, activation = [*block.members, addition.name], ""
-    reader = sole_reader(graph, addition.name)
-    if reader is not None and reader.op in _ACTIVATIONS[block.op]:
-        members.append(reader.name)
-        activation = reader.op
-    return replace(block, summand=summand, members=tuple(members), activation=activation)
+    return replace(block, summand=summand, linear=(*block.linear, addition.name),
+                   activation=activation.find(graph, addition.name, _ACTIVATIONS[block.op]))
 
 
 def sole_reader(graph: Graph, tensor: str) -> Node | None:
@@ -144,11 +146,7 @@ def _block(graph: Graph, item: Node) -> Block:
     bias = np.zeros(contraction.outputs, np.float32)
     block = Block(contraction, x, values, bias, (item.name,), padding=padding)
     block = _with_bias(graph, block)
-    reader = sole_reader(graph, block.result)
-    if reader is not None and reader.op in _ACTIVATIONS[item.op]:
-        alpha = float(attribute(reader, "alpha")) if reader.op == "LeakyRelu" else 0.0
-        block = replace(block, activation=reader.op, alpha=alpha, members=(*block.members, reader.name))
-    return block
+    return replace(block, activation=activation.find(graph, block.result, _ACTIVATIONS[item.op]))
 
 
 def _product(item: Node, values: Array) -> Array:
@@ -194,7 +192,7 @@ def _with_bias(graph: Graph, block: Block) -> Block:
     value = np.broadcast_to(constants[0].value.ravel() if shape else constants[0].value, (outputs,))
     if not np.isfinite(value).all():
         raise Skip("its bias holds NaN or infinity")
-    return replace(block, bias=value.astype(np.float32), members=(*block.members, reader.name))
+    return replace(block, bias=value.astype(np.float32), linear=(*block.linear, reader.name))
 
 
 def _same_shape(graph: Graph, a: str, b: str) -> bool:

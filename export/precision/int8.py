@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from export.graph import Graph, Node
-from export.precision.blocks import Block, find
+from export.precision.blocks import Block, find, residuals, with_residual
 from export.precision.encoding import Encoding
 from export.precision.inside import offset_inputs, offsets_as_channels
 from export.precision.int8_nodes import Int8Nodes
@@ -40,17 +40,10 @@ class Limits(Protocol):
 def wanted_tensors(graph: Graph) -> list[str]:
     """The tensors whose ranges `quantize` needs."""
     blocks, _ = find(graph)
-    found = dict.fromkeys(ref for block in blocks.values() for ref in (block.x, block.result))
-    for item in graph.order():
-        for ref in passing_inputs(graph, item):
-            if ref in found or item.name in found:
-                found |= {ref: None, item.name: None}
-    additions = [item.name for item in graph.nodes.values() if item.op in ("Add", "AddV2") and any(
-        ref in found for ref in item.data)]
-    activations = [reader for name in additions for reader in graph.consumers.get(name, ())
-                   if graph.nodes[reader].op in ("Relu", "Relu6")]
-    summands = [ref for name in additions for ref in graph.nodes[name].data]
-    return list(found | dict.fromkeys((*summands, *additions, *activations, *offset_inputs(graph))))
+    found = [ref for block in blocks.values() for ref in (block.x, block.linear[-1], block.result)]
+    for block, addition, summand in residuals(graph, blocks):
+        found += [summand, addition.name, with_residual(graph, block, addition, summand).result]
+    return list(dict.fromkeys((*found, *offset_inputs(graph))))
 
 
 def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = frozenset()

@@ -115,7 +115,7 @@ class Int8Nodes:
                        else self._limits(out))
         kinds: list[DType] = [x[1].dtype, QINT8, FLOAT, *[FLOAT] * len(ranges)]
         result = FLOAT if out is None else out.dtype
-        fused = ["BiasAdd", *([block.activation] if block.activation else []),
+        fused = ["BiasAdd", *([block.activation.name] if block.activation else []),
                  "Dequantize" if out is None else "Requantize"]
         inputs = (x[0], self._weights(block, whole), self._bias(block, bias), *ranges, *self._controls(block))
         attrs = {
@@ -123,7 +123,8 @@ class Int8Nodes:
             "Tdevice_outputs": [], "Thost_inputs": kinds,
             "Thost_outputs": [FLOAT] if out is None else [result, FLOAT, FLOAT], "transpose_a": False,
             "transpose_b": False, "is_weight_const": True, "is_bias_const": True, "fused_ops": fused,
-            "input_quant_mode": "SCALED", "output_quant_mode": mode, "leakyrelu_alpha": block.alpha}
+            "input_quant_mode": "SCALED", "output_quant_mode": mode,
+            "leakyrelu_alpha": block.activation.alpha if block.activation else 0.0}
         if out is None:
             self._draft.put(make_node(block.result, "_QuantizedMatMul", inputs, node.device, **attrs))
             return block.result

@@ -128,16 +128,20 @@ def _within_relu6(blocks: Mapping[str, Block], encodings: Mapping[str, Encoding]
 
     The kernel has no Relu6: what cuts at 6 is that the largest number stands for it.
     """
-    wrong = {name for name, block in blocks.items() if block.op in CONVOLUTIONS and block.activation == "Relu6"
+    wrong = {name for name, block in blocks.items() if block.op in CONVOLUTIONS and _is_relu6(block)
              and block.result in encodings and encodings[block.result].top > _LARGEST_RELU6}
     if not wrong:
         return None
-    return {name: replace(block, activation="", members=block.members[:-1]) if name in wrong else block
+    return {name: replace(block, activation=None) if name in wrong else block
             for name, block in blocks.items()}
 
 
+def _is_relu6(block: Block) -> bool:
+    return block.activation is not None and block.activation.name == "Relu6"
+
+
 def _capped(block: Block, high: float) -> float:
-    return min(high, _LARGEST_RELU6) if block.activation == "Relu6" else high
+    return min(high, _LARGEST_RELU6) if _is_relu6(block) else high
 
 
 class _Groups:
