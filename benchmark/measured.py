@@ -8,6 +8,7 @@ from typing import cast
 
 import click
 
+import cpu_class
 from benchmark.issuing.interleaved import LEAST_CLEAR, LONG_S, Plan, duration, measure
 from benchmark.options import announce
 from benchmark.reports import card, environment, stored
@@ -155,7 +156,7 @@ def require_comparable(before: object, path: str, plan: Plan) -> CompareResult: 
     if digest != environment.digest(baseline.version_directory):
         raise UserError(f"{path} measured another model as '{baseline.name}' than {baseline.version_directory} is: "
                         "measure its version again, or store a new result")
-    then, now = environment.class_of(result["environment"]), environment.cpu_class(environment.cpu_flags())
+    then, now = environment.class_of(result["environment"]), str(cpu_class.current())
     if then != now:
         raise UserError(f"{path} was measured on another class of CPU ({then or 'not known'}) than this one ({now}), "
                         "and a ratio holds for one class: store a result from a machine like this one")

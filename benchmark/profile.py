@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
+import cpu_class
 from benchmark import report
 from benchmark.issuing.interleaved import duration
 from benchmark.issuing.sampling import instructions, sampled, traced
 from benchmark.options import announce, protocol_option, source_options
 from benchmark.reports import flame
-from benchmark.reports.environment import cpu_flags
 from benchmark.reports.head import head
 from benchmark.reports.profile import ProfileResult, Sampled
 from benchmark.targets.source import Source, distinct, protocol_for
@@ -71,7 +71,7 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
         flame.with_operations(tree, trace["scopes"])
         sample["flame"] = flame.svg(tree)
     result: ProfileResult = {
-        **began, "batch": batch, "instructions": instructions(log, cpu_flags()),
+        **began, "batch": batch, "instructions": instructions(log, cpu_class.flags()),
         "profiles": [{**sample, "operations": trace["operations"]}
                      for sample, trace in zip(samples, traces, strict=True)]}
     report.deliver(result, str(out / "profile.html"), json_path)

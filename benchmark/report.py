@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from benchmark.reports import card, kinds, several, stored, terminal
 from benchmark.reports.compare import CompareResult
+from benchmark.reports.environment import described_class
 from benchmark.reports.head import Head
 from commandline import json_option
 from user_error import UserError
@@ -74,15 +75,20 @@ def deliver(result: Head, html_path: str | None, json_path: str | None) -> None:
 
 
 def show(console: Console, result: Head) -> None:
-    kind = kinds.of(result)
-    for table in kind.tables(result):
+    """Prints a result's tables and sentences, and the class of CPU that they hold for."""
+    module = kinds.of(result)
+    for table in module.tables(result):
         console.print(table)
-    for line in kind.lines(result):
+    for line in module.lines(result):
         console.print(line, soft_wrap=True)
+    if kind := described_class(result["environment"]):
+        console.print(f"Class of CPU: {escape(kind)}", soft_wrap=True)
 
 
 def markdown(name: str, result: Head) -> str:
-    kind = kinds.of(result)
-    tables = [f"{terminal.markdown(table)}\n" for table in kind.tables(result)]
-    lines = [f"- {terminal.plain(line)}" for line in kind.lines(result)]
+    module = kinds.of(result)
+    tables = [f"{terminal.markdown(table)}\n" for table in module.tables(result)]
+    lines = [f"- {terminal.plain(line)}" for line in module.lines(result)]
+    if kind := described_class(result["environment"]):
+        lines.append(f"- Class of CPU: {kind}")
     return "\n".join([f"### {name}", "", *tables, *lines, ""])

@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from textwrap import wrap
 
+from benchmark.reports.environment import described_class
 from benchmark.reports.figures import interval, share, short
 from benchmark.reports.head import Head
 from benchmark.verdicts.records import ComparisonRecord
@@ -124,7 +125,7 @@ def _shapes(result: Drawn) -> Iterator[Shape]:
     yield Label(EDGE, 62, 13, _cut(f"{result['inputs']}", 100), SOFT)
     for index, comparison in enumerate(_means(result)):
         yield from _row(comparison, 86 + ROW * index)
-    of = ", ".join(str(value) for value in (machine.get("cpu_class"), machine["cpu"], f"{machine['cpu_quota']:g} CPUs",
+    of = ", ".join(str(value) for value in (described_class(machine), machine["cpu"], f"{machine['cpu_quota']:g} CPUs",
                                             machine["time"][:10]) if value)
     yield Label(EDGE, _height(result) - 20, 12, _cut(of, 105), SOFT)
 

@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,13 +13,12 @@ from typing import Required, TypedDict
 
 import psutil
 
+import cpu_class
 from version_directory import EXTRA, model_bytes
 
 PACKAGES = ("tensorflow", "numpy", "grpcio", "protobuf", "urllib3", "hdrhistogram")
-CPU_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
-             "amx_tile", "amx_int8", "amx_bf16")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS",
-                    "CUDA_VISIBLE_DEVICES", "MALLOC_ARENA_MAX", "LD_PRELOAD")
+VARIABLES = (*cpu_class.LIMITS, "OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS",
+             "TF_NUM_INTEROP_THREADS", "CUDA_VISIBLE_DEVICES", "MALLOC_ARENA_MAX", "LD_PRELOAD")
 
 
 class Version(TypedDict):
@@ -41,7 +40,8 @@ class Environment(TypedDict, total=False):
     cpus: int | None
     cpu_quota: Required[float]
     cpu_flags: list[str]
-    cpu_class: str
+    cpu_class: str  # str(CpuClass); in older results the name alone
+    cpu_class_forced_by: str | None
     governor: str | None
     memory_bytes: int
     load_average: float
@@ -55,6 +55,7 @@ class Environment(TypedDict, total=False):
 
 def environment(models: Mapping[str, Path] | None = None, seed: int | None = None) -> Environment:
     """Machine, versions, command and the digests of the model versions measured ({name: version directory})."""
+    kind, flags = cpu_class.current(), cpu_class.flags()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join([Path(sys.executable).name, *_as_typed()]),
@@ -63,15 +64,16 @@ def environment(models: Mapping[str, Path] | None = None, seed: int | None = Non
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "cpu_quota": cpu_quota(),
-        "cpu_flags": [flag for flag in CPU_FLAGS if flag in cpu_flags()],
-        "cpu_class": cpu_class(cpu_flags()),
+        "cpu_flags": [flag for flag in cpu_class.FLAGS if flag in flags],
+        "cpu_class": str(kind),
+        "cpu_class_forced_by": kind.forced_by,
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "memory_bytes": psutil.virtual_memory().total,
         "load_average": round(os.getloadavg()[0], 2),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        "variables": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "models": {name: {"digest": digest(path), "bytes": model_bytes(path), "version": path.name}
                    for name, path in (models or {}).items()},
     }
@@ -100,24 +102,22 @@ def cpu_model() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
-def cpu_flags() -> set[str]:
-    return set((_cpuinfo("flags") or "").split())
-
-
-def cpu_class(flags: Collection[str], machine: str | None = None) -> str:
-    """The instruction set that decides which kernels run: amx, avx512_vnni, avx512 or avx2, else the architecture
-    (arm64, x86_64)."""
-    for flag, name in (("amx_tile", "amx"), ("avx512_vnni", "avx512_vnni"), ("avx512f", "avx512"), ("avx2", "avx2")):
-        if flag in flags:
-            return name
-    found = machine or platform.machine()
-    return "arm64" if found == "aarch64" else found
-
-
 def class_of(conditions: Environment) -> str | None:
-    """The class of CPU that a result was measured on; None for an older result that does not record it."""
-    flags = conditions.get("cpu_flags")
-    return conditions.get("cpu_class") or (cpu_class(flags) if flags else None)
+    """The class of CPU that a result was measured on; None for an older result that does not record it.
+
+    An older result has the class's name without "with bf16"; its flags tell the rest.
+    """
+    recorded, flags = conditions.get("cpu_class"), conditions.get("cpu_flags")
+    if not flags:
+        return recorded
+    found = cpu_class.of(flags, platform.machine(), conditions.get("variables", {}))
+    return str(found) if recorded in (None, found.name) else recorded
+
+
+def described_class(conditions: Environment) -> str:
+    """The class of CPU in words: "avx2, forced by ONEDNN_MAX_CPU_ISA=AVX2"; "" where it is not known."""
+    forced = conditions.get("cpu_class_forced_by")
+    return (class_of(conditions) or "") + (f", forced by {forced}" if forced else "")
 
 
 def git_revision() -> str | None:

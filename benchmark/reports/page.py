@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmark.reports import charts, terminal
+from benchmark.reports.environment import described_class
 from benchmark.reports.figures import megabytes, plain
 from benchmark.reports.head import Head
 from benchmark.verdicts.scenario import protocol_name
@@ -93,9 +94,9 @@ def tone(verdict: str) -> str:
 
 
 def _subtitle(result: Head) -> str:
-    machine = result["environment"]
-    return (f"Model {escape(str(result['model']))}, {escape(str(result['inputs']))}. {escape(str(machine['cpu']))}, "
-            f"{machine['cpu_quota']:g} CPUs, {escape(str(machine['time']))}.")
+    machine, kind = result["environment"], described_class(result["environment"])
+    return (f"Model {escape(str(result['model']))}, {escape(str(result['inputs']))}. {escape(str(machine['cpu']))}"
+            f"{f' ({escape(kind)})' if kind else ''}, {machine['cpu_quota']:g} CPUs, {escape(str(machine['time']))}.")
 
 
 def _conditions(result: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from benchmark.reports import charts, compare, kinds
 from benchmark.reports.compare import CompareResult
+from benchmark.reports.environment import described_class
 from benchmark.reports.figures import interval
 from benchmark.reports.head import Head
 from benchmark.reports.page import figure, figures, from_terminal, page, table
@@ -21,6 +22,9 @@ def differences(names: Sequence[str], results: Sequence[Head]) -> list[str]:
         other: Mapping[str, Any] = result["environment"]
         found += [f"{name} differs from {names[0]} in {key}: {other.get(key)} instead of {first.get(key)}"
                   for key in CONDITIONS if other.get(key) != first.get(key)]
+        classes = [described_class(each["environment"]) for each in (result, results[0])]
+        if all(classes) and classes[0] != classes[1]:
+            found.append(f"{name} differs from {names[0]} in the class of CPU: {classes[0]} instead of {classes[1]}")
         ours, theirs = first.get("models", {}), other.get("models", {})
         found += [f"{name} measured a different model named '{model}' than {names[0]}"
                   for model in sorted(ours.keys() & theirs.keys()) if ours[model]["digest"] != theirs[model]["digest"]]

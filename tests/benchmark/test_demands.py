@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_saved_model import write_tiny_saved_model
 
-from benchmark.reports.environment import cpu_class
+from benchmark.reports import environment
 
 
 def _compare(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -129,9 +129,11 @@ def test_a_stored_result_of_something_else_is_refused(
     assert len(done.stderr.splitlines()) == 1  # nothing was started
 
 
-@pytest.mark.parametrize(("flags", "machine", "name"), [
-    (["avx2", "avx512f", "avx512_vnni", "amx_tile"], "x86_64", "amx"),
-    (["avx2", "avx512f", "avx512_vnni"], "x86_64", "avx512_vnni"), (["avx2", "avx512f"], "x86_64", "avx512"),
-    (["avx2"], "x86_64", "avx2"), (["sse4_2"], "x86_64", "x86_64"), (["asimd"], "aarch64", "arm64")])
-def test_the_class_of_a_cpu_is_read_from_its_flags(flags: list[str], machine: str, name: str) -> None:
-    assert cpu_class(flags, machine) == name
+@pytest.mark.parametrize(("conditions", "name"), [
+    ({"cpu_class": "avx512_vnni", "cpu_flags": ["avx2", "avx512f", "avx512_vnni", "avx512_bf16"]},
+     "avx512_vnni with bf16"),
+    ({"cpu_class": "avx2", "cpu_flags": ["avx2", "avx512f", "avx512_vnni"],
+      "variables": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}, "avx2"),
+    ({"cpu_flags": ["avx2", "avx512f"]}, "avx512"), ({"cpu_class": "amx"}, "amx"), ({}, None)])
+def test_the_class_of_an_older_result_is_told_from_its_flags(conditions: Any, name: str | None) -> None:
+    assert environment.class_of(conditions) == name

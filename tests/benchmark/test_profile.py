@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny_saved_model import write_tiny_saved_model
 
+import cpu_class
 from benchmark.issuing import sampling
 from benchmark.reports import flame
-from benchmark.reports.environment import cpu_flags
 from benchmark.reports.profile import html, operation_rows
 from benchmark.targets.target import Target
 
@@ -81,7 +81,7 @@ def test_tensorflow_traces_the_operations_of_a_model(tmp_path: Path) -> None:
     assert any("MatMul" in op and count == 1 for op, count in counts.items())
     assert {op["op"]: op["count"] for op in twin} == counts
     assert (tmp_path / "twin.timeline.json").stat().st_size > 100
-    found = sampling.instructions(log, cpu_flags())
+    found = sampling.instructions(log, cpu_class.flags())
     assert set(found["not_in_tensorflow_build"]) <= set(sampling.INSTRUCTIONS) | {"SSE3", "SSE4.1"}
     page = html({"profiles": [{"target": "original", "operations": ops, "flame": "<svg></svg>"}], "instructions": found,
                  "batch": 5, "model": "tiny", "inputs": "ones",

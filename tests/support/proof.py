@@ -12,12 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cpu_class
+
 ROOT = Path(__file__).resolve().parents[2]
 _HAS_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Proof:
-    """docs/proof/NAME.json: {"command", "seed", "rows": {KEY: {"commit", "code", "measured", ...figures}}}.
+    """docs/proof/NAME.json: {"command", "seed", "rows": {KEY: {"commit", "code", "measured", "cpu_class",
+    ...figures}}}.
 
     `about`: the folders and files whose content the figures depend on, from the project's root.
     """
@@ -37,7 +40,8 @@ class Proof:
             commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
                                     check=True).stdout.strip()
             measured = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
-            rows[key] = {"commit": commit, "code": self.code, "measured": measured, **figures}
+            rows[key] = {"commit": commit, "code": self.code, "measured": measured,
+                         "cpu_class": str(cpu_class.current()), **figures}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial = self.path.with_suffix(".partial")
             partial.write_text(json.dumps(self.content, indent=1, sort_keys=True) + "\n")
