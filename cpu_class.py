@@ -42,10 +42,12 @@ class CpuClass:
     """A class of CPU. str() is its whole name, such as "avx512_vnni with bf16": equal names, comparable ratios."""
 
     name: str  # amx, avx512_vnni, avx512, avx2, arm64; below those the architecture, such as x86_64
-    has_bf16: bool  # has instructions that multiply bfloat16; without them bfloat16 is slower than float32
-    has_int8: bool  # has instructions that multiply 8-bit integers (VNNI, AMX, arm64's dot products)
-    runs_bf16: bool  # TensorFlow's bfloat16 contractions run at all, however slowly
-    runs_int8: bool  # TensorFlow's 8-bit contractions run at all, however slowly
+    has_bf16: bool  # instructions that multiply bfloat16; without them bfloat16 is slower than float32
+    # Instructions that multiply 8-bit integers and add in 32 bits (VNNI, AMX, arm64's dot products). Without them oneDNN
+    # adds in 16 bits, which overflow: 8-bit contractions are slower and less accurate (decision 175).
+    has_int8: bool
+    runs_bf16: bool  # TensorFlow's bfloat16 contractions run; if not, a convolution fails and a MatMul ends the process
+    runs_int8: bool  # TensorFlow's 8-bit contractions run
     forced_by: str | None = None  # the variable that lowers the class, such as "ONEDNN_MAX_CPU_ISA=AVX2"
 
     def __str__(self) -> str:
