@@ -43,8 +43,8 @@ class CpuClass:
 
     name: str  # amx, avx512_vnni, avx512, avx2, arm64; below those the architecture, such as x86_64
     has_bf16: bool  # instructions that multiply bfloat16; without them bfloat16 is slower than float32
-    # Instructions that multiply 8-bit integers and add in 32 bits (VNNI, AMX, arm64's dot products). Without them oneDNN
-    # adds in 16 bits, which overflow: 8-bit contractions are slower and less accurate (decision 175).
+    # Instructions that multiply 8-bit integers and add in 32 bits (VNNI, AMX, dot products of arm64). Without them
+    # oneDNN adds in 16 bits, which overflow: 8-bit contractions are slower and less accurate.  # decision 175
     has_int8: bool
     runs_bf16: bool  # TensorFlow's bfloat16 contractions run; if not, a convolution fails and a MatMul ends the process
     runs_int8: bool  # TensorFlow's 8-bit contractions run
