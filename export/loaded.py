@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from pathlib import Path
@@ -68,11 +68,14 @@ class LoadedModel:
     """`with LoadedModel(path, tags) as model: answer = model.run("serving_default", inputs)`
 
     Inputs and answers are arrays by part (see export.parts). `own_directory`: the model runs in an empty directory,
-    which is deleted afterwards with all files it wrote there. Raises UserError if the model does not load.
+    which is deleted afterwards with all files it wrote there. `summary`, a function of a module, is applied to each
+    answer within the process: large answers need not leave it. Raises UserError if the model does not load.
     """
 
-    def __init__(self, path: Path, tags: Sequence[str], own_directory: bool = False) -> None:
+    def __init__(self, path: Path, tags: Sequence[str], own_directory: bool = False,
+                 summary: Callable[[dict[str, Array]], Any] | None = None) -> None:
         self.path = path
+        self._summary = summary
         self.without_value: frozenset[str] = frozenset()
         self._tags = tuple(tags)
         self._signatures: dict[str, bytes] = {}
@@ -86,7 +89,8 @@ class LoadedModel:
     def _begin(self) -> None:
         self._pipe, far = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(daemon=True, target=_serve, args=(
-            far, str(self.path.absolute()), self._tags, str(self._folder / _SAID), str(self._where or "")))
+            far, str(self.path.absolute()), self._tags, str(self._folder / _SAID), str(self._where or ""),
+            self._summary))
         with _without_main():
             self._process.start()
         far.close()
@@ -141,6 +145,11 @@ class LoadedModel:
         self.start(signature, inputs)
         return self.finish()
 
+    def summary(self, signature: str, inputs: Mapping[str, Array]) -> Any:
+        """What `summary` makes of the answer."""
+        self.start(signature, inputs)
+        return self._receive(ANSWER_S)
+
     def _receive(self, limit_s: float) -> Any:
         if not self._pipe.poll(limit_s):
             self._process.kill()
@@ -156,7 +165,6 @@ class LoadedModel:
             raise answer
         return answer
 
-
     def _last_words(self) -> str:
         """TensorFlow's failed check, or the exception, in what the process wrote; without the stack trace."""
         try:
@@ -167,7 +175,8 @@ class LoadedModel:
         return f" ({found[-1].strip()})" if found else ""
 
 
-def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str) -> None:
+def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str,
+           summary: Callable[[dict[str, Array]], Any] | None) -> None:
     import os
     from time import perf_counter
 
@@ -199,7 +208,8 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str) -
                          for part, tensor in parts(key, info).items()}
                 feeds = {named[part]: value for part, value in inputs.items()}
                 try:
-                    pipe.send(_arrays(running.run(fetches, feeds)))
+                    answer = _arrays(running.run(fetches, feeds))
+                    pipe.send(answer if summary is None else summary(answer))
                 except (tf.errors.OpError, ValueError, TypeError) as error:
                     pipe.send(RunError(saved_model.reason(error)))
     except UserError as error:

@@ -1,0 +1,183 @@
+"""Runs the float32 graph on samples and measures the values of its tensors, in a separate process.
+
+    requests = calibration.requests(content.signatures, samples, calibration.piece(graph, tensors))
+    histograms = calibration.calibrate(content, requests, tensors)      # export.precision.ranges
+"""
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from commandline import steps
+from export import samples, saved_model
+from export.graph import Graph, normal, producer
+from export.loaded import DiedError, LoadedModel, RunError
+from export.node import port
+from export.ops import output_dtypes
+from export.precision.ranges import Histogram, merged
+from export.saved_model import Content
+from export.signatures import PREDICT
+from export.tensors import Array
+from serving.client import payloads
+from user_error import FailedError, UserError
+
+Request = Mapping[str, Array]  # by input tensor
+
+_MEMORY = 256 << 20  # bytes of tensors that are fetched at once
+_LARGEST_PIECE = 32
+_UNKNOWN = 16  # the size of a dimension that the graph does not tell
+_PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
+
+
+def requests(signatures: Mapping[str, Any], examples: Mapping[str, Array], piece: int = 8,
+             most: int = 512) -> list[Request]:
+    """Requests with at most `piece` real examples each, to every signature that the samples have all inputs of.
+
+    `signatures`: SignatureDefs by key; `examples`: arrays by input key, as in a file of samples. Of more than `most`
+    examples, requests evenly spaced among them are taken, because files are often sorted by class. Raises UserError if
+    no signature has all its inputs, or an array does not fit its dtype or shape.
+    """
+    found: list[Request] = []
+    covered = {key: one for key, one in signatures.items() if samples.specs(one).keys() <= examples.keys()}
+    for signature in (covered or signatures).values():
+        specs = samples.specs(signature)
+        tensors = {part: normal(info.name) for part, info in samples.parts_of(signature).items()}
+        for start, batch in _pieces(examples, specs, piece, most):
+            picked = payloads.pick(examples, specs, batch, start)
+            found.append({tensors[part]: value for part, value in picked.items()})
+    return found
+
+
+def _pieces(examples: Mapping[str, Array], specs: Mapping[str, payloads.TensorSpec], piece: int,
+            most: int) -> Iterator[tuple[int, int]]:
+    """(first example, number of examples) of each request."""
+    there = payloads.examples(examples, specs) if specs.keys() <= examples.keys() else 1
+    fixed = samples.fixed_batch(specs)
+    if not specs or payloads.is_whole(examples, specs):
+        yield 0, 1
+        return
+    size = fixed or min(piece, there)
+    starts = list(range(0, there, size))
+    wanted = max(most // size, 1)
+    if len(starts) > wanted:
+        starts = [starts[index * len(starts) // wanted] for index in range(wanted)]
+    for start in starts:
+        yield start, fixed or min(size, there - start)
+
+
+def piece(graph: Graph, tensors: Sequence[str]) -> int:
+    """How many examples to send at once, so that the fetched tensors take at most 256 MB, as far as is known."""
+    one = sum(_bytes(graph, ref, 1) for ref in tensors)
+    return max(1, min(_LARGEST_PIECE, _MEMORY // max(one, 1)))
+
+
+def calibrate(content: Content, asked: Sequence[Request], tensors: Sequence[str]) -> dict[str, Histogram]:
+    """The histograms of `tensors`, by name, over the requests.
+
+    `content`: the graph with what it needs to be loaded (assets, initialiser). A tensor that no request computes has
+    no histogram: its signature has no samples, for example. Raises UserError if the graph does not answer a request.
+    """
+    wanted = list(dict.fromkeys(map(normal, tensors)))
+    asked = [{normal(ref): value for ref, value in one.items()} for one in asked]
+    found: dict[str, Histogram] = {}
+    if not wanted or not asked:
+        return found
+    groups = _groups(content.graph, asked, wanted)
+    with running(content, groups, summary=histograms) as model, steps("measure ranges", len(asked)) as done:
+        for request in asked:
+            for key, (fed, _) in groups.items():
+                if fed == frozenset(request):
+                    merged(answered(model, key, request), found)
+            done()
+    return {ref: found[ref] for ref in wanted if ref in found}
+
+
+def histograms(answer: Mapping[str, Array]) -> list[Histogram]:
+    """The histogram of each tensor in one answer."""
+    found = []
+    for ref, value in answer.items():
+        found.append(Histogram(ref))
+        found[-1].add(value)
+    return found
+
+
+Groups = Mapping[str, tuple[frozenset[str], Sequence[str]]]  # by key: what is fed, and what is fetched
+
+
+def _groups(graph: Graph, asked: Sequence[Request], wanted: Sequence[str]) -> Groups:
+    """The tensors that each kind of request computes, in groups that fit into the memory."""
+    groups: dict[str, tuple[frozenset[str], list[str]]] = {}
+    for fed in dict.fromkeys(frozenset(one) for one in asked):
+        batch = max((len(value) for one in asked if frozenset(one) == fed for value in one.values() if value.ndim),
+                    default=1)
+        used = _MEMORY
+        for ref in computed(graph, fed, wanted):
+            size = _bytes(graph, ref, batch)
+            if used + size > _MEMORY:
+                used = 0
+                group: list[str] = []
+                groups[f"group_{len(groups)}"] = fed, group
+            used += size
+            group.append(ref)
+    return groups
+
+
+def computed(graph: Graph, fed: frozenset[str], wanted: Sequence[str]) -> list[str]:
+    """Those of the wanted tensors that need no placeholder but the fed ones."""
+    known, missing = frozenset(map(producer, fed)), set[str]()
+    for item in graph.order():
+        if item.name not in known and (item.op in _PLACEHOLDERS or any(
+                producer(ref) in missing for ref in item.inputs)):
+            missing.add(item.name)
+    return [ref for ref in wanted if producer(ref) not in missing]
+
+
+@contextmanager
+def running(content: Content, groups: Groups, summary: Any = None) -> Iterator[LoadedModel]:
+    """The graph loaded in a separate process, with a signature for each group; inputs and outputs by tensor name."""
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+    signatures = {}
+    for key, (fed, fetched) in groups.items():
+        made = SignatureDef(method_name=PREDICT)
+        for side, refs in ((made.inputs, sorted(fed)), (made.outputs, fetched)):
+            for ref in refs:
+                side[ref].name = f"{producer(ref)}:{port(ref)}"
+                side[ref].dtype = _dtype(content.graph, ref)
+                side[ref].tensor_shape.unknown_rank = True
+        signatures[key] = made
+    with tempfile.TemporaryDirectory(prefix="export-calibrate-") as folder:
+        saved_model.write(Path(folder), replace(content, signatures=signatures))
+        with LoadedModel(Path(folder), content.tags, own_directory=True, summary=summary) as model:
+            model.loaded()
+            yield model
+
+
+def answered(model: LoadedModel, key: str, request: Request) -> Any:
+    """The answer, or what the model's `summary` makes of it. Raises UserError if there is none."""
+    try:
+        return model.summary(key, request)
+    except RunError as error:
+        raise UserError(f"the float32 graph does not answer a request of the samples: {error}") from None
+    except DiedError as error:
+        raise FailedError(f"the float32 graph does not answer a request of the samples: {error}") from None
+
+
+def _dtype(graph: Graph, ref: str) -> int:
+    item = graph.nodes.get(producer(ref))
+    dtypes = output_dtypes(item, graph.library) if item is not None else None
+    if dtypes is None or port(ref) >= len(dtypes):
+        raise UserError(f"the graph has no tensor '{ref}'")
+    return dtypes[port(ref)]
+
+
+def _bytes(graph: Graph, ref: str, batch: int) -> int:
+    """What a float32 tensor takes, as far as its shape is known."""
+    shape = graph.shapes.get(ref)
+    size = 4
+    for index, length in enumerate((None, None) if shape is None else shape):
+        size *= (batch if index == 0 else _UNKNOWN) if length is None else length
+    return size

@@ -1,0 +1,140 @@
+"""The values of a graph's tensors for samples, measured in a separate process."""
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from graph_session import build, seeded, session_run, tf
+
+from export import saved_model
+from export.freeze import freeze
+from export.graph import Graph
+from export.optimization import content
+from export.precision import calibration
+from export.precision.calibration import calibrate, computed, piece, requests
+from export.saved_model import GRAPH_LIMIT, Content
+from export.signatures import signature
+from user_error import UserError
+
+
+def two_layers() -> None:
+    x = tf.compat.v1.placeholder(tf.float32, (None, 6, 6, 3), "x")
+    first = tf.nn.relu(tf.nn.conv2d(x, tf.constant(seeded((3, 3, 3, 4))), 1, "SAME"), "first")
+    tf.matmul(tf.reshape(first, [-1, 144]), tf.constant(seeded((144, 5), 1)), name="logits")
+    other = tf.compat.v1.placeholder(tf.float32, (None, 2), "other")
+    tf.square(other, "squared")
+
+
+def two_layers_content() -> Content:
+    graph = Graph.from_graph_def(build(two_layers), ["x", "other"], ["logits", "squared"])
+    return Content(graph, {"one": signature(graph, {"image": "x"}, {"y": "logits"}),
+                           "two": signature(graph, {"pair": "other"}, {"y": "squared"})})
+
+
+def test_it_measures_what_a_session_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = two_layers_content()
+    images = seeded((13, 6, 6, 3), 2)
+    asked = requests(made.signatures, {"image": images, "labels": np.arange(13)}, piece=5)
+    assert [one["x"].shape[0] for one in asked] == [5, 5, 3]
+    monkeypatch.setattr(calibration, "_MEMORY", 1000)  # each tensor is a group of its own
+    found = calibrate(made, asked, ["x:0", "first", "logits", "first", "squared"])
+    assert list(found) == ["x", "first", "logits"], "no sample feeds what 'squared' needs"
+    expected = session_run(build(two_layers), ["x", "first", "logits"], {"x": images})
+    for name, one in found.items():
+        assert one.values == expected[name].size
+        assert (one.minimum, one.maximum) == pytest.approx((expected[name].min(), expected[name].max()), rel=1e-5)
+    assert found["first"].zeros == pytest.approx(int((expected["first"] == 0).sum()), abs=3)
+
+
+def test_the_size_of_the_requests_makes_no_difference() -> None:
+    made = two_layers_content()
+    samples = {"image": seeded((8, 6, 6, 3), 2)}
+    whole, single = (calibrate(made, requests(made.signatures, samples, size), ["x"])["x"] for size in (8, 1))
+    assert whole.spread().counts.tolist() == single.spread().counts.tolist()
+    assert whole.range("mse") == single.range("mse")
+
+
+def test_each_signature_with_samples_is_asked() -> None:
+    made = two_layers_content()
+    asked = requests(made.signatures, {"image": seeded((4, 6, 6, 3)), "pair": seeded((2, 2))}, piece=3)
+    assert [{name: len(value) for name, value in one.items()} for one in asked] == [{"x": 3}, {"x": 1}, {"other": 2}]
+    found = calibrate(made, asked, ["logits", "squared"])
+    assert found["squared"].values == 4
+    assert found["logits"].values == 20
+
+
+def test_no_samples_for_any_signature_is_refused() -> None:
+    with pytest.raises(UserError, match="the samples have no array 'image'; they have: labels"):
+        requests(two_layers_content().signatures, {"labels": np.arange(3)})
+
+
+@pytest.mark.parametrize("samples", [{"image": seeded((3, 5, 6, 3))}, {"image": np.array([[b"no"]], object)}])
+def test_samples_that_do_not_fit_are_refused(samples: Any) -> None:
+    with pytest.raises(UserError, match=r"the samples of input 'image' are .* but the signature takes float32"):
+        requests(two_layers_content().signatures, samples)
+
+
+def test_of_many_examples_evenly_spaced_ones_are_taken() -> None:
+    asked = requests(two_layers_content().signatures, {"pair": np.repeat(np.arange(1000.0), 2).reshape(-1, 2)
+                                                       .astype(np.float32)}, piece=4, most=20)
+    assert [one["other"][0, 0] for one in asked] == [0, 200, 400, 600, 800]
+    assert sum(len(one["other"]) for one in asked) == 20
+
+
+def test_large_tensors_are_asked_in_small_pieces() -> None:
+    def make() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 1024, 1024, 16), "x")
+        tf.nn.relu(x, "y")
+    graph = Graph.from_graph_def(build(make), ["x"], ["y"])
+    assert piece(graph, ["x"]) == 4
+    assert piece(graph, ["x", "y"]) == 2
+    assert piece(graph, []) == 32
+
+
+def test_a_sample_that_gives_nan_names_the_tensor() -> None:
+    made = two_layers_content()
+    images = seeded((2, 6, 6, 3))
+    images[1, 2, 2, 0] = np.nan
+    found = calibrate(made, requests(made.signatures, {"image": images}), ["x", "logits"])
+    assert found["x"].nans == 1
+    with pytest.raises(UserError, match="tensor 'logits': the samples give NaN"):
+        found["logits"].range()
+
+
+def test_an_error_of_the_graph_is_one_line() -> None:
+    def make() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 2), "x")
+        tf.reshape(x, [4], name="y")
+    graph = Graph.from_graph_def(build(make), ["x"], ["y"])
+    with pytest.raises(UserError, match="does not answer a request of the samples: Input to reshape") as raised:
+        calibrate(Content(graph, {}), [{"x": seeded((5, 2))}], ["y"])
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_tensor_is_refused_by_name() -> None:
+    made = two_layers_content()
+    with pytest.raises(UserError, match="the graph has no tensor 'nowhere'"):
+        calibrate(made, [{"x": seeded((1, 6, 6, 3))}], ["nowhere"])
+
+
+def test_nothing_wanted_starts_nothing() -> None:
+    assert calibrate(two_layers_content(), [{"x": seeded((1, 6, 6, 3))}], []) == {}
+
+
+def test_what_needs_a_placeholder_that_is_not_fed_is_left_out() -> None:
+    graph = two_layers_content().graph
+    assert computed(graph, frozenset({"x"}), ["first", "squared", "x"]) == ["first", "x"]
+    assert computed(graph, frozenset({"first"}), ["first", "logits", "x"]) == ["first", "logits"]
+
+
+def test_tables_and_assets_are_loaded(source: Callable[[str], Path]) -> None:
+    model = saved_model.read(source("table"))
+    frozen = freeze(model)
+    words = np.array([b"the", b"cat", b"unheard"], object)
+    vectors = frozen.signatures["serving_default"].outputs["vectors"].name
+    asked = requests(frozen.signatures, {"words": words})
+    found = calibrate(content(model, frozen, frozen.graph, GRAPH_LIMIT), asked, [vectors])
+    (one,) = found.values()
+    assert one.values == 9
+    assert one.minimum < 0 < one.maximum
