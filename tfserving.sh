@@ -184,6 +184,19 @@ check_ports() {
   done
 }
 
+# say_class: says if the newest version was chosen on another class of CPU; the embedded server says so itself
+say_class() {
+  local python=$root/.venv/bin/python line
+  [[ $backend != embedded ]] || return 0
+  [[ -x $python ]] || python=$(command -v python3) || return 0
+  line=$(
+    # The container does not get this shell's variables, so they lower no class there.
+    [[ $backend != container ]] || unset ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA
+    cd "$root" && "$python" -m serving.chosen_elsewhere "$models/$model/$variant" "$model" 2>/dev/null
+  ) || return 0 # a python3 that is too old
+  [[ -z $line ]] || say "$line"
+}
+
 # start_server: starts the backend as a child; sets $server, its process id
 start_server() {
   local base=$models/$model/$variant
@@ -290,6 +303,7 @@ main() {
   choose_backend
   check_ports
   say "backend: $backend ($why)"
+  say_class
   trap stop_server INT TERM HUP
   start_server
   await_ready

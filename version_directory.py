@@ -6,6 +6,7 @@
             variables/  assets/
             assets.extra/           files about a version; loading it does not read them
 """
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,6 +64,15 @@ def model_bytes(directory: Path) -> int:
     """Bytes of the files that loading a version may read: all but those in assets.extra."""
     return sum(file.stat().st_size for file in directory.rglob("*")
                if file.is_file() and EXTRA not in file.relative_to(directory).parts)
+
+
+def read_manifest(directory: Path) -> dict[str, Any] | None:
+    """The content of a version's manifest; None if it has no readable one."""
+    try:
+        found = json.loads((directory / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 class NoModelError(UserError):

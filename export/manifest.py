@@ -6,7 +6,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from version_directory import MANIFEST, versions
+from version_directory import MANIFEST, read_manifest, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,11 +38,7 @@ def digest(path: Path) -> str:
 
 def read(version: Path) -> dict[str, Any] | None:
     """A version's manifest; None if it has no readable one."""
-    try:
-        found = json.loads((version / MANIFEST).read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    return read_manifest(version)
 
 
 def write(version: Path, made_from: Mapping[str, Any], **facts: Any) -> None:

@@ -1,4 +1,5 @@
 """Makes a version ready to answer: loads it, wraps it for batching, warms it up, and counts how long that took."""
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from serving.batching import Batching
+from serving.chosen_elsewhere import of_version
 from serving.errors import ServingError
 from serving.loader import LoadedModel, load
 from serving.memory import MemoryLimit
@@ -14,6 +16,8 @@ from serving.predictor import Predictor
 from serving.remote_path import StorageError
 from serving.servable import Loaded
 from serving.warmup import warm_up
+
+log = logging.getLogger("serving")
 
 
 @dataclass
@@ -39,6 +43,8 @@ class VersionLoader:
             raise ServingError(error.code, f"{error.filename}; {error.strerror}", error.advice) from None
 
     def _load(self, name: str, number: int, path: Path) -> Loaded:
+        if line := of_version(name, path):  # before the first run, which may end the process
+            log.warning("%s", line)
         loaded = self._loaded(name, number, path)
         try:
             made: Loaded = self.batching.wrap(loaded, path) if self.batching else loaded

@@ -4,6 +4,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -111,6 +112,50 @@ def test_a_binary_on_path_is_preferred_to_the_embedded_server(host: Run, tmp_pat
     assert "backend: binary (no Docker engine answers)" in output
     assert "variant optimized, version 7" in output
     assert hosted.stop(signal.SIGINT) == 0
+
+
+CHOSEN = "half/7 was chosen on amx; this CPU is "
+
+
+@pytest.fixture
+def chosen_on_amx(models: Path, tmp_path: Path) -> Path:
+    """A models folder whose model `half` has a manifest that names another class of CPU than any that runs tests."""
+    shutil.copytree(models / "half" / "original", tmp_path / "models" / "half" / "original")
+    manifest = tmp_path / "models" / "half" / "original" / "7" / "assets.extra" / "manifest.json"
+    manifest.parent.mkdir(exist_ok=True)
+    manifest.write_text('{"precision": "int8", "cpu_class": "amx"}')
+    return tmp_path / "models"
+
+
+def test_the_embedded_server_says_that_a_version_was_chosen_on_another_class(chosen_on_amx: Path, host: Run) -> None:
+    hosted = host("--backend=embedded", MODELS=str(chosen_on_amx), ONEDNN_MAX_CPU_ISA="AVX")
+    output = hosted.await_text("Ctrl-C stops it")
+    assert [CHOSEN in line for line in output.splitlines()].count(True) == 1
+
+
+@pytest.mark.parametrize("with_packages", [True, False])
+def test_before_another_server_the_script_says_it(with_packages: bool, chosen_on_amx: Path, tmp_path: Path) -> None:
+    """With the project's .venv, or with a bare python3."""
+    root = tmp_path / "kit"
+    root.mkdir()
+    for name in ("tfserving.sh", "serving", "cpu_class.py", "version_directory.py", "user_error.py"):
+        (root / name).symlink_to(ROOT / name)
+    (root / "tfserving.sh").unlink()
+    shutil.copy(SCRIPT, root)  # the script looks for .venv beside itself, through links
+    binary = tmp_path / "bin" / "tensorflow_model_server"
+    binary.parent.mkdir()
+    binary.write_text("#!/bin/sh\necho the server starts\n")
+    binary.chmod(0o755)
+    python = binary.parent / "python3" if not with_packages else root / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.symlink_to(Path(sys.executable).resolve())
+    done = subprocess.run([str(root / "tfserving.sh"), "--backend=binary"], stdin=subprocess.DEVNULL, check=False,
+                          capture_output=True, text=True, timeout=60, env=os.environ | NO_ENGINE | {
+                              "MODELS": str(chosen_on_amx), "MODEL": "half", "PORT": str(free_port()),
+                              "REST_PORT": str(free_port()), "ONEDNN_MAX_CPU_ISA": "AVX",
+                              "PATH": f"{binary.parent}:{os.environ['PATH']}"})
+    assert f"tfserving: {CHOSEN}" in done.stderr
+    assert done.stderr.index(CHOSEN) < (done.stderr + done.stdout).index("the server starts")
 
 
 def test_a_server_that_dies_before_it_answers_ends_the_script(models: Path, host: Run, tmp_path: Path) -> None:
