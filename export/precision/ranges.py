@@ -19,6 +19,7 @@ from export.precision.clipping import BINS, METHODS, Form, Spread
 from export.tensors import Array
 from user_error import UserError
 
+METHOD = "percentile"
 _BLOCK = 1 << 15  # values counted at once: they and their bins fit into a core's cache
 _PRECISE = 24  # bits of a float32's fraction: bins need not be narrower
 _SMALLEST = -149  # the exponent of the smallest float32 above 0
@@ -113,7 +114,7 @@ class Histogram:
         edges = np.arange(self._first, self._first + used + 1, dtype=np.float64) * self.width
         return Spread(edges, counts, self.zeros, self.minimum, self.maximum)
 
-    def range(self, method: str = "minmax", symmetric: bool = False) -> Range:
+    def range(self, method: str = METHOD, symmetric: bool = False) -> Range:
         """The range by a method of `clipping.METHODS`: minmax, percentile, mse or kl.
 
         It is [0, high] if no value is negative, otherwise [low, high], or [-high, high] if it is to be symmetric. Any
@@ -137,7 +138,7 @@ class Histogram:
         return Range(float(low), float(high))
 
 
-def ranges(histograms: Mapping[str, Histogram], method: str = "minmax") -> dict[str, Range]:
+def ranges(histograms: Mapping[str, Histogram], method: str = METHOD) -> dict[str, Range]:
     """The ranges of the tensors that have values. Raises UserError for one with values that are not finite."""
     return {name: one.range(method) for name, one in histograms.items() if one.values or one.nans or one.infinities}
 
