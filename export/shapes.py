@@ -12,6 +12,7 @@ from typing import Any
 from export.node import Node, into_node_def, port, producer, tensor_name
 from export.ops import CONTROL_FLOW, attribute, input_dtypes, op_def, output_dtypes
 from export.tensors import RESOURCE, VARIANT
+from export.vectors import Vectors
 
 Shape = tuple[int | None, ...] | None
 Shapes = dict[str, Shape]
@@ -55,6 +56,8 @@ def static_shapes(order: Iterable[Node], nodes: Nodes, versions: Any = None) -> 
             shapes[item.name] = data[0]
         elif item.op in _BROADCAST and len(data) == 2:
             shapes[item.name] = broadcast(data[0], data[1])
+        elif item.op == "Reshape":
+            shapes[item.name] = _reshape(item, data, nodes, shapes)
         elif item.op in _RULES:
             shapes[item.name] = _RULES[item.op](item, data, nodes)
         elif item.op not in CONTROL_FLOW and op_def(item.op) is not None:
@@ -167,17 +170,12 @@ def _concat(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
     return (*rest[:at], total, *rest[at + 1:])
 
 
-def _reshape(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
-    wanted = constant(item, 1, nodes)
-    packed = nodes[producer(item.data[1])]
-    if wanted is None and packed.op == "Pack":
-        # Each size is a separate scalar: the constant ones are known, and so is the rank.
-        parts = [constant(packed, index, nodes) for index in range(len(packed.data))]
-        return tuple(part[0] if part and part[0] >= 0 else None for part in parts)
+def _reshape(item: Node, data: list[Shape], nodes: Nodes, shapes: Shapes) -> Shape:
+    wanted = Vectors(nodes, shapes).of(item.data[1])
     if wanted is None:
         rank = data[1][0] if data[1] and len(data[1]) == 1 else None
         return None if rank is None else (None,) * rank
-    return tuple(size if size >= 0 else None for size in wanted)
+    return tuple(size if size is not None and size >= 0 else None for size in wanted)
 
 
 def _transpose(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
@@ -202,7 +200,6 @@ _RULES: dict[str, Callable[[Node, list[Shape], Nodes], Shape]] = {
     **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pool),
     **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _pad),
     "ConcatV2": _concat,
-    "Reshape": _reshape,
     "Transpose": _transpose,
     **dict.fromkeys(("Mean", "Max", "Min", "Sum"), _reduce),
 }

@@ -10,7 +10,9 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from export import pipeline
 from export.graph import Graph, GraphError, Node, make_const, make_node, nearest, port, producer, tensor_name
+from export.precision.kernels import has_cpu_kernel
 from export.precision.layer import Layer
 from export.precision.regions import SIZES, contractions, regions
 from export.precision.residuals import with_fused_residuals
@@ -28,6 +30,7 @@ def to_bfloat16(graph: Graph, keep: frozenset[str] = frozenset(), keep_ends: boo
     `keep`: contractions that stay float32; `keep_ends`: those that read the inputs and those that make the outputs
     stay, too. Raises GraphError for a name in `keep` that is no contraction.
     """
+    graph = _prepared(graph)
     there = contractions(graph)
     names = {item.name: item.op for item in there} | {
         f"{name}/{item.name}": item.op for name, body in graph.bodies.items() for item in contractions(body)}
@@ -42,6 +45,13 @@ def to_bfloat16(graph: Graph, keep: frozenset[str] = frozenset(), keep_ends: boo
     if not found.nodes:
         return graph, layers
     return with_fused_residuals(_Lowering(graph, found.nodes).run()).validate("bfloat16"), layers
+
+
+def _prepared(graph: Graph) -> Graph:
+    """The graph with layer norms in the form that stays in bfloat16, where TensorFlow has a kernel for it."""
+    if not has_cpu_kernel("_MklLayerNorm", {"T": BFLOAT16}):
+        return graph
+    return pipeline.run(graph, "fuse_layer_norm sink_reshapes merge_duplicate_nodes strip_unused_nodes")[0]
 
 
 class _Lowering:

@@ -41,8 +41,10 @@ _NOT_SMALLER = frozenset({
 _LOOKUPS = frozenset({"GatherV2", "Gather"})
 # Arithmetic whose result is rounded once to bfloat16; reductions add up in float32 inside their kernels.
 _ARITHMETIC = frozenset({
-    "BiasAdd", "BiasAddV1", "Add", "AddV2", "Sub", "Mul", "AddN", "LeakyRelu", "Elu", "Selu", "Sigmoid", "Tanh", "Erf",
-    "Mean", "AvgPool", "AvgPool3D", "FusedBatchNormV2", "FusedBatchNormV3"})
+    "BiasAdd", "BiasAddV1", "Add", "AddV2", "Sub", "Mul", "AddN", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Mean", "AvgPool",
+    "AvgPool3D", "FusedBatchNormV2", "FusedBatchNormV3", "_MklLayerNorm"})
+# Of a GELU: fast where TensorFlow merges it into the MatMul before it, otherwise slower than in float32.
+_OF_GELU = frozenset({"Erf", "Pow", "Square"})
 _BIASES = frozenset({"BiasAdd", "BiasAddV1"})
 # They read only the shape of their input, so that its type does not matter.
 SIZES = frozenset({"Shape", "Size", "Rank"})
@@ -124,7 +126,8 @@ class _Division:
         return item.op in _BIASES and self.graph.nodes[producer(item.data[0])].op in CONTRACTING
 
     def _may_follow(self, item: Node) -> bool:
-        if item.op not in MOVES and item.op not in _ARITHMETIC:
+        if item.op not in MOVES and item.op not in _ARITHMETIC and not (
+                item.op in _OF_GELU and self._after_dense(item)):
             return False
         if item.name in self.graph.fed or not is_float(item) or not runs_lowered(item):
             return False
@@ -133,6 +136,13 @@ class _Division:
         if item.name in self.graph.kept and len(output_dtypes(item) or ()) != 1:
             return False
         return not any(self._overflows(item.data[index]) for index in data_inputs(item))
+
+    def _after_dense(self, item: Node) -> bool:
+        """Whether it is part of a GELU of a MatMul with bias."""
+        source = self.graph.nodes[producer(item.data[0])]
+        if source.op == "Mul":
+            source = next((one for ref in source.data if (one := self.graph.nodes[producer(ref)]).op != "Const"), source)
+        return self._is_bias(source) and self.graph.nodes[producer(source.data[0])].op == "MatMul"
 
     def _overflows(self, ref: str) -> bool:
         """Whether a constant has a finite value that would become infinite."""
