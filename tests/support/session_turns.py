@@ -60,7 +60,8 @@ def measured(batch: int, runs: int, samples: Path, versions: dict[str, str]) -> 
     for name, seconds_each in taken.items():
         ratios = first / np.array(seconds_each)
         again = np.median(random.choice(ratios, (2000, len(ratios))), axis=1)
-        figures[name] |= {"ms": round(float(np.median(seconds_each)) * 1e3, 3), "ratio": round(float(np.median(ratios)), 3),
+        figures[name] |= {"ms": round(float(np.median(seconds_each)) * 1e3, 3),
+                          "ratio": round(float(np.median(ratios)), 3),
                           "ci95": [round(float(limit), 3) for limit in np.quantile(again, (0.025, 0.975))]}
     return figures
 
