@@ -12,6 +12,7 @@ import numpy as np
 
 from export import pipeline
 from export.graph import Graph, GraphError, Node, make_const, make_node, nearest, port, producer, tensor_name
+from export.precision.gain import LEAST_WORK
 from export.precision.kernels import has_cpu_kernel
 from export.precision.layer import Layer
 from export.precision.regions import SIZES, contractions, regions
@@ -24,11 +25,13 @@ KEPT = "kept in float32 as asked"
 END = "the first and last layers are kept in float32"
 
 
-def to_bfloat16(graph: Graph, keep: frozenset[str] = frozenset(), keep_ends: bool = False) -> tuple[Graph, list[Layer]]:
+def to_bfloat16(graph: Graph, keep: frozenset[str] = frozenset(), keep_ends: bool = False,
+                least_work: float = LEAST_WORK) -> tuple[Graph, list[Layer]]:
     """The graph with its contractions in bfloat16, and what became of each.
 
     `keep`: contractions that stay float32; `keep_ends`: those that read the inputs and those that make the outputs
-    stay, too. Raises GraphError for a name in `keep` that is no contraction.
+    stay, too; `least_work`: multiply-adds per element converted at a region's borders, below which it stays float32.
+    Raises GraphError for a name in `keep` that is no contraction.
     """
     graph = _prepared(graph)
     there = contractions(graph)
@@ -37,7 +40,7 @@ def to_bfloat16(graph: Graph, keep: frozenset[str] = frozenset(), keep_ends: boo
     for name in sorted(keep - names.keys()):
         raise GraphError(f"'{name}' cannot be kept in float32: it is no contraction{nearest(name, names)}")
     held = dict.fromkeys(_ends(graph) if keep_ends else (), END) | dict.fromkeys(keep, KEPT)
-    found = regions(graph, held)
+    found = regions(graph, held, least_work)
     layers = [Layer(item.name, item.op, "float32" if item.name in found.reasons else "bfloat16",
                     found.reasons.get(item.name, "")) for item in there]
     layers += [Layer(f"{name}/{item.name}", item.op, "float32", "it is in the body of a function")
@@ -51,7 +54,7 @@ def _prepared(graph: Graph) -> Graph:
     """The graph with layer norms in the form that stays in bfloat16, where TensorFlow has a kernel for it."""
     if not has_cpu_kernel("_MklLayerNorm", {"T": BFLOAT16}):
         return graph
-    return pipeline.run(graph, "fuse_layer_norm sink_reshapes merge_duplicate_nodes strip_unused_nodes")[0]
+    return pipeline.run(graph, "fuse_layer_norm sink_reshapes")[0]
 
 
 class _Lowering:

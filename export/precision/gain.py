@@ -9,12 +9,16 @@ from export.ops import attribute
 from export.shapes import Shape, Shapes
 
 # So many multiply-adds save as much time in bfloat16 as converting one element costs.  # decision 0160
-_PER_ELEMENT = 16
+LEAST_WORK = 16.0
 _SIZES = frozenset({"Shape", "Size", "Rank"})
 
 
-def without_gain(graph: Graph, nodes: set[str], chosen: Iterable[str], moving: Callable[[Node], list[str]]) -> set[str]:
-    """Contractions in regions of `nodes` with too little work. `moving(node)`: its inputs whose type changes."""
+def without_gain(graph: Graph, nodes: set[str], chosen: Iterable[str], moving: Callable[[Node], list[str]],
+                 least_work: float) -> set[str]:
+    """Contractions in regions of `nodes` with too little work per converted element.
+
+    `moving(node)`: its inputs whose type changes; `least_work`: multiply-adds per element.
+    """
     region = _Sets(nodes)
     for name in nodes:
         for ref in moving(graph.nodes[name]):
@@ -31,7 +35,7 @@ def without_gain(graph: Graph, nodes: set[str], chosen: Iterable[str], moving: C
     for name in chosen:
         work[region.of(name)] = work.get(region.of(name), 0) + multiply_adds(graph.nodes[name], graph.shapes)
     poor = {key for key, done in work.items()
-            if done < _PER_ELEMENT * sum(_elements(graph.shapes.get(ref)) for ref in border[key])}
+            if done < least_work * sum(_elements(graph.shapes.get(ref)) for ref in border[key])}
     return {name for name in chosen if region.of(name) in poor}
 
 

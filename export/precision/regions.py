@@ -41,8 +41,8 @@ _NOT_SMALLER = frozenset({
 _LOOKUPS = frozenset({"GatherV2", "Gather"})
 # Arithmetic whose result is rounded once to bfloat16; reductions add up in float32 inside their kernels.
 _ARITHMETIC = frozenset({
-    "BiasAdd", "BiasAddV1", "Add", "AddV2", "Sub", "Mul", "AddN", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Mean", "AvgPool",
-    "AvgPool3D", "FusedBatchNormV2", "FusedBatchNormV3", "_MklLayerNorm"})
+    "BiasAdd", "BiasAddV1", "Add", "AddV2", "Sub", "Mul", "AddN", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Mean",
+    "AvgPool", "AvgPool3D", "FusedBatchNormV2", "FusedBatchNormV3", "_MklLayerNorm"})
 # Of a GELU: fast where TensorFlow merges it into the MatMul before it, otherwise slower than in float32.
 _OF_GELU = frozenset({"Erf", "Pow", "Square"})
 _BIASES = frozenset({"BiasAdd", "BiasAddV1"})
@@ -68,9 +68,9 @@ def contractions(graph: Graph) -> list[Node]:
     return [item for item in graph.order() if item.op in CONTRACTING]
 
 
-def regions(graph: Graph, keep: Mapping[str, str]) -> Regions:
-    """`keep`: contractions that stay float32, with the reason."""
-    found = _Division(graph)
+def regions(graph: Graph, keep: Mapping[str, str], least_work: float) -> Regions:
+    """`keep`: contractions that stay float32, with the reason; `least_work`: see `without_gain`."""
+    found = _Division(graph, least_work)
     reasons: dict[str, str] = {}
     for item in contractions(graph):
         reason = keep.get(item.name) or found.why_not(item)
@@ -84,8 +84,8 @@ def regions(graph: Graph, keep: Mapping[str, str]) -> Regions:
 
 
 class _Division:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, least_work: float) -> None:
+        self.graph, self.least_work = graph, least_work
         self.order = graph.order()
         self.shapes = graph.shapes
         self.decides = self._deciding()
@@ -103,11 +103,11 @@ class _Division:
         return f"'{producer(wide)}' has a value beyond what bfloat16 holds" if wide else ""
 
     def divide(self, chosen: set[str]) -> dict[str, str]:
-        """Sets `nodes` for these contractions; returns those that gain less than their borders cost, with the reason."""
+        """Sets `nodes` for these contractions; returns those that gain too little for their borders, with the reason."""
         after = self._followers(chosen)
         self.nodes = chosen | self._useful(after, chosen)
         self.nodes |= self._before()
-        poor = without_gain(self.graph, self.nodes, chosen, self._moving)
+        poor = without_gain(self.graph, self.nodes, chosen, self._moving, self.least_work)
         return dict.fromkeys(poor, "too little work for the conversions around it")
 
     def _deciding(self) -> set[str]:
@@ -141,7 +141,8 @@ class _Division:
         """Whether it is part of a GELU of a MatMul with bias."""
         source = self.graph.nodes[producer(item.data[0])]
         if source.op == "Mul":
-            source = next((one for ref in source.data if (one := self.graph.nodes[producer(ref)]).op != "Const"), source)
+            factors = [self.graph.nodes[producer(ref)] for ref in source.data]
+            source = next((factor for factor in factors if factor.op != "Const"), source)
         return self._is_bias(source) and self.graph.nodes[producer(source.data[0])].op == "MatMul"
 
     def _overflows(self, ref: str) -> bool:

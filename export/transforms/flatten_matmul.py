@@ -92,8 +92,8 @@ def _computed(draft: Draft, item: Node, ref: str, rank: int, weights: Node) -> s
                       shrink_axis_mask=0)
     draft.put(front)
     outputs = weights.shape[0 if attribute(item, "adj_y") else 1]
-    made = make_node(draft.unused_name(f"{item.name}/shape"), "ConcatV2",
-                     (front.name, _sizes(draft, item, [outputs], weights), _sizes(draft, item, 0, weights)), item.device, N=2, T=INT32, Tidx=INT32)
+    parts = (front.name, _sizes(draft, item, [outputs], weights), _sizes(draft, item, 0, weights))
+    made = make_node(draft.unused_name(f"{item.name}/shape"), "ConcatV2", parts, item.device, N=2, T=INT32, Tidx=INT32)
     draft.put(made)
     return made.name
 

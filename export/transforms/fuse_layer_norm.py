@@ -117,7 +117,7 @@ def _normed(value: _Sum, size: int) -> tuple[Array, Array] | None:
     opposite = value.get(("inverse", "mean"))
     if gamma is None or opposite is None or set(value) - {("inverse", "x"), ("inverse", "mean"), ()}:
         return None
-    if not np.array_equal(*np.broadcast_arrays(gamma, -opposite)):
+    if not np.array_equal(np.broadcast_to(gamma, size), np.broadcast_to(-opposite, size)):
         return None
     return np.broadcast_to(gamma, size), np.broadcast_to(value.get((), np.zeros(1)), size)
 

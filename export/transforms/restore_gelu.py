@@ -20,8 +20,8 @@ class RestoreGelu(Rewrite):
     """
 
     pattern = Op("Mul", Op("Mul", Any("x"), Const("half"), either_way=True, bind="halved"),
-                 Op("Erfc", Op("Mul", Op("Neg", Any("again"), bind="neg"), Const("root"), either_way=True, bind="scaled"),
-                    bind="erfc"), either_way=True)
+                 Op("Erfc", Op("Mul", Op("Neg", Any("again"), bind="neg"), Const("root"), either_way=True,
+                               bind="scaled"), bind="erfc"), either_way=True)
 
     def check(self, m: Match, draft: Draft) -> None:
         m.require(m.root.get("T") == FLOAT, "its type is not float32")

@@ -102,8 +102,8 @@ class _Sinking:
         other = self.draft.nodes[producer(item.data[1 - at])]
         rest: list[str] | None = None
         if other.op == "Const" and math.prod(other.shape) == 1 and item.op != "BiasAdd":
-            rank = len(self.shapes[inner.name] or ())
-            rest = [item.data[1 - at]] if len(other.shape) <= min(rank, len(self.shapes.get(inner.data[0]) or ())) else None
+            rank = min(len(self.shapes.get(ref) or ()) for ref in (inner.name, inner.data[0]))
+            rest = [item.data[1 - at]] if len(other.shape) <= rank else None
         elif other.op == "Const" and item.op in ("Add", "AddV2", "BiasAdd"):
             return self._bias(item, inner, other)
         elif item.op in ("Add", "AddV2") and self._same(inner.name, item.data[1 - at]):
@@ -125,8 +125,9 @@ class _Sinking:
         sizes = tuple(constants.shape)
         while sizes and sizes[0] == 1 and math.prod(sizes[1:]) == rows[1]:
             sizes = sizes[1:]
-        if not sizes or math.prod(sizes) != rows[1] or shape[len(shape) - len(sizes):] != sizes or (
-                len(constants.shape) > len(shape)) or (item.op == "BiasAdd" and attribute(item, "data_format") != "NHWC"):
+        if not sizes or math.prod(sizes) != rows[1] or shape[len(shape) - len(sizes):] != sizes:
+            return False
+        if len(constants.shape) > len(shape) or (item.op == "BiasAdd" and attribute(item, "data_format") != "NHWC"):
             return False
         value = make_const(self.draft.unused_name(f"{item.name}/bias"), np.array(constants.value).reshape(rows[1]),
                            constants.controls, constants.device)

@@ -10,7 +10,7 @@ VOCABULARY = 300
 
 def frozen(layers: int = 2, hidden: int = 64, heads: int = 4, length: int = 16, inner: int = 128, seed: int = 3,
            approximate: bool = False, norm_axis: int = -1) -> Any:
-    """The frozen GraphDef of an encoder of token ids [?, length] and a mask; its output `y` is [?, length, hidden]."""
+    """The frozen GraphDef of an encoder of token ids [?, length] and a mask; its output `Identity` is [?, length, hidden]."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
@@ -32,8 +32,8 @@ def frozen(layers: int = 2, hidden: int = 64, heads: int = 4, length: int = 16, 
             weight.assign(random.normal(0, 0.05, weight.shape))
         elif weight.name == "gamma":
             weight.assign(random.uniform(0.7, 1.3, weight.shape))
-    function = tf.function(lambda ids, mask: tf.identity(model([ids, mask], training=False), "y")).get_concrete_function(
-        tf.TensorSpec([None, length], tf.int32, "ids"), tf.TensorSpec([None, length], tf.int32, "mask"))
+    spec = [tf.TensorSpec([None, length], tf.int32, name) for name in ("ids", "mask")]
+    function = tf.function(lambda ids, mask: model([ids, mask], training=False)).get_concrete_function(*spec)
     return convert_variables_to_constants_v2(function).graph.as_graph_def()
 
 
