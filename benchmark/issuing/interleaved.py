@@ -2,7 +2,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic, perf_counter
 
@@ -12,6 +12,7 @@ from benchmark.targets.connections import Checker, Connection, PreparedConnectio
 from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.operations import operations
+from benchmark.targets.precision import budget_between
 from benchmark.targets.starting import Instance, alive, first_request, start_all
 from benchmark.targets.target import Target
 from benchmark.verdicts.comparison import PRECISE, Block, block_plan, clear, precise, round_order
@@ -133,6 +134,9 @@ class Group:
                            for replica, instance in enumerate(own)}
         self._names = list(instances)
         self._measured: dict[tuple[str, int], PreparedConnection] = {}
+        # decision 181
+        self._budgets = {target.name: plan.budget or budget_between(plan.targets[0], target, plan.inputs.signature)
+                         for target in plan.targets}
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -154,7 +158,7 @@ class Group:
                             except AnswerError:
                                 self._refuse_other_inputs(name, connection, next(iter(self._measured.values())))
                                 raise
-                        measured = PreparedConnection(connection, workload)
+                        measured = PreparedConnection(connection, replace(workload, budget=self._budgets[name]))
                         self._refuse_different_answers(name, measured)
                         if connection.measured_by not in self.measured_by:
                             self.measured_by += f"{'; ' if self.measured_by else ''}{connection.measured_by}"
@@ -169,7 +173,7 @@ class Group:
         connect = partial(instance.connect, self.protocol, self._plan.inputs.signature)
         found = first_answers(self._plan.inputs, instance, connect, self.batch, version, vary=True)
         self.inputs = found.inputs
-        return found.connection, Workload(self.batch, found.batches, found.expected, self._plan.budget)
+        return found.connection, Workload(self.batch, found.batches, found.expected)
 
     def _refuse_different_answers(self, name: str, measured: PreparedConnection) -> None:
         for index in range(len(measured.workload.inputs)):

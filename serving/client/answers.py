@@ -10,7 +10,7 @@ caller knows it, the size of the numbers whose sum the output is. Integers, stri
 positions of NaNs must be equal. So must outputs of reduced precision, unless the caller states a Budget.
 """
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -53,11 +53,35 @@ FLOAT64 = Row("float64", relative=1e-9)
 class Budget:
     """The differences that a caller allows for reduced precision: bounds for all float outputs, instead of the table's.
 
-    `disagreement` is the share (0..1) of an output's integers, strings or booleans that may differ.
+    `disagreement` is the share (0..1) of an output's integers, strings or booleans that may differ; `outputs` has
+    absolute bounds of single outputs by name; `name` is that of the row in reports.
     """
     relative: float = 0.0
     absolute: float = 0.0
     disagreement: float = 0.0
+    outputs: Mapping[str, float] = field(default_factory=dict)
+    name: str = "stated budget"
+
+    def row(self, output: str) -> Row:
+        return Row(self.name, self.relative, max(self.absolute, self.outputs.get(output, 0.0)))
+
+    def __add__(self, other: "Budget") -> "Budget":
+        """What two variants may differ by, if each may differ by its own budget from the same original."""
+        outputs = {name: self.outputs.get(name, 0.0) + other.outputs.get(name, 0.0)
+                   for name in {**self.outputs, **other.outputs}}
+        return Budget(self.relative + other.relative, self.absolute + other.absolute,
+                      self.disagreement + other.disagreement, outputs, f"{self.name} and {other.name}")
+
+    @staticmethod
+    def of_manifest(manifest: Mapping[str, Any], signature: str) -> "Budget | None":
+        """The budget that a version's manifest states for its answers; None for a version in full precision."""
+        stated = manifest.get("budget")
+        if not isinstance(stated, Mapping):
+            return None
+        bounds = stated.get("signatures", {}).get(signature, {})
+        return Budget(0.0, 0.0, float(stated.get("disagreement", 0.0)),
+                      {name: float(bound) for name, bound in bounds.items()},
+                      f"{manifest.get('precision', 'reduced precision')} by its manifest")
 
 
 @dataclass(frozen=True)
@@ -205,12 +229,12 @@ def _columns(arrays: Sequence[Array]) -> Array | None:
     return np.asarray(np.where(np.isfinite(rows), np.abs(rows), 0.0).max(axis=0), np.float64)
 
 
-def row_for(expected: Array, budget: Budget | None = None) -> Row:  # decision 50
-    """The table's row for a reference output."""
+def row_for(expected: Array, budget: Budget | None = None, output: str = "") -> Row:  # decision 50
+    """The table's row for a reference output; `output` is its name."""
     if not _is_float(expected.dtype):
         return EXACT
     if budget is not None:
-        return Row("stated budget", budget.relative, budget.absolute)
+        return budget.row(output)
     if expected.dtype in (np.float32, np.float64) and _are_probabilities(expected):
         return PROBABILITIES
     return {"float32": FLOAT32, "complex64": FLOAT32, "float64": FLOAT64, "complex128": FLOAT64}.get(
@@ -219,7 +243,7 @@ def row_for(expected: Array, budget: Budget | None = None) -> Row:  # decision 5
 
 def _compare_output(name: str, expected: Array, actual: Array, budget: Budget | None, scale: Array | None,
                     added_up: Array | None) -> OutputComparison:
-    row = row_for(expected, budget)
+    row = row_for(expected, budget, name)
     for what, a, b in (("dtype", expected.dtype, actual.dtype), ("shape", expected.shape, actual.shape)):
         if a != b:
             return OutputComparison(name, str(row), False, np.inf, np.inf, None, expected.size,
@@ -243,7 +267,7 @@ def _compare_exact(
     share = float(different.mean())
     worst = tuple(int(i) for i in np.argwhere(different)[0])
     if budget is not None:
-        row = Row(f"stated budget, {budget.disagreement:.2%} may differ")
+        row = Row(f"{budget.name}, {budget.disagreement:.2%} may differ")
     within = budget is not None and share <= budget.disagreement
     output = OutputComparison(name, str(row), within, ulps=None, differing=int(different.sum()), worst=worst)
     if expected.dtype.kind in "iu":

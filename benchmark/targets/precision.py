@@ -1,0 +1,31 @@
+"""How far the answers of a variant in reduced precision may be from the original's, as its manifest states it."""
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmark.targets.target import Target
+from serving.client.answers import Budget
+from serving.client.protocol import DEFAULT_SIGNATURE
+from version_directory import MANIFEST
+
+
+def budget_between(baseline: Target, target: Target, signature: str = "") -> Budget | None:
+    """The budget in which the target's answers must be equal to the baseline's; None: the table's own bounds.
+
+    `optimize --precision` proves a version within a budget and writes it into the version's manifest. If both are in
+    reduced precision, each may be that far from the original.
+    """
+    found = {path: budget for each in (baseline, target) if (path := each.version_directory)
+             and (budget := Budget.of_manifest(_manifest(path), signature or DEFAULT_SIGNATURE))}
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    first, second = found.values()
+    return first + second
+
+
+def _manifest(version: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((version / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

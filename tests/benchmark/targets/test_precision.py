@@ -1,0 +1,71 @@
+"""Which budget a comparison uses: that of the manifest of a version in reduced precision."""
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_saved_model import write_tiny_saved_model
+
+import benchmark
+from benchmark.targets.precision import budget_between
+from benchmark.targets.target import Target, find_target
+from serving.client.answers import compare
+from user_error import FailedError
+
+INT8 = {"precision": "int8", "budget": {"disagreement": 0.01, "signatures": {"serving_default": {"y": 0.25}}}}
+BFLOAT16 = {"precision": "bfloat16", "budget": {"signatures": {"serving_default": {"y": 0.5}}}}
+
+
+def version(folder: Path, variant: str, manifest: Any = None, scale: float = 1.0) -> Target:
+    path = folder / "models/mine" / variant / "1"
+    write_tiny_saved_model(path, scale=scale)
+    if manifest is not None:
+        (path / "assets.extra").mkdir(exist_ok=True)
+        (path / "assets.extra/manifest.json").write_text(
+            manifest if isinstance(manifest, str) else json.dumps(manifest))
+    return find_target(variant, folder / "models", "mine")
+
+
+def test_full_precision_has_no_budget(tmp_path: Path) -> None:
+    plain, other = version(tmp_path, "a"), version(tmp_path, "b", {"precision": "float32"})
+    broken = version(tmp_path, "c", "no json")
+    assert budget_between(plain, other) is None
+    assert budget_between(plain, broken) is None
+    assert budget_between(plain, Target("http://x", "mine", "address", rest="http://x")) is None
+
+
+def test_the_budget_of_the_reduced_variant_holds_on_either_side(tmp_path: Path) -> None:
+    plain, reduced = version(tmp_path, "a"), version(tmp_path, "b", INT8)
+    for pair in ((plain, reduced), (reduced, plain), (reduced, reduced)):
+        found = budget_between(*pair)
+        assert found is not None
+        assert str(found.row("y")) == "int8 by its manifest, |a-b| <= 0.25"
+        assert found.disagreement == 0.01
+        assert found.row("another output").absolute == 0.0  # an output without a bound must be exactly equal
+
+
+def test_two_reduced_variants_may_each_be_that_far_from_the_original(tmp_path: Path) -> None:
+    found = budget_between(version(tmp_path, "a", INT8), version(tmp_path, "b", BFLOAT16))
+    assert found is not None
+    assert str(found.row("y")) == "int8 by its manifest and bfloat16 by its manifest, |a-b| <= 0.75"
+    one, near, far = (({"y": np.float32([1, value])}) for value in (1, 1.7, 1.8))
+    assert compare(one, near, found).equal
+    assert not compare(one, far, found).equal
+
+
+def test_another_signature_has_its_own_bounds(tmp_path: Path) -> None:
+    found = budget_between(version(tmp_path, "a"), version(tmp_path, "b", INT8), "other")
+    assert found is not None
+    assert found.row("y").absolute == 0.0
+
+
+def test_compare_names_the_row_and_refuses_answers_outside_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version(tmp_path, "original")
+    version(tmp_path, "near", BFLOAT16, scale=1.001)
+    version(tmp_path, "far", BFLOAT16, scale=3.0)
+    monkeypatch.chdir(tmp_path)
+    found = benchmark.compare("session:original", "session:near", model="mine", repeat=8, processes=1)
+    assert "bfloat16 by its manifest, |a-b| <= 0.5" in str(found)
+    with pytest.raises(FailedError, match="session:far gives other answers than session:original.*'y' "):
+        benchmark.compare("session:original", "session:far", model="mine", repeat=8, processes=1)
