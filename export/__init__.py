@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from export.equivalence import Report
-    from export.optimization import NotEqualError, Optimized, optimize
+    from export.optimization import optimize
+    from export.outcome import NotEqualError, Optimized, RefusedError
     from export.verification import verify
 
 # decision 152: a name is imported when it is first used, so that importing the package costs nothing.
-_HOMES = {"optimize": "export.optimization", "Optimized": "export.optimization",
-          "NotEqualError": "export.optimization", "verify": "export.verification", "Report": "export.equivalence"}
-__all__ = ["NotEqualError", "Optimized", "Report", "optimize", "verify"]
+_HOMES = {"optimize": "export.optimization", "Optimized": "export.outcome",
+          "NotEqualError": "export.outcome", "RefusedError": "export.outcome", "verify": "export.verification",
+          "Report": "export.equivalence"}
+__all__ = ["NotEqualError", "Optimized", "RefusedError", "Report", "optimize", "verify"]
 
 
 def __getattr__(name: str) -> Any:

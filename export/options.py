@@ -43,6 +43,11 @@ def batches_option(default: str) -> Any:
 
 
 def _batches(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[int, ...]:
+    return positive_sizes(value)
+
+
+def positive_sizes(value: str) -> tuple[int, ...]:
+    """The numbers of a list such as 1,3,17. Raises BadParameter."""
     try:
         sizes = tuple(int(part) for part in value.split(","))
     except ValueError:

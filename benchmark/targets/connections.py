@@ -59,7 +59,7 @@ class ClientConnection:
 
 @dataclass
 class Workload:
-    """Requests of one batch size, and the answers that a target must give: those of the first target, within a budget."""
+    """Requests of one batch size, and the answers that a target must give: the first target's, within a budget."""
 
     batch: int
     inputs: Sequence[Arrays]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Precision = Literal["float32", "bfloat16", "int8"]
+FULL: Precision = "float32"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from export import equivalence, pipeline, saved_model
 from export.asking import Plan
 from export.equivalence import Report
 from export.freeze import freeze
-from export.optimization import content
+from export.prepared import content
 from export.rounding import measuring
 
 

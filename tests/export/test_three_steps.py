@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from commandline import status_of
-from export.optimization import code
+from export.job import code
 from user_error import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

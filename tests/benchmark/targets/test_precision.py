@@ -60,12 +60,13 @@ def test_another_signature_has_its_own_bounds(tmp_path: Path) -> None:
     assert found.row("y").absolute == 0.0
 
 
-def test_compare_names_the_row_and_refuses_answers_outside_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_names_the_row_and_refuses_answers_outside_of_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version(tmp_path, "original")
     version(tmp_path, "near", BFLOAT16, scale=1.001)
     version(tmp_path, "far", BFLOAT16, scale=3.0)
     monkeypatch.chdir(tmp_path)
     found = benchmark.compare("session:original", "session:near", model="mine", repeat=8, processes=1)
     assert "bfloat16 by its manifest, |a-b| <= 0.5" in str(found)
-    with pytest.raises(FailedError, match="session:far gives other answers than session:original.*'y' "):
+    with pytest.raises(FailedError, match=r"session:far gives other answers than session:original.*'y' "):
         benchmark.compare("session:original", "session:far", model="mine", repeat=8, processes=1)
