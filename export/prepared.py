@@ -102,9 +102,8 @@ def _called(path: Path, name: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if str(path) not in str(error):
-            raise
-        raise type(error)(str(error).replace(str(path), name)) from error
+        error.args = (str(error).replace(str(path), name),)
+        raise
 
 
 def content(model: SavedModel, frozen: Frozen, graph: Graph, graph_limit: int) -> Content:

@@ -49,7 +49,7 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
     if base.exists() and not base.is_dir():
         raise UserError(f"{base} is a file; --to takes the directory that holds a model's versions")
     number = _free_version(base, version)
-    home = _staging_home(base)
+    home = staging_home(base)
     missing = [folder for folder in (home, *home.parents) if not folder.exists()]
     prefix = f".{base.name}.part-"
     with _named_errors(base, prefix):
@@ -111,7 +111,7 @@ def _free_version(base: Path, wanted: int | None) -> int:
     return wanted
 
 
-def _staging_home(base: Path) -> Path:  # decision 20
+def staging_home(base: Path) -> Path:  # decision 20
     """The directory for hidden ones: beside the base path, so that a killed run does not change that; inside it if the
     rename needs that."""
     parent = base.absolute().parent

@@ -18,12 +18,14 @@ RANGES = ("minmax", "percentile", "mse", "kl")
 STORAGE = ("float16", "int8")
 ACCURACY_DROP = 0.5
 INTEREST = (1, 32)
+MEASURE_S = 90.0
 # The options that say something only of these precisions; "storage" stands for float32 with --storage.
 _REDUCED = ("bfloat16", "int8", AUTO)
 _BELONGS = {"max_accuracy_drop": (*_REDUCED, "storage"), "max_error": (*_REDUCED, "storage"), "interest": _REDUCED,
-            "ranges": ("int8", AUTO), "keep": _REDUCED, "unmeasured": ("bfloat16", "int8")}
+            "ranges": ("int8", AUTO), "keep": _REDUCED, "unmeasured": ("bfloat16", "int8"), "max_time": _REDUCED}
 _NAMES = {"max_accuracy_drop": "--max-accuracy-drop", "max_error": "--max-error", "interest": "--batch-of-interest",
-          "ranges": "--ranges", "keep": "--keep-float32", "unmeasured": "--unmeasured"}
+          "ranges": "--ranges", "keep": "--keep-float32", "unmeasured": "--unmeasured",
+          "max_time": "--max-time"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Reduction:
     """None: the option was not given.
 
     max_accuracy_drop is in points (hundredths), max_error a fraction of the largest magnitude of its output; interest:
-    the batch sizes whose speed counts; keep: names of nodes that stay in float32; unmeasured: publish without timing.
+    the batch sizes whose speed counts; keep: names of nodes that stay in float32; unmeasured: publish without timing;
+    max_time: seconds that one comparison of candidates may measure.
     """
 
     precision: str = "float32"
@@ -42,6 +45,7 @@ class Reduction:
     keep: tuple[str, ...] | None = None
     storage: str | None = None
     unmeasured: bool = False
+    max_time: float | None = None
 
     def __post_init__(self) -> None:
         """Raises UserError for a value that does not exist, and for an option without effect on what was asked."""
@@ -58,6 +62,8 @@ class Reduction:
             if value is not None and value is not False and what not in precisions:
                 ways = " or ".join(f"--precision {one}" if one != "storage" else "--storage" for one in precisions)
                 raise UserError(f"{_NAMES[name]} has no effect on {_said(what)}: it is for {ways}")
+        if self.max_time is not None and self.max_time <= 0:
+            raise UserError("--max-time is above 0")
         if min(self.max_accuracy_drop or 0.0, self.max_error or 0.0) < 0:
             raise UserError("--max-accuracy-drop and --max-error are at least 0")
         if self.interest is not None and (not self.interest or min(self.interest) < 1):
@@ -72,6 +78,10 @@ class Reduction:
     def drop(self) -> float:
         """The points of accuracy, or of agreement in the top class, that may be lost."""
         return ACCURACY_DROP if self.max_accuracy_drop is None else self.max_accuracy_drop
+
+    @property
+    def measure_s(self) -> float:
+        return self.max_time or MEASURE_S
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -126,6 +136,8 @@ _OPTIONS: tuple[Any, ...] = (
                  help="Contractions that stay in float32, whatever the precision."),
     click.option("--storage", type=click.Choice(STORAGE),
                  help="Store float32 weights in less, for size alone: the model still computes in float32."),
+    click.option("--max-time", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+                 help=f"How long the candidates are measured, besides their start [default: {MEASURE_S:g}]."),
     click.option("--unmeasured", is_flag=True,
                  help="Publish bfloat16 or int8 without measuring that it is faster: for another CPU than this."))
 

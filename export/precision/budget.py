@@ -1,0 +1,113 @@
+"""How far a version in reduced precision may be from its source, and whether a measured one is within that.
+
+Pure: from what was measured to sentences. Points are hundredths: from 97.2 % to 95.0 % are 2.2 points.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from export.precision.reduction import Reduction
+
+# The served answers of other requests are a little further off than the worst that was seen.
+MARGIN = 2.0
+_ROUNDING = 1e-9  # 100 * (1 - 0.995) is a little over 0.5
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The share (0..1) of labelled examples whose top class is the label."""
+
+    before: float
+    after: float
+    examples: int
+    output: str
+
+    @property
+    def lost(self) -> float:
+        """Points."""
+        return 100 * (self.before - self.after)
+
+    def __str__(self) -> str:
+        return f"{self.before:.2%} -> {self.after:.2%}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One signature's answers beside the source's, by output.
+
+    errors: of float outputs, max|a-b| / max|a| over all examples; scales: that max|a|; agreement: the share (0..1) of
+    examples with the same top class, or with the same integers, strings or booleans.
+    """
+
+    examples: int
+    errors: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
+
+    @property
+    def error(self) -> float:
+        """The largest error of an output."""
+        return max(self.errors.values(), default=0.0)
+
+    @property
+    def lost(self) -> float:
+        """The most points of accuracy or agreement that an output loses; accuracy where there are labels."""
+        return max(([self.accuracy.lost] if self.accuracy else []) + [
+            100 * (1 - share) for output, share in self.agreement.items() if not self._labelled(output)], default=0.0)
+
+    def _labelled(self, output: str) -> bool:
+        return self.accuracy is not None and output == self.accuracy.output
+
+    def judged_by(self, output: str) -> str:
+        """What decides about an output that has no stated error: its accuracy, its agreement, or nothing ("")."""
+        return "accuracy" if self._labelled(output) else "agreement" if output in self.agreement else ""
+
+
+def undecided(key: str, measured: Measured, allowed: Reduction) -> str:
+    """Why nothing can decide whether a signature is good enough, and the way on; "" if something does."""
+    if allowed.max_error is not None:
+        return ""
+    for output in measured.errors:
+        if not measured.judged_by(output):
+            return (f"signature '{key}': output '{output}' has no classes of which the top one could be compared: "
+                    "state with --max-error X how far it may be off (max|a-b| / max|a|, such as 0.05)")
+    return ""
+
+
+def reasons(measured: Measured, allowed: Reduction) -> list[str]:
+    """What is outside of the budget, one sentence each; none: it is good enough."""
+    found = []
+    if (accuracy := measured.accuracy) and accuracy.lost > allowed.drop + _ROUNDING:
+        found.append(f"accuracy {100 * accuracy.before:.1f} -> {100 * accuracy.after:.1f} on {accuracy.examples} "
+                     f"examples, over {allowed.drop:g} points")
+    for output, share in measured.agreement.items():
+        if measured.judged_by(output) == "agreement" and 100 * (1 - share) > allowed.drop + _ROUNDING:
+            found.append(f"'{output}' has another top class or value for {100 * (1 - share):.1f} % of "
+                         f"{measured.examples} examples, over {allowed.drop:g} points")
+    if allowed.max_error is not None:
+        found += [f"'{output}' is off by {error:.2g} of max|a|, over {allowed.max_error:g}"
+                  for output, error in measured.errors.items() if error > allowed.max_error]
+    return found
+
+
+def row(output: str, measured: Measured, allowed: Reduction) -> str:
+    """The name of the row by which an output was judged, as reports print it."""
+    by = measured.judged_by(output)
+    parts = [f"at most {allowed.drop:g} points of {by} lost"] if by else []
+    if allowed.max_error is not None and output in measured.errors:
+        parts.append(f"|a-b| <= {allowed.max_error:g} * max|a|")
+    return "reduced precision, " + " and ".join(parts)
+
+
+def stated(measured: Mapping[str, Measured], allowed: Reduction) -> dict[str, Any]:  # decision 181
+    """The budget of a version's manifest: by signature and output the largest absolute error of an answer."""
+    bounds = {key: {output: (allowed.max_error if allowed.max_error is not None else MARGIN * error)
+                    * one.scales.get(output, 0.0) for output, error in one.errors.items()}
+              for key, one in measured.items()}
+    # Of a few requests a larger share may differ than of all examples.
+    exact = any(output not in one.errors for one in measured.values() for output in one.agreement)
+    return {"signatures": bounds, "disagreement": min(1.0, MARGIN * allowed.drop / 100) if exact else 0.0,
+            "max_accuracy_drop": allowed.drop, "max_error": allowed.max_error}

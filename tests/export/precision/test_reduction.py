@@ -1,0 +1,43 @@
+"""The options of reduced precision: what they allow, and that each has an effect or is refused."""
+import pytest
+
+from export.precision.reduction import Reduction
+from user_error import UserError
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"precision": "float16"}, "--precision float16: choose from float32, bfloat16, int8, auto"),
+    ({"precision": "int8", "ranges": "median"}, "--ranges median: choose from minmax, percentile, mse, kl"),
+    ({"storage": "bfloat16"}, "--storage bfloat16: choose from float16, int8"),
+    ({"precision": "int8", "storage": "int8"}, "--storage int8 is for weights of float32, and --precision int8 stores"),
+    ({"max_error": 0.0}, "--max-error has no effect on --precision float32: it is for --precision bfloat16 or"),
+    ({"max_accuracy_drop": 1.0}, "--max-accuracy-drop has no effect on --precision float32"),
+    ({"interest": (1,)}, "--batch-of-interest has no effect on --precision float32"),
+    ({"storage": "int8", "interest": (1,)}, "--batch-of-interest has no effect on --storage"),
+    ({"keep": ()}, "--keep-float32 has no effect on --precision float32"),
+    ({"precision": "bfloat16", "ranges": "kl"}, "--ranges has no effect on --precision bfloat16: it is for --precision "
+                                                "int8 or --precision auto"),
+    ({"unmeasured": True}, "--unmeasured has no effect on --precision float32"),
+    ({"precision": "auto", "unmeasured": True}, "--unmeasured has no effect on --precision auto"),
+    ({"precision": "auto", "max_time": 0.0}, "--max-time is above 0"),
+    ({"max_time": 5.0}, "--max-time has no effect on --precision float32"),
+    ({"precision": "int8", "max_error": -0.1}, "are at least 0"),
+    ({"precision": "int8", "interest": ()}, "--batch-of-interest takes positive integers"),
+    ({"precision": "int8", "interest": (0, 4)}, "--batch-of-interest takes positive integers"),
+])
+def test_refusals(given: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        Reduction(**given)  # type: ignore[arg-type]
+    assert words in str(refused.value)
+
+
+def test_float32_adds_nothing_to_a_recipe() -> None:
+    assert Reduction().to_json() == {}
+    assert not Reduction().asked
+    assert Reduction(storage="int8").asked
+
+
+def test_defaults() -> None:
+    found = Reduction("int8")
+    assert (found.drop, found.batches) == (0.5, (1, 32))
+    assert Reduction("int8", max_accuracy_drop=0.0).drop == 0.0
