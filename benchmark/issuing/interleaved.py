@@ -15,11 +15,13 @@ from benchmark.targets.operations import operations
 from benchmark.targets.precision import budget_between
 from benchmark.targets.starting import Instance, alive, first_request, start_all
 from benchmark.targets.target import Target
+from benchmark.verdicts.accuracy import accuracy
 from benchmark.verdicts.comparison import PRECISE, Block, block_plan, clear, precise, round_order
-from benchmark.verdicts.records import ConductRecord, OperationsRecord, TargetRecord
+from benchmark.verdicts.records import AccuracyRecord, ConductRecord, OperationsRecord, TargetRecord
 from benchmark.verdicts.scenario import protocol_name
 from commandline import progress_console, step
 from serving.client import answers
+from serving.client.payloads import Array
 from serving.client.protocol import AnswerError, Signature
 from user_error import FailedError
 
@@ -61,16 +63,20 @@ class Outcome:
     first_wrong: str | None = None
     answers: dict[str, str] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
+    accuracy: dict[str, dict[str, AccuracyRecord]] = field(default_factory=dict)
 
     def about(self) -> ConductRecord:
         """How it was measured, for the report."""
         return {"inputs": self.inputs, "measured_by": self.measured_by, "targets": self.facts,
-                "first_wrong": self.first_wrong, "answers": self.answers, "ended": self.ended}
+                "first_wrong": self.first_wrong, "answers": self.answers, "ended": self.ended,
+                "accuracy": self.accuracy}
 
     def add(self, group: "Group", blocks: Sequence[Block]) -> None:
         """Adds the blocks of a round of a group, and updates what is known about the group."""
         self.blocks += blocks
         self.inputs = group.inputs
+        if group.accuracy:
+            self.accuracy[group.title] = group.accuracy
         by = self.measured_by.get(group.protocol, "")
         self.measured_by[group.protocol] = by if group.measured_by in by else (
             f"{by}; {group.measured_by}" if by else group.measured_by)
@@ -129,6 +135,8 @@ class Group:
         self.inputs = ""
         self.measured_by = ""
         self.ended = ""
+        self.accuracy: dict[str, AccuracyRecord] = {}
+        self._labels: list[Array] | None = None
         self._plan = plan
         self._instances = {(name, replica): instance for name, own in instances.items()
                            for replica, instance in enumerate(own)}
@@ -172,14 +180,20 @@ class Group:
         version = next((path for target in self._plan.targets if (path := target.version_directory)), None)
         connect = partial(instance.connect, self.protocol, self._plan.inputs.signature)
         found = first_answers(self._plan.inputs, instance, connect, self.batch, version, vary=True)
-        self.inputs = found.inputs
+        self.inputs, self._labels = found.inputs, found.labels
         return found.connection, Workload(self.batch, found.batches, found.expected)
 
     def _refuse_different_answers(self, name: str, measured: PreparedConnection) -> None:
+        seen = []
         for index in range(len(measured.workload.inputs)):
-            if not measured.right(index, measured.send(index)[1]):
+            raw = measured.send(index)[1]
+            if not measured.right(index, raw):
                 raise FailedError(f"{name} gives other answers than {self._names[0]}, so their speed is not "
                                   f"comparable: {measured.checker.first_wrong}")
+            if self._labels is not None:
+                seen.append(measured.connection.decode(raw))
+        if self._labels is not None and (found := accuracy(measured.workload.expected, seen, self._labels)):
+            self.accuracy[name] = found
 
     def _refuse_other_inputs(self, name: str, connection: Connection, first: PreparedConnection) -> None:
         """Raises FailedError if that is why the target refuses the first target's requests."""

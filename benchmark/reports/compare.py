@@ -106,8 +106,9 @@ def figures_table(model: str, part: Part | CompareResult) -> Table:
     made = terminal.compact(f"{model}: {part['inputs']}")
     widest = max(len(each["target"]) for each in part["summaries"]) + 1
     # 80 columns leave room for names of 18 letters; longer names are folded, since no figure may be cut.
-    made.add_column("", overflow="fold", min_width=min(widest, 18))
-    for title in ("total s", "ms/batch", "p50", "p90", "p99"):
+    made.add_column("", overflow="fold", min_width=min(widest, 11 if part.get("accuracy") else 18))
+    right = part.get("accuracy")
+    for title in ("total s", "ms/batch", "p50", "p90", "p99", *(("right",) if right else ())):
         made.add_column(title, justify="right", no_wrap=True)
     made.add_column("ratio, 95 %", no_wrap=True)
     made.add_column("verdict", no_wrap=True)
@@ -121,8 +122,15 @@ def figures_table(model: str, part: Part | CompareResult) -> Table:
             word = comparison["verdict"] if comparison["valid"] else "INVALID"
             verdict = f"[{COLOURS[comparison['verdict']]}]{word}[/]"
         made.add_row(f" {escape(each['target'])}", f"{each['total_s']:.2f}", short(each["mean_ms"]),
-                     *_percentiles(each), ratio, verdict)
+                     *_percentiles(each), *((_right(part, each),) if right else ()), ratio, verdict)
     return made
+
+
+def _right(part: Part | CompareResult, each: Summary) -> str:
+    """The share of labelled examples whose top class is right."""
+    where = f"{protocol_name(each['protocol'])} batch {each['batch']}"
+    found = part.get("accuracy", {}).get(where, {}).get(each["target"])
+    return f"{found['right'] / found['examples']:.1%}" if found else ""
 
 
 def lines(result: CompareResult) -> list[str]:
@@ -132,11 +140,21 @@ def lines(result: CompareResult) -> list[str]:
     made += [escape(against_sentence(each)) for each in result.get("against", [])]
     made += [f"[dim]Answers of {escape(where)}: {escape(found)}[/]" for where, found in
              result.get("answers", {}).items()]
+    if counted := next((found for own in result.get("accuracy", {}).values() for found in own.values()), None):
+        made.append(f"[dim]right: the share of the {counted['examples']:,} labelled examples that were sent whose top "
+                    f"class of '{escape(counted['output'])}' is the label[/]")
     made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
     made += [f"[dim]{escape(where)} ended: {why}[/]" for where, why in result.get("ended", {}).items()]
     if any(each["requests"] < samples_needed(99) for each in result["summaries"]):
         made.append(f"[dim]~ too few samples for this percentile to be relied on (p99 needs {samples_needed(99)})[/]")
     return made
+
+
+def accuracies(result: CompareResult) -> list[str]:
+    """One line for each protocol and batch size: how many of the labelled examples each target has right."""
+    return [f"{where}: right on {next(iter(found.values()))['examples']:,} labelled examples: " + ", ".join(
+        f"{name} {one['right'] / one['examples']:.2%}" for name, one in found.items())
+        for where, found in result.get("accuracy", {}).items()]
 
 
 def sentence(comparison: ComparisonRecord) -> str:
@@ -174,6 +192,7 @@ def html(result: CompareResult) -> str:
              *(f"<p>{protocol_name(c['protocol'])}, batch {c['batch']}: {html_escape(words, quote=False)}</p>"
                for c in result["comparisons"] if c["metric"] == "mean" and (words := next_step(c))),
              *(f"<p>{html_escape(against_sentence(c))}</p>" for c in result.get("against", [])),
+             *(f"<p>{html_escape(line)}</p>" for line in accuracies(result)),
              '<h2>Every ratio, its interval and the noise floor</h2>',
              '<p class="soft">Baseline over candidate: over 1 the candidate is faster. The shaded band is the noise '
              "floor, how far equal processes were apart in this run: an interval that touches it gives no verdict.</p>",

@@ -21,6 +21,7 @@ from version_directory import SAMPLES
 
 MOST_RECORDED = 2000
 DISTINCT = 4
+LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,22 @@ class Inputs:
         picked: list[Arrays] = [payloads.pick(arrays, specs, batch, i * batch) for i in range(count)]
         size = payloads.examples(arrays, specs)
         return picked, f"{size:,} samples of {samples.name}, {count} different batches in turn"
+
+    def labels(self, signature: Signature, batch: int, version: Path | None, count: int = DISTINCT
+               ) -> list[Array] | None:
+        """The right classes of the examples in `batches`, each example once: the last array may be shorter.
+
+        None if the inputs are not samples with an array "labels" of one integer for each example.
+        """
+        path = self.samples or self._own(signature, version)
+        if path is None or path.suffix != ".npz" or batch in self._exported:
+            return None
+        arrays = payloads.load_samples(path)
+        labels = arrays.get(LABELS)
+        if (labels is None or labels.dtype.kind not in "iu" or payloads.is_whole(arrays, signature.inputs)
+                or labels.shape != (payloads.examples(arrays, signature.inputs),)):
+            return None
+        return [labels[index * batch:(index + 1) * batch] for index in range(count)]
 
 
 def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:

@@ -1,12 +1,8 @@
 """How far the answers of a variant in reduced precision may be from the original's, as its manifest states it."""
-import json
-from pathlib import Path
-from typing import Any
-
 from benchmark.targets.target import Target
 from serving.client.answers import Budget
 from serving.client.protocol import DEFAULT_SIGNATURE
-from version_directory import MANIFEST
+from version_directory import read_manifest
 
 
 def budget_between(baseline: Target, target: Target, signature: str = "") -> Budget | None:
@@ -16,16 +12,8 @@ def budget_between(baseline: Target, target: Target, signature: str = "") -> Bud
     reduced precision, each may be that far from the original.
     """
     found = {path: budget for each in (baseline, target) if (path := each.version_directory)
-             and (budget := Budget.of_manifest(_manifest(path), signature or DEFAULT_SIGNATURE))}
+             and (budget := Budget.of_manifest(read_manifest(path) or {}, signature or DEFAULT_SIGNATURE))}
     if len(found) < 2:
         return next(iter(found.values()), None)
     first, second = found.values()
     return first + second
-
-
-def _manifest(version: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((version / MANIFEST).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -159,6 +159,14 @@ class TargetRecord(OperationsRecord):
     resident_bytes: int | None
 
 
+class AccuracyRecord(TypedDict):
+    """Of the labelled examples that were sent, how many have the right top class in one output."""
+
+    output: str
+    right: int
+    examples: int
+
+
 class ConductRecord(TypedDict):
     """How the blocks of a comparison were measured: a description of the inputs, clients by protocol, targets by
     name."""
@@ -167,6 +175,7 @@ class ConductRecord(TypedDict):
     measured_by: dict[str, str]
     targets: NotRequired[dict[str, TargetRecord]]
     first_wrong: NotRequired[str | None]
+    accuracy: NotRequired[dict[str, dict[str, AccuracyRecord]]]  # by "REST batch 100", then by target
     answers: NotRequired[dict[str, str]]
     ended: NotRequired[dict[str, str]]
 

@@ -31,5 +31,5 @@ def write_tiny_saved_model(version: Path, scale: float = 1.0) -> None:
         tensors[name].dtype = types_pb2.DT_FLOAT
         for size in (-1, width):
             tensors[name].tensor_shape.dim.add(size=size)
-    version.mkdir(parents=True)
+    version.mkdir(parents=True, exist_ok=True)
     (version / "saved_model.pb").write_bytes(saved.SerializeToString())

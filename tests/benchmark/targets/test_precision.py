@@ -1,13 +1,16 @@
 """Which budget a comparison uses: that of the manifest of a version in reduced precision."""
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tiny_saved_model import write_tiny_saved_model
 
 import benchmark
+from benchmark.reports import compare as compare_report
 from benchmark.targets.precision import budget_between
 from benchmark.targets.target import Target, find_target
 from serving.client.answers import compare
@@ -62,11 +65,27 @@ def test_another_signature_has_its_own_bounds(tmp_path: Path) -> None:
 
 def test_compare_names_the_row_and_refuses_answers_outside_of_it(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # y grows from column to column, so the top class is 2 for positive inputs and 0 for negative ones.
+    signs = np.float32([1, 1, -1, 1])
+    (tmp_path / "models/mine/original/1/assets.extra").mkdir(parents=True)
+    np.savez(tmp_path / "models/mine/original/1/assets.extra/samples.npz", x=signs[:, None] * np.ones((4, 4), "f"),
+             labels=np.int64([2, 2, 0, 1]))
     version(tmp_path, "original")
     version(tmp_path, "near", BFLOAT16, scale=1.001)
     version(tmp_path, "far", BFLOAT16, scale=3.0)
     monkeypatch.chdir(tmp_path)
     found = benchmark.compare("session:original", "session:near", model="mine", repeat=8, processes=1)
     assert "bfloat16 by its manifest, |a-b| <= 0.5" in str(found)
+    assert found.result["accuracy"] == {"in-process batch 100": {
+        name: {"output": "y", "right": 3, "examples": 4} for name in ("session:original", "session:near")}}
+    assert "whose top class of 'y' is the label" in str(found)
+    assert "right on 4 labelled examples: session:original 75.00%, session:near 75.00%" in compare_report.html(
+        found.result)
+    shown = Console(width=80, file=StringIO())
+    shown.print(*compare_report.tables(found.result))
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    assert "right" in text
+    assert text.count("75.0%") == 2
+    assert "…" not in text
     with pytest.raises(FailedError, match=r"session:far gives other answers than session:original.*'y' "):
         benchmark.compare("session:original", "session:far", model="mine", repeat=8, processes=1)
