@@ -48,6 +48,24 @@ def drawn_graphs(draw: st.DrawFn, max_layers: int = 6, layers: tuple[str, ...] =
     return Drawn(graph.as_graph_def(), outputs, chosen)
 
 
+def seeded_graph(seed: int, most: int = 12) -> Any:
+    """The GraphDef of a graph of at most this many of the same layers, from x to y, determined by its seed alone."""
+    random = np.random.default_rng([seed, 12])
+    graph = tf.Graph()
+    with graph.as_default():
+        current = tf.compat.v1.placeholder(tf.float32, (None, *SHAPE), "x")
+        made = [current]
+        for number in range(int(random.integers(2, most + 1))):
+            layer, one = str(random.choice(_LAYERS)), int(random.integers(1 << 16))
+            current = drawn_layer(layer, current, made, f"n{number}", one)
+            made.append(current)
+        if random.random() < 0.5:
+            flat = tf.reshape(current, [-1, SHAPE[0] * SHAPE[1] * SHAPE[2]], name="flat")
+            current = tf.matmul(flat, tf.constant(seeded((256, 5), seed)), name="dense")
+        tf.identity(current, "y")
+    return graph.as_graph_def()
+
+
 def drawn_layer(layer: str, current: Any, made: list[Any], name: str, seed: int) -> Any:
     """Adds a layer after `current`, without changing the shape."""
     v1, channels = tf.compat.v1, SHAPE[2]
