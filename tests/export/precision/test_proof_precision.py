@@ -137,7 +137,7 @@ def _graphs(seeds: Iterable[int], folder: Path, batches: Iterable[int] = range(2
             histogram = Histogram(tensor)
             histogram.add(values[tensor])
             ranges[tensor] = histogram.range("minmax")
-        for name, (graph, layers), allowed in (("bfloat16", to_bfloat16(plain), 0.06),
+        for name, (graph, layers), allowed in (("bfloat16", to_bfloat16(plain, least_work=0), 0.06),
                                                ("int8", quantize(plain, ranges), 0.25)):
             graph = guarded(graph)
             found["layers"] += sum(layer.precision == name for layer in layers)
