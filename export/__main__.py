@@ -7,7 +7,7 @@ from commandline import Commands, run
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 COMMANDS = Commands("export", __doc__, {
-    "build": ("export.zoo.build", "Train a reference model and export it as a SavedModel."),
+    "build": ("export.zoo.build", "Make a reference model and export it as a SavedModel."),
     "import": ("export.importing", "A model in any form -> a SavedModel, the next version of a variant."),
     "optimize": ("export.optimization",
                  "Freeze, transform, reconvert, verify: publish the next version of a variant."),

@@ -1,4 +1,4 @@
-"""python -m export build NAME: trains a reference model, exports it as the next version of its `original`."""
+"""python -m export build NAME: makes a reference model and exports it as the next version of its `original`."""
 import importlib
 from pathlib import Path
 from typing import Any
@@ -9,31 +9,52 @@ from commandline import json_option, step
 from export import manifest
 from export.options import path_given
 from export.publish import new_version
+from user_error import UserError
 from whole_file import write_json
 
-MODELS = {"mnist": "the article's convolutional digit classifier (22 MB)"}
+# The module of each model, and a line about it.
+MODELS = {
+    "mnist": ("mnist", "the article's convolutional digit classifier, trained (22 MB)"),
+    "encoder": ("encoder", "an encoder of text like BERT-base: 12 blocks, 768 wide, 128 tokens (875 MB)"),
+    "detector": ("detector", "a detector of the kind of ssd_inception_v2, in TensorFlow 1 form (59 MB)"),
+    "mobilenet_v2": ("applications", "keras.applications.MobileNetV2 (31 MB)"),
+    "resnet50": ("applications", "keras.applications.ResNet50 (207 MB)"),
+    "efficientnet_b0": ("applications", "keras.applications.EfficientNetB0 (48 MB)"),
+}
+TRAINED = ("mnist",)
 
 
-@click.command()
+@click.command(epilog="\b\nThe models:\n" + "\n".join(f"  {name:15}  {about}" for name, (_, about) in MODELS.items())
+               + "\n\nAll but mnist have random weights: they show speed and size, and their answers mean nothing.")
 @click.argument("name", type=click.Choice(list(MODELS)))
-@click.option("--data", type=click.Choice(["digits", "mnist"]), default="digits", show_default=True,
-              help="digits: scikit-learn's 1,797 real images, no network. mnist: Keras downloads it once.")
+@click.option("--data", type=click.Choice(["digits", "mnist"]), show_default="digits",
+              help="Of mnist. digits: scikit-learn's 1,797 real images, no network. mnist: Keras downloads it once.")
+@click.option("--size", type=click.Choice(["full", "small"]), show_default="full",
+              help="Of the others. small: fewer blocks, narrower or smaller images, for quick tests.")
 @click.option("--to", "models", callback=path_given, default="models", show_default=True, metavar="DIR",
               help="The directory that holds all models.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the weights and of the choice of held-out images.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
+              help="Seed of the weights, of the samples, and of the choice of held-out images.")
 @click.option("--reuse", is_flag=True, help="Keep the newest version if this code and configuration made it.")
 @json_option
-def command(name: str, data: str, models: Path, seed: int, reuse: bool, json_path: str | None) -> None:
-    """Train the reference model NAME and export it to MODELS/NAME/original/VERSION.
+def command(name: str, data: str | None, size: str | None, models: Path, seed: int, reuse: bool,
+            json_path: str | None) -> None:
+    """Make the reference model NAME and export it to MODELS/NAME/original/VERSION, with samples.
 
     \b
     Examples:
       python -m export build mnist
       python -m export build mnist --data mnist --to /srv/models
+      python -m export build resnet50
     """
+    for option, value, takes in (("--data", data, name in TRAINED), ("--size", size, name not in TRAINED)):
+        if value and not takes:
+            raise UserError(f"{name} takes no {option}: leave it out")
+    chosen = (data or "digits") if name in TRAINED else (size or "full")
     base = models / name / "original"
-    code = [Path(__file__), Path(__file__).with_name(f"{name}.py")]
-    wanted = manifest.recipe({"model": name, "data": data, "seed": seed}, code)
+    module = MODELS[name][0]
+    code = [Path(__file__).with_name(f"{file}.py") for file in ("build", module, "pictures", "random_weights")]
+    wanted = manifest.recipe({"model": name, "data" if name in TRAINED else "size": chosen, "seed": seed}, code)
     found = manifest.reusable(base, wanted) if reuse else None
     if found:
         facts: dict[str, Any] = (manifest.read(found) or {}).get("facts", {})
@@ -41,7 +62,7 @@ def command(name: str, data: str, models: Path, seed: int, reuse: bool, json_pat
     else:
         with new_version(base) as made:
             importlib.import_module("export.runtime")  # TensorFlow, without its chatter
-            facts = importlib.import_module(f"export.zoo.{name}").build(made.path, data, seed)
+            facts = importlib.import_module(f"export.zoo.{module}").build(made.path, name, chosen, seed)
             with step("write the manifest"):
                 manifest.write(made.path, wanted, facts=facts)
         found = made.published
@@ -53,5 +74,8 @@ def command(name: str, data: str, models: Path, seed: int, reuse: bool, json_pat
 
 
 def _summary(facts: dict[str, Any]) -> str:
+    if facts.get("weights") == "random":
+        return (f"{facts['parameters']:,} random weights (seed {facts['seed']}), {facts['samples']} as samples; it "
+                "shows speed, and its answers mean nothing")
     return (f"trained on {facts['trained_on']} images of {facts['data']}; "
             f"accuracy {facts['accuracy']:.2%} on {facts['held_out']} held-out images")

@@ -36,7 +36,7 @@ class Images:
     epochs: int
 
 
-def build(version: Path, data: str, seed: int) -> dict[str, Any]:
+def build(version: Path, name: str, data: str, seed: int) -> dict[str, Any]:
     """Writes the trained SavedModel into `version`; returns facts about it for the manifest."""
     with step("read MNIST" if data == "mnist" else "read scikit-learn's handwritten digits"):
         images = _mnist() if data == "mnist" else _digits(seed)

@@ -66,7 +66,7 @@ def test_keras_applications_proof(name):
     proof = Proof("keras_applications", seed=5, about=[
         "export/folding", "export/transforms/fold_affine_through.py", "export/transforms/fold_batch_norms.py",
         "export/transforms/fold_constants.py", "export/transforms/fold_old_batch_norms.py",
-        "tests/support/application_models.py"])
+        "export/zoo/applications.py", "tests/support/application_models.py"])
     row = proof.row(name, lambda: measured(name, max(224, SMALLEST.get(name, 0)), [1, 3, 8]))
     assert row["affine_after"] == 0
 

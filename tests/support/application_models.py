@@ -1,10 +1,12 @@
-"""keras.applications without downloads: random weights, and batch norm statistics near those of real activations."""
+"""Frozen keras.applications with random weights, and what should have been folded in them."""
 from functools import lru_cache
 from typing import Any
 
 import keras
 import numpy as np
 from graph_session import tf
+
+from export.zoo.applications import randomised
 
 # How many additions cannot be folded in each architecture, because only relu or zero padding reads their output.
 LEFT_OVER = {"ResNet50": 0, "MobileNetV2": 0, "InceptionV3": 0, "EfficientNetB0": 1, "DenseNet121": 62}
@@ -17,31 +19,8 @@ def frozen(name: str, size: int, seed: int = 5) -> tuple[Any, str, str]:
     """The frozen GraphDef of an application whose output is its logits, and the names of its input and output."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
     keras.backend.clear_session()
-    keras.utils.set_random_seed(seed)
-    random = np.random.default_rng(seed)
-    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classifier_activation=None)
-    for weight in model.weights:
-        if weight.name == "bias":
-            weight.assign(random.normal(0, 0.1, weight.shape))
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.adapt_mean.assign([0.4, 0.5, 0.6])
-            layer.adapt_variance.assign([0.2, 0.3, 0.4])
-            layer.finalize_state()
-    # One batch in training mode with momentum 0 sets the statistics to those of real activations in every layer.
-    for layer in norms:
-        layer.momentum = 0.0
-    model(random.uniform(0, 255, (4, size, size, 3)).astype(np.float32), training=True)
-    for layer in norms:
-        # In proportion to the layer's standard deviation: a larger shift makes a deep network chaotic, and then one
-        # rounding error of the input changes the logits as much as wrong folding would.
-        spread = np.sqrt(layer.moving_variance.numpy())
-        layer.moving_mean.assign(layer.moving_mean.numpy() + 0.1 * spread * random.standard_normal(spread.shape))
-        layer.moving_variance.assign(layer.moving_variance.numpy() * random.uniform(0.8, 1.5, spread.shape))
-        layer.beta.assign(random.normal(0, 0.1, spread.shape))
-        if layer.scale:
-            layer.gamma.assign(random.uniform(0.6, 1.2, spread.shape))
+    images = np.random.default_rng(seed).uniform(0, 255, (4, size, size, 3)).astype(np.float32)
+    model = randomised(name, images, seed)
     function = tf.function(lambda x: model(x, training=False)).get_concrete_function(
         tf.TensorSpec([None, size, size, 3], tf.float32))
     constant = convert_variables_to_constants_v2(function)
