@@ -8,7 +8,7 @@ from export.graph import Graph, Node, producer
 from export.ops import attribute
 from export.shapes import Shape, Shapes
 
-# So many multiply-adds save as much time in bfloat16 as converting one element costs.  # decision 0160
+# So many multiply-adds save as much time in bfloat16 as converting one element costs.  # decision 160
 LEAST_WORK = 16.0
 _SIZES = frozenset({"Shape", "Size", "Rank"})
 

@@ -103,7 +103,7 @@ class _Division:
         return f"'{producer(wide)}' has a value beyond what bfloat16 holds" if wide else ""
 
     def divide(self, chosen: set[str]) -> dict[str, str]:
-        """Sets `nodes` for these contractions; returns those that gain too little for their borders, with the reason."""
+        """Sets `nodes` for these contractions; returns those that gain too little for their borders."""
         after = self._followers(chosen)
         self.nodes = chosen | self._useful(after, chosen)
         self.nodes |= self._before()

@@ -10,7 +10,7 @@ _PRODUCTS = "BatchMatMul|BatchMatMulV2"
 
 @transform("fold_transposes")
 class FoldTransposes(Rewrite):
-    """Transpose(BatchMatMulV2(a, b)) -> BatchMatMulV2(b, a) with both adj_ attributes turned and exchanged
+    """Transpose(BatchMatMulV2(a, b)) -> BatchMatMulV2(b, a) with exchanged, negated adj_x and adj_y
 
     The Transpose of an attention's scores, the largest tensor there: the product of the exchanged operands is it.
 

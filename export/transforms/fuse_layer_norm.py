@@ -17,7 +17,7 @@ _DEEPEST = 8
 
 
 @transform("fuse_layer_norm")
-def fuse_layer_norm(graph: Graph, args: Arguments, record: Record) -> Graph:
+def fuse_layer_norm(graph: Graph, args: Arguments, record: Record) -> Graph:  # decision 162
     """(x - mean(x)) / sqrt(variance(x) + epsilon) * gamma + beta -> _MklLayerNorm(x, gamma, beta)
 
     In whatever order the multiplications and additions are written: Keras 3's Rsqrt, Mul, Neg and AddV2, that of

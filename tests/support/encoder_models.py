@@ -10,7 +10,7 @@ VOCABULARY = 300
 
 def frozen(layers: int = 2, hidden: int = 64, heads: int = 4, length: int = 16, inner: int = 128, seed: int = 3,
            approximate: bool = False, norm_axis: int = -1) -> Any:
-    """The frozen GraphDef of an encoder of token ids [?, length] and a mask; its output `Identity` is [?, length, hidden]."""
+    """The frozen GraphDef of an encoder of `ids`, `mask` [?, length], output `Identity` [?, length, hidden]."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)

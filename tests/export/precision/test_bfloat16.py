@@ -311,7 +311,7 @@ def test_a_v1_loop_reads_weights_that_were_converted_outside():
     assert error(graph_def, after, ["y"], {"x": seeded((3, 8))}) < 2**-5
 
 
-def residual(broadcasts=False, fetched=(), later=False, strided=True):
+def residual(broadcasts=False, later=False):
     """A block whose shortcut and main path meet after strides, where TensorFlow cannot compare the unknown batches."""
     def make():
         x = v1.placeholder(tf.float32, (None, 9, 9, 8), "x")

@@ -3,9 +3,10 @@ import pytest
 from graph_session import build, compared, ops, reasons, runtime_graph, seeded, tf, transformed
 
 R, v1 = tf.raw_ops, tf.compat.v1
+ROOT = float(np.sqrt(0.5))
 
 
-def gelu(dtype=tf.float32, half=0.5, root=float(np.sqrt(0.5)), bias=True, other=False, swapped=False, matrix=True):
+def gelu(dtype=tf.float32, half=0.5, root=ROOT, bias=True, other=False, swapped=False, matrix=True):
     """Keras 3's exact GELU after a dense layer; `other`: the halved factor is of another tensor."""
     def make():
         x = v1.placeholder(dtype, (None, 6), "x")
