@@ -16,13 +16,20 @@ from export.precision import activation
 from export.precision.activation import Activation
 from export.tensors import FLOAT, Array
 
+# Beyond it the kernels' scales, products of two of them in float32, would not be finite.
+LARGEST_VALUE = 1e15
 CONVOLUTIONS = frozenset({"Conv2D", "DepthwiseConv2dNative"})
 # What each kernel can apply to its sums. Relu6 of a convolution is Relu and a largest value of 6.
 _ACTIVATIONS = {
     **dict.fromkeys(CONVOLUTIONS, frozenset({"Relu", "Relu6"})),
     "MatMul": frozenset({"Relu", "Relu6", "Elu", "Tanh", "Sigmoid", "LeakyRelu", "GeluExact", "GeluApproximate"})}
+_RANKS = {**dict.fromkeys(CONVOLUTIONS, 4), "MatMul": 2}
 _ADDITIONS = frozenset({"Add", "AddV2"})
 _SUMS = frozenset({"BiasAdd", *_ADDITIONS})
+_ENTERS = frozenset({"Enter", "RefEnter"})
+_EXITS = frozenset({"Exit", "RefExit"})
+# The kernels add up products of numbers up to 255 and 127 in 32 bits.
+_MOST_INPUTS = 2**31 // (255 * 127)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Block:
 
     `weights`: as the kernel takes them (a MatMul's not transposed); `bias`: float32 [outputs]. `linear`: the names of
     the nodes up to the activation, the contraction first. `summand`: "" if nothing is added. `padding`: a convolution's
-    attributes `padding` and `explicit_paddings`, with a Pad before it.
+    attributes `padding` and `explicit_paddings`, with the node `pad` before it ("" if there is none).
     """
 
     contraction: Contraction
@@ -42,6 +49,7 @@ class Block:
     activation: Activation | None = None
     summand: str = ""
     padding: Mapping[str, Any] = field(default_factory=dict)
+    pad: str = ""
 
     @property
     def name(self) -> str:
@@ -53,8 +61,9 @@ class Block:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The names of the nodes that the block replaces."""
-        return (*self.linear, *(self.activation.members if self.activation else ()))
+        """The names of the nodes that the block replaces, in order."""
+        return (*([self.pad] if self.pad else []), *self.linear,
+                *(self.activation.members if self.activation else ()))
 
     @property
     def result(self) -> str:
@@ -78,10 +87,14 @@ def find(graph: Graph) -> tuple[dict[str, Block], dict[str, str]]:
     """
     blocks: dict[str, Block] = {}
     reasons: dict[str, str] = {}
+    looped = in_loops(graph)
     for item in graph.order():
         if item.op not in _ACTIVATIONS:
             continue
         try:
+            if item.name in looped:
+                # Each of the many constants would need a control input that keeps it in the loop's frame.
+                raise Skip("it is inside a while loop")
             blocks[item.name] = _block(graph, item)
         except Skip as skip:
             reasons[item.name] = skip.reason
@@ -101,9 +114,9 @@ def residuals(graph: Graph, blocks: Mapping[str, Block]) -> list[tuple[Block, No
         addition = sole_reader(graph, block.result)
         if addition is None or addition.op not in _ADDITIONS or len(addition.data) != 2:
             continue
-        others = [ref for ref in addition.data if ref != block.result]
-        if len(others) == 1 and _same_shape(graph, block.result, others[0]):
-            found.append((block, addition, others[0]))
+        other = next(ref for ref in addition.data if ref != block.result)
+        if graph.nodes[producer(other)].op != "Const":  # a bias that does not fit
+            found.append((block, addition, other))
     place = {item.name: number for number, item in enumerate(graph.order())}
     return sorted(found, key=lambda each: place[each[1].name])
 
@@ -111,25 +124,38 @@ def residuals(graph: Graph, blocks: Mapping[str, Block]) -> list[tuple[Block, No
 def with_residual(graph: Graph, block: Block, addition: Node, summand: str) -> Block:
     """The block that also adds `summand`, and then applies a Relu or Relu6 that follows."""
     return replace(block, summand=summand, linear=(*block.linear, addition.name),
-                   activation=activation.find(graph, addition.name, _ACTIVATIONS[block.op]))
+                   activation=activation.find(graph, addition.name, _ACTIVATIONS[block.op], _RANKS[block.op]))
 
 
 def sole_reader(graph: Graph, tensor: str) -> Node | None:
-    """The only node that reads `tensor`, once; None if there are others, or if it is a requested input or output."""
+    """The only node that reads `tensor`, once.
+
+    None if there are others, if `tensor` is a requested input or output, or if the reader's own value is fed.
+    """
     name = producer(tensor)
     readers = graph.consumers.get(name, ())
     if name in graph.kept or len(readers) != 1 or tensor != name:
         return None
     reader = graph.nodes[readers[0]]
-    return reader if reader.inputs.count(name) == 1 and f"^{name}" not in reader.inputs else None
+    once = reader.inputs.count(name) == 1 and f"^{name}" not in reader.inputs
+    return reader if once and reader.name not in graph.fed else None
+
+
+def in_loops(graph: Graph) -> set[str]:
+    """The nodes inside the while loops of TensorFlow 1, between Enter and Exit."""
+    depths: dict[str, int] = {}
+    for item in graph.order():
+        depth = max((depths.get(producer(ref), 0) for ref in item.inputs), default=0)
+        depths[item.name] = depth + (item.op in _ENTERS) - (item.op in _EXITS and depth > 0)
+    return {name for name, depth in depths.items() if depth}
 
 
 def _block(graph: Graph, item: Node) -> Block:
     weights = graph.nodes[producer(item.data[1])]
     if weights.op != "Const" or weights.name in graph.fed:
         raise Skip("its weights are not constant")
-    if item.get("T") != FLOAT:
-        raise Skip(f"it computes in {item.get('T')!r}")
+    if attribute(item, "T") != FLOAT:
+        raise Skip(f"it computes in {attribute(item, 'T')!r}")
     if item.name in graph.fed:
         raise Skip("it is fed from outside")
     contraction = Contraction(item, weights)
@@ -137,16 +163,20 @@ def _block(graph: Graph, item: Node) -> Block:
     values = weights.value
     if not np.isfinite(values).all():
         raise Skip("its weights hold NaN or infinity")
-    x = item.data[0]
+    if values.size // contraction.outputs > _MOST_INPUTS:
+        raise Skip("it adds up more products than 32 bits hold")
+    if np.abs(values).max() > LARGEST_VALUE:
+        raise Skip("its weights are too large for the kernels' scales")
+    x, pad = item.data[0], ""
     padding: dict[str, Any] = {}
     if item.op == "MatMul":
         values = _product(item, values)
     else:
-        x, padding = _convolution(graph, item, values)
+        x, padding, pad = _convolution(graph, item, values)
     bias = np.zeros(contraction.outputs, np.float32)
-    block = Block(contraction, x, values, bias, (item.name,), padding=padding)
+    block = Block(contraction, x, values, bias, (item.name,), padding=padding, pad=pad)
     block = _with_bias(graph, block)
-    return replace(block, activation=activation.find(graph, block.result, _ACTIVATIONS[item.op]))
+    return replace(block, activation=activation.find(graph, block.result, _ACTIVATIONS[item.op], _RANKS[item.op]))
 
 
 def _product(item: Node, values: Array) -> Array:
@@ -155,8 +185,8 @@ def _product(item: Node, values: Array) -> Array:
     return np.ascontiguousarray(values.T) if attribute(item, "transpose_b") else values
 
 
-def _convolution(graph: Graph, item: Node, values: Array) -> tuple[str, dict[str, Any]]:
-    """The tensor that the kernel reads, and how it pads it: a Pad that only this convolution reads is merged."""
+def _convolution(graph: Graph, item: Node, values: Array) -> tuple[str, dict[str, Any], str]:
+    """The tensor that the kernel reads, how it pads it, and the Pad that is merged: one that nothing else reads."""
     if attribute(item, "data_format") != "NHWC":
         raise Skip("the int8 kernels take NHWC only")
     image = graph.shapes.get(item.data[0])
@@ -165,14 +195,14 @@ def _convolution(graph: Graph, item: Node, values: Array) -> tuple[str, dict[str
     own = {key: attribute(item, key) for key in ("padding", "explicit_paddings")}
     pad = graph.nodes[producer(item.data[0])]
     if pad.op != "Pad" or pad.name in graph.fed or sole_reader(graph, pad.name) is not item:
-        return item.data[0], own
+        return item.data[0], own, ""
     amounts = graph.nodes[producer(pad.data[1])]
     if amounts.op != "Const" or amounts.name in graph.fed:
-        return item.data[0], own
+        return item.data[0], own, ""
     try:
-        return pad.data[0], {"explicit_paddings": [], **merged_padding(item, amounts.value)}
+        return pad.data[0], {"explicit_paddings": [], **merged_padding(item, amounts.value)}, pad.name
     except Skip:
-        return item.data[0], own
+        return item.data[0], own, ""
 
 
 def _with_bias(graph: Graph, block: Block) -> Block:
@@ -185,7 +215,7 @@ def _with_bias(graph: Graph, block: Block) -> Block:
     if len(constants) != 1 or constants[0].op != "Const" or constants[0].name in graph.fed:
         return block
     shape = constants[0].shape
-    rank = 2 if block.op == "MatMul" else 4
+    rank = _RANKS[block.op]
     outputs = block.contraction.outputs
     if len(shape) > rank or any(size != 1 for size in shape[:-1]) or (shape and shape[-1] not in (1, outputs)):
         return block
@@ -193,10 +223,3 @@ def _with_bias(graph: Graph, block: Block) -> Block:
     if not np.isfinite(value).all():
         raise Skip("its bias holds NaN or infinity")
     return replace(block, bias=value.astype(np.float32), linear=(*block.linear, reader.name))
-
-
-def _same_shape(graph: Graph, a: str, b: str) -> bool:
-    """Whether both have the same known rank and sizes; only the first size, the batch, may be unknown."""
-    first, second = graph.shapes.get(a), graph.shapes.get(b)
-    return (first is not None and second is not None and len(first) == len(second) and first[1:] == second[1:]
-            and None not in first[1:] and (first[0] == second[0] or None in (first[0], second[0])))

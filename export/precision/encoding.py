@@ -41,4 +41,6 @@ def encoding_of(low: float, high: float, pads: bool) -> Encoding:
         return Encoding(max(high, _LEAST_TOP))
     if pads:
         return Encoding(max(-low, high, _LEAST_TOP), signed=True)
-    return Encoding(max(high - low, _LEAST_TOP), offset=-low)
+    # A whole number of steps, as Dequantize and the matrix products round it; 0 is then a number of its own too.
+    step = max(high - low, _LEAST_TOP) / 255
+    return Encoding(255 * step, offset=round(-low / step) * step)

@@ -15,11 +15,12 @@ import numpy as np
 
 from export.graph import Graph, Node, make_const, producer
 from export.ops import attribute
-from export.precision.blocks import sole_reader
+from export.precision.blocks import LARGEST_VALUE, in_loops, sole_reader
 from export.tensors import FLOAT, Array
 from export.transform import Draft
 
-_BETWEEN = frozenset({"Relu", "MaxPool", "AvgPool", "BiasAdd", "Identity"})
+_BETWEEN = frozenset({"Relu", "MaxPool", "AvgPool", "Identity"})
+_ADDITIONS = frozenset({"AddV2", "Add", "BiasAdd"})
 # Four eight-bit numbers are multiplied at once; more than 16 channels would cost more than the addition.
 _COUNTS = (4, 8, 12, 16)
 _LARGEST = 127
@@ -29,55 +30,56 @@ _LARGEST = 127
 def offsets_as_channels(graph: Graph, ranges: Mapping[str, Any], keep: frozenset[str] = frozenset()) -> Graph:
     """The graph without the offsets that can be channels. ranges: of the tensors that the offsets are added to.
 
-    Both convolutions must be Conv2D with constant weights in NHWC and not in `keep`, and only pools, Relu and a bias
-    may be between; no tensor on the way may have another reader.
+    Both convolutions must be Conv2D with constant weights in NHWC and not in `keep`, and only a bias, pools
+    and Relu may be between; no tensor on the way may have another reader.
     """
+    draft = Draft(graph)
+    keep |= in_loops(graph)
     for item in graph.order():
-        if item.op in ("AddV2", "Add", "BiasAdd") and item.get("T") == FLOAT and item.name not in graph.kept:
-            graph = _without(graph, graph.nodes[item.name], ranges, keep)
-    return graph
+        if item.op in _ADDITIONS:
+            _without(draft, item, ranges, keep)
+    return draft.result()
 
 
 def offset_inputs(graph: Graph) -> list[str]:
     """The tensors whose ranges `offsets_as_channels` needs."""
-    return [path[0] for item in graph.nodes.values() if item.op in ("AddV2", "Add", "BiasAdd")
+    return [path[0] for item in graph.nodes.values() if item.op in _ADDITIONS
             and (path := _path(graph, item)) is not None]
 
 
-def _without(graph: Graph, item: Node, ranges: Mapping[str, Any], keep: frozenset[str]) -> Graph:
-    """The graph in which this addition is channels; the same graph if it cannot be."""
-    path = _path(graph, item)
+def _without(draft: Draft, item: Node, ranges: Mapping[str, Any], keep: frozenset[str]) -> None:
+    """Makes this addition channels, if it can be. A convolution may already have more channels for another one."""
+    path = _path(draft.graph, item)
     if path is None or path[0] not in ranges:
-        return graph
-    source, first, second, offset = path
+        return
+    source, before, after, offset = path
     value = float(ranges[source].high)
-    if first.name in keep or second.name in keep or value <= 0:
-        return graph
-    made = _more_inputs(graph.nodes[producer(second.data[1])].value, offset, value)
+    if {before, after} & keep or not 0 < value <= LARGEST_VALUE:
+        return
+    first, second = draft.nodes[before], draft.nodes[after]
+    bias = draft.nodes[draft.graph.consumers[before][0]]
+    weights = {node.name: draft.nodes[producer(node.data[1])] for node in (first, bias, second)}
+    made = _more_inputs(weights[after].value, offset, value)
     if made is None:
-        return graph
-    weights, count = made
-    draft = Draft(graph)
-    own = graph.nodes[producer(first.data[1])].value
-    more = np.zeros((*own.shape[:3], count), np.float32)
-    bias = sole_reader(graph, first.name)
-    assert bias is not None  # _path has found it
-    constants = {}
-    for name, array in ((first.data[1], np.concatenate([own, more], 3)), (second.data[1], weights),
-                        (bias.data[1], np.concatenate([graph.nodes[producer(bias.data[1])].value,
-                                                       np.full(count, value, np.float32)]))):
-        constants[name] = make_const(draft.unused_name(f"{name}/with_channels"), array)
-        draft.put(constants[name])
-    for node in (first, bias):
-        draft.put(node.with_inputs(constants[ref].name if ref in constants and ref != node.data[0] else ref
-                                   for ref in node.inputs))
-    draft.put(second.with_inputs((source, constants[second.data[1]].name, *second.controls)))
-    draft.drop_unused([item.name, first.data[1], second.data[1], bias.data[1]])
-    return draft.result()
+        return
+    values, count = made
+    own = weights[before].value
+    arrays = {before: np.concatenate([own, np.zeros((*own.shape[:3], count), np.float32)], 3),
+              bias.name: np.concatenate([weights[bias.name].value, np.full(count, value, np.float32)]),
+              after: values}
+    for node in (first, bias, second):
+        old = weights[node.name]
+        constant = make_const(draft.unused_name(f"{old.name}/with_channels"), arrays[node.name], old.controls)
+        draft.put(constant)
+        x = source if node.name == after else node.data[0]
+        draft.put(node.with_inputs((x, constant.name, *node.controls)))
+    draft.drop_unused([item.name, *(node.name for node in weights.values())])
 
 
-def _path(graph: Graph, item: Node) -> tuple[str, Node, Node, Array] | None:
+def _path(graph: Graph, item: Node) -> tuple[str, str, str, Array] | None:
     """(tensor that the offset is added to, convolution before, convolution after, offset); None if it cannot be."""
+    if item.get("T") != FLOAT or item.name in graph.kept or item.controls:
+        return None
     second = sole_reader(graph, item.name)
     if second is None or len(item.data) != 2 or not _is_plain(graph, second) or second.data[0] != item.name:
         return None
@@ -92,9 +94,8 @@ def _path(graph: Graph, item: Node) -> tuple[str, Node, Node, Array] | None:
     if value.size not in (1, channels) or any(size != 1 for size in value.shape[:-1]) or not np.isfinite(value).all():
         return None
     first = graph.nodes[producer(source)]
-    reader: Node | None = item
-    while first.op in _BETWEEN and sole_reader(graph, first.name) is reader and (
-            first.op != "BiasAdd" or not _is_plain(graph, graph.nodes[producer(first.data[0])])):
+    reader = item
+    while first.op in _BETWEEN and _keeps_constant(first) and sole_reader(graph, first.name) is reader:
         reader, first = first, graph.nodes[producer(first.data[0])]
     if first.op != "BiasAdd" or sole_reader(graph, first.name) is not reader:
         return None
@@ -104,7 +105,13 @@ def _path(graph: Graph, item: Node) -> tuple[str, Node, Node, Array] | None:
         return None
     if not _is_plain(graph, first) or sole_reader(graph, first.name) is not bias:
         return None
-    return source, first, second, np.broadcast_to(value.ravel().astype(np.float64), (channels,))
+    return source, first.name, second.name, np.broadcast_to(value.ravel().astype(np.float64), (channels,))
+
+
+def _keeps_constant(item: Node) -> bool:
+    """Whether a channel that is a constant above 0 still is after the node."""
+    return item.op not in ("MaxPool", "AvgPool") or (attribute(item, "data_format") == "NHWC" and all(
+        attribute(item, key)[axis] == 1 for key in ("ksize", "strides") for axis in (0, 3)))
 
 
 def _is_plain(graph: Graph, item: Node) -> bool:

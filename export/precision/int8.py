@@ -7,11 +7,12 @@ concatenation, padding, another shape) stays in eight bits: no pair of Dequantiz
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from export.graph import Graph, Node
-from export.precision.blocks import Block, find, residuals, with_residual
+from export.graph import Graph, Node, make_node, port, producer
+from export.ops import output_dtypes
+from export.precision.blocks import LARGEST_VALUE, Block, find, residuals, with_residual
 from export.precision.encoding import Encoding
 from export.precision.inside import offset_inputs, offsets_as_channels
 from export.precision.int8_nodes import Int8Nodes
@@ -43,7 +44,7 @@ def wanted_tensors(graph: Graph) -> list[str]:
     found = [ref for block in blocks.values() for ref in (block.x, block.linear[-1], block.result)]
     for block, addition, summand in residuals(graph, blocks):
         found += [summand, addition.name, with_residual(graph, block, addition, summand).result]
-    return list(dict.fromkeys((*found, *offset_inputs(graph))))
+    return list(dict.fromkeys((*found, *_moved_from(graph, found), *offset_inputs(graph))))
 
 
 def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = frozenset()
@@ -51,24 +52,57 @@ def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = 
     """The graph with int8 contractions, and what became of each contraction.
 
     ranges: by tensor, for all of `wanted_tensors`; a tensor without one keeps its readers in float32. keep: names of
-    contractions that stay float32. Answers differ from the graph's; how far, only a comparison can say.
+    contractions that stay float32. Answers differ from the graph's; how far, only a comparison can say. Fed tensors
+    must have the shapes that the graph states, or the run fails: the kernels would not notice.
     """
     graph = offsets_as_channels(graph, ranges, keep)
     blocks, reasons = find(graph)
-    for name in keep & blocks.keys():
-        del blocks[name]
-        reasons[name] = "kept in float32"
     for name, block in list(blocks.items()):
-        missing = next((ref for ref in (block.x, block.result) if ref not in ranges), None)
-        if missing is not None:
+        reason = "kept in float32" if name in keep else _range_refusal(block, ranges)
+        if reason:
             del blocks[name]
-            reasons[name] = f"no range was measured for '{missing}'"
-    made = plan(graph, blocks, ranges)
-    reasons |= made.reasons
-    layers = [Layer(item.name, item.op, "int8") if item.name in made.blocks else
+            reasons[name] = reason
+    made = plan(graph, blocks, {ref: limits for ref, limits in ranges.items() if _is_usable(limits)})
+    layers = [Layer(item.name, item.op, "int8", made.apart.get(item.name, "")) if item.name in made.blocks else
               Layer(item.name, item.op, "float32", reasons.get(item.name, f"there is no int8 kernel for {item.op}"))
               for item in graph.order() if item.op in _CONTRACTIONS]
-    return _Quantizer(graph, made).result().validate("int8"), layers
+    return _Quantizer(graph, made).result().validate("int8"), [*layers, *_in_functions(graph)]
+
+
+def _moved_from(graph: Graph, tensors: Iterable[str]) -> list[str]:
+    """The tensors that these are moved from, step by step."""
+    found: dict[str, None] = {}
+    todo = list(tensors)
+    while todo:
+        for ref in passing_inputs(graph, graph.nodes[producer(todo.pop())]):
+            if ref not in found:
+                found[ref] = None
+                todo.append(ref)
+    return list(found)
+
+
+def _range_refusal(block: Block, ranges: Mapping[str, Limits]) -> str:
+    """Why the block's ranges do not allow eight bits; "" if they do."""
+    for ref in (block.x, block.linear[-1], block.result):
+        if ref not in ranges:
+            return f"no range was measured for '{ref}'"
+        if not _is_usable(ranges[ref]):
+            return f"the values of '{ref}' reach from {ranges[ref].low:g} to {ranges[ref].high:g}"
+    return ""
+
+
+def _is_usable(limits: Limits) -> bool:
+    return -LARGEST_VALUE <= limits.low <= limits.high <= LARGEST_VALUE  # False for NaN too
+
+
+def _in_functions(graph: Graph) -> list[Layer]:
+    """The contractions in the bodies of functions (loops and conditions of TensorFlow 2), which stay as they are."""
+    found = [(name, item.name, item.op) for name, body in graph.bodies.items() for item in body.nodes.values()]
+    for function in graph.library.function if graph.library is not None else ():
+        if function.signature.name not in graph.bodies:
+            found += [(function.signature.name, item.name, item.op) for item in function.node_def]
+    return [Layer(f"{function}/{name}", op, "float32", f"it is in the body of the function '{function}'")
+            for function, name, op in found if op in _CONTRACTIONS]
 
 
 class _Quantizer:
@@ -89,8 +123,22 @@ class _Quantizer:
                 encoding = self.plan.encodings[item.name]
                 tensors = [self._in_eight_bits(ref, item.device) for ref in passing_inputs(self.graph, item)]
                 self._made(item, self.nodes.passing(item, tensors, encoding), encoding)
+        if results:
+            self._check_fed_shapes()
         self.draft.drop_unused(list(self.graph.consumers))
-        return self.draft.result()
+        return self.draft.result().without_dangling_colocation()
+
+    def _check_fed_shapes(self) -> None:  # decision 193
+        """A server feeds tensors of any shape, and int8 kernels would read or write beyond them."""
+        for ref in dict.fromkeys(self.graph.inputs):
+            shape = self.graph.shapes.get(ref)
+            if shape is None or all(size is None for size in shape):
+                continue
+            dtype = (output_dtypes(self.graph.nodes[producer(ref)]) or [])[port(ref)]
+            name = self.draft.unused_name(f"{ref.replace(':', '_')}/checked")
+            self.draft.redirect(ref, name)
+            self.draft.put(make_node(name, "EnsureShape", (ref,), T=dtype,
+                                     shape=tuple(-1 if size is None else size for size in shape)))
 
     def _block(self, block: Block) -> None:
         device = block.contraction.node.device

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Node, make_attr, make_const, make_node
+from export.graph import Node, make_attr, make_const, make_node, producer
 from export.ops import attribute
 from export.precision.blocks import CONVOLUTIONS, Block
 from export.precision.encoding import Encoding
@@ -33,7 +33,10 @@ class Int8Nodes:
     def quantize(self, tensor: str, encoding: Encoding, device: str) -> str:
         """float32 -> eight bits. Not for an encoding with an offset."""
         assert not encoding.offset
-        return self._put(f"{tensor.replace(':', '_')}/quantize", "QuantizeV2", (tensor, *self._limits(encoding)),
+        limits = self._limits(encoding)
+        if encoding.signed:  # its kernel divides the larger limit into 127.5 steps, all others into 127
+            limits = self._scalar(-encoding.top * 127.5 / 127), self._scalar(encoding.top * 127.5 / 127)
+        return self._put(f"{tensor.replace(':', '_')}/quantize", "QuantizeV2", (tensor, *limits),
                          device, T=encoding.dtype, mode="SCALED", round_mode="HALF_TO_EVEN", narrow_range=False,
                          axis=-1, ensure_minimum_range=_LEAST_RANGE)
 
@@ -145,8 +148,12 @@ class Int8Nodes:
         return self._scalar(encoding.bottom), self._scalar(encoding.top)
 
     def _controls(self, block: Block) -> tuple[str, ...]:
-        members = [self._draft.graph.nodes[name] for name in block.members]
-        return tuple(dict.fromkeys(control for item in members for control in item.controls))
+        """What the nodes and their constants waited for: in a branch of a v1 condition it decides whether they run."""
+        nodes = self._draft.graph.nodes
+        members = [nodes[name] for name in block.members]
+        constants = [source for item in members for ref in item.data
+                     if (source := nodes[producer(ref)]).op == "Const"]
+        return tuple(dict.fromkeys(control for item in (*members, *constants) for control in item.controls))
 
     def _scalar(self, value: float) -> str:
         if value not in self._scalars:

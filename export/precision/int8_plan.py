@@ -5,70 +5,102 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from export.graph import Graph, port, producer
+from export.graph import Graph, producer
 from export.precision.blocks import CONVOLUTIONS, Block, residuals, sole_reader, with_residual
 from export.precision.encoding import Encoding, encoding_of
-from export.precision.passing import PADS, POOLS, SAME_BUFFER, passing_inputs
+from export.precision.passing import PADS, POOLS, passing_inputs
+from export.precision.summands import Summands
 
 _LARGEST_RELU6 = 6.0
 
 
 @dataclass
 class Plan:
-    """`blocks` by contraction; `encodings` by tensor; `passing`: nodes that move eight bits; `reasons`: by contraction
-    that stays float32."""
+    """`blocks` by contraction; `encodings` by tensor; `passing`: nodes that move eight bits; `apart`: by contraction,
+    why the addition after it stays float32."""
 
     blocks: dict[str, Block]
     encodings: dict[str, Encoding] = field(default_factory=dict)
     passing: frozenset[str] = frozenset()
-    reasons: dict[str, str] = field(default_factory=dict)
+    apart: dict[str, str] = field(default_factory=dict)
 
 
 def plan(graph: Graph, blocks: Mapping[str, Block], ranges: Mapping[str, Any]) -> Plan:
-    """Residual additions join a block where the encodings allow it; the others stay float32."""
-    chosen = dict(blocks)
-    taken: set[str] = set()
+    """Residual additions join a block where the encodings allow it; the others stay float32.
+
+    ranges: for each block's input and result at least, and of numbers that eight bits can stand for.
+    """
+    apart: dict[str, tuple[str, str]] = {}
+    choices = _additions(graph, blocks, ranges, apart)
+    plain = dict(blocks)
+    while True:
+        joined = {options[0].name: options[0] for options in choices.values() if options}
+        attempt, failed = _encoded(graph, {**plain, **joined}, ranges)
+        over = _over_relu6({**plain, **joined}, attempt.encodings)
+        if not failed and not over:
+            return replace(attempt, apart={block: reason for addition, (block, reason) in apart.items()
+                                           if not choices.get(addition)})
+        for name in over:
+            if name in joined:
+                options = choices[_addition_of(joined[name])]
+                options[0] = replace(options[0], activation=None)
+            else:
+                plain[name] = replace(plain[name], activation=None)
+        _drop(choices, failed, ranges, apart)
+
+
+def _additions(graph: Graph, blocks: Mapping[str, Block], ranges: Mapping[str, Any],
+               apart: dict[str, tuple[str, str]]) -> dict[str, list[Block]]:
+    """By residual addition the blocks that can also compute it, the best first.
+
+    `apart` gets, by addition, a block that cannot and why.
+    """
+    found: dict[str, list[Block]] = {}
+    summands = Summands(graph)
     for block, addition, summand in residuals(graph, blocks):
-        if addition.name in taken or not {summand, addition.name} <= ranges.keys():
-            continue
-        if not _may_be_overwritten(graph, summand, block):
-            continue
+        reason = summands.refusal(block, addition, summand)
         joined = with_residual(graph, block, addition, summand)
-        if joined.result not in ranges:
-            continue
-        attempt = _encoded(graph, {**chosen, block.name: joined}, ranges)
-        if attempt is not None:
-            chosen = attempt.blocks
-            taken.add(addition.name)
-    found = _encoded(graph, chosen, ranges)
-    assert found is not None  # only residual additions can fail
+        missing = next((ref for ref in (summand, addition.name, joined.result) if ref not in ranges), None)
+        if not reason and missing is not None:
+            reason = f"no range was measured for '{missing}'"
+        if reason:
+            apart[addition.name] = block.name, f"its addition '{addition.name}' stays float32: {reason}"
+        else:
+            found.setdefault(addition.name, []).append(joined)
     return found
 
 
-def _may_be_overwritten(graph: Graph, summand: str, block: Block) -> bool:
-    """Whether the kernel that adds `summand` may write into its buffer: every other reader has run before it.
-
-    The kernel refuses to run otherwise ("Summand cannot be forwarded"), and only at run time.
-    """
-    name = producer(summand)
-    if port(summand) or name in graph.kept or graph.nodes[name].op in SAME_BUFFER:
-        return False
-    before = graph.reachable([block.name])
-    readers = set(graph.consumers.get(name, ())) - set(graph.consumers.get(block.result, ()))
-    return readers <= before and name in before | {name}
+def _addition_of(block: Block) -> str:
+    return block.linear[-1]
 
 
-def _encoded(graph: Graph, blocks: Mapping[str, Block], ranges: Mapping[str, Any]) -> Plan | None:
-    """The encodings of these blocks' tensors; None if a residual addition needs one that its tensors cannot have."""
+def _drop(choices: dict[str, list[Block]], failed: set[str], ranges: Mapping[str, Any],
+          apart: dict[str, tuple[str, str]]) -> None:
+    """Drops the choices of these blocks, and those that add what is then float32 and may be negative."""
+    float_results: set[str] = set()
+    for name, options in choices.items():
+        if not options or (options[0].name not in failed and options[0].summand not in float_results):
+            continue
+        block = options.pop(0)
+        apart[name] = block.name, (
+            f"its addition '{name}' stays float32: its numbers may be negative, which the kernel cannot add where they "
+            "are padded, cut off by an activation, or made in float32")
+        if not options and ranges[block.result].low < 0:
+            float_results.add(block.result)
+
+
+def _encoded(graph: Graph, blocks: dict[str, Block], ranges: Mapping[str, Any]) -> tuple[Plan, set[str]]:
+    """The encodings of these blocks' tensors, and the blocks whose addition needs one that its tensors cannot have."""
     results = {block.result: block for block in blocks.values()}
     made = _made_in_eight_bits(graph, results)
     groups = _Groups()
     wanted = list(dict.fromkeys(ref for block in blocks.values() for ref in (block.x, block.summand) if ref))
     # A pool in eight bits leaves fewer numbers to bring back to float32.
-    wanted += [item.name for item in graph.nodes.values() if item.op in POOLS and item.name not in wanted and any(
-        ref in results and sole_reader(graph, ref) is item for ref in passing_inputs(graph, item))]
-    passing: set[str] = set()
     seen = set(wanted)
+    wanted += [item.name for item in graph.nodes.values() if item.op in POOLS and item.name not in seen and any(
+        ref in results and sole_reader(graph, ref) is item for ref in passing_inputs(graph, item))]
+    seen.update(wanted)
+    passing: set[str] = set()
     while wanted:
         ref = wanted.pop()
         groups.find(ref)
@@ -82,19 +114,30 @@ def _encoded(graph: Graph, blocks: Mapping[str, Block], ranges: Mapping[str, Any
                 seen.add(moved)
                 wanted.append(moved)
     encodings: dict[str, Encoding] = {}
+    adders = _adders(blocks)
+    padded = {block.x for block in blocks.values() if block.pads}
+    failed: set[str] = set()
     for members in groups.all():
-        encoding = _encoding(graph, members, blocks, results, made, ranges)
-        if encoding is None:
-            return None
+        encoding = _encoding(graph, members, results, made, padded, ranges)
+        if encoding.signed:
+            failed |= {name for ref in members for name in adders.get(ref, ())}
         encodings |= dict.fromkeys(members, encoding)
-    fitting = _within_relu6(blocks, encodings)
-    if fitting is not None:
-        return _encoded(graph, fitting, ranges)
     for block in blocks.values():
         if block.op in CONVOLUTIONS and block.result not in encodings:
             limits = ranges[block.result]
             encodings[block.result] = encoding_of(limits.low, _capped(block, limits.high), bool(block.activation))
-    return Plan(dict(blocks), encodings, frozenset(passing))
+            if block.summand and encodings[block.result].signed:
+                failed.add(block.name)
+    return Plan(blocks, encodings, frozenset(passing)), failed
+
+
+def _adders(blocks: Mapping[str, Block]) -> dict[str, list[str]]:
+    """By tensor the blocks that add it, or that make it by adding another."""
+    found: dict[str, list[str]] = {}
+    for block in blocks.values():
+        for ref in (block.summand, block.result) if block.summand else ():
+            found.setdefault(ref, []).append(block.name)
+    return found
 
 
 def _made_in_eight_bits(graph: Graph, results: Mapping[str, Block]) -> set[str]:
@@ -106,34 +149,25 @@ def _made_in_eight_bits(graph: Graph, results: Mapping[str, Block]) -> set[str]:
     return found
 
 
-def _encoding(graph: Graph, members: list[str], blocks: Mapping[str, Block], results: Mapping[str, Block],
-              made: set[str], ranges: Mapping[str, Any]) -> Encoding | None:
-    inside = set(members)
-    written = [results[ref] for ref in members if ref in results]
+def _encoding(graph: Graph, members: list[str], results: Mapping[str, Block], made: set[str], padded: set[str],
+              ranges: Mapping[str, Any]) -> Encoding:
     known = [ranges[ref] for ref in members if ref in ranges]
     low = min(limits.low for limits in known)
-    caps = [_capped(results[ref], ranges[ref].high) if ref in results else ranges[ref].high
-            for ref in members if ref in ranges]
-    pads = any(block.pads for block in blocks.values() if block.x in inside) or any(
-        graph.nodes[producer(ref)].op in PADS for ref in members if ref not in results)
+    high = max(_capped(results[ref], ranges[ref].high) if ref in results else ranges[ref].high
+               for ref in members if ref in ranges)
+    pads = any(ref in padded or (ref not in results and graph.nodes[producer(ref)].op in PADS) for ref in members)
     # An offset is added before a convolution's Relu, which would cut at -offset; and QuantizeV2 knows none.
-    cut = any(block.activation and block.op in CONVOLUTIONS for block in written)
-    encoding = encoding_of(low, max(caps), pads or cut or any(ref not in made for ref in members))
-    added = any(block.summand for block in written) or any(block.summand in inside for block in blocks.values())
-    return None if added and encoding.signed else encoding
+    cut = any(ref in results and results[ref].activation and results[ref].op in CONVOLUTIONS for ref in members)
+    return encoding_of(low, high, pads or cut or any(ref not in made for ref in members))
 
 
-def _within_relu6(blocks: Mapping[str, Block], encodings: Mapping[str, Encoding]) -> dict[str, Block] | None:
-    """The blocks, without a convolution's Relu6 where larger values share its encoding; None if there is none.
+def _over_relu6(blocks: Mapping[str, Block], encodings: Mapping[str, Encoding]) -> list[str]:
+    """The convolutions whose Relu6 does not fit, because larger values share its encoding.
 
     The kernel has no Relu6: what cuts at 6 is that the largest number stands for it.
     """
-    wrong = {name for name, block in blocks.items() if block.op in CONVOLUTIONS and _is_relu6(block)
-             and block.result in encodings and encodings[block.result].top > _LARGEST_RELU6}
-    if not wrong:
-        return None
-    return {name: replace(block, activation=None) if name in wrong else block
-            for name, block in blocks.items()}
+    return [name for name, block in blocks.items() if block.op in CONVOLUTIONS and _is_relu6(block)
+            and encodings[block.result].top > _LARGEST_RELU6]
 
 
 def _is_relu6(block: Block) -> bool:
@@ -153,8 +187,7 @@ class _Groups:
     def find(self, ref: str) -> str:
         root = self._parent.setdefault(ref, ref)
         while root != self._parent[root]:
-            root = self._parent[root]
-        self._parent[ref] = root
+            root = self._parent[root] = self._parent[self._parent[root]]
         return root
 
     def join(self, a: str, b: str) -> None:

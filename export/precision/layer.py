@@ -11,7 +11,8 @@ FULL: Precision = "float32"
 
 @dataclass(frozen=True)
 class Layer:
-    """`node`: the contraction's name in the float32 graph. `reason`: why it stays in a higher precision than asked."""
+    """`node`: the contraction's name in the float32 graph. `reason`: why it stays in a higher precision than asked; or,
+    of one that does not, why the addition after it does."""
 
     node: str
     op: str

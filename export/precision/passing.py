@@ -5,7 +5,7 @@ from export.graph import Graph, Node, port
 from export.ops import IDENTITIES, attribute
 from export.tensors import FLOAT
 
-# They hand on the buffer that they read, so what they make cannot be written over.
+# They have kernels for quint8 and qint8 as they stand: the numbers stay where they are.
 SAME_BUFFER = frozenset({"Reshape", "Squeeze", "ExpandDims", *IDENTITIES})
 # They put zeros beside the numbers.
 PADS = frozenset({"Pad", "SpaceToBatchND"})
@@ -30,3 +30,12 @@ def passing_inputs(graph: Graph, item: Node) -> tuple[str, ...]:
         return ()
     moved = item.data[:-1] if item.op == "ConcatV2" else item.data[:1]
     return moved if all(not port(ref) for ref in moved) else ()
+
+
+def hands_on_buffer(graph: Graph, item: Node) -> bool:
+    """Whether what the node makes in eight bits may be in the memory of what it reads.
+
+    Slices, and paddings or transpositions that change nothing, are; a pool or several inputs make a new tensor.
+    """
+    moved = passing_inputs(graph, item)
+    return len(moved) == 1 and item.op not in POOLS
