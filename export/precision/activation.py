@@ -66,7 +66,7 @@ def find(graph: Graph, tensor: str, known: Collection[str], rank: int) -> Activa
         members[following.name] = following
         if _closed(graph, tensor, members, following.name):
             name, alpha = _named(graph, tensor, tuple(members.values()))
-            if name in known:
+            if name in known and (found is None or found.name != name):
                 found = Activation(name, tuple(members), alpha)
         if found is not None and (found.name != "Relu" or len(members) >= len(found.members) + _MORE_AFTER_RELU):
             return found
@@ -129,7 +129,7 @@ def _named_form(form: tuple[tuple[str, float, tuple[tuple[bool, float], ...]], .
     for name, function in _FUNCTIONS.items():
         if _are_close(found, function(_WANTED)):
             return name, 0.0
-    alpha = float(-found[np.argmin(np.abs(_WANTED + 1))])
+    alpha = float(found[0] / _WANTED[0])
     if 0 < alpha < 1 and _are_close(found, np.where(_WANTED > 0, _WANTED, alpha * _WANTED)):
         return "LeakyRelu", alpha
     return "", 0.0
