@@ -191,7 +191,7 @@ def _convolution(graph: Graph, item: Node, values: Array) -> tuple[str, dict[str
         raise Skip("the int8 kernels take NHWC only")
     image = graph.shapes.get(item.data[0])
     if image is None or image[-1] is None:
-        raise Skip("the channels of its input are not known, so that it may be grouped, and there is no such int8 kernel")
+        raise Skip("the channels of its input are not known, so that it may be grouped: there is no such int8 kernel")
     if image[-1] != values.shape[2]:
         raise Skip("there is no int8 kernel for a grouped convolution")
     own = {key: attribute(item, key) for key in ("padding", "explicit_paddings")}

@@ -5,6 +5,7 @@ may still read that buffer. Both are known at run time only, so that what is not
 """
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 from export.graph import Graph, Node, port, producer
@@ -96,12 +97,26 @@ class Summands:
         if item.op in ("Pad", "PadV2", "MirrorPad"):
             amounts = graph.nodes[producer(item.data[1])]
             return item.data[:1] if amounts.op == "Const" and not amounts.value[:1].any() else ()
+        if item.op == "Transpose":
+            order = graph.nodes[producer(item.data[1])]
+            return item.data[:1] if order.op == "Const" and order.value.ravel()[:1].tolist() == [0] else ()
+        if item.op == "Reshape":
+            return item.data[:1] if self._keeps_rows(item) else ()
         if item.op == "ConcatV2":
             axis = graph.nodes[producer(item.data[-1])]
             return item.data[:-1] if axis.op == "Const" and int(axis.value) in (1, 2, 3) else ()
         if item.op in _BINARY:
             return tuple(ref for ref in item.data if not self._is_one_row(ref))
         return ()
+
+    def _keeps_rows(self, item: Node) -> bool:
+        """Whether a Reshape makes as many numbers per row as it reads."""
+        counts = []
+        for ref in (item.data[0], item.name):
+            sizes = (self._graph.shapes.get(ref) or (None, None))[1:]
+            known = [size for size in sizes if size is not None]
+            counts.append(math.prod(known) if len(known) == len(sizes) else 0)
+        return counts[0] == counts[1] > 0
 
     def _is_one_row(self, ref: str) -> bool:
         item = self._graph.nodes[producer(ref)]
