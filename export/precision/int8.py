@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from export.graph import Graph, Node, make_node, port, producer
-from export.ops import output_dtypes
+from export.graph import Graph, Node, producer
 from export.precision.blocks import LARGEST_VALUE, Block, find, residuals, with_residual
 from export.precision.encoding import Encoding
 from export.precision.inside import offset_inputs, offsets_as_channels
@@ -52,8 +51,8 @@ def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = 
     """The graph with int8 contractions, and what became of each contraction.
 
     ranges: by tensor, for all of `wanted_tensors`; a tensor without one keeps its readers in float32. keep: names of
-    contractions that stay float32. Answers differ from the graph's; how far, only a comparison can say. Fed tensors
-    must have the shapes that the graph states, or the run fails: the kernels would not notice.
+    contractions that stay float32. Answers differ from the graph's; how far, only a comparison can say. Before the
+    graph is served, export.precision.guard holds what is fed to the shapes that the graph states.
     """
     graph = offsets_as_channels(graph, ranges, keep)
     blocks, reasons = find(graph)
@@ -123,22 +122,8 @@ class _Quantizer:
                 encoding = self.plan.encodings[item.name]
                 tensors = [self._in_eight_bits(ref, item.device) for ref in passing_inputs(self.graph, item)]
                 self._made(item, self.nodes.passing(item, tensors, encoding), encoding)
-        if results:
-            self._check_fed_shapes()
         self.draft.drop_unused(list(self.graph.consumers))
         return self.draft.result().without_dangling_colocation()
-
-    def _check_fed_shapes(self) -> None:  # decision 193
-        """A server feeds tensors of any shape, and int8 kernels would read or write beyond them."""
-        for ref in dict.fromkeys(self.graph.inputs):
-            shape = self.graph.shapes.get(ref)
-            if shape is None or all(size is None for size in shape):
-                continue
-            dtype = (output_dtypes(self.graph.nodes[producer(ref)]) or [])[port(ref)]
-            name = self.draft.unused_name(f"{ref.replace(':', '_')}/checked")
-            self.draft.redirect(ref, name)
-            self.draft.put(make_node(name, "EnsureShape", (ref,), T=dtype,
-                                     shape=tuple(-1 if size is None else size for size in shape)))
 
     def _block(self, block: Block) -> None:
         device = block.contraction.node.device

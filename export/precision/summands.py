@@ -20,7 +20,7 @@ _SAME_EXAMPLES = frozenset({
 _BINARY = frozenset({"Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum"})
 
 
-class Summands:
+class Summands:  # decision 193
     """What the blocks of a graph may add into which tensors' buffers."""
 
     def __init__(self, graph: Graph) -> None:
