@@ -9,6 +9,7 @@ from graph_session import build, seeded, session_run, tf, v1_control_flow
 from graph_strategies import Drawn, drawn_graphs
 from hypothesis import HealthCheck, given, settings
 from int8_simulation import Limits, assert_as_simulated, assert_near_float, eight_bit_gaps, measured, quantized
+from odd_graphs import odd_feeds, odd_graphs
 
 from export.graph import Graph, producer
 from export.graph_file import as_graph_def, whole
@@ -379,6 +380,26 @@ def test_drawn_graphs(drawn: Drawn) -> None:
         feeds = {"x": drawn.feeds(5)["x"][:batch]}
         for ref, value in it.run(feeds).items():
             np.testing.assert_array_equal(value, it.run()[ref][:batch])
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(odd_graphs(max_layers=6))
+def test_odd_graphs(drawn: Drawn) -> None:
+    """v1 loops and conditions, functions, other types, NaN: what is quantized answers, the rest is as it was."""
+    feeds = odd_feeds(1)
+    graph = Graph.from_graph_def(drawn.graph_def, ["x"], drawn.outputs)
+    ranges = {}
+    for ref in wanted_tensors(graph):
+        with contextlib.suppress(tf.errors.InvalidArgumentError, ValueError):  # inside of loops nothing can be fetched
+            ranges |= {ref: Limits(float(value.min()), float(value.max()))
+                       for value in session_run(drawn.graph_def, [ref], feeds).values()}
+    result, layers = quantize(graph, ranges)
+    assert all(layer.precision == "int8" or layer.reason for layer in layers)
+    found = session_run(as_graph_def(whole(result)), graph.outputs, feeds)
+    for ref, value in session_run(drawn.graph_def, graph.outputs, feeds).items():
+        assert found[ref].dtype == value.dtype
+        if value.dtype == np.float32 and np.isfinite(value).all():
+            assert np.sqrt(np.mean((found[ref] - value) ** 2)) <= 0.1 * max(float(np.std(value)), 1e-12)
 
 
 def test_every_tensor_that_is_wanted_is_in_the_graph() -> None:
