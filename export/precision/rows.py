@@ -90,7 +90,7 @@ def _outputs(graph: Graph, item: Node, states: dict[str, State]) -> Sequence[Sta
 def _state(graph: Graph, item: Node, given: Sequence[State]) -> Sequence[State]:
     """The states of the outputs; the last one holds for further outputs too."""
     broken = next((one for one in given if one.kind == "other"), None)
-    if broken:
+    if broken and item.op != "IdentityN":
         return [broken]
     kinds = {one.kind for one in given}
     if item.op in _SHAPE_OF and kinds == {"rows"}:
@@ -195,7 +195,7 @@ def _axes(graph: Graph, item: Node, index: int, rank: int | None) -> list[int] |
 
 
 def _reduction(graph: Graph, item: Node, given: Given) -> Found:
-    if given[0].kind == "shape" or given[0].kind != "rows":
+    if given[0].kind != "rows":
         return None
     shape = _shape(graph, item.data[0])
     axes = _axes(graph, item, 1, None if shape is None else len(shape))
@@ -248,7 +248,7 @@ def _reshape(graph: Graph, item: Node, given: Given) -> Found:
         return None
     shape, target = _shape(graph, item.data[0]), constant(item, 1, graph.nodes)
     if given[1].kind == "shape":
-        return [replace(given[0], block=1)] if given[0].block == 1 or _known(shape) else None
+        return [replace(given[0], block=1)]  # the first size is the number of examples again
     if target is None or not target or target[0] != -1 or min(target[1:], default=1) < 1 or not _known(shape):
         return None
     assert shape is not None
@@ -321,6 +321,10 @@ def _gather(graph: Graph, item: Node, given: Given) -> Found:
     return [table] if table.kind == "rows" and ids.kind == "whole" and axes[0] > 0 else None
 
 
+def _each(graph: Graph, item: Node, given: Given) -> Found:
+    return given
+
+
 def _fill(graph: Graph, item: Node, given: Given) -> Found:
     return [State("rows")] if given[0].kind == "shape" and given[1].kind == "whole" else None
 
@@ -350,4 +354,4 @@ _RULES: dict[str, Callable[[Graph, Node, Given], Found]] = {
     "Pack": _pack, **dict.fromkeys(("Split", "SplitV", "Unpack"), _split),
     **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _pad), "Reshape": _reshape, "Squeeze": _squeeze,
     "ExpandDims": _expand, "Transpose": _transpose, "StridedSlice": _strided_slice, "Slice": _slice, "Tile": _tile,
-    "GatherV2": _gather, "Fill": _fill, "OneHot": _one_hot, "Einsum": _einsum}
+    "GatherV2": _gather, "IdentityN": _each, "Fill": _fill, "OneHot": _one_hot, "Einsum": _einsum}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from export.runtime import tf
 
 SHAPE = (8, 8, 4)
-_LAYERS = ("conv", "depthwise", "bias", "mul", "relu", "relu6", "pool", "average", "identity", "add", "concat", "split",
+LAYERS = ("conv", "depthwise", "bias", "mul", "relu", "relu6", "pool", "average", "identity", "add", "concat", "split",
            "control", "normalise")
 
 
@@ -26,7 +26,7 @@ class Drawn:
 
 
 @st.composite
-def drawn_graphs(draw: st.DrawFn, max_layers: int = 6, layers: tuple[str, ...] = _LAYERS) -> Drawn:
+def drawn_graphs(draw: st.DrawFn, max_layers: int = 6, layers: tuple[str, ...] = LAYERS) -> Drawn:
     """Graphs with the last tensor, and sometimes an earlier one, as outputs; some end in a dense layer."""
     chosen = draw(st.lists(st.sampled_from(layers), min_size=1, max_size=max_layers))
     seed = draw(st.integers(0, 2**16))
@@ -56,7 +56,7 @@ def seeded_graph(seed: int, most: int = 12) -> Any:
         current = tf.compat.v1.placeholder(tf.float32, (None, *SHAPE), "x")
         made = [current]
         for number in range(int(random.integers(2, most + 1))):
-            layer, one = str(random.choice(_LAYERS)), int(random.integers(1 << 16))
+            layer, one = str(random.choice(LAYERS)), int(random.integers(1 << 16))
             current = drawn_layer(layer, current, made, f"n{number}", one)
             made.append(current)
         if random.random() < 0.5:
