@@ -14,7 +14,7 @@ from typing import Any
 
 from commandline import steps
 from export import samples, saved_model
-from export.graph import Graph, normal, producer
+from export.graph import Graph, Node, make_node, normal, producer
 from export.loaded import DiedError, LoadedModel, RunError
 from export.node import port
 from export.ops import output_dtypes
@@ -141,16 +141,26 @@ def running(content: Content, groups: Groups, summary: Any = None) -> Iterator[L
     """The graph loaded in a separate process, with a signature for each group; inputs and outputs by tensor name."""
     from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
     signatures = {}
+    copies: dict[str, Node] = {}
+    prefix = "measured"
+    while any(name.startswith(f"{prefix}/") for name in content.graph.nodes):
+        prefix += "_"
     for key, (fed, fetched) in groups.items():
         made = SignatureDef(method_name=PREDICT)
-        for side, refs in ((made.inputs, sorted(fed)), (made.outputs, fetched)):
-            for ref in refs:
-                side[ref].name = f"{producer(ref)}:{port(ref)}"
+        # TensorFlow's optimizer merges a Sigmoid, a Mul and the bias before them even where the bias is fetched, which
+        # then is not found; it does not where another node reads it.
+        copied = {ref: f"{prefix}/{len(copies) + number}" for number, ref in enumerate(fetched)}
+        copies |= {name: make_node(name, "Identity", (ref,), T=_dtype(content.graph, ref))
+                   for ref, name in copied.items()}
+        for side, refs in ((made.inputs, {ref: ref for ref in sorted(fed)}), (made.outputs, copied)):
+            for ref, tensor in refs.items():
+                side[ref].name = f"{producer(tensor)}:{port(tensor)}"
                 side[ref].dtype = _dtype(content.graph, ref)
                 side[ref].tensor_shape.unknown_rank = True
         signatures[key] = made
+    graph = content.graph.with_nodes((*content.graph.nodes.values(), *copies.values()))
     with tempfile.TemporaryDirectory(prefix="export-calibrate-") as folder:
-        saved_model.write(Path(folder), replace(content, signatures=signatures))
+        saved_model.write(Path(folder), replace(content, graph=graph, signatures=signatures))
         with LoadedModel(Path(folder), content.tags, own_directory=True, summary=summary) as model:
             model.loaded()
             yield model

@@ -138,3 +138,15 @@ def test_tables_and_assets_are_loaded(source: Callable[[str], Path]) -> None:
     (one,) = found.values()
     assert one.values == 9
     assert one.minimum < 0 < one.maximum
+
+
+def test_a_tensor_inside_what_the_runtime_merges() -> None:
+    """Grappler makes one node of bias, Sigmoid and Mul, and forgets that the bias is fetched."""
+    def swish() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 6, 6, 3), "x")
+        y = tf.nn.bias_add(tf.nn.conv2d(x, tf.constant(seeded((3, 3, 3, 4))), 1, "SAME"), tf.ones([4]), name="bias")
+        tf.multiply(tf.sigmoid(y), y, name="y")
+    graph = Graph.from_graph_def(build(swish), ["x"], ["y"])
+    found = calibrate(Content(graph, {"one": signature(graph, {"x": "x"}, {"y": "y"})}),
+                      [{"x": seeded((2, 6, 6, 3), 1)}], ["bias", "y"])
+    assert found["bias"].values == found["y"].values == 2 * 6 * 6 * 4
