@@ -10,7 +10,7 @@ from graph_session import build, seeded, session_run, tf
 from export import saved_model
 from export.freeze import freeze
 from export.graph import Graph
-from export.optimization import content
+from export.prepared import content
 from export.precision import calibration
 from export.precision.calibration import calibrate, computed, piece, requests
 from export.saved_model import GRAPH_LIMIT, Content
