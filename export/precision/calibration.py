@@ -127,13 +127,33 @@ def _groups(graph: Graph, asked: Sequence[Request], wanted: Sequence[str]) -> Gr
 
 
 def computed(graph: Graph, fed: frozenset[str], wanted: Sequence[str]) -> list[str]:
-    """Those of the wanted tensors that need no placeholder but the fed ones."""
-    known, missing = frozenset(map(producer, fed)), set[str]()
+    """Those of the wanted tensors that every request which feeds `fed` computes, and that can be fetched.
+
+    Not those that need another placeholder, and not those within a loop or a branch of TensorFlow 1.
+    """
+    known, missing, within = frozenset(map(producer, fed)), set[str](), _within_control_flow(graph)
     for item in graph.order():
         if item.name not in known and (item.op in _PLACEHOLDERS or any(
                 producer(ref) in missing for ref in item.inputs)):
             missing.add(item.name)
-    return [ref for ref in wanted if producer(ref) not in missing]
+    return [ref for ref in wanted if producer(ref) not in missing and producer(ref) not in within]
+
+
+def _within_control_flow(graph: Graph) -> frozenset[str]:
+    """The nodes in a loop or a branch: by the Enter and Switch nodes before them that no Exit or Merge has ended."""
+    open_before: dict[str, tuple[str, ...]] = {}
+    for item in graph.order():
+        inputs = [open_before[producer(ref)] for ref in item.inputs if producer(ref) in open_before]
+        opened = max(inputs, key=len, default=())
+        kind = item.op.removeprefix("Ref")
+        if kind in ("Enter", "Switch"):
+            opened = (*opened, kind)
+        elif kind == "Merge" and opened[-1:] == ("Switch",):
+            opened = opened[:-1]
+        elif kind == "Exit" and "Enter" in opened:
+            opened = opened[:len(opened) - 1 - opened[::-1].index("Enter")]
+        open_before[item.name] = opened
+    return frozenset(name for name, opened in open_before.items() if opened)
 
 
 @contextmanager

@@ -20,9 +20,9 @@ BINS = 2048
 UNSIGNED_STEPS = 255  # of quint8, from 0 to the largest value
 SIGNED_STEPS = 127  # of qint8, from 0 to the largest value; as many below 0
 SHARE = 0.9999  # of the values are not clipped by `percentile`
-# The divisors of the largest value that `mse` tries, eight for each halving: up to 4,096.
-_DIVISORS = 2.0 ** (np.arange(97) / 8)
-_FINER = 16  # more thresholds between the best one and its neighbours
+# The divisors of the largest value that `mse` tries, four for each halving: up to 1,024.
+_DIVISORS = 2.0 ** (np.arange(41) / 4)
+_FINER = 12  # more thresholds between the best one and its neighbours
 _TURNS = 2  # of choosing one bound while the other is fixed
 _KL_STRIDE = 4  # bins between the thresholds that `kl` tries
 
@@ -63,17 +63,20 @@ class Spread:
 def squared_error(spread: Spread, bounds: Bounds, step: float) -> float:
     """The sum of (value - what 8 bits make of it)^2 if values are clipped to `bounds`, then rounded to n * step."""
     low, high = bounds
-    begin, end = spread.edges[:-1], spread.edges[1:]
-    rounded = step ** 3 * (_up_to(np.clip(end, low, high) / step) - _up_to(np.clip(begin, low, high) / step))
-    over = np.maximum(end - high, 0) ** 3 - np.maximum(begin - high, 0) ** 3
-    under = np.maximum(low - begin, 0) ** 3 - np.maximum(low - end, 0) ** 3
-    return float((spread.counts * (rounded + (over + under) / 3) / (end - begin)).sum())
+    edges = spread.edges
+    rounded = step ** 3 * _up_to(np.clip(edges, low, high) / step)
+    clipped = (_cube(np.maximum(edges - high, 0)) - _cube(np.maximum(low - edges, 0))) / 3
+    return float((spread.counts * np.diff(rounded + clipped) / np.diff(edges)).sum())
 
 
 def _up_to(end: Floats) -> Floats:
     """The integral of (t - round(t))^2 from 0 to `end`: 1/12 for each whole number passed, and the rest."""
     whole = np.rint(end)
-    return whole / 12 + (end - whole) ** 3 / 3
+    return whole / 12 + _cube(end - whole) / 3
+
+
+def _cube(values: Floats) -> Floats:
+    return values * values * values  # a tenth of the time that ** 3 takes
 
 
 def step_of(bounds: Bounds, form: Form) -> float:

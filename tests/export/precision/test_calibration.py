@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graph_session import build, seeded, session_run, tf
+from graph_session import build, seeded, session_run, tf, v1_control_flow
 
 from export import saved_model
 from export.freeze import freeze
@@ -126,6 +126,31 @@ def test_what_needs_a_placeholder_that_is_not_fed_is_left_out() -> None:
     graph = two_layers_content().graph
     assert computed(graph, frozenset({"x"}), ["first", "squared", "x"]) == ["first", "x"]
     assert computed(graph, frozenset({"first"}), ["first", "logits", "x"]) == ["first", "logits"]
+
+
+def branches_and_loops() -> None:
+    x = tf.compat.v1.placeholder(tf.float32, (None, 4), "x")
+    with v1_control_flow():
+        y = tf.compat.v1.cond(tf.reduce_sum(x) > 0, lambda: tf.square(x, "yes"), lambda: tf.compat.v1.cond(
+            tf.reduce_sum(x) > -9, lambda: tf.sin(x, "perhaps"), lambda: tf.cos(x, "no")))
+        tf.negative(y, "after")
+        ends = tf.compat.v1.while_loop(
+            lambda i, _: i < 3, lambda i, h: (i + 1, tf.tanh(tf.compat.v1.cond(
+                i > 1, lambda: tf.exp(h, "deep"), lambda: h), "inside")), (0, y), name="loop")
+        tf.negative(ends[1], "end")
+
+
+def test_branches_and_loops_of_tensorflow_1_are_left_out() -> None:
+    """They cannot be fetched; what comes after them can."""
+    graph_def = build(branches_and_loops)
+    graph = Graph.from_graph_def(graph_def, ["x"], ["after", "end"])
+    inner = [node.name for node in graph_def.node if node.name.split("/")[-1] in (
+        "yes", "perhaps", "no", "inside", "deep")]
+    assert len(inner) == 5
+    found = calibrate(Content(graph, {}), [{"x": np.full((2, 4), value, np.float32)} for value in (1, -1, -9)],
+                      [*inner, "after", "end", "x"])
+    assert list(found) == ["after", "end", "x"]
+    assert found["after"].values == 24
 
 
 def test_tables_and_assets_are_loaded(source: Callable[[str], Path]) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graph_session import build, seeded, session_run, tf
+from graph_session import build, seeded, session_run, tf, v1_control_flow
 
 from export.graph import Graph
 from export.graph_file import as_graph_def, whole
@@ -130,7 +130,7 @@ def test_what_is_kept_has_no_noise(ruined: Any) -> None:
         assert "fourth" in noise.measure(content_of(graph), asked[:1], rounded)
 
 
-def test_a_layer_that_no_request_computes_is_left_out() -> None:
+def test_a_layer_that_no_request_computes_comes_last() -> None:
     def make() -> None:
         for key in ("x", "other"):
             fed = tf.compat.v1.placeholder(tf.float32, (None, CHANNELS), key)
@@ -138,8 +138,28 @@ def test_a_layer_that_no_request_computes_is_left_out() -> None:
     graph = Graph.from_graph_def(build(make), ["x", "other"], ["of_x/relu", "of_other/relu"])
     limits = dict.fromkeys(wanted_tensors(graph), Range(-4, 4))
     rounded = noise.rounded_to_int8(graph, limits)
-    assert set(noise.measure(content_of(graph), [{"x": seeded((2, CHANNELS))}], rounded)) == {"of_x"}
-    assert noise.measure(content_of(graph), [], rounded) == {}
+    losses = noise.measure(content_of(graph), [{"x": seeded((2, CHANNELS))}], rounded)
+    assert noise.ranked(losses) == ["of_x", "of_other"]
+    assert losses["of_x"] > 0 == losses["of_other"]
+    assert noise.measure(content_of(graph), [], rounded) == dict.fromkeys(losses, 0.0)
+
+
+def test_bfloat16_ranks_contractions_of_every_kind_also_beside_a_loop() -> None:
+    def make() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 4, 6, 3), "x")
+        y = tf.nn.conv3d(x[:, None], tf.constant(seeded((1, 2, 2, 3, 5))), [1] * 5, "SAME", name="volume")[:, 0]
+        y = tf.nn.conv2d_transpose(y, tf.constant(seeded((2, 2, 3, 5), 1)), tf.shape(x), 1, name="back")
+        tf.matmul(y, y, transpose_b=True, name="scores")
+        tf.einsum("bhwc,cd->bhwd", y, tf.constant(seeded((3, 4), 2)), name="einsum")
+        with v1_control_flow():
+            tf.compat.v1.while_loop(lambda i, _: i < 3, lambda i, h: (i + 1, tf.matmul(h, h, name="inner")),
+                                    (0, y[0, :3, :3, 0]), name="loop")
+    outputs = ["scores", "loop/Exit_1"]
+    graph = Graph.from_graph_def(build(make), ["x"], outputs)
+    losses = noise.measure(content_of(graph), [{"x": seeded((2, 4, 6, 3))}], noise.rounded_to_bfloat16(graph))
+    assert losses.pop("loop/inner") == 0
+    assert {"volume", "back", "scores"} <= losses.keys()
+    assert all(1e-7 < loss < 1e-3 for loss in losses.values())
 
 
 def test_equal_noise_is_ordered_by_name() -> None:
