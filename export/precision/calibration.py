@@ -1,7 +1,7 @@
 """Runs the float32 graph on samples and measures the values of its tensors, in a separate process.
 
-    requests = calibration.requests(content.signatures, samples, calibration.piece(graph, tensors))
-    histograms = calibration.calibrate(content, requests, tensors)      # export.precision.ranges
+    requests = reference.feeds(calibration.piece(graph, tensors), most=512)     # export.precision.reference
+    histograms = calibration.calibrate(content, requests, tensors)              # export.precision.ranges
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from commandline import steps
-from export import samples, saved_model
+from export import saved_model
 from export.graph import Graph, Node, make_node, normal, producer
 from export.loaded import DiedError, LoadedModel, RunError
 from export.node import port
@@ -22,7 +22,6 @@ from export.precision.ranges import Histogram, merged
 from export.saved_model import Content
 from export.signatures import PREDICT
 from export.tensors import Array
-from serving.client import payloads
 from user_error import FailedError, UserError
 
 Request = Mapping[str, Array]  # by input tensor
@@ -31,42 +30,6 @@ _MEMORY = 256 << 20  # bytes of tensors that are fetched at once
 _LARGEST_PIECE = 32
 _UNKNOWN = 16  # the size of a dimension that the graph does not tell
 _PLACEHOLDERS = ("Placeholder", "PlaceholderV2")
-
-
-def requests(signatures: Mapping[str, Any], examples: Mapping[str, Array], piece: int = 8,
-             most: int = 512) -> list[Request]:
-    """Requests with at most `piece` real examples each, to every signature that the samples have all inputs of.
-
-    `signatures`: SignatureDefs by key; `examples`: arrays by input key, as in a file of samples. Of more than `most`
-    examples, requests evenly spaced among them are taken, because files are often sorted by class. Raises UserError if
-    no signature has all its inputs, or an array does not fit its dtype or shape.
-    """
-    found: list[Request] = []
-    covered = {key: one for key, one in signatures.items() if samples.specs(one).keys() <= examples.keys()}
-    for signature in (covered or signatures).values():
-        specs = samples.specs(signature)
-        tensors = {part: normal(info.name) for part, info in samples.parts_of(signature).items()}
-        for start, batch in _pieces(examples, specs, piece, most):
-            picked = payloads.pick(examples, specs, batch, start)
-            found.append({tensors[part]: value for part, value in picked.items()})
-    return found
-
-
-def _pieces(examples: Mapping[str, Array], specs: Mapping[str, payloads.TensorSpec], piece: int,
-            most: int) -> Iterator[tuple[int, int]]:
-    """(first example, number of examples) of each request."""
-    there = payloads.examples(examples, specs) if specs.keys() <= examples.keys() else 1
-    fixed = samples.fixed_batch(specs)
-    if not specs or payloads.is_whole(examples, specs):
-        yield 0, 1
-        return
-    size = fixed or min(piece, there)
-    starts = list(range(0, there, size))
-    wanted = max(most // size, 1)
-    if len(starts) > wanted:
-        starts = [starts[index * len(starts) // wanted] for index in range(wanted)]
-    for start in starts:
-        yield start, fixed or min(size, there - start)
 
 
 def piece(graph: Graph, tensors: Sequence[str]) -> int:

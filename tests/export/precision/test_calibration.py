@@ -1,7 +1,6 @@
 """The values of a graph's tensors for samples, measured in a separate process."""
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +8,11 @@ from graph_session import build, seeded, session_run, tf, v1_control_flow
 
 from export import saved_model
 from export.freeze import freeze
-from export.graph import Graph
-from export.prepared import content
+from export.graph import Graph, normal
 from export.precision import calibration
-from export.precision.calibration import calibrate, computed, piece, requests
+from export.precision.calibration import calibrate, computed, piece
+from export.prepared import content
 from export.saved_model import GRAPH_LIMIT, Content
-from export.signatures import signature
 from user_error import UserError
 
 
@@ -28,15 +26,13 @@ def two_layers() -> None:
 
 def two_layers_content() -> Content:
     graph = Graph.from_graph_def(build(two_layers), ["x", "other"], ["logits", "squared"])
-    return Content(graph, {"one": signature(graph, {"image": "x"}, {"y": "logits"}),
-                           "two": signature(graph, {"pair": "other"}, {"y": "squared"})})
+    return Content(graph, {})
 
 
 def test_it_measures_what_a_session_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     made = two_layers_content()
     images = seeded((13, 6, 6, 3), 2)
-    asked = requests(made.signatures, {"image": images, "labels": np.arange(13)}, piece=5)
-    assert [one["x"].shape[0] for one in asked] == [5, 5, 3]
+    asked = [{"x:0": images[:5]}, {"x:0": images[5:10]}, {"x:0": images[10:]}]
     monkeypatch.setattr(calibration, "_MEMORY", 1000)  # each tensor is a group of its own
     found = calibrate(made, asked, ["x:0", "first", "logits", "first", "squared"])
     assert list(found) == ["x", "first", "logits"], "no sample feeds what 'squared' needs"
@@ -49,37 +45,19 @@ def test_it_measures_what_a_session_computes(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_size_of_the_requests_makes_no_difference() -> None:
     made = two_layers_content()
-    samples = {"image": seeded((8, 6, 6, 3), 2)}
-    whole, single = (calibrate(made, requests(made.signatures, samples, size), ["x"])["x"] for size in (8, 1))
+    images = seeded((8, 6, 6, 3), 2)
+    whole = calibrate(made, [{"x": images}], ["x"])["x"]
+    single = calibrate(made, [{"x": images[number:number + 1]} for number in range(8)], ["x"])["x"]
     assert whole.spread().counts.tolist() == single.spread().counts.tolist()
     assert whole.range("mse") == single.range("mse")
 
 
-def test_each_signature_with_samples_is_asked() -> None:
+def test_each_request_measures_what_it_computes() -> None:
     made = two_layers_content()
-    asked = requests(made.signatures, {"image": seeded((4, 6, 6, 3)), "pair": seeded((2, 2))}, piece=3)
-    assert [{name: len(value) for name, value in one.items()} for one in asked] == [{"x": 3}, {"x": 1}, {"other": 2}]
+    asked = [{"x": seeded((3, 6, 6, 3))}, {"x": seeded((1, 6, 6, 3))}, {"other": seeded((2, 2))}]
     found = calibrate(made, asked, ["logits", "squared"])
     assert found["squared"].values == 4
     assert found["logits"].values == 20
-
-
-def test_no_samples_for_any_signature_is_refused() -> None:
-    with pytest.raises(UserError, match="the samples have no array 'image'; they have: labels"):
-        requests(two_layers_content().signatures, {"labels": np.arange(3)})
-
-
-@pytest.mark.parametrize("samples", [{"image": seeded((3, 5, 6, 3))}, {"image": np.array([[b"no"]], object)}])
-def test_samples_that_do_not_fit_are_refused(samples: Any) -> None:
-    with pytest.raises(UserError, match=r"the samples of input 'image' are .* but the signature takes float32"):
-        requests(two_layers_content().signatures, samples)
-
-
-def test_of_many_examples_evenly_spaced_ones_are_taken() -> None:
-    asked = requests(two_layers_content().signatures, {"pair": np.repeat(np.arange(1000.0), 2).reshape(-1, 2)
-                                                       .astype(np.float32)}, piece=4, most=20)
-    assert [one["other"][0, 0] for one in asked] == [0, 200, 400, 600, 800]
-    assert sum(len(one["other"]) for one in asked) == 20
 
 
 def test_large_tensors_are_asked_in_small_pieces() -> None:
@@ -96,7 +74,7 @@ def test_a_sample_that_gives_nan_names_the_tensor() -> None:
     made = two_layers_content()
     images = seeded((2, 6, 6, 3))
     images[1, 2, 2, 0] = np.nan
-    found = calibrate(made, requests(made.signatures, {"image": images}), ["x", "logits"])
+    found = calibrate(made, [{"x": images}], ["x", "logits"])
     assert found["x"].nans == 1
     with pytest.raises(UserError, match="tensor 'logits': the samples give NaN"):
         found["logits"].range()
@@ -158,8 +136,8 @@ def test_tables_and_assets_are_loaded(source: Callable[[str], Path]) -> None:
     frozen = freeze(model)
     words = np.array([b"the", b"cat", b"unheard"], object)
     vectors = frozen.signatures["serving_default"].outputs["vectors"].name
-    asked = requests(frozen.signatures, {"words": words})
-    found = calibrate(content(model, frozen, frozen.graph, GRAPH_LIMIT), asked, [vectors])
+    fed = normal(frozen.signatures["serving_default"].inputs["words"].name)
+    found = calibrate(content(model, frozen, frozen.graph, GRAPH_LIMIT), [{fed: words}], [vectors])
     (one,) = found.values()
     assert one.values == 9
     assert one.minimum < 0 < one.maximum
@@ -172,6 +150,6 @@ def test_a_tensor_inside_what_the_runtime_merges() -> None:
         y = tf.nn.bias_add(tf.nn.conv2d(x, tf.constant(seeded((3, 3, 3, 4))), 1, "SAME"), tf.ones([4]), name="bias")
         tf.multiply(tf.sigmoid(y), y, name="y")
     graph = Graph.from_graph_def(build(swish), ["x"], ["y"])
-    found = calibrate(Content(graph, {"one": signature(graph, {"x": "x"}, {"y": "y"})}),
+    found = calibrate(Content(graph, {}),
                       [{"x": seeded((2, 6, 6, 3), 1)}], ["bias", "y"])
     assert found["bias"].values == found["y"].values == 2 * 6 * 6 * 4
