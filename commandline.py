@@ -142,6 +142,8 @@ def fail(message: str, exit_code: int) -> NoReturn:
 
 
 _progress_shown: ContextVar[bool] = ContextVar("progress", default=True)
+# The console on which a line changes at the moment: what is printed meanwhile must go through it.
+_live: ContextVar[Console | None] = ContextVar("live", default=None)
 
 
 @contextmanager
@@ -156,7 +158,16 @@ def progress(shown: bool) -> Iterator[None]:
 
 def progress_console() -> Console:
     """stderr, or nothing at all within `progress(False)`."""
-    return Console(stderr=True, highlight=False, quiet=not _progress_shown.get())
+    return _live.get() or Console(stderr=True, highlight=False, quiet=not _progress_shown.get())
+
+
+@contextmanager
+def _as_live(console: Console) -> Iterator[None]:
+    token = _live.set(console)
+    try:
+        yield
+    finally:
+        _live.reset(token)
 
 
 @contextmanager
@@ -177,7 +188,7 @@ def step(title: str) -> Iterator[None]:
     console = progress_console()
     began = perf_counter()
     if console.is_terminal and not console.quiet:
-        with console.status(title):
+        with console.status(title), _as_live(console):
             yield
     else:
         yield
@@ -193,7 +204,7 @@ def steps(title: str, total: int) -> Iterator[Callable[[], None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                  console=console, transient=True) as shown:
+                  console=console, transient=True) as shown, _as_live(console):
         task = shown.add_task(title, total=total)
         yield lambda: shown.advance(task)
     console.print(f"[green]✓[/green] {title} [dim]{perf_counter() - began:.1f} s[/dim]", soft_wrap=True)

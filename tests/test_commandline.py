@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -124,6 +125,39 @@ def test_a_signal_runs_the_cleanup_and_prints_a_message(number: signal.Signals, 
     assert errors.endswith("nothing half-written is left behind\n")
     assert len(errors.strip().splitlines()) == 1  # without the empty line that click prints after "^C" in a terminal
     assert left.exists()
+
+
+PROGRESS = """
+import commandline
+with commandline.step("outer"):
+    with commandline.steps("inner", 3) as done:
+        for _ in range(3):
+            commandline.progress_console().print("line between")
+            done()
+"""
+
+
+def test_progress_within_progress_on_a_terminal() -> None:
+    """What changes in place is on one console, so a line printed meanwhile stays whole."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen([sys.executable, "-c", PROGRESS], cwd=ROOT, stderr=theirs, env=os.environ | {
+            "TERM": "xterm", "COLUMNS": "100"}) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # EIO is the end of a terminal's output on Linux
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        os.close(ours)
+    assert process.returncode == 0
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode()))
+    assert lines.count("line between") == 3
+    assert [line.split()[1] for line in lines if line.startswith("\u2713")] == ["inner", "outer"]
+
+
+def test_steps_write_nothing_where_there_is_no_terminal() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRESS.replace('"outer"', '"x"')], cwd=ROOT, capture_output=True,
+                          text=True, check=True)
+    assert "inner" not in done.stderr
 
 
 @pytest.mark.parametrize("package", ["export", "serving", "benchmark"])
