@@ -119,6 +119,27 @@ def _within_control_flow(graph: Graph) -> frozenset[str]:
     return frozenset(name for name, opened in open_before.items() if opened)
 
 
+def answers(content: Content, asked: Sequence[Request], wanted: Sequence[str], most: int
+            ) -> Iterator[tuple[Request, Mapping[str, Array]]]:
+    """Each request with those of the wanted tensors that it computes: small ones, which are not fetched in groups.
+
+    Of more than `most` requests with the same inputs as many are sent, evenly spaced.
+    """
+    kinds: dict[frozenset[str], list[Request]] = {}
+    for request in asked:
+        kinds.setdefault(frozenset(request), []).append(request)
+    groups = {f"group_{number}": (fed, computed(content.graph, fed, wanted)) for number, fed in enumerate(kinds)}
+    groups = {key: group for key, group in groups.items() if group[1]}
+    if not groups:
+        return
+    with running(content, groups) as model:
+        for key, (fed, _) in groups.items():
+            there = kinds[fed]
+            count = min(len(there), most)
+            for request in (there[number * len(there) // count] for number in range(count)):
+                yield request, answered(model, key, request)
+
+
 @contextmanager
 def running(content: Content, groups: Groups, summary: Any = None) -> Iterator[LoadedModel]:
     """The graph loaded in a separate process, with a signature for each group; inputs and outputs by tensor name."""

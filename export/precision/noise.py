@@ -18,7 +18,7 @@ import numpy as np
 from export.graph import Graph, Node, make_const, make_node
 from export.ops import input_dtypes
 from export.precision.blocks import Block, find
-from export.precision.calibration import Request, answered, computed, running
+from export.precision.calibration import Request, answers
 from export.precision.encoding import Encoding
 from export.precision.inside import offsets_as_channels
 from export.precision.int8_nodes import per_channel
@@ -30,15 +30,20 @@ from export.transform import Draft
 
 _LARGEST = 127
 _ENOUGH = 32  # requests; more change the order of the layers little
-Tensors = tuple[str, str]  # sums of squares: of the noise, and of the signal
+Tensors = tuple[str, str]  # half the sums of squares, of the noise and of the signal
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """`graph`: the float32 graph with rounded copies beside the layers; `sums`: by layer, the pairs that it adds up."""
+    """`graph`: the float32 graph with rounded copies beside the layers; `sums`: by layer, the pairs that it adds up,
+    of which the first is of the contraction itself."""
 
     graph: Graph
     sums: Mapping[str, Sequence[Tensors]]
+
+    def difference(self, layer: str) -> str:
+        """The tensor (exact - rounded) of the contraction."""
+        return self.graph.nodes[self.sums[layer][0][0]].data[0]
 
 
 def measure(content: Content, asked: Sequence[Request], rounded: Rounded) -> dict[str, float]:  # decision 171
@@ -48,24 +53,12 @@ def measure(content: Content, asked: Sequence[Request], rounded: Rounded) -> dic
     request computes, or that is in a loop, has 0. Of many requests with the same inputs 32 are sent, evenly spaced.
     """
     wanted = [ref for pairs in rounded.sums.values() for pair in pairs for ref in pair]
-    kinds: dict[frozenset[str], list[Request]] = {}
-    for request in asked:
-        kinds.setdefault(frozenset(request), []).append(request)
-    groups = {f"group_{number}": (fed, computed(rounded.graph, fed, wanted)) for number, fed in enumerate(kinds)}
-    groups = {key: group for key, group in groups.items() if group[1]}
     totals: dict[str, float] = {}
-    with running(replace(content, graph=rounded.graph), groups) as model:
-        for key, (fed, _) in groups.items():
-            for request in _some(kinds[fed]):
-                for ref, value in answered(model, key, request).items():
-                    totals[ref] = totals.get(ref, 0.0) + float(value)
+    for _, answer in answers(replace(content, graph=rounded.graph), asked, wanted, _ENOUGH):
+        for ref, value in answer.items():
+            totals[ref] = totals.get(ref, 0.0) + float(value)
     return {name: sum(_share(totals[noise], totals[signal]) for noise, signal in pairs if noise in totals)
             for name, pairs in rounded.sums.items()}
-
-
-def _some(asked: Sequence[Request]) -> list[Request]:
-    count = min(len(asked), _ENOUGH)
-    return [asked[index * len(asked) // count] for index in range(count)]
 
 
 def ranked(losses: Mapping[str, float]) -> list[str]:
