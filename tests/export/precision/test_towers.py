@@ -156,10 +156,11 @@ def test_the_classifier_splits(mnist: Path) -> None:
 
 def test_a_transformer_splits() -> None:
     """Its first axis is the examples throughout, also where layers turn the rows of all of them into one matrix."""
-    graph, _ = pipeline.run(Graph.from_graph_def(encoder_models.frozen(layers=1), ["ids", "mask"], ["y"]), "default")
+    plain = Graph.from_graph_def(encoder_models.frozen(layers=1), ["ids", "mask"], ["Identity"])
+    graph, _ = pipeline.run(plain, "default")
     towers = one_signature(graph)
     for batch in (1, 3):
-        expected, found = (run(one, **encoder_models.feeds(batch))["y"] for one in (graph, towers))
+        expected, found = (run(one, **encoder_models.feeds(batch))["Identity"] for one in (graph, towers))
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
