@@ -13,6 +13,9 @@ from export.graph import Graph
 from export.graph_file import as_graph_def, whole
 from export.loaded import DiedError, LoadedModel, RunError
 from export.precision.guard import guarded
+from export.precision.int8 import quantize, wanted_tensors
+from export.precision.ranges import Range
+from export.precision.towers import two_towers
 from export.runtime import tf
 from export.tensors import BFLOAT16, FLOAT, QINT8, QUINT8
 
@@ -230,3 +233,26 @@ def test_in_a_loop_the_new_constants_are_in_its_frame() -> None:
     np.testing.assert_allclose(after, before, atol=1e-6)
     assert session_run(as_graph_def(whole(guarded(graph))), ["y"], {"x": image(0, 4)})["y"].shape == (0, 4)
 
+
+def test_a_quantized_network_answers_what_its_float32_graph_answers(tmp_path: Path) -> None:
+    """Convolutions with a residual addition, pooling and a dense layer, by `quantize`; in towers as well."""
+    def nodes() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, IMAGE, "x")
+        first = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, seeded(SQUARE) / 5, 1, "SAME"), seeded((4,))))
+        second = tf.nn.bias_add(tf.nn.conv2d(first, seeded(SQUARE, 1) / 5, 1, "SAME"), seeded((4,)))
+        pooled = tf.nn.max_pool2d(tf.nn.relu(second + first), 2, 2, "VALID")
+        tf.matmul(tf.reshape(pooled, [-1, 64]), tf.constant(seeded((64, 5)) / 8), name="y")
+    floats = Graph.from_graph_def(build(nodes), ["x"], ["y"])
+    wanted = wanted_tensors(floats)
+    seen = session_run(as_graph_def(whole(floats)), wanted, {"x": image(16, 8, 8, 4)})
+    int8, layers = quantize(floats, {name: Range(float(one.min()), float(one.max())) for name, one in seen.items()})
+    assert [layer.precision for layer in layers] == ["int8"] * 3
+    requests = [{"x": image(*shape)} for shape in ((0, 8, 8, 4), (1, 8, 8, 4), (7, 8, 8, 4), (8, 8, 4))]
+    expected, found, split = (answers(graph, tmp_path / str(index), *requests) for index, graph in enumerate((
+        floats, guarded(int8), two_towers(guarded(int8), [(("x",), ("y",))]))))
+    assert [one.shape for one in (expected[0], found[0], split[0])] == [(0, 5)] * 3
+    for batch in (1, 2):
+        assert np.abs(found[batch] - expected[batch]).max() < 0.05 * np.abs(expected[batch]).max()
+        np.testing.assert_array_equal(split[batch], found[batch])
+    assert expected[3].startswith("died")
+    assert found[3] == "Shape of tensor _arg_x_0_0 [8,8,4] is not compatible with expected shape [?,8,8,4]."
