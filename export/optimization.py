@@ -11,7 +11,8 @@ from export import full_precision, manifest, pipeline, saved_model
 from export.equivalence import Report
 from export.job import BATCHES, Job, job_options
 from export.outcome import NotEqualError, Optimized, RefusedError
-from export.precision.reduction import Reduction
+from export.precision import auto, single
+from export.precision.reduction import AUTO, Reduction
 from export.sources import Source
 from export.verification import show
 from user_error import UserError
@@ -65,7 +66,7 @@ def optimize(source: str | Path, *, to: str | Path, version: int | None = None, 
              max_accuracy_drop: float | None = None, max_error: float | None = None,
              batch_of_interest: Sequence[int] | None = None, ranges: str | None = None,
              keep_float32: Sequence[str] | None = None, storage: str | None = None, unmeasured: bool = False,
-             reuse: bool = False, show_progress: bool = False) -> Optimized:
+             max_time: float | None = None, reuse: bool = False, show_progress: bool = False) -> Optimized:
     """Publishes the model `source`, optimized, as the next version below `to`, and prints nothing.
 
     Each parameter is an option of `python -m export optimize`; inputs and outputs are {key: tensor name}, fix is
@@ -85,7 +86,7 @@ def optimize(source: str | Path, *, to: str | Path, version: int | None = None, 
         given = Source(str(source), from_checkpoint, listed(inputs), listed(outputs))
         reduction = Reduction(precision, max_accuracy_drop, max_error,
                               None if batch_of_interest is None else tuple(batch_of_interest), ranges,
-                              some(keep_float32), storage, unmeasured)
+                              some(keep_float32), storage, unmeasured, max_time)
         return _optimized(Job(
             given, Path(to), version, transforms, some(signatures), tuple(tags), Path(samples) if samples else None,
             tuple(batches), tuple(allow_constant) or None, atol, rtol, seed, dict(fix or {}), frozenset(allow),
@@ -99,7 +100,9 @@ def _optimized(job: Job) -> Optimized:
     found = manifest.reusable(job.base, wanted) if job.reuse else None
     if found:
         return Optimized(found, manifest.read(found) or {}, None)
-    return full_precision.published(job, wanted)
+    if job.reduction.precision == AUTO:
+        return auto.published(job, wanted)
+    return (single if job.reduction.asked else full_precision).published(job, wanted)
 
 
 def _show(steps: Sequence[str], equality: Report) -> None:

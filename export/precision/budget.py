@@ -93,6 +93,14 @@ def reasons(measured: Measured, allowed: Reduction) -> list[str]:
     return found
 
 
+def told(measured: Measured) -> str:
+    """What was measured, in words: the accuracy, or the agreement in the worst output; and the largest error."""
+    worst = min(measured.agreement.values(), default=None)
+    parts = [f"accuracy {measured.accuracy}"] if measured.accuracy else (
+        [] if worst is None else [f"top class the same for {worst:.2%}"])
+    return ", ".join([*parts, f"max error {measured.error:.2g}"])
+
+
 def row(output: str, measured: Measured, allowed: Reduction) -> str:
     """The name of the row by which an output was judged, as reports print it."""
     by = measured.judged_by(output)

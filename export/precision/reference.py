@@ -47,9 +47,14 @@ class Proof:
     report: Report
     measured: dict[str, Measured] = field(default_factory=dict)
     load_s: float = 0.0
+    outside: list[str] = field(default_factory=list)  # what is outside of the budget
 
-    def reasons(self) -> list[str]:
-        return self.report.all_reasons()
+    faults: list[str] = field(default_factory=list)  # what no budget allows: NaN, or a reference that proves nothing
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it whatever the budget is, also that it dies or has another interface; "" if nothing."""
+        return "; ".join((self.report.reasons or self.faults)[:2])
 
 
 class Reference:
@@ -170,7 +175,9 @@ class Reference:
                 return
             pairs.append((request, answer))
         one = proof.measured[key] = _measured(pairs)
-        proof.report.signatures[key] = self._report(key, one, pairs)
+        proof.outside += budget.reasons(one, self._allowed)
+        report = proof.report.signatures[key] = self._report(key, one, pairs)
+        proof.faults += [f"signature '{key}': {reason}" for reason in report.why_not() if reason not in proof.outside]
 
     def _report(self, key: str, one: Measured, pairs: Sequence[tuple[Request, Answer]]) -> SignatureReport:
         allowed, scales = Budget(_ANY, 0.0, 1.0), _arrays(one.scales)

@@ -29,7 +29,8 @@ def test_half_a_point_is_allowed_and_more_is_not() -> None:
 def test_every_other_output_with_classes_is_judged_by_its_own_agreement() -> None:
     found = Measured(400, {"scores": 0.1, "other": 0.1}, {}, {"scores": 0.9, "other": 0.9, "ids": 1.0},
                      accuracy(0.9, 0.9))
-    assert reasons(found, INT8) == ["'other' has another top class or value for 10.0 % of 400 examples, over 0.5 points"]
+    assert reasons(found, INT8) == [
+        "'other' has another top class or value for 10.0 % of 400 examples, over 0.5 points"]
 
 
 def test_a_stated_error_holds_for_all_outputs() -> None:
@@ -60,7 +61,8 @@ def test_a_row_names_what_decided() -> None:
 
 
 def test_a_manifest_states_absolute_bounds() -> None:
-    found = {"a": Measured(8, {"y": 0.04}, {"y": 10.0}, {"y": 1.0, "ids": 1.0}), "b": Measured(8, {"z": 0.01}, {"z": 2.0})}
+    found = {"a": Measured(8, {"y": 0.04}, {"y": 10.0}, {"y": 1.0, "ids": 1.0}),
+             "b": Measured(8, {"z": 0.01}, {"z": 2.0})}
     assert stated(found, INT8) == {"signatures": {"a": {"y": 0.8}, "b": {"z": 0.04}}, "disagreement": 0.01,
                                    "max_accuracy_drop": 0.5, "max_error": None}
     assert stated(found, Reduction("int8", max_error=0.1))["signatures"] == {"a": {"y": 1.0}, "b": {"z": 0.2}}

@@ -86,9 +86,8 @@ def test_two_runs_at_once_have_a_folder_each(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_is_found_again_whatever_its_number(tmp_path: Path) -> None:
     base = tmp_path / "fastest"
-    with workspace(base):
-        with pytest.raises(KeyboardInterrupt), workspace(base) as second:  # noqa: PT012
-            second.remember("int8", {}, {"bytes": 7})
-            raise KeyboardInterrupt
+    with workspace(base), pytest.raises(KeyboardInterrupt), workspace(base) as second:  # noqa: PT012
+        second.remember("int8", {}, {"bytes": 7})
+        raise KeyboardInterrupt
     with workspace(base) as found:
         assert found.known("int8", {}) == {"bytes": 7}

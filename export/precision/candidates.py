@@ -1,0 +1,142 @@
+"""What may become the published version: a protocol, so that other engines can be further candidates, and stock ops."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import cpu_class
+from export.precision.choice import FLOAT32
+from export.precision.guard import guarded
+from export.precision.layer import FULL, Layer, counted
+from export.precision.reference import Reference
+from export.precision.towers import NotSplitError, ends_of, two_towers
+from export.precision.variant import Kind, Variants, why_no_ranges
+from export.prepared import Prepared
+
+
+class Candidate(Protocol):
+    """A way to make the model faster. `name` is unique and names a folder; `precision` is what manifests call it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def why_not(self) -> str:
+        """Why it cannot be tried here, in one sentence; "" if it can."""
+
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+        """Fills an empty directory with a version; returns what became of each contraction.
+
+        keep: contractions that must stay in a higher precision. Raises CannotBeMadeError with the reason if this model
+        has nothing for it.
+        """
+
+    def ranked(self) -> list[str]:
+        """The contractions that can go back to a higher precision, the one that loses most first; it may be none."""
+
+
+class CannotBeMadeError(Exception):
+    """The model has nothing that the candidate could change; the message is the reason."""
+
+
+@dataclass
+class Float32:
+    """The optimized graph in full precision, which every other candidate is made from."""
+
+    ready: Prepared
+    name: str = FLOAT32
+    precision: str = FULL
+
+    def why_not(self) -> str:
+        return ""
+
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+        self.ready.write(directory, guarded(self.ready.graph))
+        return []
+
+    def ranked(self) -> list[str]:
+        return []
+
+
+@dataclass
+class Lower:
+    """Contractions in bfloat16 or int8, or in both, with TensorFlow's own kernels."""
+
+    ready: Prepared
+    reference: Reference
+    variants: Variants
+    precision: Kind
+    cpu: cpu_class.CpuClass = field(default_factory=cpu_class.current)
+
+    @property
+    def name(self) -> str:
+        return self.precision
+
+    def why_not(self) -> str:
+        if self.precision != "int8" and not (self.cpu.has_bf16 and self.cpu.runs_bf16):
+            return f"this CPU ({self.cpu}) has no instructions for bfloat16, which is then slower than float32"
+        if self.precision == "bfloat16":
+            return ""
+        if not self.cpu.runs_int8:
+            return f"this CPU ({self.cpu}) cannot run the 8-bit kernels"
+        if not self.cpu.has_int8:
+            return f"this CPU ({self.cpu}) has no instructions for 8-bit products (VNNI, AMX), which are then slower"
+        return why_no_ranges(self.ready, self.reference)
+
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+        graph, layers = self.variants.graph(self.precision, keep)
+        found = counted(layers)
+        wanted = ("int8", "bfloat16") if self.precision == "mixed" else (self.precision,)
+        for one in wanted:
+            if one not in found:
+                if self.precision == "mixed" and one == "bfloat16":
+                    raise CannotBeMadeError("int8 leaves nothing for bfloat16")
+                why = next((f"'{layer.node}' and all others: {layer.reason}" for layer in layers), "no contraction")
+                raise CannotBeMadeError(f"nothing can be {one} ({why})")
+        self.ready.write(directory, graph)
+        return layers
+
+    def ranked(self) -> list[str]:
+        return self.variants.ranked(self.precision)
+
+
+def towers_of(name: str) -> str:
+    return f"{name}-towers"
+
+
+@dataclass
+class Towers:
+    """Another candidate with its batch split in two halves that run at the same time."""
+
+    ready: Prepared
+    of: Lower | Float32
+    keep: frozenset[str]  # what the other candidate had to keep
+
+    @property
+    def name(self) -> str:
+        return towers_of(self.of.name)
+
+    @property
+    def precision(self) -> str:
+        return self.of.precision
+
+    def why_not(self) -> str:
+        return ""
+
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+        layers: list[Layer] = []
+        graph = self.ready.graph
+        if isinstance(self.of, Lower):
+            graph, layers = self.of.variants.graph(self.of.precision, self.keep)
+        try:
+            towers = two_towers(graph, ends_of(self.ready.frozen.signatures.values()))
+        except NotSplitError as error:
+            raise CannotBeMadeError(str(error)) from None
+        self.ready.write(directory, guarded(towers))
+        return layers
+
+    def ranked(self) -> list[str]:
+        return []

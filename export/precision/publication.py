@@ -1,0 +1,56 @@
+"""Publishes the version that was chosen: a copy of what was proven and measured, with a manifest that says how."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cpu_class
+from export import manifest, publish
+from export.equivalence import Report
+from export.full_precision import write_warmup
+from export.outcome import Made, Optimized
+from export.precision.choice import ORIGINAL
+from export.precision.layer import FULL
+from export.precision.trial import Trials, Tried
+from export.precision.variant import weights_are_random
+from version_directory import MANIFEST
+
+RANDOM = "random"
+
+
+def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Sequence[str] = (),
+              **facts: Any) -> Optimized:
+    """The job's next version: a copy of the candidate `name`, or of the source. `facts` are for the manifest."""
+    ready, job = trials.ready, trials.ready.job
+    one = trials.tried.get(name) or Tried(name, FULL)
+    report = Report(ready.path, ready.path) if name == ORIGINAL else trials.report(name)
+    source = ready.path if name == ORIGINAL else trials.work.version(name)
+    random = weights_are_random(ready)
+    with publish.new_version(job.base, job.version) as made:
+        publish.copy_tree(source, made.path)
+        (made.path / MANIFEST).unlink(missing_ok=True)
+        sizes, nodes = ready.sizes(made.path)
+        if job.warmup:
+            write_warmup(ready, made, report)
+        manifest.write(
+            made.path, wanted, **ready.facts(), precision=one.precision, chosen=name,
+            cpu_class=str(cpu_class.current()), **({"budget": one.budget} if one.budget else {}), layers=one.layers,
+            **({"weights": RANDOM} if random else {}), **facts, equality=report.by_signature(),
+            seconds=ready.stages.seconds, nodes={"before": nodes[0], "after": nodes[1]})
+    said = [*lines, *stays(one)]
+    if random:
+        said.append("The source's weights are random, so this proves speed and nothing about accuracy.")
+    return Optimized(made.published, manifest.read(made.published) or {},
+                     Made(ready.steps, report, sizes, nodes, str(ready.stages), tuple(said)))
+
+
+def stays(one: Tried) -> list[str]:
+    """A line for the layers of each precision, and one for each that stays in a higher precision, with its reason."""
+    if not one.layers:
+        return []
+    counts: dict[str, int] = {}
+    for layer in one.layers:
+        counts[layer["precision"]] = counts.get(layer["precision"], 0) + 1
+    return [f"{one.name}: {', '.join(f'{count} layers {precision}' for precision, count in counts.items())}"] + [
+        f"  '{layer['node']}' ({layer['op']}) is {layer['precision']}: {layer['reason']}"
+        for layer in one.layers if layer.get("reason")]

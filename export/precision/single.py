@@ -1,0 +1,67 @@
+"""One precision, as asked: published if it is good enough and faster than float32 here, refused otherwise."""
+from __future__ import annotations
+
+from typing import Any
+
+from export.job import Job
+from export.outcome import NotEqualError, Optimized, RefusedError
+from export.precision import publication, variant
+from export.precision.candidates import Float32, Lower
+from export.precision.choice import FLOAT32, Ratios, in_words, not_faster
+from export.precision.reference import Reference
+from export.precision.trial import Trials, Tried
+from export.precision.variant import Variants
+from export.precision.workspace import workspace
+from export.prepared import prepared
+from user_error import UserError
+
+
+def published(job: Job, wanted: dict[str, Any]) -> Optimized:
+    """The job's next version in its precision or storage.
+
+    Raises UserError if it cannot be made, NotEqualError if its answers are too far off, RefusedError if it is not
+    faster than float32.
+    """
+    with workspace(job.base) as work, prepared(job) as ready:
+        variant.refuse(ready)
+        reference = Reference(ready)
+        trials = Trials(ready, reference, work, wanted)
+        candidate = Lower(ready, reference, Variants(ready, reference), variant.kind(job.reduction.precision))
+        if why := candidate.why_not():
+            raise UserError(f"{_option(job)}: {why}")
+        one = trials.attempt(candidate)
+        if not one.possible:
+            raise UserError(f"{_option(job)}: {ready.name} has nothing to reduce: {one.lost}")
+        if one.lost:
+            raise NotEqualError(ready.steps, trials.report(one.name), _refused(trials, one), f"{one.name}: {one.lost}")
+        lines = []
+        if not job.reduction.storage and not job.reduction.unmeasured:
+            trials.attempt(Float32(ready))
+            ratios = trials.timed(FLOAT32, [one.name])[one.name]
+            one.time(ratios)
+            one.lost = pointless(one.name, ratios)
+            if one.lost:
+                raise RefusedError(one.lost, _refused(trials, one))
+            lines = [f"{one.name} is faster than float32: {in_words(ratios)}"]
+        return publication.published(trials, one.name, wanted, lines, candidates=[
+            tried.to_json() for tried in trials.tried.values()])
+
+
+def pointless(name: str, ratios: Ratios) -> str:
+    """Why a variant is not worth publishing, with the figures and the way on; "" if it is faster everywhere."""
+    slow = not_faster(ratios)
+    if not slow:
+        return ""
+    batches = [str(batch) for batch, ratio in ratios.items() if not not_faster({batch: ratio})]
+    way = f"--batch-of-interest {','.join(batches)} publishes it for that" if batches else (
+        "--precision auto publishes the fastest")
+    return f"{name} is pointless here, since it is not faster than float32: ratio {slow}; {way}"
+
+
+def _option(job: Job) -> str:
+    return f"--storage {job.reduction.storage}" if job.reduction.storage else f"--precision {job.reduction.precision}"
+
+
+def _refused(trials: Trials, one: Tried) -> dict[str, Any]:
+    return {"path": None, "reasons": [one.lost] if one.lost else [], **trials.ready.report.to_json(),
+            "candidates": [tried.to_json() for tried in trials.tried.values()]}
