@@ -6,10 +6,12 @@ BATCH ?= 32
 .PHONY: demo release test check proof lock
 .DEFAULT_GOAL := demo
 
-demo: .venv/.installed ## build, optimize, serve and measure the reference model
+demo: .venv/.installed ## build, optimize, choose the fastest precision, serve and measure the reference model
 	@$(RUN) export build mnist --data $(DATA) --reuse
 	@$(RUN) export optimize models/mnist/original --to models/mnist/optimized --reuse
-	@$(RUN) benchmark compare original optimized --model mnist --batch 100 --repeat 200 --protocol rest,grpc \
+	@$(RUN) export optimize models/mnist/original --to models/mnist/fastest --precision auto --batch-of-interest 100 \
+		--max-time 40 --reuse
+	@$(RUN) benchmark compare original optimized fastest --model mnist --batch 100 --repeat 200 --protocol rest,grpc \
 		--html reports/demo.html --json reports/demo.json
 
 release: .venv/.installed ## optimizes your model and compares it (SOURCE=path NAME=mine, BATCH=32)

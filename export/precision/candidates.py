@@ -10,6 +10,7 @@ from export.precision.choice import FLOAT32
 from export.precision.guard import guarded
 from export.precision.layer import FULL, Layer, counted
 from export.precision.reference import Reference
+from export.precision.storage import KINDS, stored_as
 from export.precision.towers import NotSplitError, ends_of, two_towers
 from export.precision.variant import Kind, Variants, why_no_ranges
 from export.prepared import Prepared
@@ -101,6 +102,32 @@ class Lower:
 
     def ranked(self) -> list[str]:
         return self.variants.ranked(self.precision)
+
+
+@dataclass
+class Stored:
+    """float32 weights stored in float16 or int8, for size alone."""
+
+    ready: Prepared
+    storage: str
+    precision: str = FULL
+
+    @property
+    def name(self) -> str:
+        return f"storage-{self.storage}"
+
+    def why_not(self) -> str:
+        return ""
+
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+        graph, stored = stored_as(self.ready.graph, next(kind for kind in KINDS if kind == self.storage))
+        if not stored.constants:
+            raise CannotBeMadeError("no constant of float32 is large enough to be stored in less")
+        self.ready.write(directory, guarded(graph))
+        return []
+
+    def ranked(self) -> list[str]:
+        return []
 
 
 def towers_of(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import click
 
+import cpu_class
 from export.options import positive_sizes
 from export.precision.layer import Precision
 from user_error import UserError
@@ -88,12 +89,13 @@ class Reduction:
         return self.interest or INTEREST
 
     def to_json(self) -> dict[str, Any]:
-        """For the recipe: nothing for float32, so that the recipes of such versions stay what they were."""
+        """For the recipe, with the class of CPU, on which the result depends; nothing for float32."""
         if not self.asked:
             return {}
         return {"precision": self.precision, "max_accuracy_drop": self.drop, "max_error": self.max_error,
                 "batch_of_interest": self.batches, "ranges": self.ranges, "keep_float32": sorted(self.keep or ()),
-                "storage": self.storage, "unmeasured": self.unmeasured}
+                "storage": self.storage, "unmeasured": self.unmeasured, "max_time": self.max_time,
+                "cpu_class": str(cpu_class.current())}
 
 
 def _said(what: str) -> str:

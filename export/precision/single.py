@@ -6,7 +6,7 @@ from typing import Any
 from export.job import Job
 from export.outcome import NotEqualError, Optimized, RefusedError
 from export.precision import publication, variant
-from export.precision.candidates import Float32, Lower
+from export.precision.candidates import Float32, Lower, Stored
 from export.precision.choice import FLOAT32, Ratios, in_words, not_faster
 from export.precision.reference import Reference
 from export.precision.trial import Trials, Tried
@@ -26,7 +26,8 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
         variant.refuse(ready)
         reference = Reference(ready)
         trials = Trials(ready, reference, work, wanted)
-        candidate = Lower(ready, reference, Variants(ready, reference), variant.kind(job.reduction.precision))
+        candidate = Stored(ready, job.reduction.storage) if job.reduction.storage else Lower(
+            ready, reference, Variants(ready, reference), variant.kind(job.reduction.precision))
         if why := candidate.why_not():
             raise UserError(f"{_option(job)}: {why}")
         one = trials.attempt(candidate)

@@ -69,6 +69,21 @@ def test_bfloat16_needs_no_samples_and_keeps_what_is_named(model: Path, tmp_path
     assert any(line.startswith("  'Conv2D' (Conv2D) is float32: ") for line in made.made.lines)
 
 
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_storage_is_for_size_alone(model: Path, tmp_path: Path, storage: str) -> None:
+    made = export.optimize(model, to=tmp_path / "out", storage=storage, max_accuracy_drop=10)
+    assert made.manifest["precision"] == "float32"
+    assert made.manifest["chosen"] == f"storage-{storage}"
+    assert made.manifest["budget"]["signatures"]["serving_default"]["scores"] < 0.2
+    assert made.made is not None
+    assert made.made.bytes[1] < (0.65 if storage == "float16" else 0.4) * made.made.bytes[0]
+
+
+def test_storage_has_a_budget_too(model: Path, tmp_path: Path) -> None:
+    refused(NotEqualError, "nothing published, storage-int8: 'scores' is off by", model, tmp_path, storage="int8",
+            max_error=1e-7, max_accuracy_drop=100)
+
+
 def test_random_weights_are_calibrated_on_made_up_examples_and_the_output_says_what_that_proves(
         tmp_path: Path) -> None:
     source = small_classifier.write(tmp_path / "source")
