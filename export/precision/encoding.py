@@ -41,6 +41,7 @@ def encoding_of(low: float, high: float, pads: bool) -> Encoding:
         return Encoding(max(high, _LEAST_TOP))
     if pads:
         return Encoding(max(-low, high, _LEAST_TOP), signed=True)
-    # A whole number of steps, as Dequantize and the matrix products round it; 0 is then a number of its own too.
+    # A whole number of steps, as the matrix products round it; 0 is then a number of its own too.
+    high = max(high, 0)  # QuantizeV2's ranges always hold 0
     step = max(high - low, _LEAST_TOP) / 255
     return Encoding(255 * step, offset=round(-low / step) * step)

@@ -62,6 +62,7 @@ def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = 
             del blocks[name]
             reasons[name] = reason
     made = plan(graph, blocks, {ref: limits for ref, limits in ranges.items() if _is_usable(limits)})
+    reasons |= made.reasons
     layers = [Layer(item.name, item.op, "int8", made.apart.get(item.name, "")) if item.name in made.blocks else
               Layer(item.name, item.op, "float32", reasons.get(item.name, f"there is no int8 kernel for {item.op}"))
               for item in graph.order() if item.op in _CONTRACTIONS]

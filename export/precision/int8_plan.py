@@ -12,16 +12,19 @@ from export.precision.passing import PADS, POOLS, passing_inputs
 from export.precision.summands import Summands
 
 _LARGEST_RELU6 = 6.0
+# Products per example that cost less than the conversions of a few hundred numbers.
+_FEW = 1 << 18
 
 
 @dataclass
 class Plan:
-    """`blocks` by contraction; `encodings` by tensor; `passing`: nodes that move eight bits; `apart`: by contraction,
-    why the addition after it stays float32."""
+    """`blocks` by contraction; `encodings` by tensor; `passing`: nodes that move eight bits; `reasons`: by
+    contraction that stays float32; `apart`: by contraction, why the addition after it stays float32."""
 
     blocks: dict[str, Block]
     encodings: dict[str, Encoding] = field(default_factory=dict)
     passing: frozenset[str] = frozenset()
+    reasons: dict[str, str] = field(default_factory=dict)
     apart: dict[str, str] = field(default_factory=dict)
 
 
@@ -33,12 +36,17 @@ def plan(graph: Graph, blocks: Mapping[str, Block], ranges: Mapping[str, Any]) -
     apart: dict[str, tuple[str, str]] = {}
     choices = _additions(graph, blocks, ranges, apart)
     plain = dict(blocks)
+    reasons: dict[str, str] = {}
     while True:
         joined = {options[0].name: options[0] for options in choices.values() if options}
         attempt, failed = _encoded(graph, {**plain, **joined}, ranges)
         over = _over_relu6({**plain, **joined}, attempt.encodings)
-        if not failed and not over:
-            return replace(attempt, apart={block: reason for addition, (block, reason) in apart.items()
+        small = {} if failed or over else _small(graph, attempt)
+        for name in small:
+            del plain[name]
+        reasons |= small
+        if not failed and not over and not small:
+            return replace(attempt, reasons=reasons, apart={block: reason for addition, (block, reason) in apart.items()
                                            if not choices.get(addition)})
         for name in over:
             if name in joined:
@@ -46,7 +54,7 @@ def plan(graph: Graph, blocks: Mapping[str, Block], ranges: Mapping[str, Any]) -
                 options[0] = replace(options[0], activation=None)
             else:
                 plain[name] = replace(plain[name], activation=None)
-        _drop(choices, failed, ranges, apart)
+        _drop(choices, failed, apart)
 
 
 def _additions(graph: Graph, blocks: Mapping[str, Block], ranges: Mapping[str, Any],
@@ -74,19 +82,13 @@ def _addition_of(block: Block) -> str:
     return block.linear[-1]
 
 
-def _drop(choices: dict[str, list[Block]], failed: set[str], ranges: Mapping[str, Any],
-          apart: dict[str, tuple[str, str]]) -> None:
-    """Drops the choices of these blocks, and those that add what is then float32 and may be negative."""
-    float_results: set[str] = set()
+def _drop(choices: dict[str, list[Block]], failed: set[str], apart: dict[str, tuple[str, str]]) -> None:
+    """Drops the choices of these blocks."""
     for name, options in choices.items():
-        if not options or (options[0].name not in failed and options[0].summand not in float_results):
-            continue
-        block = options.pop(0)
-        apart[name] = block.name, (
-            f"its addition '{name}' stays float32: its numbers may be negative, which the kernel cannot add where they "
-            "are padded, cut off by an activation, or made in float32")
-        if not options and ranges[block.result].low < 0:
-            float_results.add(block.result)
+        if options and options[0].name in failed:
+            apart[name] = options.pop(0).name, (
+                f"its addition '{name}' stays float32: its numbers may be negative, which the kernel cannot add where "
+                "they are padded or cut off by an activation")
 
 
 def _encoded(graph: Graph, blocks: dict[str, Block], ranges: Mapping[str, Any]) -> tuple[Plan, set[str]]:
@@ -118,7 +120,7 @@ def _encoded(graph: Graph, blocks: dict[str, Block], ranges: Mapping[str, Any]) 
     padded = {block.x for block in blocks.values() if block.pads}
     failed: set[str] = set()
     for members in groups.all():
-        encoding = _encoding(graph, members, results, made, padded, ranges)
+        encoding = _encoding(graph, members, results, padded, ranges)
         if encoding.signed:
             failed |= {name for ref in members for name in adders.get(ref, ())}
         encodings |= dict.fromkeys(members, encoding)
@@ -129,6 +131,20 @@ def _encoded(graph: Graph, blocks: dict[str, Block], ranges: Mapping[str, Any]) 
             if block.summand and encodings[block.result].signed:
                 failed.add(block.name)
     return Plan(blocks, encodings, frozenset(passing)), failed
+
+
+def _small(graph: Graph, made: Plan) -> dict[str, str]:
+    """Why a convolution of a single pixel stays float32: nothing beside it is in eight bits, and it computes little.
+
+    Such is each "squeeze and excitation" in EfficientNet; quantized they made it slower than in float32.
+    """
+    inner = {ref for block in made.blocks.values() for ref in (block.x, block.summand)} | {
+        ref for name in made.passing for ref in passing_inputs(graph, graph.nodes[name])}
+    produced = {block.result for block in made.blocks.values()} | made.passing
+    return {name: "it computes too little to pay for the conversions before and after it"
+            for name, block in made.blocks.items()
+            if block.op in CONVOLUTIONS and not block.summand and block.x not in produced and block.result not in inner
+            and (graph.shapes.get(block.x) or ())[1:3] == (1, 1) and block.weights.size <= _FEW}
 
 
 def _adders(blocks: Mapping[str, Block]) -> dict[str, list[str]]:
@@ -149,16 +165,16 @@ def _made_in_eight_bits(graph: Graph, results: Mapping[str, Block]) -> set[str]:
     return found
 
 
-def _encoding(graph: Graph, members: list[str], results: Mapping[str, Block], made: set[str], padded: set[str],
+def _encoding(graph: Graph, members: list[str], results: Mapping[str, Block], padded: set[str],
               ranges: Mapping[str, Any]) -> Encoding:
     known = [ranges[ref] for ref in members if ref in ranges]
     low = min(limits.low for limits in known)
     high = max(_capped(results[ref], ranges[ref].high) if ref in results else ranges[ref].high
                for ref in members if ref in ranges)
     pads = any(ref in padded or (ref not in results and graph.nodes[producer(ref)].op in PADS) for ref in members)
-    # An offset is added before a convolution's Relu, which would cut at -offset; and QuantizeV2 knows none.
+    # An offset is added before a convolution's Relu, which would cut at -offset.
     cut = any(ref in results and results[ref].activation and results[ref].op in CONVOLUTIONS for ref in members)
-    return encoding_of(low, high, pads or cut or any(ref not in made for ref in members))
+    return encoding_of(low, high, pads or cut)
 
 
 def _over_relu6(blocks: Mapping[str, Block], encodings: Mapping[str, Encoding]) -> list[str]:

@@ -5,19 +5,12 @@ may still read that buffer. Both are known at run time only, so that what is not
 """
 from __future__ import annotations
 
-import math
 from functools import cached_property
 
 from export.graph import Graph, Node, port, producer
-from export.ops import IDENTITIES, attribute
 from export.precision.blocks import Block
 from export.precision.passing import hands_on_buffer
-
-_SAME_EXAMPLES = frozenset({
-    "Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool", "BiasAdd", "Relu", "Relu6", "Elu", "Selu", "LeakyRelu",
-    "Sigmoid", "Tanh", "Softplus", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "Cast", "LRN", "Neg",
-    "ResizeBilinear", "ResizeNearestNeighbor", "EnsureShape", *IDENTITIES})
-_BINARY = frozenset({"Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum"})
+from export.precision.rows import State, follow
 
 
 class Summands:  # decision 193
@@ -31,14 +24,16 @@ class Summands:  # decision 193
         return {item.name: place for place, item in enumerate(self._graph.order())}
 
     @cached_property
-    def _examples(self) -> dict[str, str]:
-        """For each node that makes one row per row of its input: the tensor that the rows come from in the end."""
-        found: dict[str, str] = {}
+    def _rows(self) -> dict[str, State]:
+        return follow(self._graph)
+
+    @cached_property
+    def _varying(self) -> set[str]:
+        """The nodes that depend on what is fed; TensorFlow may make one constant of what does not."""
+        found = set(self._graph.fed)
         for item in self._graph.order():
-            sources = self._row_sources(item)
-            roots = {found.get(ref, ref) for ref in sources}
-            if len(roots) == 1:
-                found[item.name] = roots.pop()
+            if any(producer(ref) in found for ref in item.inputs):
+                found.add(item.name)
         return found
 
     def refusal(self, block: Block, addition: Node, summand: str) -> str:
@@ -46,11 +41,10 @@ class Summands:  # decision 193
         graph = self._graph
         if not _same_shape(graph, block.result, summand):
             return f"the sizes of '{summand}' are not known to be those of '{block.result}'"
-        root = self._examples.get(summand, summand)
-        if self._examples.get(block.result) != root or graph.nodes[producer(root)].op == "Const":
+        if not self._same_rows(block.result, summand):
             return f"the batch of '{summand}' is not known to be that of '{block.result}'"
         name = producer(summand)
-        if port(summand) or name in graph.kept or graph.nodes[name].op == "Const":
+        if port(summand) or name in graph.kept or name not in self._varying:
             return f"'{summand}' is needed elsewhere"
         if hands_on_buffer(graph, graph.nodes[name]):
             return f"'{summand}' may share the memory of what it is made from"
@@ -86,41 +80,14 @@ class Summands:  # decision 193
                 todo.extend(producer(ref) for ref in self._graph.nodes[item].inputs)
         return found
 
-    def _row_sources(self, item: Node) -> tuple[str, ...]:
-        graph = self._graph
-        if item.name in graph.fed:
-            return ()
-        if item.op in _SAME_EXAMPLES:
-            return item.data[:1]
-        if item.op == "MatMul" and not attribute(item, "transpose_a"):
-            return item.data[:1]
-        if item.op in ("Pad", "PadV2", "MirrorPad"):
-            amounts = graph.nodes[producer(item.data[1])]
-            return item.data[:1] if amounts.op == "Const" and not amounts.value[:1].any() else ()
-        if item.op == "Transpose":
-            order = graph.nodes[producer(item.data[1])]
-            return item.data[:1] if order.op == "Const" and order.value.ravel()[:1].tolist() == [0] else ()
-        if item.op == "Reshape":
-            return item.data[:1] if self._keeps_rows(item) else ()
-        if item.op == "ConcatV2":
-            axis = graph.nodes[producer(item.data[-1])]
-            return item.data[:-1] if axis.op == "Const" and int(axis.value) in (1, 2, 3) else ()
-        if item.op in _BINARY:
-            return tuple(ref for ref in item.data if not self._is_one_row(ref))
-        return ()
-
-    def _keeps_rows(self, item: Node) -> bool:
-        """Whether a Reshape makes as many numbers per row as it reads."""
-        counts = []
-        for ref in (item.data[0], item.name):
-            sizes = (self._graph.shapes.get(ref) or (None, None))[1:]
-            known = [size for size in sizes if size is not None]
-            counts.append(math.prod(known) if len(known) == len(sizes) else 0)
-        return counts[0] == counts[1] > 0
-
-    def _is_one_row(self, ref: str) -> bool:
-        item = self._graph.nodes[producer(ref)]
-        return item.op == "Const" and (len(item.shape) < 4 or item.shape[0] == 1)
+    def _same_rows(self, a: str, b: str) -> bool:
+        """Whether both have one row per example, of the same examples, or a fixed number of rows."""
+        sizes = [(self._graph.shapes.get(ref) or (None,))[0] for ref in (a, b)]
+        if None not in sizes:
+            return sizes[0] == sizes[1]
+        first, second = (self._rows.get(ref) for ref in (a, b))
+        return (first is not None and second is not None and first.kind == second.kind == "rows"
+                and first.block == second.block and first.sources == second.sources and len(first.sources) == 1)
 
 
 def _same_shape(graph: Graph, a: str, b: str) -> bool:

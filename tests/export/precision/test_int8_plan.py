@@ -13,6 +13,7 @@ from export.graph import Graph, make_const, make_node
 from export.precision.blocks import find
 from export.precision.int8 import quantize, wanted_tensors
 from export.precision.int8_plan import plan
+from export.precision.layer import counted
 from export.tensors import FLOAT
 
 v1, raw = tf.compat.v1, tf.raw_ops
@@ -238,12 +239,38 @@ def test_the_cost_is_linear() -> None:
     assert seconds(400) < 9 * seconds(100)
 
 
+def test_a_convolution_of_one_pixel_between_float_nodes_stays() -> None:
+    """Squeeze and excitation: the conversions would cost more than such a convolution."""
+    def squeezed(x: Any) -> Any:
+        h = _trunk(x)
+        mean = tf.reduce_mean(h, [1, 2], keepdims=True)
+        return _conv(h * tf.sigmoid(_conv(tf.nn.silu(_conv(mean, 1, 3, 2)), 1, 4)), 3, 7)
+    it = _images(squeezed)
+    assert counted(it.layers) == {"int8": 2, "float32": 2}
+    assert set(it.reasons().values()) == {"it computes too little to pay for the conversions before and after it"}
+    alone = _images(lambda x: _conv(tf.nn.relu(_conv(tf.reduce_mean(x, [1, 2], keepdims=True), 1, 3, 8)), 1, 4, 8))
+    assert counted(alone.layers) == {"int8": 2}  # eight bits between them
+    assert_as_simulated(it, 2.01, 0.1)
+
+
+def test_sums_beside_squeeze_and_excitation_are_fused() -> None:
+    def make(x: Any) -> Any:
+        h = _conv(x, 1, 3)
+        branch = _conv(h, 1, 4)
+        branch *= tf.sigmoid(branch)
+        branch *= tf.sigmoid(tf.reshape(tf.reduce_mean(branch, [1, 2]), [-1, 1, 1, 4]))
+        return _conv(_conv(branch, 1, 5) + h, 1, 6)
+    it = _images(make)
+    assert _fused(it) == 1
+    assert_as_simulated(it, 2.01, 0.1)
+
+
 def test_a_chain_of_sums() -> None:
     graph, ranges = _synthetic(30)
     made = plan(graph, find(graph)[0], ranges)
     assert sum(bool(block.summand) for block in made.blocks.values()) == 30
     assert not made.apart
-    # If the first could be negative after its Relu, it could not be added, and what is then float32 neither.
+    # If what a Relu has cut off needed an offset, it could not be added; what is then made in float32 still can.
     made = plan(graph, find(graph)[0], {**ranges, "rf": Limits(-1, 1)})
-    assert not any(block.summand for block in made.blocks.values())
-    assert len(made.apart) == 30
+    assert sum(bool(block.summand) for block in made.blocks.values()) == 29
+    assert list(made.apart) == ["b0"]
