@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from graph_session import build, ops, session_run
+from graph_session import build, ops, session_run, tf
 from numpy.typing import NDArray
 
 from export.graph import Graph, make_const, make_node, port, producer
@@ -79,8 +79,17 @@ def quantized(made: Callable[[], Any] | Any, outputs: Sequence[str] = ("y",), *,
 
 
 def measured(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Limits]:
-    values = session_run(as_graph_def(whole(graph)), wanted_tensors(graph), feeds)
-    return {ref: Limits(float(value.min()), float(value.max())) for ref, value in values.items()}
+    # Without TensorFlow's optimizer, which merges a BiasAdd into a swish even if the BiasAdd is fetched.
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    imported = tf.Graph()
+    with imported.as_default():
+        tf.import_graph_def(as_graph_def(whole(graph)), name="")
+    wanted = wanted_tensors(graph)
+    with tf.compat.v1.Session(graph=imported, config=config) as session:
+        values = session.run([f"{producer(ref)}:{port(ref)}" for ref in wanted],
+                             {f"{producer(ref)}:{port(ref)}": value for ref, value in feeds.items()})
+    return {ref: Limits(float(value.min()), float(value.max())) for ref, value in zip(wanted, values, strict=True)}
 
 
 def assert_as_simulated(it: Quantized, steps: float = 1.01, share: float = 0.02,
