@@ -32,7 +32,7 @@ DEFAULT = """inline_partitionedcall strip_unused_nodes
     fold_constants(ignore_errors=true) remove_dropout fix_reshapes flatten_matmul sink_reshapes
     fold_batch_norms fold_old_batch_norms fold_affine_through
     fold_constants(ignore_errors=true) merge_duplicate_nodes sink_reshapes restore_gelu fold_transposes
-    merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
+    fold_pads merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
 NAMED = {"article": ARTICLE, "default": DEFAULT}
 
 # How many reasons a step's line of text has.

@@ -10,6 +10,7 @@ from export.transforms import (  # noqa: F401
     fold_batch_norms,
     fold_constants,
     fold_old_batch_norms,
+    fold_pads,
     fold_transposes,
     freeze_requantization_ranges,
     fuse_layer_norm,

@@ -47,7 +47,8 @@ def foldable(graph_def: Any) -> list[str]:
             found.append(item.name)
         elif item.op in ("Add", "AddV2", "BiasAdd"):
             after_contraction = any(source.op in CONTRACTIONS for source in sources)
-            blocked = {reader.op for reader in readers[item.name]} <= {"Relu", "Pad"}
+            blocked = all(reader.op in ("Relu", "Pad") or reader.attr["padding"].s == b"SAME"
+                          for reader in readers[item.name])
             after_addition = any(source.op in ("Add", "AddV2", "BiasAdd") for source in sources)
             if not after_contraction and (after_addition or not blocked):
                 found.append(item.name)
