@@ -18,7 +18,8 @@ from export.shapes import SAME_AS_FIRST, channel_axis, constant
 
 _WINDOWS = frozenset({"Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool"})
 _ELEMENTWISE = SAME_AS_FIRST | {"AddN", "Erfc", "Softmax", "_MklLayerNorm", "_MklSwish"}
-_BROADCASTING = frozenset({"Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "SquaredDifference", "Pow"})
+_BROADCASTING = frozenset({"Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "SquaredDifference", "Pow",
+                           "Less", "LessEqual", "Greater", "GreaterEqual", "Equal", "NotEqual"})
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,14 @@ def _derived(item: Node, static: tuple[int | None, ...], sources: Sequence[Sizes
         return _window(item, first, sources, graph)
     if item.op == "Reshape":
         return _reshaped(first, static)
+    if item.op in ("Mean", "Sum", "Max", "Min"):
+        axes = constant(item, 1, graph.nodes)
+        if axes is None or not first:
+            return None
+        gone = {axis % len(first) for axis in axes}
+        kept = [1 if axis in gone else size for axis, size in enumerate(first)]
+        return tuple(kept if attribute(item, "keep_dims") else [size for axis, size in enumerate(first)
+                                                                if axis not in gone])
     if item.op == "Transpose":
         order = constant(item, 1, graph.nodes)
         return tuple(first[axis] for axis in order) if order is not None and len(order) == len(first) else None

@@ -9,7 +9,7 @@ from export.ops import attribute
 from export.shapes import Shape, Shapes
 
 # So many multiply-adds save as much time in bfloat16 as converting one element costs.  # decision 160
-LEAST_WORK = 16.0
+LEAST_WORK = 40.0
 _SIZES = frozenset({"Shape", "Size", "Rank"})
 
 

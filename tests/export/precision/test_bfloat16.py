@@ -63,7 +63,7 @@ def classifier():
 X = {"x": seeded((3, 12, 12, 4))}
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True, deadline=None, database=None)
+@settings(max_examples=20, suppress_health_check=list(HealthCheck), derandomize=True, deadline=None, database=None)
 @given(drawn_graphs())
 def test_random_graphs_are_equal_within_a_budget(drawn):
     graph = run(Graph.from_graph_def(drawn.graph_def, ["x"], drawn.outputs), "default")[0]

@@ -6,8 +6,8 @@ R, v1 = tf.raw_ops, tf.compat.v1
 EVEN = [[0, 0], [0, 1], [0, 1], [0, 0]]
 
 
-def padded(pads=EVEN, shape=(None, 8, 8, 3), taps=(3, 3), op="Conv2D", stride=2, padding="VALID", keep=False, dilation=1,
-           data_format="NHWC"):
+def padded(pads=EVEN, shape=(None, 8, 8, 3), taps=(3, 3), op="Conv2D", stride=2, padding="VALID", keep=False,
+           dilation=1, data_format="NHWC"):
     """y = convolution(Pad(x)); `keep`: something else reads the padded images."""
     def make():
         x = v1.placeholder(tf.float32, shape, "x")
