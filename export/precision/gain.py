@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable, Iterable
 
 from export.graph import Graph, Node, producer
-from export.ops import attribute
+from export.precision.work import of as work_of
 from export.shapes import Shape, Shapes
+from user_error import UserError
 
 # So many multiply-adds save as much time in bfloat16 as converting one element costs.  # decision 160
 LEAST_WORK = 40.0
@@ -33,49 +34,20 @@ def without_gain(graph: Graph, nodes: set[str], chosen: Iterable[str], moving: C
             crossing.add(name)
     work: dict[str, float] = {}
     for name in chosen:
-        work[region.of(name)] = work.get(region.of(name), 0) + multiply_adds(graph.nodes[name], graph.shapes)
+        work[region.of(name)] = work.get(region.of(name), 0) + _multiply_adds(graph.nodes[name], graph.shapes)
     poor = {key for key, done in work.items()
             if done < least_work * sum(_elements(graph.shapes.get(ref)) for ref in border[key])}
     return {name for name in chosen if region.of(name) in poor}
 
 
-def multiply_adds(item: Node, shapes: Shapes) -> float:
+def _multiply_adds(item: Node, shapes: Shapes) -> int:
     """Multiply-adds of a contraction for one example; sizes that are not known count as one."""
-    first, second, result = (shapes.get(ref) for ref in (item.data[0], item.data[1], item.name))
-    if item.op in ("Conv2D", "Conv3D"):
-        return _elements(second) * _positions(item, result)
-    if item.op == "DepthwiseConv2dNative":
-        return _elements(second) * _positions(item, result)
-    if item.op == "Conv2DBackpropInput":
-        return _elements(second) * _positions(item, shapes.get(item.data[2]))
-    if item.op == "Einsum":
-        return _einsum(str(attribute(item, "equation")), (first, second))
-    if first is None or len(first) < 2:
-        return _elements(second)
-    summed = first[-2 if attribute(item, "transpose_a" if item.op == "MatMul" else "adj_x") else -1] or 1
-    if result is None:
-        return _elements(second)
-    return _elements(result) * summed
-
-
-def _einsum(equation: str, shapes: tuple[Shape, Shape]) -> float:
-    """The product of the sizes of all letters."""
-    sizes: dict[str, int] = {}
-    for letters, shape in zip(equation.partition("->")[0].split(","), shapes, strict=False):
-        letters = letters.strip()
-        if shape is None or "..." in letters or len(letters) != len(shape):
-            continue
-        for letter, size in zip(letters, shape, strict=True):
-            sizes[letter] = max(sizes.get(letter, 1), size or 1)
-    return math.prod(sizes.values())
-
-
-def _positions(item: Node, shape: Shape) -> int:
-    """Places at which a convolution applies its filter."""
-    if shape is None:
-        return 1
-    first = str(attribute(item, "data_format") or "").startswith("NC")
-    return math.prod(size or 1 for size in (shape[2:] if first else shape[1:-1]))
+    sizes = {ref: tuple(size or 1 for size in shape) for ref in (*item.data, item.name)
+             if (shape := shapes.get(ref)) is not None}
+    try:
+        return work_of(item, sizes)
+    except UserError:  # not even the number of axes is known: each weight is used at least once
+        return int(_elements(shapes.get(item.data[1])))
 
 
 def _elements(shape: Shape) -> float:

@@ -17,7 +17,6 @@ import pytest
 from graph_session import seeded, session_run
 from graph_strategies import SHAPE, seeded_graph
 from int8_graphs import written
-from kernel_speed import gigaflop
 from proof import ROOT, Proof
 
 import cpu_class
@@ -30,6 +29,7 @@ from export.precision.bfloat16 import to_bfloat16
 from export.precision.guard import guarded
 from export.precision.int8 import quantize, wanted_tensors
 from export.precision.ranges import Histogram
+from export.precision.work import gigaflop
 
 ABOUT = ("export", "serving/client/answers.py", "serving/client/payloads.py", "benchmark/issuing/interleaved.py",
          "benchmark/targets/in_process", "benchmark/verdicts", "cpu_class.py", "tests/support/kernel_speed.py",
@@ -60,11 +60,12 @@ def measured(name: str, batches: tuple[int, ...], max_error: float | None, limit
                           limit=limit))
     source = saved_model.read(ROOT / original)
     version, chosen = Path(made["path"]), next(one for one in made["candidates"] if one["name"] == made["chosen"])
-    ceilings = json.loads(run("tests/support/kernel_speed.py", limit=limit))
+    ceilings, one_core = (json.loads(run("tests/support/kernel_speed.py", *threads, limit=limit))
+                          for threads in ((), ("1",)))
     row: dict[str, Any] = {
         "cpu": made["cpu_class"], "load_average": round(os.getloadavg()[0], 2), "chosen": made["chosen"],
         "why": made["why"], "candidates": [{key: one[key] for key in _SHOWN} for one in made["candidates"]],
-        "ceilings_gflop_per_s": ceilings, "batches": {}}
+        "ceilings_gflop_per_s": ceilings, "ceilings_of_one_core": one_core, "batches": {}}
     frozen = freeze(source)
     graph, _ = pipeline.run(frozen.graph, "default")
     for batch in batches:
