@@ -36,7 +36,8 @@ def page(models: Sequence[Model]) -> str:
 
 
 def _figures(models: Sequence[Model]) -> str:
-    rows = [(label, [dict(figures).get(label, "-") for _, _, figures in models]) for label, _ in models[0][2]]
+    labels = dict.fromkeys(label for _, _, figures in models for label, _ in figures)
+    rows = [(label, [dict(figures).get(label, "-") for _, _, figures in models]) for label in labels]
     return _table(models, "", ["".join(f'<td class="wrap">{escape(value)}</td>' for value in values)
                                for _, values in rows], [label for label, _ in rows], "wrap")
 

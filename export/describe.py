@@ -19,7 +19,7 @@ from export.tensors import dtype_name
 from export.variables import identity, is_variable
 from serving.client.payloads import shape_of
 from user_error import UserError
-from version_directory import MODEL_FILES
+from version_directory import MODEL_FILES, read_manifest
 from whole_file import write_json, write_text
 
 _GRAPH_FILES = (".pb", ".pbtxt")
@@ -40,6 +40,9 @@ class Description:
     variables: int
     nodes_in_file: int
     functions: int
+    # By the manifest: the precision that the version was made in, and the class of CPU that it was chosen on.
+    precision: str | None = None
+    cpu_class: str | None = None
     sizes: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -50,7 +53,8 @@ class Description:
         return {"path": str(self.path), "signatures": self.signatures, "nodes": len(self.nodes), "ops": self.ops,
                 "variables": self.variables, "bytes": sum(self.sizes.values()), "sizes": self.sizes,
                 "inputs": self.inputs, "outputs": self.outputs, "unused": self.unused,
-                "nodes_in_file": self.nodes_in_file, "functions": self.functions}
+                "nodes_in_file": self.nodes_in_file, "functions": self.functions,
+                "precision": self.precision, "cpu_class": self.cpu_class}
 
     def rows(self) -> list[tuple[str, str]]:
         """The figures as (label, text), in the order in which they are shown."""
@@ -63,6 +67,8 @@ class Description:
             ("constants", str(ops.get("Const", 0))), ("variables", str(self.variables)),
             ("identities", str(sum(ops.get(op, 0) for op in _IDENTITIES))), ("total nodes", str(len(self.nodes))),
             ("nodes in the file", f"{self.nodes_in_file} and {self.functions} functions"),
+            *([("precision", self.precision)] if self.precision else []),
+            *([("chosen on", self.cpu_class)] if self.cpu_class else []),
             *((f"{name} size", f"{size / 1e6:.2f} MB") for name, size in self.sizes.items()),
             ("total size", f"{sum(self.sizes.values()) / 1e6:.2f} MB")]
 
@@ -77,12 +83,14 @@ def describe(path: Path, tags: tuple[str, ...] = saved_model.SERVE) -> Descripti
     graph = served_graph(model)
     there = model.meta_graph.graph_def
     init_op = model.init_op
+    stated = read_manifest(model.path) or {}
     return Description(
         path=model.path, signatures={key: _signature(one) for key, one in model.signatures.items()},
         nodes=list(all_nodes(graph)), inputs=list(graph.inputs),
         outputs=[ref for ref in graph.outputs if producer(ref) != init_op],
         unused=_unused(model), variables=len({identity(item) for item in all_nodes(graph) if is_variable(item)}),
-        nodes_in_file=len(there.node), functions=len(there.library.function), sizes=_sizes(model.path))
+        nodes_in_file=len(there.node), functions=len(there.library.function), precision=stated.get("precision"),
+        cpu_class=stated.get("cpu_class"), sizes=_sizes(model.path))
 
 
 def _described(path: str, tags: tuple[str, ...], inputs: str | None, outputs: str | None) -> Description:

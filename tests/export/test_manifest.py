@@ -1,8 +1,12 @@
+import json
+import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from tiny_saved_model import write_tiny_saved_model
 
-from export import manifest
+from export import describe, manifest
 
 
 def version(base: Path, number: int, made_from: object) -> Path:
@@ -53,3 +57,17 @@ def test_the_digest_is_of_names_and_contents_but_not_of_the_manifest(tmp_path: P
     assert manifest.digest(path) == before
     (path / "saved_model.pb").rename(path / "renamed.pb")
     assert manifest.digest(path) != before
+
+
+def test_describe_shows_the_precision_and_the_class_of_cpu_that_the_manifest_states(tmp_path: Path) -> None:
+    write_tiny_saved_model(tmp_path / "plain" / "1")
+    write_tiny_saved_model(tmp_path / "fast" / "1")
+    manifest.write(tmp_path / "fast" / "1", {}, precision="int8", cpu_class="avx512_vnni with bf16")
+    done = CliRunner().invoke(describe.command, [str(tmp_path / "plain"), str(tmp_path / "fast"), "--html",
+                                                 str(tmp_path / "d.html"), "--json", str(tmp_path / "d.json")])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"precision *│ - *│ int8 ", done.output)
+    assert re.search(r"chosen on *│ - *│ avx512_vnni with bf16 ", done.output)
+    assert "avx512_vnni with bf16" in (tmp_path / "d.html").read_text()
+    both = json.loads((tmp_path / "d.json").read_text())
+    assert (both["before"]["precision"], both["after"]["cpu_class"]) == (None, "avx512_vnni with bf16")
