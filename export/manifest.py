@@ -8,6 +8,7 @@ from typing import Any
 
 from version_directory import MANIFEST, read_manifest, versions
 
+RANDOM = "random"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,6 +54,12 @@ def reusable(base: Path, wanted: Mapping[str, Any]) -> Path | None:
     newest = next(reversed(versions(base).values()), None)
     found = read(newest) if newest else None
     return newest if found and found.get("recipe") == wanted else None
+
+
+def weights_are_random(version: Path) -> bool:
+    """Whether the manifest says that nothing was trained: `build` says it, and what is made from such a version."""
+    found = read_manifest(version) or {}
+    return RANDOM in (found.get("weights"), (found.get("facts") or {}).get("weights"))
 
 
 def _digest_files(files: Iterable[Path], root: Path) -> str:

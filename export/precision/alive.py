@@ -2,9 +2,9 @@
 
     proof = proven_alive(version, ("serve",), "serving_default", make, batches=(1, 100), reference=source)
 
-Each batch size is asked alone; then four requests run at once, of one size and of mixed sizes; then inputs of other
-shapes than the signature declares. Each is answered, or refused with an error; a process that ends is a FailedError
-that names the batch size or the shape.
+Each batch size is asked alone; then four requests run at once, of one size (at most 64 MB of inputs together) and of
+mixed sizes; then inputs of other shapes than the signature declares. Each is answered, or refused with an error; a
+process that ends is a FailedError that names the batch size or the shape.
 """
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from user_error import FailedError
 # None, one, few, odd, more than a cache line of any loop, and one past a power of two.
 BATCHES = (0, 1, 2, 3, 5, 7, 17, 100, 257)
 AT_ONCE = 4
+# Of the inputs of requests at once: a network's activations take ten times that, and more.
+_AT_ONCE_BYTES = 64 << 20
 _FOUR = "four requests at once"
 
 Make = Callable[[int], Mapping[str, Array]]
@@ -71,7 +73,9 @@ def proven_alive(version: Path, tags: Sequence[str], key: str, make: Make, batch
         for size, inputs in requests.items():
             alone[size] = _run(model, [(key, inputs)], f"at batch {size}")[0]
             proof.batches[size] = _told(alone[size])
-        largest = max((size for size in sizes if size and not isinstance(alone[size], RunError)), default=sizes[-1])
+        largest = max((size for size in sizes if size and not isinstance(alone[size], RunError)
+                       and AT_ONCE * sum(np.asarray(value).nbytes for value in requests[size].values())
+                       <= _AT_ONCE_BYTES), default=sizes[-1] if fixed else 1)
         one = min((size for size in sizes if size), default=sizes[-1])
         mixed = [largest, sizes[0], one, sizes[len(sizes) // 2]]
         for group in ([one] * AT_ONCE, [largest] * AT_ONCE, mixed):

@@ -4,8 +4,8 @@ Pure: from what was measured to sentences. Points are hundredths: from 97.2 % to
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from export.precision.reduction import Reduction
@@ -66,6 +66,11 @@ class Measured:
         return "accuracy" if self._labelled(output) else "agreement" if output in self.agreement else ""
 
 
+def for_random_weights(allowed: Reduction) -> Reduction:  # decision 183
+    """What is allowed of a model whose weights are random: any loss of its classes, unless something was stated."""
+    return replace(allowed, max_accuracy_drop=100.0) if allowed.max_accuracy_drop is None else allowed
+
+
 def undecided(key: str, measured: Measured, allowed: Reduction) -> str:
     """Why nothing can decide whether a signature is good enough, and the way on; "" if something does."""
     if allowed.max_error is not None:
@@ -93,12 +98,12 @@ def reasons(measured: Measured, allowed: Reduction) -> list[str]:
     return found
 
 
-def told(measured: Measured) -> str:
-    """What was measured, in words: the accuracy, or the agreement in the worst output; and the largest error."""
-    worst = min(measured.agreement.values(), default=None)
-    parts = [f"accuracy {measured.accuracy}"] if measured.accuracy else (
-        [] if worst is None else [f"top class the same for {worst:.2%}"])
-    return ", ".join([*parts, f"max error {measured.error:.2g}"])
+def told(measured: Collection[Measured]) -> str:
+    """What was measured, in words: the accuracy that lost most, or the worst agreement; and the largest error."""
+    accuracy = max((one.accuracy for one in measured if one.accuracy), key=lambda one: one.lost, default=None)
+    worst = min((share for one in measured for share in one.agreement.values()), default=None)
+    parts = [f"accuracy {accuracy}"] if accuracy else [] if worst is None else [f"top class the same for {worst:.2%}"]
+    return ", ".join([*parts, f"max error {max((one.error for one in measured), default=0.0):.2g}"])
 
 
 def row(output: str, measured: Measured, allowed: Reduction) -> str:
@@ -107,7 +112,7 @@ def row(output: str, measured: Measured, allowed: Reduction) -> str:
     parts = [f"at most {allowed.drop:g} points of {by} lost"] if by else []
     if allowed.max_error is not None and output in measured.errors:
         parts.append(f"|a-b| <= {allowed.max_error:g} * max|a|")
-    return "reduced precision, " + " and ".join(parts)
+    return "reduced precision, " + (" and ".join(parts) or "nothing asked of random weights")
 
 
 def stated(measured: Mapping[str, Measured], allowed: Reduction) -> dict[str, Any]:  # decision 181

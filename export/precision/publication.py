@@ -12,10 +12,8 @@ from export.outcome import Made, Optimized
 from export.precision.choice import ORIGINAL
 from export.precision.layer import FULL
 from export.precision.trial import Trials, Tried
-from export.precision.variant import weights_are_random
 from version_directory import MANIFEST
 
-RANDOM = "random"
 
 
 def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Sequence[str] = (),
@@ -25,7 +23,7 @@ def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Seque
     one = trials.tried.get(name) or Tried(name, FULL)
     report = Report(ready.path, ready.path) if name == ORIGINAL else trials.report(name)
     source = ready.path if name == ORIGINAL else trials.work.version(name)
-    random = weights_are_random(ready)
+    random = manifest.weights_are_random(ready.path)
     with publish.new_version(job.base, job.version) as made:
         publish.copy_tree(source, made.path)
         (made.path / MANIFEST).unlink(missing_ok=True)
@@ -35,7 +33,7 @@ def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Seque
         manifest.write(
             made.path, wanted, **ready.facts(), precision=one.precision, chosen=name,
             cpu_class=str(cpu_class.current()), **({"budget": one.budget} if one.budget else {}), layers=one.layers,
-            **({"weights": RANDOM} if random else {}), **facts, equality=report.by_signature(),
+            **({"weights": manifest.RANDOM} if random else {}), **facts, equality=report.by_signature(),
             seconds=ready.stages.seconds, nodes={"before": nodes[0], "after": nodes[1]})
     said = [*lines, *stays(one)]
     if random:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export import diagnosis, samples, saved_model
+from export import diagnosis, manifest, samples, saved_model
 from export.asking import LABELS, Asked, Plan, manner_for, outcomes
 from export.equivalence import Report, SignatureReport, interface
 from export.graph import normal
@@ -62,7 +62,8 @@ class Reference:
 
     def __init__(self, ready: Prepared) -> None:
         self._path, self._tags, self._plan = ready.path, ready.job.tags, ready.plan
-        self._allowed = ready.job.reduction
+        random = manifest.weights_are_random(ready.path)
+        self.allowed = budget.for_random_weights(ready.job.reduction) if random else ready.job.reduction
         self.name = ready.name
         self.signatures = saved_model.chosen(ready.model, ready.job.signatures)
         self._names = ready.job.signatures
@@ -81,7 +82,7 @@ class Reference:
                 if key in self._plan.allow_constant:
                     self._constant[key] = f"--allow-constant {key}"
                 self.requests[key] = self._ask(source, key, signature, maker)
-        for key in self.signatures:
+        for key in () if random else self.signatures:
             self._refuse_undecided(key)
 
     @property
@@ -142,7 +143,7 @@ class Reference:
     def _refuse_undecided(self, key: str) -> None:
         """Raises UserError if nothing could decide about an output: before anything is made."""
         one = _measured([(request, request.expected) for request in self.requests[key]])
-        if why := budget.undecided(key, one, self._allowed):
+        if why := budget.undecided(key, one, self.allowed):
             raise UserError(why)
 
     def prove(self, version: Path) -> Proof:
@@ -175,7 +176,7 @@ class Reference:
                 return
             pairs.append((request, answer))
         one = proof.measured[key] = _measured(pairs)
-        proof.outside += budget.reasons(one, self._allowed)
+        proof.outside += budget.reasons(one, self.allowed)
         report = proof.report.signatures[key] = self._report(key, one, pairs)
         proof.faults += [f"signature '{key}': {reason}" for reason in report.why_not() if reason not in proof.outside]
 
@@ -185,9 +186,9 @@ class Reference:
         found = combine([compare(*pair, allowed, scales) for pair in both]) if self._constant[key] else prove(
             both, allowed, [scales] * len(both),
             f"give real inputs with --samples, or --allow-constant {key} if its answer is the same for all inputs")
-        outside = budget.reasons(one, self._allowed)
+        outside = budget.reasons(one, self.allowed)
         found = replace(found, reasons=(*found.reasons, *outside), outputs={
-            name: replace(output, row=budget.row(name, one, self._allowed), equal=output.equal and not any(
+            name: replace(output, row=budget.row(name, one, self.allowed), equal=output.equal and not any(
                 reason.startswith(f"'{name}' ") for reason in outside)) for name, output in found.outputs.items()})
         counted = [request for request, _ in pairs if request.counted]
         report = SignatureReport(

@@ -164,13 +164,13 @@ class Trials:
         if proof.outside:
             one.lost = "; ".join(proof.outside)
         else:
-            one.budget = budget.stated(proof.measured, self.ready.job.reduction)
+            one.budget = budget.stated(proof.measured, self.reference.allowed)
             self._state(one)
         return proof
 
     def _told(self, proof: Proof) -> str:
         """The figures that decide, in words."""
-        return "; ".join(dict.fromkeys(budget.told(one) for one in proof.measured.values()))
+        return budget.told(proof.measured.values())
 
     def _state(self, one: Tried) -> None:
         """Writes the candidate's budget into its manifest, where `benchmark compare` reads it."""

@@ -116,17 +116,11 @@ def contractions(graph: Graph) -> list[Node]:
 
 def why_no_ranges(ready: Prepared, reference: Reference) -> str:
     """Why there are no examples to measure ranges from, and the way on; "" if there are some."""
-    if reference.some_real or weights_are_random(ready):
+    if reference.some_real or manifest.weights_are_random(ready.path):
         return ""
     inputs = ", ".join(dict.fromkeys(name for one in reference.signatures.values() for name in samples.specs(one)))
     return ("int8 measures ranges from real examples, and there are none: give them with --samples X.npz (arrays named "
             f"as the inputs: {inputs})")
-
-
-def weights_are_random(ready: Prepared) -> bool:
-    """Whether the source's manifest says that nothing was trained."""
-    found = manifest.read(ready.path) or {}
-    return "random" in (found.get("weights"), (found.get("facts") or {}).get("weights"))
 
 
 def _dtype(item: Node) -> DType:

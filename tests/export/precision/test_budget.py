@@ -1,7 +1,16 @@
 """What is within a budget, from made-up measurements."""
 import pytest
 
-from export.precision.budget import Accuracy, Measured, reasons, row, stated, undecided
+from export.precision.budget import (
+    Accuracy,
+    Measured,
+    for_random_weights,
+    reasons,
+    row,
+    stated,
+    told,
+    undecided,
+)
 from export.precision.reduction import Reduction
 
 INT8 = Reduction("int8")
@@ -67,3 +76,19 @@ def test_a_manifest_states_absolute_bounds() -> None:
                                    "max_accuracy_drop": 0.5, "max_error": None}
     assert stated(found, Reduction("int8", max_error=0.1))["signatures"] == {"a": {"y": 1.0}, "b": {"z": 0.2}}
     assert stated({"b": found["b"]}, INT8)["disagreement"] == 0.0
+
+
+def test_random_weights_may_lose_any_class_unless_something_was_stated() -> None:
+    lost = Measured(16, {"y": 0.6}, {"y": 1.0}, {"y": 0.1})
+    assert reasons(lost, for_random_weights(INT8)) == []
+    assert reasons(lost, for_random_weights(Reduction("int8", max_error=0.5))) == [
+        "'y' is off by 0.6 of max|a|, over 0.5"]
+    assert len(reasons(lost, for_random_weights(Reduction("int8", max_accuracy_drop=50)))) == 1
+
+
+def test_the_worst_of_several_signatures_is_told() -> None:
+    one, other = Measured(8, {"y": 0.1}, {}, {"y": 0.75}), Measured(8, {"z": 0.2}, {}, {"z": 0.5})
+    assert told([one, other]) == "top class the same for 50.00%, max error 0.2"
+    labelled = Measured(400, {"scores": 0.1}, {}, {"scores": 0.9}, accuracy(0.972, 0.95))
+    assert told([labelled, Measured(400, {}, {}, {}, accuracy(0.97, 0.97))]) == (
+        "accuracy 97.20% -> 95.00%, max error 0.1")
