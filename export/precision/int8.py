@@ -13,6 +13,7 @@ from typing import Protocol
 from export.graph import Graph, Node, producer
 from export.precision.blocks import LARGEST_VALUE, Block, find, residuals, with_residual
 from export.precision.encoding import Encoding
+from export.precision.form import Form
 from export.precision.inside import offset_inputs, offsets_as_channels
 from export.precision.int8_nodes import Int8Nodes
 from export.precision.int8_plan import Plan, plan
@@ -25,6 +26,8 @@ _CONTRACTIONS = frozenset({
     "BatchMatMulV3", "Einsum"})
 # They need only the shape of what they read.
 _SHAPES = frozenset({"Shape", "Size", "Rank"})
+
+_USUAL = Form()
 
 
 class Limits(Protocol):
@@ -46,7 +49,7 @@ def wanted_tensors(graph: Graph) -> list[str]:
     return list(dict.fromkeys((*found, *_moved_from(graph, found), *offset_inputs(graph))))
 
 
-def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = frozenset()
+def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = frozenset(), form: Form = _USUAL
              ) -> tuple[Graph, list[Layer]]:
     """The graph with int8 contractions, and what became of each contraction.
 
@@ -66,7 +69,7 @@ def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = 
     layers = [Layer(item.name, item.op, "int8", made.apart.get(item.name, "")) if item.name in made.blocks else
               Layer(item.name, item.op, "float32", reasons.get(item.name, f"there is no int8 kernel for {item.op}"))
               for item in graph.order() if item.op in _CONTRACTIONS]
-    return _Quantizer(graph, made).result().validate("int8"), [*layers, *_in_functions(graph)]
+    return _Quantizer(graph, made, form).result().validate("int8"), [*layers, *_in_functions(graph)]
 
 
 def _moved_from(graph: Graph, tensors: Iterable[str]) -> list[str]:
@@ -108,10 +111,10 @@ def _in_functions(graph: Graph) -> list[Layer]:
 class _Quantizer:
     """Goes through the graph in order, and remembers which float tensors exist in eight bits."""
 
-    def __init__(self, graph: Graph, made: Plan) -> None:
+    def __init__(self, graph: Graph, made: Plan, form: Form) -> None:
         self.graph, self.plan = graph, made
         self.draft = Draft(graph)
-        self.nodes = Int8Nodes(self.draft)
+        self.nodes = Int8Nodes(self.draft, form)
         self.eight: dict[str, str] = {}
 
     def result(self) -> Graph:

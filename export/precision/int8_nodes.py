@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Node, make_attr, make_const, make_node, producer
+from export.graph import Graph, Node, make_attr, make_const, make_node, producer
 from export.ops import attribute
 from export.precision.blocks import CONVOLUTIONS, Block
 from export.precision.encoding import Encoding
+from export.precision.form import Form
 from export.precision.passing import SAME_BUFFER, TYPE
-from export.tensors import FLOAT, INT8, QINT8, UINT8, Array, DType
+from export.tensors import FLOAT, INT8, INT32, QINT8, UINT8, Array, DType
 from export.transform import Draft
 
 _KERNELS = {"Conv2D": "_FusedQuantizedConv2D", "DepthwiseConv2dNative": "_FusedQuantizedDepthwiseConv2D"}
@@ -26,8 +27,8 @@ _LARGEST = 127
 class Int8Nodes:
     """Adds int8 nodes to a draft. Equal constants are made once."""
 
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
+    def __init__(self, draft: Draft, form: Form) -> None:
+        self._draft, self._form = draft, form
         self._scalars: dict[float, str] = {}
 
     # In mode MIN_COMBINED both have kernels that take any offset, rank and number of rows, none included, and that are
@@ -51,12 +52,14 @@ class Int8Nodes:
     def contraction(self, block: Block, x: tuple[str, Encoding], summand: tuple[str, Encoding] | None,
                     out: Encoding | None) -> str:
         """The block's result in eight bits as `out` says; as float32 under the block's own name if it is None."""
-        whole, largest = per_channel(block)
+        whole, largest = per_channel(block, self._form.largest_weight)
         step = largest / _LARGEST
         bias = block.bias.astype(np.float64)
         if x[1].offset:  # taken back through the weights as the kernel has them
             axes = (0, 1) if block.op == "DepthwiseConv2dNative" else tuple(range(whole.ndim - 1))
             bias = bias - x[1].offset * whole.astype(np.float64).sum(axes).ravel() * step
+        if self._form.rows and out is not None and _is_product(self._draft.graph, block):
+            return self._rows(block, x, out, whole, largest, bias)
         if block.op in CONVOLUTIONS:
             assert out is not None
             bias = bias + out.offset - (summand[1].offset if summand else 0.0)
@@ -105,6 +108,21 @@ class Int8Nodes:
             Thost_outputs=[out.dtype, FLOAT, FLOAT], data_format="NHWC", is_filter_const=True, is_bias_const=True,
             fused_ops=fused, strides=attribute(node, "strides"), dilations=attribute(node, "dilations"),
             **block.padding)
+
+    def _rows(self, block: Block, x: tuple[str, Encoding], out: Encoding, whole: Array, largest: Array, bias: Array
+              ) -> str:
+        """A convolution of one pixel as the product of the rows [pixels, channels]."""
+        channels, outputs = whole.shape[2:]
+        sizes, device = self._draft.graph.shapes[block.x], block.contraction.node.device
+        assert sizes is not None
+        flat = self._put(f"{block.name}/rows", "Reshape", (x[0], self._shape(-1, channels)), device, T=x[1].dtype,
+                         Tshape=INT32)
+        made = self._product(block, (flat, x[1]), out, whole.reshape(channels, outputs), largest, bias)
+        return self._put(f"{block.name}/image", "Reshape", (made, self._shape(-1, *sizes[1:3], outputs)), device,
+                         T=out.dtype, Tshape=INT32)
+
+    def _shape(self, *sizes: int | None) -> str:
+        return self._const("int8/shape", np.asarray(sizes, np.int32))
 
     def _product(self, block: Block, x: tuple[str, Encoding], out: Encoding | None, whole: Array, largest: Array,
                  bias: Array) -> str:
@@ -172,11 +190,22 @@ class Int8Nodes:
         return made.name
 
 
-def per_channel(block: Block) -> tuple[Array, Array]:
-    """The weights as int8 in -127..127, and the real number [outputs] that 127 stands for in each output channel."""
+def _is_product(graph: Graph, block: Block) -> bool:
+    """Whether it is a convolution of one pixel, without stride, of images of known size, and adds nothing."""
+    sizes = graph.shapes.get(block.x)
+    return (block.op == "Conv2D" and block.weights.shape[:2] == (1, 1) and not block.pads and not block.summand
+            and set(attribute(block.contraction.node, "strides")) == {1} and sizes is not None
+            and None not in sizes[1:])
+
+
+def per_channel(block: Block, largest_weight: int = _LARGEST) -> tuple[Array, Array]:
+    """The weights as int8, and the real number [outputs] that 127 stands for in each output channel.
+
+    `largest_weight`: the whole number that a channel's largest weight becomes.
+    """
     weights = block.weights.astype(np.float64)
     axes = (0, 1) if block.op == "DepthwiseConv2dNative" else tuple(range(weights.ndim - 1))
     largest = np.abs(weights).max(axes)
     largest = np.where(largest > 0, largest, 1.0)
-    whole = np.clip(np.round(weights / largest * _LARGEST), -_LARGEST, _LARGEST).astype(np.int8)
-    return whole, largest.ravel()
+    whole = np.clip(np.round(weights / largest * largest_weight), -largest_weight, largest_weight).astype(np.int8)
+    return whole, largest.ravel() * (_LARGEST / largest_weight)

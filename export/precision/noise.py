@@ -20,6 +20,7 @@ from export.ops import input_dtypes
 from export.precision.blocks import Block, find
 from export.precision.calibration import Request, answers
 from export.precision.encoding import Encoding
+from export.precision.form import Form
 from export.precision.inside import offsets_as_channels
 from export.precision.int8_nodes import per_channel
 from export.precision.int8_plan import plan
@@ -29,6 +30,7 @@ from export.tensors import BFLOAT16, FLOAT, Array
 from export.transform import Draft
 
 _LARGEST = 127
+_USUAL = Form()
 _ENOUGH = 32  # requests; more change the order of the layers little
 Tensors = tuple[str, str]  # half the sums of squares, of the noise and of the signal
 
@@ -77,7 +79,8 @@ def _share(noise: float, signal: float) -> float:
     return noise / signal if signal else (math.inf if noise else 0.0)
 
 
-def rounded_to_int8(graph: Graph, ranges: Mapping[str, Any], keep: frozenset[str] = frozenset()) -> Rounded:
+def rounded_to_int8(graph: Graph, ranges: Mapping[str, Any], keep: frozenset[str] = frozenset(),
+                    form: Form = _USUAL) -> Rounded:
     """As `int8.quantize` with the same arguments rounds."""
     graph = offsets_as_channels(graph, ranges, keep)
     blocks, _ = find(graph)
@@ -86,7 +89,7 @@ def rounded_to_int8(graph: Graph, ranges: Mapping[str, Any], keep: frozenset[str
     beside = _Beside(graph)
     sums = {}
     for name, block in made.blocks.items():
-        whole, largest = per_channel(block)
+        whole, largest = per_channel(block, form.largest_weight)
         weights = whole * (largest.reshape(whole.shape[2:]) if block.op == "DepthwiseConv2dNative" else largest)
         sums[name] = [beside.product(block, beside.in_eight_bits(block.x, made.encodings[block.x]), weights / _LARGEST)]
         if block.result in made.encodings:

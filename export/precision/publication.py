@@ -15,7 +15,6 @@ from export.precision.trial import Trials, Tried
 from version_directory import MANIFEST
 
 
-
 def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Sequence[str] = (),
               **facts: Any) -> Optimized:
     """The job's next version: a copy of the candidate `name`, or of the source. `facts` are for the manifest."""
