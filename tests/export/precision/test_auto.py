@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ def _stopped(model: Path, tmp_path: Path, at: str, number: signal.Signals) -> tu
         [sys.executable, "-m", "export", "optimize", str(model), "--to", str(tmp_path / "models/fastest"),
          "--precision", "auto", "--samples", str(tmp_path / "x.npz"), "--max-accuracy-drop", "10",
          "--batch-of-interest", "8", "--max-time", "0.5"],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and so would this process.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
     try:
         until(lambda: run.poll() is not None or (tmp_path / f"models/.fastest.candidates-1/{at}.json").exists(), 300)
         if run.poll() is None:
