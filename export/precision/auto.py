@@ -7,7 +7,7 @@ import cpu_class
 from export.job import Job
 from export.outcome import NotEqualError, Optimized
 from export.precision import publication, variant
-from export.precision.candidates import Float32, Lower, Towers, towers_of
+from export.precision.candidates import Float32, Lower, Rows, Towers, towers_of
 from export.precision.choice import FLOAT32, ORIGINAL, Ratios, choose
 from export.precision.reference import Reference
 from export.precision.table import table
@@ -15,6 +15,8 @@ from export.precision.trial import Trials
 from export.precision.variant import KINDS, Variants
 from export.precision.workspace import workspace
 from export.prepared import prepared
+
+_FEW = 4  # examples in a request; rows gain where a convolution has few pixels
 
 
 def published(job: Job, wanted: dict[str, Any]) -> Optimized:
@@ -63,6 +65,8 @@ def _timed(trials: Trials, made: list[Float32 | Lower]) -> dict[str, Ratios]:
     """
     likely = [one for one in made if one.name in trials.survivors][-1]
     _attempt_towers(trials, likely)
+    if isinstance(likely, Lower) and likely.precision != "bfloat16" and min(trials.batches) <= _FEW:
+        trials.attempt(Rows(trials.ready, likely, frozenset(trials.tried[likely.name].kept)))
     measured = trials.timed(ORIGINAL, trials.survivors)
     best = next((one for one in made if choose(measured).name in (one.name, towers_of(one.name))), None)
     if best is None or best is likely or not _attempt_towers(trials, best):

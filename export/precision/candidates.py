@@ -83,8 +83,6 @@ class Lower:
             return ""
         if not self.cpu.runs_int8:
             return f"this CPU ({self.cpu}) cannot run the 8-bit kernels"
-        if not self.cpu.has_int8:
-            return f"this CPU ({self.cpu}) has no instructions for 8-bit products (VNNI, AMX), which are then slower"
         return why_no_ranges(self.ready, self.reference)
 
     def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
@@ -125,6 +123,41 @@ class Stored:
             raise CannotBeMadeError("no constant of float32 is large enough to be stored in less")
         self.ready.write(directory, guarded(graph))
         return []
+
+    def ranked(self) -> list[str]:
+        return []
+
+
+def rows_of(name: str) -> str:
+    return f"{name}-rows"
+
+
+@dataclass
+class Rows:
+    """Another candidate with its int8 convolutions of one pixel as products of rows: faster for single images."""
+
+    ready: Prepared
+    of: Lower
+    keep: frozenset[str]  # what the other candidate had to keep
+
+    @property
+    def name(self) -> str:
+        return rows_of(self.of.name)
+
+    @property
+    def precision(self) -> str:
+        return self.of.precision
+
+    def why_not(self) -> str:
+        return ""
+
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+        graph, layers = self.of.variants.graph(self.of.precision, self.keep, rows=True)
+        usual, _ = self.of.variants.graph(self.of.precision, self.keep)
+        if graph.nodes.keys() == usual.nodes.keys():
+            raise CannotBeMadeError("no int8 convolution is of one pixel")
+        self.ready.write(directory, graph)
+        return layers
 
     def ranked(self) -> list[str]:
         return []

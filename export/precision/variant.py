@@ -2,15 +2,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
+import cpu_class
 from export import manifest, samples
 from export.folding.contraction import CONTRACTIONS
 from export.graph import Graph, Node, nearest, producer
 from export.ops import attribute
-from export.precision import calibration, noise, ranges
+from export.precision import calibration, noise, ranges, shift
 from export.precision.bfloat16 import to_bfloat16
+from export.precision.form import form_for
 from export.precision.guard import guarded
 from export.precision.int8 import quantize, wanted_tensors
 from export.precision.layer import Layer
@@ -24,6 +27,7 @@ from user_error import UserError
 Kind = Literal["bfloat16", "int8", "mixed"]
 KINDS: tuple[Kind, ...] = ("bfloat16", "int8", "mixed")
 EXAMPLES = 512  # for the ranges; more change them little
+_SHIFTS = 2  # examples at once when mean errors are measured: every layer is computed twice
 
 
 class Variants:
@@ -31,15 +35,20 @@ class Variants:
 
     def __init__(self, ready: Prepared, reference: Reference) -> None:
         self._ready, self._reference = ready, reference
+        self._form = form_for(cpu_class.current())
         self.kept = frozenset(ready.job.reduction.keep or ())
 
-    def graph(self, kind: Kind, keep: frozenset[str] = frozenset()) -> tuple[Graph, list[Layer]]:
-        """The guarded graph, and what became of each contraction. `keep` goes back besides what the user keeps."""
+    def graph(self, kind: Kind, keep: frozenset[str] = frozenset(), rows: bool = False) -> tuple[Graph, list[Layer]]:
+        """The guarded graph, and what became of each contraction. `keep` goes back besides what the user keeps.
+
+        rows: int8 convolutions of one pixel are products of rows.
+        """
         source, held = self._ready.graph, keep | self.kept
         if kind == "bfloat16":
             made, layers = to_bfloat16(source, held)
         else:
-            made, layers = quantize(source, self._ranges, held)
+            made, layers = quantize(source, self._ranges, held, replace(self._form, rows=rows))
+            made = shift.corrected(made, self._shifts)
         if kind == "mixed":
             made, lower = to_bfloat16(made, self.kept)
             found = {layer.node: layer for layer in lower if layer.precision == "bfloat16"}
@@ -51,7 +60,7 @@ class Variants:
         """The contractions in the lower precision, the one whose rounding loses most first."""
         graph = self._ready.graph
         rounded = noise.rounded_to_bfloat16(graph, self.kept) if kind == "bfloat16" else noise.rounded_to_int8(
-            graph, self._ranges, self.kept)
+            graph, self._ranges, self.kept, self._form)
         return noise.ranked(noise.measure(self._content, self._feeds(1), rounded))
 
     @cached_property
@@ -61,6 +70,11 @@ class Variants:
         found = calibration.calibrate(self._content, asked, wanted)
         method = self._ready.job.reduction.ranges
         return ranges.ranges(found, method) if method else ranges.ranges(found)
+
+    @cached_property
+    def _shifts(self) -> Mapping[str, Array]:
+        rounded = noise.rounded_to_int8(self._ready.graph, self._ranges, self.kept, self._form)
+        return shift.measure(self._content, self._feeds(_SHIFTS), rounded)
 
     @property
     def _content(self) -> Content:
