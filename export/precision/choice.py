@@ -80,7 +80,7 @@ def choose(measured: Mapping[str, Ratios]) -> Choice:  # decision 180
 
 def _why_lost(name: str, best: str, measured: Mapping[str, Ratios]) -> str:
     if slow := not_faster(measured[name]):
-        return f"not faster than the original: {slow}"
+        return f"not proven faster than the original: {slow}"
     return (f"slower than {best}: in the geometric mean of its ratios {mean(measured[name]):.2f}, not "
             f"{mean(measured[best]):.2f}")
 
