@@ -35,11 +35,13 @@ ABOUT = ("export", "serving/client/answers.py", "serving/client/payloads.py", "b
          "benchmark/targets/in_process", "benchmark/verdicts", "cpu_class.py", "tests/support/kernel_speed.py",
          "tests/support/session_turns.py")
 # (model, batch 1 and a large one, the error allowed where nothing is labelled)
-MODELS = [("mnist", (1, 100), None), ("mobilenet_v2", (1, 32), 0.1), ("resnet50", (1, 8), 0.1),
-          ("efficientnet_b0", (1, 8), 0.1), ("detector", (1, 8), 0.1), ("encoder", (1, 8), 0.1)]
+# Random weights prove speed only, and amplify rounding more than trained ones: their errors are wide and in the file.
+MODELS = [("mnist", (1, 100), None), ("mobilenet_v2", (1, 32), 0.3), ("resnet50", (1, 8), 0.3),
+          ("efficientnet_b0", (1, 8), 0.4), ("detector", (1, 8), 0.4), ("encoder", (1, 8), 0.3)]
 LOWER = ("AVX512_CORE_VNNI", "AVX512_CORE", "AVX2")
-LOWERED = ("mnist", "mobilenet_v2", "resnet50")
-_RUNS = 40
+LOWERED = ("mnist", "mobilenet_v2")
+_MEASURE_S = "40"  # for the candidates of a model, and for the comparison over gRPC
+_RUNS = 30
 _SHOWN = ("name", "precision", "bytes", "load_s", "error", "agreement", "accuracy", "alive", "ratios", "lost", "kept")
 
 
@@ -56,8 +58,8 @@ def measured(name: str, batches: tuple[int, ...], max_error: float | None, limit
     original = Path("models", name, "original")
     budget = () if max_error is None else ("--max-error", f"{max_error:g}")
     made = json.loads(run("-m", "export", "optimize", str(original), "--to", str(to / name / "fastest"), "--precision",
-                          "auto", "--batch-of-interest", ",".join(map(str, batches)), *budget, "--json", "-",
-                          limit=limit))
+                          "auto", "--batch-of-interest", ",".join(map(str, batches)), "--max-time", _MEASURE_S,
+                          *budget, "--json", "-", limit=limit))
     source = saved_model.read(ROOT / original)
     version, chosen = Path(made["path"]), next(one for one in made["candidates"] if one["name"] == made["chosen"])
     ceilings, one_core = (json.loads(run("tests/support/kernel_speed.py", *threads, limit=limit))
@@ -79,7 +81,8 @@ def measured(name: str, batches: tuple[int, ...], max_error: float | None, limit
     if not limit:
         served = json.loads(run(
             "-m", "benchmark", "compare", "original", "fastest", "--models", str(to), "--model", name, "--batch",
-            ",".join(map(str, batches)), "--protocol", "grpc", "--max-time", "60", "--json", "-"))
+            ",".join(map(str, batches)), "--protocol", "grpc", "--max-time", _MEASURE_S, "--json",
+            "-"))
         row["grpc"] = {str(each["batch"]): {key: each[key] for key in ("ratio", "ci95", "floor", "verdict")}
                        for each in served["comparisons"] if each["metric"] == "mean"}
     return row
