@@ -70,10 +70,6 @@ class Reference:
         self._constant: dict[str, str] = {}
         self.requests: dict[str, list[Request]] = {}
         maker = Maker(ready.model)
-        for key in self.signatures:
-            if drawn := diagnosis.random_op(ready.model, key):
-                raise UserError(f"signature '{key}' draws random numbers ({drawn.op} '{drawn.node}'), so its accuracy "
-                                "in reduced precision cannot be measured: leave it out with --signatures")
         with LoadedModel(self._path, self._tags, own_directory=bool(self._plan.allow)) as source:
             source.loaded()
             diagnosis.refuse_without_value(ready.model, self.signatures, source.without_value)
@@ -82,6 +78,10 @@ class Reference:
                 if key in self._plan.allow_constant:
                     self._constant[key] = f"--allow-constant {key}"
                 self.requests[key] = self._ask(source, key, signature, maker)
+                drawn = diagnosis.random_op(ready.model, key)
+                if drawn and not _repeats(source, key, self.requests[key]):
+                    raise UserError(f"signature '{key}' draws random numbers ({drawn.op} '{drawn.node}'), so its "
+                                    "accuracy in reduced precision cannot be measured: leave it out with --signatures")
         for key in () if random else self.signatures:
             self._refuse_undecided(key)
 
@@ -237,6 +237,14 @@ def _labels(key: str, plan: Plan, examples: int) -> Array | None:
         raise UserError(f"the samples' array '{LABELS}' is {labels.dtype.name} {list(labels.shape)}: for the "
                         f"{examples} examples of signature '{key}' it needs one integer each, the number of the class")
     return labels[:examples]
+
+
+def _repeats(source: LoadedModel, key: str, requests: Sequence[Request]) -> bool:
+    """Whether the largest request gets its answer again: what draws random numbers may be a branch for training."""
+    one = max(requests, key=lambda request: request.batch)
+    again = outcomes(key, one.batch, one.inputs, (source,))[0]
+    return not isinstance(again, str) and all(np.array_equal(value, again[name], equal_nan=value.dtype.kind == "f")
+                                              for name, value in one.expected.items())
 
 
 def _measured(pairs: Sequence[tuple[Request, Answer]]) -> Measured:

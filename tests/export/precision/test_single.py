@@ -191,6 +191,15 @@ def test_random_numbers_are_refused(tmp_path: Path) -> None:
             precision="bfloat16")
 
 
+def test_random_numbers_of_a_branch_for_training_are_no_reason(tmp_path: Path) -> None:
+    from saved_models import BUILDERS
+    folder = tmp_path / "to"
+    folder.mkdir()
+    BUILDERS["tf1"](tmp_path / "source")  # dropout in a branch that no request takes
+    refused(UserError, "has nothing to reduce: nothing can be bfloat16", tmp_path / "source", folder,
+            precision="bfloat16")
+
+
 def test_a_variant_that_is_not_faster_is_pointless() -> None:
     faster, unknown = Ratio(2.0, 1.9, 2.1, 0.01, "faster"), Ratio(1.01, 0.97, 1.05, 0.02, "cannot tell")
     assert pointless("int8", {1: faster, 100: faster}) == ""
