@@ -5,7 +5,7 @@ Each model runs in its own process, which may die on made-up inputs: that is an 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from export import samples
@@ -34,6 +34,11 @@ class Plan:
     made_up: int | None = None  # how many random examples for each signature; None: a request of each batch size
     allow: frozenset[str] = frozenset()  # operations with effects (export.effects) that may run on these inputs
     allow_random: frozenset[str] = frozenset()  # signatures that draw random numbers: both sides get the same seeds
+    budgets: Mapping[str, Budget] = field(default_factory=dict)  # by signature, instead of `budget`
+
+    def to_signature(self, key: str) -> Plan:
+        """The plan for one signature, with its own budget."""
+        return replace(self, budget=self.budgets[key]) if key in self.budgets else self
 
 
 @dataclass

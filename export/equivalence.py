@@ -135,7 +135,7 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
                                                      if names is None or key in signatures})
             for key in group:
                 if not report.reasons:
-                    _check_signature(report, key, signatures[key], reference, candidate, plan, maker)
+                    _check_signature(report, key, signatures[key], reference, candidate, plan.to_signature(key), maker)
     report.signatures = {key: report.signatures[key] for key in signatures if key in report.signatures}
     return report
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from commandline import json_option, progress, user_errors
-from export import loaded, saved_model
+from export import loaded, manifest, saved_model
+from export import samples as signature_samples
 from export.asking import Plan
 from export.equivalence import Report, check
 from export.options import (
@@ -27,6 +28,7 @@ from export.samples import refuse_strangers
 from export.sources import Source, inputs_option, outputs_option
 from export.stages import Stages
 from serving.client import payloads
+from serving.client.answers import Budget
 from user_error import FailedError, UserError
 from version_directory import SAMPLES
 from whole_file import write_json
@@ -59,7 +61,8 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
 
     Each is a SavedModel, a Keras file, a checkpoint or a frozen graph, as `optimize` takes them.
 
-    With --samples only those examples are sent, unless --random N adds random ones.
+    With --samples only those examples are sent, unless --random N adds random ones. A version in reduced precision is
+    held to the budget in its manifest, unless --atol or --rtol is given.
 
     \b
     Examples:
@@ -107,11 +110,24 @@ def _verified(before: str, after: str, sample_file: Path | None, batches: tuple[
         arrays = payloads.load_samples(real) if real else {}
         if sample_file is not None:
             refuse_strangers(arrays, saved_model.chosen(saved_model.read(source, tags), signatures))
-        only_real = 0 if sample_file is not None and made_up is None else made_up
-        plan = Plan(batches, arrays, budget(atol, rtol), seed, frozenset(allow_constant or ()), only_real, allow,
-                    allow_random)
+        stated = budget(atol, rtol)
+        budgets = {} if stated else _stated_by(other, tags)
+        # A version in reduced precision was proven on real examples: made-up ones may be further off.
+        proven = bool(budgets) and all(
+            signature_samples.specs(one).keys() <= arrays.keys()
+            for one in saved_model.chosen(saved_model.read(source, tags), signatures).values())
+        only_real = 0 if made_up is None and (sample_file is not None or proven) else made_up
+        plan = Plan(batches, arrays, stated, seed, frozenset(allow_constant or ()), only_real, allow, allow_random,
+                    budgets)
         with Stages()(f"compare {before} with {after}"):
             return check(source, other, tags, plan, signatures)
+
+
+def _stated_by(version: Path, tags: tuple[str, ...]) -> dict[str, Budget]:
+    """The budgets that a version in reduced precision states in its manifest, by signature; none in full precision."""
+    facts = manifest.read(version)
+    found = {key: Budget.of_manifest(facts, key) for key in saved_model.read(version, tags).signatures} if facts else {}
+    return {key: one for key, one in found.items() if one is not None}
 
 
 def show(report: Report) -> None:

@@ -46,7 +46,8 @@ def _trouble(kind: str, here: CpuClass) -> str | None:
         if not here.runs_int8:
             return "int8 kernels of oneDNN are not there, so it will not load or not answer"
         if not here.has_int8:
-            return "int8 has no instructions here: it is slower, and sums overflow, so its answers may be wrong"
+            return ("int8 has no instructions here: it is slower than there, and sums may overflow, so its answers may "
+                    "be wrong")
         return None
     if not here.runs_bf16:
         return "bfloat16 does not run here: requests fail or end the server"

@@ -19,8 +19,8 @@ ARM = cpu_class.of(["asimddp"], "aarch64", {})
 
 
 @pytest.mark.parametrize(("precision", "there", "here", "words"), [
-    ("int8", "amx", AVX2, "this CPU is avx2: int8 has no instructions here: it is slower, and sums overflow, so its "
-                          "answers may be wrong; optimize it on this machine"),
+    ("int8", "amx", AVX2, "this CPU is avx2: int8 has no instructions here: it is slower than there, and sums may "
+                          "overflow, so its answers may be wrong; optimize it on this machine"),
     ("int8", "amx", AVX512, "this CPU is avx512: int8 has no instructions here"),
     ("int8", "amx", ARM, "this CPU is arm64: int8 kernels of oneDNN are not there, so it will not load or not answer"),
     ("int8", "amx", BF16, "int8 runs here, but was fastest there; another precision may be faster here"),

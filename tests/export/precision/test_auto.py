@@ -47,6 +47,7 @@ def _stopped(model: Path, tmp_path: Path, at: str, number: signal.Signals) -> tu
     return run.returncode, said
 
 
+@pytest.mark.proof  # a minute, three times as long as any other; `make demo`, which CI runs, publishes what it chooses
 def test_runs_that_are_interrupted_publish_nothing_and_the_next_goes_on_from_there(
         model: Path, tmp_path: Path) -> None:
     base = tmp_path / "models/fastest"
