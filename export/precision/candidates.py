@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import cpu_class
+from export.graph import Graph
 from export.precision.choice import FLOAT32
 from export.precision.guard import guarded
 from export.precision.layer import FULL, Layer, counted
@@ -128,21 +129,13 @@ class Stored:
         return []
 
 
-def rows_of(name: str) -> str:
-    return f"{name}-rows"
-
-
 @dataclass
-class Rows:
-    """Another candidate with its int8 convolutions of one pixel as products of rows: faster for single images."""
+class _FormOf:
+    """Another candidate in another form. `keep`: the layers that the other had to keep in a higher precision."""
 
     ready: Prepared
-    of: Lower
-    keep: frozenset[str]  # what the other candidate had to keep
-
-    @property
-    def name(self) -> str:
-        return rows_of(self.of.name)
+    of: Lower | Float32
+    keep: frozenset[str]
 
     @property
     def precision(self) -> str:
@@ -151,52 +144,46 @@ class Rows:
     def why_not(self) -> str:
         return ""
 
+    def ranked(self) -> list[str]:
+        return []
+
+    def _graph(self, rows: bool = False) -> tuple[Graph, list[Layer]]:
+        if isinstance(self.of, Lower):
+            return self.of.variants.graph(self.of.precision, self.keep, rows)
+        return self.ready.graph, []
+
+
+class Rows(_FormOf):
+    """Its int8 convolutions of one pixel as products of rows: faster for single images."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.of.name}-rows"
+
     def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
-        graph, layers = self.of.variants.graph(self.of.precision, self.keep, rows=True)
-        usual, _ = self.of.variants.graph(self.of.precision, self.keep)
-        if graph.nodes.keys() == usual.nodes.keys():
+        graph, layers = self._graph(rows=True)
+        if graph.nodes.keys() == self._graph()[0].nodes.keys():
             raise CannotBeMadeError("no int8 convolution is of one pixel")
         self.ready.write(directory, graph)
         return layers
-
-    def ranked(self) -> list[str]:
-        return []
 
 
 def towers_of(name: str) -> str:
     return f"{name}-towers"
 
 
-@dataclass
-class Towers:
-    """Another candidate with its batch split in two halves that run at the same time."""
-
-    ready: Prepared
-    of: Lower | Float32
-    keep: frozenset[str]  # what the other candidate had to keep
+class Towers(_FormOf):
+    """Its batch split in two halves that run at the same time."""
 
     @property
     def name(self) -> str:
         return towers_of(self.of.name)
 
-    @property
-    def precision(self) -> str:
-        return self.of.precision
-
-    def why_not(self) -> str:
-        return ""
-
     def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
-        layers: list[Layer] = []
-        graph = self.ready.graph
-        if isinstance(self.of, Lower):
-            graph, layers = self.of.variants.graph(self.of.precision, self.keep)
+        graph, layers = self._graph()
         try:
             towers = two_towers(graph, ends_of(self.ready.frozen.signatures.values()))
         except NotSplitError as error:
             raise CannotBeMadeError(str(error)) from None
         self.ready.write(directory, guarded(towers))
         return layers
-
-    def ranked(self) -> list[str]:
-        return []
