@@ -22,8 +22,8 @@ release: .venv/.installed ## optimizes your model and compares it (SOURCE=path N
 		--html 'reports/$(NAME).html' --card 'reports/$(NAME)-card.svg' --card 'reports/$(NAME)-card.png'
 	@echo "New version: $$(ls -d 'models/$(NAME)/optimized'/[0-9]* | sort -V | tail -n 1); report: reports/$(NAME).html, verdict card: reports/$(NAME)-card.svg and .png"
 
-test: .venv/.installed ## the tests, three files in parallel: half of their time is waiting for processes and timeouts
-	@$(RUN) pytest -q -n 3 --dist loadfile
+test: .venv/.installed ## the tests, two files in parallel: half of their time is waiting for processes and timeouts
+	@$(RUN) pytest -q -n 2 --dist loadfile
 
 check: .venv/.installed ## the style checks
 	@.venv/bin/ruff check .

@@ -36,6 +36,7 @@ log = logging.getLogger("serving")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 # Time to unload versions that no request uses, even if --drain_seconds has passed.
 _UNLOAD_S = 0.5
+_LOOK_S = 0.5  # how often a server that has nothing to do looks whether it was told to stop
 
 
 class Server:
@@ -291,7 +292,10 @@ def _serve(flags: Flags) -> None:
 
     threading.excepthook = died
     answering.set()
-    stop.wait()
+    # Not for ever: a signal that another thread takes, or that comes just before the wait, does not end it. Python
+    # calls `end` when this thread runs again.
+    while not stop.wait(_LOOK_S):
+        pass
     log.info("Stopping: no new requests, %g s for those that run", flags.drain_seconds)
     cut = 0
     try:

@@ -1,4 +1,5 @@
 """The server as a process: stopping, restarts, exit statuses, and starts that fail."""
+import ctypes
 import json
 import os
 import signal
@@ -127,6 +128,24 @@ def test_a_process_serves_drains_and_ends_with_zero(models: Path) -> None:
     assert process.returncode == 0
     assert "Traceback" not in log
     assert "Running gRPC ModelServer" in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_signal_that_another_thread_takes_ends_it(models: Path) -> None:
+    """Python's handler runs in the main thread, which waits: only the kernel decides which thread takes a signal."""
+    port = free_port()
+    with subprocess.Popen(command(models, "half", f"--port={port}", "--rest_api_port=0"), stderr=subprocess.PIPE,
+                          text=True) as process:
+        try:
+            until(lambda: process.poll() is not None or listens(port), 90)
+            assert call(port, half()) == [[2.5]]
+            other = max(int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir())
+            assert other != process.pid
+            assert ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGTERM) == 0
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
