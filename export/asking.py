@@ -149,6 +149,13 @@ def manner_for(asked: Asked, maker: Maker, models: Sequence[LoadedModel], fixed:
     return samples.MANNERS[0]
 
 
+def constant_answer(maker: Maker, key: str, plan: Plan) -> str:
+    """Why a signature's answer may be the same for all inputs; "" if it may not."""
+    if not maker.depends_on_values(key):
+        return "its graph makes its answer from no value that is fed"
+    return f"--allow-constant {key}" if key in plan.allow_constant else ""
+
+
 class _Died(str):
     """In place of an answer: how the model's process ended."""
 

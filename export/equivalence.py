@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from export import diagnosis, edited, samples, saved_model
-from export.asking import Asked, Plan, manner_for, outcomes, requests
+from export.asking import Asked, Plan, constant_answer, manner_for, outcomes, requests
 from export.freeze import changed_by
 from export.judging import judge, judge_by_rounding, with_logits
 from export.loaded import LoadedModel
@@ -116,7 +116,7 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
     source = saved_model.read(before, tags)
     signatures = saved_model.chosen(source, names)
     diagnosis.refuse(source, signatures, plan.allow)
-    _refuse_unknown(plan, signatures)
+    refuse_unknown(plan, signatures)
     maker = samples.Maker(source, lambda: saved_model.read(after, tags))
     # Only the signatures that may draw random numbers are asked in the copies with fixed seeds.
     keys = {seeded: [key for key in signatures if (key in plan.allow_random) == seeded] for seeded in (False, True)}
@@ -148,7 +148,8 @@ def _loaded(path: Path, tags: Sequence[str], plan: Plan, seeded: bool) -> Iterat
         yield model
 
 
-def _refuse_unknown(plan: Plan, signatures: Mapping[str, Any]) -> None:
+def refuse_unknown(plan: Plan, signatures: Mapping[str, Any]) -> None:
+    """Raises UserError for a plan that names a signature which is not there, or samples that lack an input."""
     for option, wanted in (("constant", plan.allow_constant), ("random", plan.allow_random)):
         for key in sorted(wanted - signatures.keys()):
             raise UserError(f"--allow-{option} {key}: there is no such signature; there are: {', '.join(signatures)}")
@@ -166,9 +167,7 @@ def _check_signature(report: Report, key: str, signature: Any, reference: Loaded
                      plan: Plan, maker: Maker) -> None:
     asked = Asked(key, plan, payloads.examples(plan.samples, samples.specs(signature)))
     one = report.signatures[key] = SignatureReport(Comparison({}))
-    one.constant = "" if maker.depends_on_values(key) else "its graph makes its answer from no value that is fed"
-    if not one.constant and key in plan.allow_constant:
-        one.constant = f"--allow-constant {key}"
+    one.constant = constant_answer(maker, key, plan)
     manner = manner_for(asked, maker, (reference, candidate), samples.fixed_batch(payloads.specs_of(signature.inputs)))
     softmaxes = maker.softmax_outputs(key) if plan.budget is None else []
     for turn, manner_now in enumerate((manner, *(replace(manner, scale=scale) for scale in _SCALES))):

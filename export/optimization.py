@@ -11,7 +11,6 @@ from export import full_precision, manifest, pipeline, saved_model
 from export.equivalence import Report
 from export.job import BATCHES, Job, job_options
 from export.outcome import NotEqualError, Optimized, RefusedError
-from export.precision import auto, single
 from export.precision.reduction import AUTO, Reduction
 from export.sources import Source
 from export.verification import show
@@ -100,9 +99,11 @@ def _optimized(job: Job) -> Optimized:
     found = manifest.reusable(job.base, wanted) if job.reuse else None
     if found:
         return Optimized(found, manifest.read(found) or {}, None)
-    if job.reduction.precision == AUTO:
-        return auto.published(job, wanted)
-    return (single if job.reduction.asked else full_precision).published(job, wanted)
+    if not job.reduction.asked:
+        return full_precision.published(job, wanted)
+    # Imported late: scipy and the quantizer take as long as all else that the command imports.
+    from export.precision import auto, single
+    return (auto if job.reduction.precision == AUTO else single).published(job, wanted)
 
 
 def _show(steps: Sequence[str], equality: Report) -> None:

@@ -31,7 +31,7 @@ DEFAULT = """inline_partitionedcall strip_unused_nodes
     remove_nodes(op=Identity, op=StopGradient, op=PreventGradient, op=Snapshot) remove_identity_n
     fold_constants(ignore_errors=true) remove_dropout fix_reshapes flatten_matmul sink_reshapes
     fold_batch_norms fold_old_batch_norms fold_affine_through
-    fold_constants(ignore_errors=true) merge_duplicate_nodes sink_reshapes restore_gelu fold_transposes
+    fold_constants(ignore_errors=true) merge_duplicate_nodes sink_reshapes fold_transposes
     fold_pads merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
 NAMED = {"article": ARTICLE, "default": DEFAULT}
 

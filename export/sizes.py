@@ -29,6 +29,12 @@ class Size:
     factor: Fraction
     origins: tuple[Hashable, ...]
 
+    def __mul__(self, other: int | Size) -> Size:
+        factor, origins = (other.factor, other.origins) if isinstance(other, Size) else (Fraction(other), ())
+        return Size(self.factor * factor, tuple(sorted((*self.origins, *origins), key=repr)))
+
+    __rmul__ = __mul__
+
 
 Sizes = tuple[int | Size, ...] | None
 
@@ -37,15 +43,16 @@ def known_sizes(graph: Graph) -> dict[str, Sizes]:
     """The sizes of the axes of each node's first output; None if its rank is unknown."""
     found: dict[str, Sizes] = {}
     for item in graph.order():
-        found[item.name] = sizes_of(item, graph.shapes.get(item.name), [found.get(ref) for ref in item.data], graph)
+        found[item.name] = _sizes_of(item, graph.shapes.get(item.name), [found.get(ref) for ref in item.data], graph)
     return found
 
 
-def sizes_of(item: Node, static: tuple[int | None, ...] | None, sources: Sequence[Sizes], graph: Graph) -> Sizes:
+def _sizes_of(item: Node, static: tuple[int | None, ...] | None, sources: Sequence[Sizes], graph: Graph) -> Sizes:
     """One node's, from the static shape of its output and the sizes of its inputs."""
     if static is None:
         return None
-    derived = _derived(item, static, sources, graph) if None in static else None
+    # What a request feeds has the sizes that the request says, whatever the node would compute.
+    derived = _derived(item, static, sources, graph) if None in static and item.name not in graph.fed else None
     fits = derived is not None and len(derived) == len(static)
     return tuple(size if size is not None else derived[axis] if fits and derived is not None else
                  _unknown((item.name, axis)) for axis, size in enumerate(static))
@@ -123,12 +130,8 @@ def _reshaped(first: tuple[int | Size, ...], static: tuple[int | None, ...]) -> 
     """All sizes are known but one, which the number of elements gives."""
     if static.count(None) != 1 or 0 in static:
         return None
-    total = Fraction(1, math.prod(size for size in static if size is not None))
-    origins: list[Hashable] = []
-    for size in first:
-        total *= size.factor if isinstance(size, Size) else size
-        origins += size.origins if isinstance(size, Size) else ()
-    one = Size(total, tuple(sorted(origins, key=repr)))
+    share = Size(Fraction(1, math.prod(size for size in static if size is not None)), ())
+    one = math.prod(first, start=share)
     return tuple(one if size is None else size for size in static)
 
 

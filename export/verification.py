@@ -8,7 +8,6 @@ import click
 
 from commandline import json_option, progress, user_errors
 from export import loaded, manifest, saved_model
-from export import samples as signature_samples
 from export.asking import Plan
 from export.equivalence import Report, check
 from export.options import (
@@ -24,7 +23,7 @@ from export.options import (
     signatures_option,
     tags_option,
 )
-from export.samples import refuse_strangers
+from export.samples import refuse_strangers, specs
 from export.sources import Source, inputs_option, outputs_option
 from export.stages import Stages
 from serving.client import payloads
@@ -111,10 +110,10 @@ def _verified(before: str, after: str, sample_file: Path | None, batches: tuple[
         if sample_file is not None:
             refuse_strangers(arrays, saved_model.chosen(saved_model.read(source, tags), signatures))
         stated = budget(atol, rtol)
-        budgets = {} if stated else _stated_by(other, tags)
+        budgets = {} if stated else _stated_by(other)
         # A version in reduced precision was proven on real examples: made-up ones may be further off.
         proven = bool(budgets) and all(
-            signature_samples.specs(one).keys() <= arrays.keys()
+            specs(one).keys() <= arrays.keys()
             for one in saved_model.chosen(saved_model.read(source, tags), signatures).values())
         only_real = 0 if made_up is None and (sample_file is not None or proven) else made_up
         plan = Plan(batches, arrays, stated, seed, frozenset(allow_constant or ()), only_real, allow, allow_random,
@@ -123,11 +122,11 @@ def _verified(before: str, after: str, sample_file: Path | None, batches: tuple[
             return check(source, other, tags, plan, signatures)
 
 
-def _stated_by(version: Path, tags: tuple[str, ...]) -> dict[str, Budget]:
+def _stated_by(version: Path) -> dict[str, Budget]:
     """The budgets that a version in reduced precision states in its manifest, by signature; none in full precision."""
-    facts = manifest.read(version)
-    found = {key: Budget.of_manifest(facts, key) for key in saved_model.read(version, tags).signatures} if facts else {}
-    return {key: one for key, one in found.items() if one is not None}
+    facts = manifest.read(version) or {}
+    keys = (facts.get("budget") or {}).get("signatures", {})
+    return {key: one for key in keys if (one := Budget.of_manifest(facts, key))}
 
 
 def show(report: Report) -> None:

@@ -50,17 +50,17 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
 def _refuse_unequal(trials: Trials, plain: Float32) -> None:
     """Raises NotEqualError if the float32 graph is wrong: everything else would be made from it."""
     one, ready = trials.attempt(plain), trials.ready
-    report = trials.report(FLOAT32)
-    if one.lost or not report.equal:
+    if one.lost:
+        report = trials.report(FLOAT32)
         raise NotEqualError(ready.steps, report, {
-            "path": None, "reasons": [one.lost] if one.lost else report.all_reasons(), **ready.report.to_json(),
-            "equality": report.by_signature()}, f"float32: {one.lost}" if one.lost else "")
+            "path": None, "reasons": report.all_reasons() or [one.lost], **ready.report.to_json(),
+            "equality": report.by_signature()}, f"float32: {one.lost}" if report.equal else "")
 
 
 def _timed(trials: Trials, made: list[Float32 | Lower]) -> dict[str, Ratios]:
     """The ratios of all survivors, and of the two-tower form of the best.
 
-    Starting the processes takes longer than measuring, so the towers of the candidate that is most often the best are
+    Starting the processes takes longer than measuring, so the forms of the candidate that is most often the best are
     measured with the others. Only if another is the best, its towers are measured beside it in a second comparison.
     """
     likely = [one for one in made if one.name in trials.survivors][-1]
@@ -68,7 +68,8 @@ def _timed(trials: Trials, made: list[Float32 | Lower]) -> dict[str, Ratios]:
     if isinstance(likely, Lower) and likely.precision != "bfloat16" and min(trials.batches) <= _FEW:
         trials.attempt(Rows(trials.ready, likely, frozenset(trials.tried[likely.name].kept)))
     measured = trials.timed(ORIGINAL, trials.survivors)
-    best = next((one for one in made if choose(measured).name in (one.name, towers_of(one.name))), None)
+    chosen = choose(measured).name
+    best = next((one for one in made if chosen in (one.name, towers_of(one.name))), None)
     if best is None or best is likely or not _attempt_towers(trials, best):
         return measured
     return measured | trials.timed(ORIGINAL, [best.name, towers_of(best.name)])

@@ -52,12 +52,6 @@ class Measured:
         """The largest error of an output."""
         return max(self.errors.values(), default=0.0)
 
-    @property
-    def lost(self) -> float:
-        """The most points of accuracy or agreement that an output loses; accuracy where there are labels."""
-        return max(([self.accuracy.lost] if self.accuracy else []) + [
-            100 * (1 - share) for output, share in self.agreement.items() if not self._labelled(output)], default=0.0)
-
     def _labelled(self, output: str) -> bool:
         return self.accuracy is not None and output == self.accuracy.output
 
@@ -82,18 +76,18 @@ def undecided(key: str, measured: Measured, allowed: Reduction) -> str:
     return ""
 
 
-def reasons(measured: Measured, allowed: Reduction) -> list[str]:
-    """What is outside of the budget, one sentence each; none: it is good enough."""
+def outside(measured: Measured, allowed: Reduction) -> list[tuple[str, str]]:
+    """(output, sentence) of all that is outside of the budget; none: it is good enough."""
     found = []
     if (accuracy := measured.accuracy) and accuracy.lost > allowed.drop + _ROUNDING:
-        found.append(f"accuracy {100 * accuracy.before:.1f} -> {100 * accuracy.after:.1f} on {accuracy.examples} "
-                     f"examples, over {allowed.drop:g} points")
+        found.append((accuracy.output, f"accuracy {100 * accuracy.before:.1f} -> {100 * accuracy.after:.1f} on "
+                      f"{accuracy.examples} examples, over {allowed.drop:g} points"))
     for output, share in measured.agreement.items():
         if measured.judged_by(output) == "agreement" and 100 * (1 - share) > allowed.drop + _ROUNDING:
-            found.append(f"'{output}' has another top class or value for {100 * (1 - share):.1f} % of "
-                         f"{measured.examples} examples, over {allowed.drop:g} points")
+            found.append((output, f"'{output}' has another top class or value for {100 * (1 - share):.1f} % of "
+                          f"{measured.examples} examples, over {allowed.drop:g} points"))
     if allowed.max_error is not None:
-        found += [f"'{output}' is off by {error:.2g} of max|a|, over {allowed.max_error:g}"
+        found += [(output, f"'{output}' is off by {error:.2g} of max|a|, over {allowed.max_error:g}")
                   for output, error in measured.errors.items() if error > allowed.max_error]
     return found
 

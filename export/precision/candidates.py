@@ -78,7 +78,9 @@ class Lower:
         return self.precision
 
     def why_not(self) -> str:
-        if self.precision != "int8" and not (self.cpu.has_bf16 and self.cpu.runs_bf16):
+        if self.precision != "int8" and not self.cpu.runs_bf16:
+            return f"this CPU ({self.cpu}) cannot run bfloat16"
+        if self.precision != "int8" and not (self.cpu.has_bf16 or self.ready.job.reduction.unmeasured):
             return f"this CPU ({self.cpu}) has no instructions for bfloat16, which is then slower than float32"
         if self.precision == "bfloat16":
             return ""
@@ -162,7 +164,8 @@ class Rows(_FormOf):
 
     def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
         graph, layers = self._graph(rows=True)
-        if graph.nodes.keys() == self._graph()[0].nodes.keys():
+        usual = sum(layer.op == "Conv2D" and layer.precision == "int8" for layer in layers)
+        if usual == sum(item.op == "_FusedQuantizedConv2D" for item in graph.nodes.values()):
             raise CannotBeMadeError("no int8 convolution is of one pixel")
         self.ready.write(directory, graph)
         return layers

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from export import diagnosis, manifest, samples, saved_model
-from export.asking import LABELS, Asked, Plan, manner_for, outcomes
-from export.equivalence import Report, SignatureReport, interface
+from export.asking import LABELS, Asked, Plan, constant_answer, manner_for, outcomes
+from export.equivalence import Report, SignatureReport, interface, refuse_unknown
 from export.graph import normal
 from export.loaded import DiedError, LoadedModel, RunError
 from export.precision import budget
@@ -66,6 +66,7 @@ class Reference:
         self.allowed = budget.for_random_weights(ready.job.reduction) if random else ready.job.reduction
         self.name = ready.name
         self.signatures = saved_model.chosen(ready.model, ready.job.signatures)
+        refuse_unknown(self._plan, self.signatures)
         self._names = ready.job.signatures
         self._constant: dict[str, str] = {}
         self.requests: dict[str, list[Request]] = {}
@@ -74,9 +75,7 @@ class Reference:
             source.loaded()
             diagnosis.refuse_without_value(ready.model, self.signatures, source.without_value)
             for key, signature in self.signatures.items():
-                self._constant[key] = "" if maker.depends_on_values(key) else "made from no value that is fed"
-                if key in self._plan.allow_constant:
-                    self._constant[key] = f"--allow-constant {key}"
+                self._constant[key] = constant_answer(maker, key, self._plan)
                 self.requests[key] = self._ask(source, key, signature, maker)
                 drawn = diagnosis.random_op(ready.model, key)
                 if drawn and not _repeats(source, key, self.requests[key]):
@@ -101,7 +100,8 @@ class Reference:
             counted = [one for one in requests if one.counted and (one.real or not self.some_real)]
             tensors = {part: normal(info.name) for part, info in samples.parts_of(self.signatures[key]).items()}
             pieces = [part for one in counted for part in _pieces(one, piece)]
-            wanted = max(1, min(len(pieces), most // max(piece, 1)))
+            each = max(1, min(piece, max((one.batch for one in counted), default=1)))
+            wanted = max(1, min(len(pieces), most // each))
             found += [{tensors[part]: value for part, value in pieces[index * len(pieces) // wanted].items()}
                       for index in range(wanted) if pieces]
         return found
@@ -176,20 +176,24 @@ class Reference:
                 return
             pairs.append((request, answer))
         one = proof.measured[key] = _measured(pairs)
-        proof.outside += budget.reasons(one, self.allowed)
-        report = proof.report.signatures[key] = self._report(key, one, pairs)
-        proof.faults += [f"signature '{key}': {reason}" for reason in report.why_not() if reason not in proof.outside]
+        outside = budget.outside(one, self.allowed)
+        report = proof.report.signatures[key] = self._report(key, one, pairs, outside)
+        which = f"signature '{key}': " if len(self.signatures) > 1 else ""
+        told = [sentence for _, sentence in outside]
+        proof.outside += [f"{which}{sentence}" for sentence in told]
+        proof.faults += [f"signature '{key}': {reason}" for reason in report.why_not() if reason not in told]
 
-    def _report(self, key: str, one: Measured, pairs: Sequence[tuple[Request, Answer]]) -> SignatureReport:
+    def _report(self, key: str, one: Measured, pairs: Sequence[tuple[Request, Answer]],
+                outside: Sequence[tuple[str, str]]) -> SignatureReport:
         allowed, scales = Budget(_ANY, 0.0, 1.0), _arrays(one.scales)
         both = [(request.expected, answer) for request, answer in pairs]
         found = combine([compare(*pair, allowed, scales) for pair in both]) if self._constant[key] else prove(
             both, allowed, [scales] * len(both),
             f"give real inputs with --samples, or --allow-constant {key} if its answer is the same for all inputs")
-        outside = budget.reasons(one, self.allowed)
-        found = replace(found, reasons=(*found.reasons, *outside), outputs={
-            name: replace(output, row=budget.row(name, one, self.allowed), equal=output.equal and not any(
-                reason.startswith(f"'{name}' ") for reason in outside)) for name, output in found.outputs.items()})
+        wrong = {output for output, _ in outside}
+        found = replace(found, reasons=(*found.reasons, *(sentence for _, sentence in outside)), outputs={
+            name: replace(output, row=budget.row(name, one, self.allowed), equal=output.equal and name not in wrong)
+            for name, output in found.outputs.items()})
         counted = [request for request, _ in pairs if request.counted]
         report = SignatureReport(
             found, sum(request.batch for request in counted if request.real),
@@ -258,8 +262,9 @@ def _measured(pairs: Sequence[tuple[Request, Answer]]) -> Measured:
             scales[name] = max((_magnitude(a) for a, _ in both), default=0.0)
             errors[name] = _error(both, scales[name]) if fitting else np.inf
         same = [_same(request.expected[name], answer[name]) for request, answer in counted if name in answer]
-        if same and all(one is not None for one in same):
-            agreement[name] = float(np.concatenate([one for one in same if one is not None]).mean())
+        shares = [one for one in same if one is not None]
+        if len(shares) == len(same) and sum(map(len, shares)):
+            agreement[name] = float(np.concatenate(shares).mean())
     return Measured(sum(request.batch for request, _ in counted), errors, scales, agreement,
                     _accuracy(counted, [name for name in errors if name in agreement]))
 
@@ -273,7 +278,8 @@ def _error(both: Sequence[tuple[Array, Array]], scale: float) -> float:
     worst = 0.0
     for a, b in both:
         with np.errstate(invalid="ignore"):
-            error = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a.astype(np.float64) - b))
+            wide = a.astype(np.result_type(a, np.float64))  # complex numbers stay complex
+            error = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(wide - b))
         error[np.isnan(error)] = np.inf  # NaN in only one of the two
         worst = max(worst, float(error.max(initial=0.0)))
     return worst / scale if scale else (np.inf if worst else 0.0)
@@ -288,7 +294,7 @@ def _same(a: Array, b: Array) -> Array | None:
     if a.dtype.kind in "Vc":
         return None
     equal = np.asarray(a == b)
-    return np.asarray(equal.reshape(len(a), -1).all(1) if a.ndim else equal.reshape(1))
+    return np.asarray(equal.all(axis=tuple(range(1, a.ndim))) if a.ndim else equal.reshape(1))
 
 
 def _accuracy(counted: Sequence[tuple[Request, Answer]], outputs: Sequence[str]) -> Accuracy | None:

@@ -22,6 +22,7 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
     Raises UserError if it cannot be made, NotEqualError if its answers are too far off, RefusedError if it is not
     faster than float32.
     """
+    _refuse_without_effect(job)
     with workspace(job.base) as work, prepared(job) as ready:
         variant.refuse(ready)
         reference = Reference(ready)
@@ -57,6 +58,16 @@ def pointless(name: str, ratios: Ratios) -> str:
     way = f"--batch-of-interest {','.join(batches)} publishes it for that" if batches else (
         "--precision auto publishes the fastest")
     return f"{name} is pointless here, since it is not faster than float32: ratio {slow}; {way}"
+
+
+def _refuse_without_effect(job: Job) -> None:
+    """Raises UserError for an option that is for comparisons in full precision."""
+    for option, given, way in (
+            ("--atol", job.atol is not None, "state how far answers may be off with --max-error"),
+            ("--rtol", job.rtol is not None, "state how far answers may be off with --max-error"),
+            ("--allow-random", bool(job.allow_random), "leave that signature out with --signatures")):
+        if given:
+            raise UserError(f"{option} has no effect with {_option(job)}: {way}")
 
 
 def _option(job: Job) -> str:

@@ -111,10 +111,9 @@ class Trials:
         try:
             proof = self._fitting(candidate, one)
             self._reports[one.name] = proof.report
-            if one.lost:
-                return
             one.bytes, one.load_s = model_bytes(self.work.version(one.name)), round(proof.load_s, 3)
-            self._prove_alive(one)
+            if not one.lost:
+                self._prove_alive(one)
         except CannotBeMadeError as error:
             one.lost, one.possible = str(error), False
         except FailedError as error:  # it dies, or does not load
@@ -142,7 +141,9 @@ class Trials:
             return Verdict(not proof.outside, self._told(proof), {})
         proof = attempt(frozenset())
         one.judge(proof.measured)
-        if one.precision == FULL and not self.ready.job.reduction.storage:
+        if self._must_be_equal(one):
+            fault, proof.report = proof.fault, self._compared(one.name)
+            one.lost = fault or ("" if proof.report.equal else proof.report.why_not())
             return proof
         if proof.fault:
             one.lost = proof.fault
@@ -210,17 +211,22 @@ class Trials:
                             self.ready.job.reduction.measure_s)
             with self.ready.stages(f"time {listed} in turns at batch {', '.join(map(str, self.batches))}"):
                 result = timing.compare(baseline, names, self.work.path / "compare.json")
-            found = {key: result[key] for key in ("comparisons", "environment")}
+            found = {"comparisons": result["comparisons"]}
             self.work.remember(name, recipe, found)
         return {one: ratios(found, one) for one in names}
 
     def report(self, name: str) -> Report:
-        """The comparison of a survivor's answers with the source's; by the table's row for float32."""
-        version = self.work.version(name)
-        if self.tried[name].precision == FULL and not self.tried[name].budget:
-            with self.ready.stages("verify"):
-                return equivalence.check(self.ready.path, version, self.ready.job.tags, self.ready.plan,
-                                         self.ready.job.signatures)
+        """The comparison of a candidate's answers with the source's; made again if an interrupted run has made it."""
         if name not in self._reports:
-            self._reports[name] = self.reference.prove(version).report
+            self._reports[name] = self._compared(name) if self._must_be_equal(self.tried[name]) else (
+                self.reference.prove(self.work.version(name)).report)
         return self._reports[name]
+
+    def _must_be_equal(self, one: Tried) -> bool:
+        """Whether the answers are held to the table's rows for full precision, and not to a budget."""
+        return one.precision == FULL and not self.ready.job.reduction.storage
+
+    def _compared(self, name: str) -> Report:
+        with self.ready.stages(f"verify {name}"):
+            return equivalence.check(self.ready.path, self.work.version(name), self.ready.job.tags, self.ready.plan,
+                                     self.ready.job.signatures)

@@ -32,7 +32,6 @@ from export.transforms import (  # noqa: F401
     rename_attribute,
     rename_node,
     rename_op,
-    restore_gelu,
     round_weights,
     set_device,
     sink_reshapes,

@@ -4,7 +4,7 @@ from export.graph import Graph, Node, make_const, make_node, producer
 from export.ops import attribute
 from export.pattern import Skip
 from export.shapes import Shape, constant
-from export.tensors import INT32
+from export.tensors import BFLOAT16, DOUBLE, FLOAT, HALF, INT32
 from export.transform import Arguments, Draft, Record, transform
 
 
@@ -15,8 +15,8 @@ def flatten_matmul(graph: Graph, args: Arguments, record: Record) -> Graph:
     A dense layer on sequences: as a MatMul, TensorFlow's optimizer merges it with bias and activation into one kernel.
     A Transpose that moves nothing, as in Keras' Tensordot, goes.
 
-    Safe when: W is a constant matrix, x is not transposed, K is known, and x's rank is known. With more than one
-      unknown size the result's shape is computed from x's.
+    Safe when: the type is a float; W is a constant matrix that is not fed; x is not transposed; its rank and K are
+      known, and no size is 0. With more than one unknown size the result's shape is computed from x's.
     Source: not in the Graph Transform Tool.
     """
     draft = Draft(graph)
@@ -41,14 +41,18 @@ def flatten_matmul(graph: Graph, args: Arguments, record: Record) -> Graph:
 
 def _is_matrix(graph: Graph, item: Node) -> bool:
     weights = graph.nodes[producer(item.data[1])]
-    return weights.op == "Const" and len(weights.shape) == 2
+    return weights.op == "Const" and len(weights.shape) == 2 and weights.name not in graph.fed
 
 
 def _flatten(draft: Draft, item: Node, shape: Shape) -> None:
+    if item.get("T") not in (FLOAT, DOUBLE, HALF, BFLOAT16):
+        raise Skip("its numbers are no floats")  # MatMul does not conjugate, and has fewer types
     if attribute(item, "adj_x"):
         raise Skip("the input is transposed")
     if shape is None or shape[-1] is None:
         raise Skip("the input's rank or last size is unknown")
+    if 0 in shape or 0 in draft.nodes[producer(item.data[1])].shape:
+        raise Skip("a size is 0")  # beside which a Reshape cannot find another
     if len(shape) == 2:
         draft.put(make_node(item.name, "MatMul", item.inputs, item.device, T=item.get("T"), transpose_a=False,
                             transpose_b=bool(attribute(item, "adj_y"))))

@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from export.convolution import merged_padding
 from export.graph import Node
 from export.ops import attribute
 from export.pattern import Any, Const, Match, Op
@@ -27,6 +28,7 @@ class FoldPads(Rewrite):
         conv = m["conv"]
         sole_reader(draft, m["pad"], conv.name)
         m.require(attribute(conv, "padding") == "VALID", "the convolution pads too")
+        merged_padding(conv, m["paddings"].value)  # refuses padded batches and channels
         shape, filters = draft.graph.shapes.get(m.refs["x"]), draft.graph.shapes.get(m.refs["W"])
         m.require(shape is not None and filters is not None and len(shape) == len(filters) == 4,
                   "the rank of the images or of the filter is unknown")
@@ -35,9 +37,6 @@ class FoldPads(Rewrite):
         channels = channel_axis(conv, 4)
         places = [axis for axis in (1, 2, 3) if axis != channels]
         wanted = m["paddings"].value.tolist()
-        for axis in range(4):
-            if axis not in places:
-                m.require(wanted[axis] == [0, 0], "it pads batch or channels")
         for axis, taps in zip(places, filters[:2], strict=True):
             size = shape[axis]
             m.require(size is not None and taps is not None, "the images' size is unknown")

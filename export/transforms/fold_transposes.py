@@ -3,6 +3,7 @@ from collections.abc import Iterable
 from export.graph import Node, make_node
 from export.ops import attribute
 from export.pattern import Any, Const, Match, Op
+from export.tensors import BFLOAT16, DOUBLE, FLOAT, HALF
 from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 
 _PRODUCTS = "BatchMatMul|BatchMatMulV2"
@@ -14,8 +15,8 @@ class FoldTransposes(Rewrite):
 
     The Transpose of an attention's scores, the largest tensor there: the product of the exchanged operands is it.
 
-    Safe when: the Transpose exchanges the last two axes and nothing else, only it reads the product, and the type is
-      not complex.
+    Safe when: the Transpose exchanges the last two axes and nothing else, only it reads the product, and the type is a
+      float.
     Source: not in the Graph Transform Tool.
     """
 
@@ -27,7 +28,8 @@ class FoldTransposes(Rewrite):
         rank = len(order)
         m.require(rank >= 2 and order == [*range(rank - 2), rank - 1, rank - 2],
                   "it does not only exchange the last two axes")
-        m.require(m.root.get("T") in (1, 2, 14, 19), "an adjoint matrix of complex numbers is more than transposed")
+        m.require(m.root.get("T") in (FLOAT, DOUBLE, HALF, BFLOAT16),
+                  "its numbers are no floats: an adjoint matrix of complex ones is more than transposed")
 
     def rewrite(self, m: Match, draft: Draft, args: Arguments) -> Iterable[Node]:
         product = m["product"]

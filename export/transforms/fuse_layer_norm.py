@@ -54,6 +54,7 @@ class _Statistics:
     deviation: Node
     epsilon: float
     size: int
+    rank: int
 
 
 def _statistics(graph: Graph, deviation: Node) -> _Statistics | None:
@@ -62,7 +63,8 @@ def _statistics(graph: Graph, deviation: Node) -> _Statistics | None:
     if added.op not in ("Add", "AddV2"):
         return None
     sides = [graph.nodes[producer(ref)] for ref in added.data]
-    epsilon = next((side for side in sides if side.op == "Const" and math.prod(side.shape) == 1), None)
+    epsilon = next((side for side in sides if side.op == "Const" and math.prod(side.shape) == 1
+                    and side.name not in graph.fed), None)
     variance = next((side for side in sides if side.op == "Mean"), None)
     if epsilon is None or variance is None:
         return None
@@ -86,7 +88,9 @@ def _statistics(graph: Graph, deviation: Node) -> _Statistics | None:
     asked = next((name for name in inner if name in graph.kept), None)
     if asked:
         raise Skip(f"'{asked}' is itself a requested input or output")
-    return _Statistics(x, mean, deviation, float(epsilon.value.item()), shape[-1])
+    if len(epsilon.shape) > len(shape):
+        raise Skip("its epsilon has more axes than its input")
+    return _Statistics(x, mean, deviation, float(epsilon.value.item()), shape[-1], len(shape))
 
 
 def _root(graph: Graph, norm: _Statistics) -> tuple[Node, Array, Array]:
@@ -130,12 +134,14 @@ def _value(graph: Graph, norm: _Statistics, ref: str, depth: int) -> _Sum | None
         return {("x",): one}
     if ref == norm.mean:
         return {("mean",): one}
+    if item.name in graph.fed:
+        return None  # it is whatever a request says
     if item is norm.deviation:
         return {("inverse",) if item.op == "Rsqrt" else ("deviation",): one}
     if item.op == "Const":
         leading = math.prod(item.shape[:-1])
         flat = item.get("dtype") == FLOAT and leading == 1 and (not item.shape or item.shape[-1] in (1, norm.size))
-        return {(): np.array(item.value, np.float64).ravel()} if flat and len(item.shape) <= 3 else None
+        return {(): np.array(item.value, np.float64).ravel()} if flat and len(item.shape) <= norm.rank else None
     if depth > _DEEPEST or item.op not in ("Add", "AddV2", "Sub", "Mul", "RealDiv", "Neg", "BiasAdd"):
         return None
     parts = [_value(graph, norm, other, depth + 1) for other in item.data]

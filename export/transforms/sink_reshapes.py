@@ -67,8 +67,7 @@ class _Sinking:
         if inner is None:
             return False
         base = inner.data[0]
-        if self._same(item.name, base) and item.name not in self.graph.kept \
-                and self._waits(item.name):
+        if self._same(item.name, base) and item.name not in self.graph.kept and self._nothing_waits_for(item.name):
             self.draft.redirect(item.name, base)
             self.draft.drop_unused([item.name])
         else:
@@ -85,7 +84,7 @@ class _Sinking:
         fits = shape and base and len(base) in (2, 3) and base[-1] is not None and base[-1] == shape[-1]
         return bool(fits) and self._put(item, inner, [inner.data[0], *item.data[1:]])
 
-    def _waits(self, name: str) -> bool:
+    def _nothing_waits_for(self, name: str) -> bool:
         return not any(f"^{name}" in self.draft.nodes[reader].inputs for reader in self.draft.consumers.get(name, ()))
 
     def _binary(self, item: Node) -> bool:
@@ -101,10 +100,11 @@ class _Sinking:
         assert inner is not None
         other = self.draft.nodes[producer(item.data[1 - at])]
         rest: list[str] | None = None
-        if other.op == "Const" and math.prod(other.shape) == 1 and item.op != "BiasAdd":
+        is_constant = other.op == "Const" and other.name not in self.graph.fed
+        if is_constant and math.prod(other.shape) == 1 and item.op != "BiasAdd":
             rank = min(len(self.shapes.get(ref) or ()) for ref in (inner.name, inner.data[0]))
             rest = [item.data[1 - at]] if len(other.shape) <= rank else None
-        elif other.op == "Const" and item.op in ("Add", "AddV2", "BiasAdd"):
+        elif is_constant and item.op in ("Add", "AddV2", "BiasAdd"):
             return self._bias(item, inner, other)
         elif item.op in ("Add", "AddV2") and self._same(inner.name, item.data[1 - at]):
             rest = self._rows(item.data[1 - at], inner.data[0])

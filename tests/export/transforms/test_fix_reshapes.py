@@ -51,17 +51,39 @@ def test_no_unknown_size():
     assert compared(graph_def, after, ["y"], {"x": seeded((3, 4, 6))}).equal
 
 
-@pytest.mark.parametrize("graph_def", [
-    reshaped(lambda x: tf.stack([tf.shape(x)[1], tf.shape(x)[0] * 6]), (None, None, 6)),
-    reshaped(lambda x: tf.stack([tf.shape(x)[0], -1])),
-    reshaped(lambda x: tf.stack([tf.shape(x)[0], 24 + tf.cast(tf.reduce_min(x) * 0.0, tf.int32)])),
-    reshaped(lambda x: tf.stack([tf.shape(x)[0], 0]), (None, 0)),
-    reshaped(tf.shape, None),
+@pytest.mark.parametrize(("graph_def", "reason"), [
+    (reshaped(lambda x: tf.stack([tf.shape(x)[1], tf.shape(x)[0] * 6]), (None, None, 6)), "more than one size"),
+    (reshaped(lambda x: tf.stack([tf.shape(x)[0], -1])), "more than one size"),
+    (reshaped(lambda x: tf.stack([tf.shape(x)[0], 24 + tf.cast(tf.reduce_min(x) * 0.0, tf.int32)])), "not computed"),
+    (reshaped(lambda x: tf.stack([tf.shape(x)[0], 0]), (None, 0)), "a size is 0"),
+    (reshaped(tf.shape, None), "not computed"),
+    (reshaped(packed, (None, None)), "another number of elements"),
+    (reshaped(packed, (None, None, 24)), "another number of elements"),
 ])
-def test_refuses(graph_def):
+def test_refuses(graph_def, reason):
     after, report = transformed(graph_def, ["x"], ["y"], "fix_reshapes")
-    assert reasons(report) == ["more than one size of its shape is unknown"]
+    assert reason in reasons(report)[0]
     assert after == graph_def
+
+
+def test_a_request_that_the_source_refuses_is_refused():
+    """Pictures of a size for which the flattened rows would be parts of an example."""
+    def make():
+        x = v1.placeholder(tf.float32, (None, None, None, 3), "x")
+        pooled = tf.nn.max_pool2d(x, 4, 4, "SAME")
+        tf.identity(tf.reshape(pooled, tf.stack([tf.shape(pooled)[0], 12])), "y")
+    graph_def = build(make)
+    after, _ = transformed(graph_def, ["x"], ["y"], "default")
+    assert compared(graph_def, after, ["y"], {"x": seeded((2, 8, 8, 3))}).equal
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        session_run(after, ["y"], {"x": seeded((1, 16, 16, 3))})
+
+
+def test_rows_of_sequences_of_any_length():
+    graph_def = reshaped(lambda x: tf.stack([tf.shape(x)[0] * tf.shape(x)[1], 6]), (None, None, 6))
+    after, report = transformed(graph_def, ["x"], ["y"], "fix_reshapes")
+    assert report.steps[0].applied == 1
+    assert compared(graph_def, after, ["y"], {"x": seeded((2, 5, 6))}).equal
 
 
 def test_a_fed_shape_is_what_the_request_says():

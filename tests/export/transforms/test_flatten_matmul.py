@@ -101,3 +101,27 @@ def test_in_a_v1_loop():
     after, report = transformed(graph_def, ["x"], ["y"], "flatten_matmul")
     assert report.steps[0].applied == 1
     assert compared(graph_def, after, ["y"], {"x": seeded((2, 3, 4))}).equal
+
+
+@pytest.mark.parametrize(("reason", "dtype", "shape"), [
+    ("its numbers are no floats", tf.complex64, (None, 5, 6)), ("its numbers are no floats", tf.int16, (None, 5, 6)),
+    ("a size is 0", tf.float32, (None, 0, 6))])
+def test_types_and_sizes_that_matmul_or_reshape_lack(reason, dtype, shape):
+    def make():
+        x = v1.placeholder(tf.float32, shape, "x")
+        product = R.BatchMatMulV2(x=tf.cast(x, dtype), y=tf.constant(seeded((4, 6)).astype(dtype.as_numpy_dtype)),
+                                  adj_y=True)
+        tf.identity(tf.cast(tf.math.real(product) if dtype.is_complex else product, tf.float32), "y")
+    graph_def = build(make)
+    after, report = transformed(graph_def, ["x"], ["y"], "flatten_matmul")
+    assert reasons(report) == [reason]
+    assert after == graph_def
+
+
+def test_fed_weights_stay():
+    graph_def = dense()
+    weights = next(node.name for node in graph_def.node if node.op == "Const" and len(
+        node.attr["value"].tensor.tensor_shape.dim) == 2)
+    after, _ = transformed(graph_def, ["x", weights], ["y"], "default")
+    feeds = {"x": seeded((2, 5, 6)), weights: seeded((6, 4), 8)}
+    assert compared(graph_def, after, ["y"], feeds).equal

@@ -109,3 +109,18 @@ def test_a_variance_of_something_else():
         tf.identity((x - mean) * tf.math.rsqrt(variance + 1e-3), "y")
     graph_def = build(make)
     assert transformed(graph_def, ["x"], ["y"], "fuse_layer_norm")[0] == graph_def
+
+
+def test_a_fed_gamma_is_what_the_request_says():
+    graph_def = norm(lambda x, mean, variance, *_: (x - mean) * tf.math.rsqrt(variance) * tf.constant(
+        GAMMA, name="gamma"))
+    after, _ = transformed(graph_def, ["x", "gamma"], ["y"], "fuse_layer_norm")
+    feeds = {"x": seeded((2, 5, 6)), "gamma": np.full(6, 7, np.float32)}
+    assert compared(graph_def, after, ["y"], feeds).equal
+
+
+def test_a_gamma_with_more_axes_than_x_is_left():
+    graph_def = norm(lambda x, mean, variance, *_: (x - mean) * tf.math.rsqrt(variance) * np.full((1, 1, 6), 2.0, "f"),
+                     (None, 6))
+    after, _ = transformed(graph_def, ["x"], ["y"], "fuse_layer_norm")
+    assert compared(graph_def, after, ["y"], {"x": seeded((2, 6))}).equal

@@ -105,3 +105,10 @@ def test_what_waits_stays():
             return tf.nn.relu(seen)
     graph_def = after_reshape(waits)
     assert transformed(graph_def, ["x"], ["y"], "sink_reshapes")[1].steps[0].applied == 0
+
+
+def test_a_fed_bias_is_what_the_request_says():
+    graph_def = after_reshape(lambda seen, x: seen + tf.constant(seeded((4,), 3), name="bias"))
+    after, _ = transformed(graph_def, ["x", "bias"], ["y"], "sink_reshapes")
+    feeds = {"x": seeded((10, 4)), "bias": np.zeros(4, np.float32)}
+    assert compared(graph_def, after, ["y"], feeds).equal
