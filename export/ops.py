@@ -13,6 +13,8 @@ CONTROL_FLOW = frozenset(
 ) | {"LoopCond", "ControlTrigger", "_SwitchN", "SwitchN", "_ParallelConcatStart"}
 # Their value comes from outside the graph, whether or not they are listed as inputs.
 PLACEHOLDERS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "_Arg", "_Recv", "_HostRecv"})
+# They read only the shape of a tensor.
+SHAPE_OPS = frozenset({"Shape", "Size", "Rank"})
 # They pass a tensor on unchanged.
 IDENTITIES = frozenset({"Identity", "Snapshot", "StopGradient", "PreventGradient"})
 # Stateless in the registry, but their outputs do not depend only on their inputs, or their effect matters.

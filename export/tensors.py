@@ -25,7 +25,7 @@ class DType(int):
 
 
 FLOAT, DOUBLE, INT32, STRING, INT64, BOOL = map(DType, (1, 2, 3, 7, 9, 10))
-UINT8, INT8, QINT8 = map(DType, (4, 6, 11))
+UINT8, INT16, INT8, QINT8, UINT16, UINT32, UINT64 = map(DType, (4, 5, 6, 11, 17, 22, 23))
 QUINT8, QINT32, BFLOAT16, HALF, RESOURCE, VARIANT = map(DType, (12, 13, 14, 19, 20, 21))
 
 NAMES: dict[int, str] = {

@@ -14,12 +14,11 @@ from export.folding.affine import AFFINE, Affine
 from export.folding.contraction import CONTRACTIONS, Contraction
 from export.folding.passage import PASSAGES, after, before
 from export.graph import Node, make_const, make_node, port, producer
+from export.ops import SHAPE_OPS
 from export.pattern import Skip
 from export.shapes import Shape, Shapes, constant
 from export.tensors import Array, numpy_dtype
 from export.transform import Draft, sole_reader
-
-_SHAPE_OPS = frozenset({"Shape", "Size", "Rank"})
 
 
 class Plan:
@@ -74,7 +73,7 @@ class Plan:
         if item.op in CONTRACTIONS:
             self._into_inputs(item, at[0], inputs, affine)
             return
-        if item.op in _SHAPE_OPS:
+        if item.op in SHAPE_OPS:
             # The map changes no shape.
             self._put(item.with_inputs(inputs), self.known.get(item.name))
             return

@@ -25,12 +25,13 @@ _MOST_NODES = 16
 # A Relu may be the first half of a Relu6 that is written as two or three nodes.
 _MORE_AFTER_RELU = 2
 _CLOSE = 2e-6
-_GRID = np.concatenate([np.linspace(-12, 12, 4001), np.linspace(-0.02, 0.02, 101)]).astype(np.float32)
+_FAR = [-1e4, -1e3, -100, -30, 30, 100, 1e3, 1e4]  # what is cut there is no Relu
+_GRID = np.concatenate([np.linspace(-12, 12, 4001), np.linspace(-0.02, 0.02, 101), _FAR]).astype(np.float32)
 _WANTED = _GRID.astype(np.float64)
 _FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "Relu": lambda x: np.maximum(x, 0),
     "Relu6": lambda x: np.clip(x, 0, 6),
-    "Elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+    "Elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "Tanh": np.tanh,
     "Sigmoid": expit,
     "GeluExact": lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2))),

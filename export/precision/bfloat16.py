@@ -12,35 +12,33 @@ import numpy as np
 
 from export import pipeline
 from export.graph import Graph, GraphError, Node, make_const, make_node, nearest, port, producer, tensor_name
+from export.ops import SHAPE_OPS
 from export.precision.gain import LEAST_WORK
 from export.precision.kernels import has_cpu_kernel
 from export.precision.layer import Layer
-from export.precision.regions import SIZES, contractions, regions
+from export.precision.regions import contractions, regions
 from export.precision.residuals import with_fused_residuals
 from export.precision.retype import data_inputs, data_outputs, lowered
 from export.tensors import BFLOAT16, FLOAT
 from export.transform import Draft
 
 KEPT = "kept in float32 as asked"
-END = "the first and last layers are kept in float32"
 
 
-def to_bfloat16(graph: Graph, keep: frozenset[str] = frozenset(), keep_ends: bool = False,
-                least_work: float = LEAST_WORK) -> tuple[Graph, list[Layer]]:
+def to_bfloat16(graph: Graph, keep: frozenset[str] = frozenset(), least_work: float = LEAST_WORK
+                ) -> tuple[Graph, list[Layer]]:
     """The graph with its contractions in bfloat16, and what became of each.
 
-    `keep`: contractions that stay float32; `keep_ends`: those that read the inputs and those that make the outputs
-    stay, too; `least_work`: multiply-adds per element converted at a region's borders, below which it stays float32.
-    Raises GraphError for a name in `keep` that is no contraction.
+    `keep`: contractions that stay float32; `least_work`: multiply-adds per element converted at a region's borders,
+    below which it stays float32. Raises GraphError for a name in `keep` that is no contraction.
     """
     graph = _prepared(graph)
     there = contractions(graph)
     names = {item.name: item.op for item in there} | {
         f"{name}/{item.name}": item.op for name, body in graph.bodies.items() for item in contractions(body)}
-    for name in sorted(keep - names.keys()):
-        raise GraphError(f"'{name}' cannot be kept in float32: it is no contraction{nearest(name, names)}")
-    held = dict.fromkeys(_ends(graph) if keep_ends else (), END) | dict.fromkeys(keep, KEPT)
-    found = regions(graph, held, least_work)
+    if unknown := sorted(keep - names.keys()):
+        raise GraphError(f"'{unknown[0]}' cannot be kept in float32: it is no contraction{nearest(unknown[0], names)}")
+    found = regions(graph, dict.fromkeys(keep, KEPT), least_work)
     layers = [Layer(item.name, item.op, "float32" if item.name in found.reasons else "bfloat16",
                     found.reasons.get(item.name, "")) for item in there]
     layers += [Layer(f"{name}/{item.name}", item.op, "float32", "it is in the body of a function")
@@ -95,7 +93,7 @@ class _Lowering:
 
     def _restore(self, item: Node) -> None:
         """A node outside that reads tensors of the region."""
-        if item.op in SIZES:
+        if item.op in SHAPE_OPS:
             self.draft.put(item.with_attrs(T=BFLOAT16).with_inputs(map(self._now, item.inputs)))
             return
         self.draft.put(item.with_inputs(
@@ -121,7 +119,7 @@ class _Lowering:
         source = self.graph.nodes[producer(ref)]
         if dtype == FLOAT and source.name in self.renamed:
             return source.name  # what is fetched is float32
-        if source.op == "Const":
+        if source.op == "Const" and source.name not in self.graph.fed:
             value = np.asarray(source.value).astype(ml_dtypes.bfloat16)
             new = make_const(self.draft.unused_name(f"{source.name}/bfloat16"), value, source.controls, source.device)
         else:
@@ -130,19 +128,3 @@ class _Lowering:
                             SrcT=FLOAT if dtype == BFLOAT16 else BFLOAT16, DstT=dtype)
         self.draft.put(new)
         return new.name
-
-
-def _ends(graph: Graph) -> set[str]:
-    """The contractions that no contraction precedes, and those that none follows."""
-    there = {item.name for item in contractions(graph)}
-    found: set[str] = set()
-    for order, neighbours in ((graph.order(), lambda item: map(producer, item.inputs)),
-                              (graph.order()[::-1], lambda item: graph.consumers.get(item.name, ()))):
-        beyond: set[str] = set()
-        for item in order:
-            behind = any(name in beyond for name in neighbours(item))
-            if item.name in there and not behind:
-                found.add(item.name)
-            if item.name in there or behind:
-                beyond.add(item.name)
-    return found

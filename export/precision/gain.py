@@ -5,13 +5,14 @@ import math
 from collections.abc import Callable, Iterable
 
 from export.graph import Graph, Node, producer
+from export.ops import SHAPE_OPS
+from export.precision.groups import Groups
 from export.precision.work import of as work_of
 from export.shapes import Shape, Shapes
 from user_error import UserError
 
 # So many multiply-adds save as much time in bfloat16 as converting one element costs.  # decision 160
 LEAST_WORK = 40.0
-_SIZES = frozenset({"Shape", "Size", "Rank"})
 
 
 def without_gain(graph: Graph, nodes: set[str], chosen: Iterable[str], moving: Callable[[Node], list[str]],
@@ -20,24 +21,24 @@ def without_gain(graph: Graph, nodes: set[str], chosen: Iterable[str], moving: C
 
     `moving(node)`: its inputs whose type changes; `least_work`: multiply-adds per element.
     """
-    region = _Sets(nodes)
+    region = Groups()
     for name in nodes:
         for ref in moving(graph.nodes[name]):
             if producer(ref) in nodes:
                 region.join(name, producer(ref))
     border: dict[str, set[str]] = {}
     for name in nodes:
-        crossing = border.setdefault(region.of(name), set())
+        crossing = border.setdefault(region.find(name), set())
         crossing.update(ref for ref in moving(graph.nodes[name]) if producer(ref) not in nodes)
-        if name in graph.kept or any(reader not in nodes and graph.nodes[reader].op not in _SIZES
+        if name in graph.kept or any(reader not in nodes and graph.nodes[reader].op not in SHAPE_OPS
                                      for reader in graph.consumers.get(name, ())):
             crossing.add(name)
     work: dict[str, float] = {}
     for name in chosen:
-        work[region.of(name)] = work.get(region.of(name), 0) + _multiply_adds(graph.nodes[name], graph.shapes)
+        work[region.find(name)] = work.get(region.find(name), 0) + _multiply_adds(graph.nodes[name], graph.shapes)
     poor = {key for key, done in work.items()
             if done < least_work * sum(_elements(graph.shapes.get(ref)) for ref in border[key])}
-    return {name for name in chosen if region.of(name) in poor}
+    return {name for name in chosen if region.find(name) in poor}
 
 
 def _multiply_adds(item: Node, shapes: Shapes) -> int:
@@ -47,24 +48,8 @@ def _multiply_adds(item: Node, shapes: Shapes) -> int:
     try:
         return work_of(item, sizes)
     except UserError:  # not even the number of axes is known: each weight is used at least once
-        return int(_elements(shapes.get(item.data[1])))
+        return int(max(_elements(shapes.get(ref)) for ref in item.data))
 
 
 def _elements(shape: Shape) -> float:
     return math.prod(size or 1 for size in shape) if shape else 1
-
-
-class _Sets:
-    """Disjoint sets of names that are joined."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.parent = {name: name for name in names}
-
-    def of(self, name: str) -> str:
-        while self.parent[name] != name:
-            self.parent[name] = self.parent[self.parent[name]]
-            name = self.parent[name]
-        return name
-
-    def join(self, a: str, b: str) -> None:
-        self.parent[self.of(a)] = self.of(b)

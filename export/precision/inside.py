@@ -27,8 +27,10 @@ _LARGEST = 127
 
 
 # decision 191
-def offsets_as_channels(graph: Graph, ranges: Mapping[str, Any], keep: frozenset[str] = frozenset()) -> Graph:
-    """The graph without the offsets that can be channels. ranges: of the tensors that the offsets are added to.
+def offsets_as_channels(graph: Graph, ranges: Mapping[str, Any], keep: frozenset[str] = frozenset(),
+                        largest_weight: int = _LARGEST) -> Graph:
+    """The graph without the offsets that can be channels. ranges: of the tensors that the offsets are added to;
+    largest_weight: the whole number that a channel's largest weight will become.
 
     Both convolutions must be Conv2D with constant weights in NHWC and not in `keep`, and only a bias, pools
     and Relu may be between; no tensor on the way may have another reader.
@@ -37,7 +39,7 @@ def offsets_as_channels(graph: Graph, ranges: Mapping[str, Any], keep: frozenset
     keep |= in_loops(graph)
     for item in graph.order():
         if item.op in _ADDITIONS:
-            _without(draft, item, ranges, keep)
+            _without(draft, item, ranges, keep, largest_weight)
     return draft.result()
 
 
@@ -47,7 +49,7 @@ def offset_inputs(graph: Graph) -> list[str]:
             and (path := _path(graph, item)) is not None]
 
 
-def _without(draft: Draft, item: Node, ranges: Mapping[str, Any], keep: frozenset[str]) -> None:
+def _without(draft: Draft, item: Node, ranges: Mapping[str, Any], keep: frozenset[str], largest_weight: int) -> None:
     """Makes this addition channels, if it can be. A convolution may already have more channels for another one."""
     path = _path(draft.graph, item)
     if path is None or path[0] not in ranges:
@@ -59,7 +61,7 @@ def _without(draft: Draft, item: Node, ranges: Mapping[str, Any], keep: frozense
     first, second = draft.nodes[before], draft.nodes[after]
     bias = draft.nodes[draft.graph.consumers[before][0]]
     weights = {node.name: draft.nodes[producer(node.data[1])] for node in (first, bias, second)}
-    made = _more_inputs(weights[after].value, offset, value)
+    made = _more_inputs(weights[after].value, offset, value, largest_weight)
     if made is None:
         return
     values, count = made
@@ -78,7 +80,8 @@ def _without(draft: Draft, item: Node, ranges: Mapping[str, Any], keep: frozense
 
 def _path(graph: Graph, item: Node) -> tuple[str, str, str, Array] | None:
     """(tensor that the offset is added to, convolution before, convolution after, offset); None if it cannot be."""
-    if item.get("T") != FLOAT or item.name in graph.kept or item.controls:
+    if item.get("T") != FLOAT or item.name in graph.kept or item.controls or (
+            item.op == "BiasAdd" and attribute(item, "data_format") != "NHWC"):
         return None
     second = sole_reader(graph, item.name)
     if second is None or len(item.data) != 2 or not _is_plain(graph, second) or second.data[0] != item.name:
@@ -124,7 +127,7 @@ def _is_plain(graph: Graph, item: Node) -> bool:
         image and image[-1] == weights.shape[2])
 
 
-def _more_inputs(weights: Array, offset: Array, value: float) -> tuple[Array, int] | None:
+def _more_inputs(weights: Array, offset: Array, value: float, largest_weight: int) -> tuple[Array, int] | None:
     """The weights with more input channels, which are `value` inside the image; and how many more.
 
     What they multiply is a whole number of the int8 steps of the output channel, so that quantizing it changes nothing.
@@ -132,9 +135,9 @@ def _more_inputs(weights: Array, offset: Array, value: float) -> tuple[Array, in
     """
     response = np.einsum("hwio,i->hwo", weights.astype(np.float64), offset) / value
     largest = np.abs(weights).max((0, 1, 2)).astype(np.float64)
-    step = np.where(largest > 0, largest, 1.0) / _LARGEST
+    step = np.where(largest > 0, largest, 1.0) / largest_weight
     steps = np.round(response / step)
-    count = next((count for count in _COUNTS if np.abs(steps).max() <= count * _LARGEST), None)
+    count = next((count for count in _COUNTS if np.abs(steps).max() <= count * largest_weight), None)
     if count is None:
         return None
     share = np.floor(steps / count)

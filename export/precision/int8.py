@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from export.graph import Graph, Node, producer
+from export.ops import SHAPE_OPS
 from export.precision.blocks import LARGEST_VALUE, Block, find, residuals, with_residual
 from export.precision.encoding import Encoding
 from export.precision.form import Form
@@ -19,13 +20,8 @@ from export.precision.int8_nodes import Int8Nodes
 from export.precision.int8_plan import Plan, plan
 from export.precision.layer import Layer
 from export.precision.passing import passing_inputs
+from export.precision.regions import CONTRACTING
 from export.transform import Draft
-
-_CONTRACTIONS = frozenset({
-    "Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3D", "MatMul", "BatchMatMul", "BatchMatMulV2",
-    "BatchMatMulV3", "Einsum"})
-# They need only the shape of what they read.
-_SHAPES = frozenset({"Shape", "Size", "Rank"})
 
 _USUAL = Form()
 
@@ -57,7 +53,7 @@ def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = 
     contractions that stay float32. Answers differ from the graph's; how far, only a comparison can say. Before the
     graph is served, export.precision.guard holds what is fed to the shapes that the graph states.
     """
-    graph = offsets_as_channels(graph, ranges, keep)
+    graph = offsets_as_channels(graph, ranges, keep, form.largest_weight)
     blocks, reasons = find(graph)
     for name, block in list(blocks.items()):
         reason = "kept in float32" if name in keep else _range_refusal(block, ranges)
@@ -68,7 +64,7 @@ def quantize(graph: Graph, ranges: Mapping[str, Limits], keep: frozenset[str] = 
     reasons |= made.reasons
     layers = [Layer(item.name, item.op, "int8", made.apart.get(item.name, "")) if item.name in made.blocks else
               Layer(item.name, item.op, "float32", reasons.get(item.name, f"there is no int8 kernel for {item.op}"))
-              for item in graph.order() if item.op in _CONTRACTIONS]
+              for item in graph.order() if item.op in CONTRACTING]
     return _Quantizer(graph, made, form).result().validate("int8"), [*layers, *_in_functions(graph)]
 
 
@@ -105,7 +101,7 @@ def _in_functions(graph: Graph) -> list[Layer]:
         if function.signature.name not in graph.bodies:
             found += [(function.signature.name, item.name, item.op) for item in function.node_def]
     return [Layer(f"{function}/{name}", op, "float32", f"it is in the body of the function '{function}'")
-            for function, name, op in found if op in _CONTRACTIONS]
+            for function, name, op in found if op in CONTRACTING]
 
 
 class _Quantizer:
@@ -145,7 +141,7 @@ class _Quantizer:
         self.eight[item.name] = tensor
         self.nodes.dequantize(item.name, tensor, encoding, item)
         for reader in self.draft.readers(item.name):
-            if reader.op in _SHAPES and reader.name not in self.graph.fed:
+            if reader.op in SHAPE_OPS and reader.name not in self.graph.fed:
                 self.draft.put(reader.with_inputs(tensor if ref == item.name else ref for ref in reader.inputs)
                                .with_attrs(T=encoding.dtype))
 

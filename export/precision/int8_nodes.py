@@ -128,11 +128,9 @@ class Int8Nodes:
                  bias: Array) -> str:
         node = block.contraction.node
         ranges = [*self._limits(x[1]), *self._filter_limits(block, largest)]
-        mode = "SCALED"
+        mode = "MIN_FIRST" if out is not None and out.offset else "SCALED"
         if out is not None:
-            mode = "MIN_FIRST" if out.offset else "SCALED"
-            ranges += ([self._scalar(-out.offset), self._scalar(out.top - out.offset)] if out.offset
-                       else self._limits(out))
+            ranges += [self._scalar(out.bottom - out.offset), self._scalar(out.top - out.offset)]
         kinds: list[DType] = [x[1].dtype, QINT8, FLOAT, *[FLOAT] * len(ranges)]
         result = FLOAT if out is None else out.dtype
         fused = ["BiasAdd", *([block.activation.name] if block.activation else []),

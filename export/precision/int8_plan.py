@@ -8,6 +8,7 @@ from typing import Any
 from export.graph import Graph, producer
 from export.precision.blocks import CONVOLUTIONS, Block, residuals, sole_reader, with_residual
 from export.precision.encoding import Encoding, encoding_of
+from export.precision.groups import Groups
 from export.precision.passing import PADS, POOLS, passing_inputs
 from export.precision.summands import Summands
 
@@ -95,7 +96,7 @@ def _encoded(graph: Graph, blocks: dict[str, Block], ranges: Mapping[str, Any]) 
     """The encodings of these blocks' tensors, and the blocks whose addition needs one that its tensors cannot have."""
     results = {block.result: block for block in blocks.values()}
     made = _made_in_eight_bits(graph, results)
-    groups = _Groups()
+    groups = Groups()
     wanted = list(dict.fromkeys(ref for block in blocks.values() for ref in (block.x, block.summand) if ref))
     # A pool in eight bits leaves fewer numbers to bring back to float32.
     seen = set(wanted)
@@ -192,25 +193,3 @@ def _is_relu6(block: Block) -> bool:
 
 def _capped(block: Block, high: float) -> float:
     return min(high, _LARGEST_RELU6) if _is_relu6(block) else high
-
-
-class _Groups:
-    """Tensors that must have one encoding, joined step by step."""
-
-    def __init__(self) -> None:
-        self._parent: dict[str, str] = {}
-
-    def find(self, ref: str) -> str:
-        root = self._parent.setdefault(ref, ref)
-        while root != self._parent[root]:
-            root = self._parent[root] = self._parent[self._parent[root]]
-        return root
-
-    def join(self, a: str, b: str) -> None:
-        self._parent[self.find(a)] = self.find(b)
-
-    def all(self) -> list[list[str]]:
-        found: dict[str, list[str]] = {}
-        for ref in self._parent:
-            found.setdefault(self.find(ref), []).append(ref)
-        return list(found.values())

@@ -1,6 +1,7 @@
 """What became of one contraction: the precision it runs in now, and why not a lower one."""
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,7 +27,4 @@ class Layer:
 
 def counted(layers: Sequence[Layer]) -> dict[str, int]:
     """How many layers run in each precision, for a line such as "52 int8, 1 float32"."""
-    found: dict[str, int] = {}
-    for layer in layers:
-        found[layer.precision] = found.get(layer.precision, 0) + 1
-    return found
+    return dict(Counter(layer.precision for layer in layers))

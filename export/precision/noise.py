@@ -82,7 +82,7 @@ def _share(noise: float, signal: float) -> float:
 def rounded_to_int8(graph: Graph, ranges: Mapping[str, Any], keep: frozenset[str] = frozenset(),
                     form: Form = _USUAL) -> Rounded:
     """As `int8.quantize` with the same arguments rounds."""
-    graph = offsets_as_channels(graph, ranges, keep)
+    graph = offsets_as_channels(graph, ranges, keep, form.largest_weight)
     blocks, _ = find(graph)
     made = plan(graph, {name: one for name, one in blocks.items() if name not in keep and {
         one.x, one.result} <= ranges.keys()}, ranges)

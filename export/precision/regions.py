@@ -19,10 +19,10 @@ import numpy as np
 
 from export.folding.contraction import CONTRACTIONS
 from export.graph import Graph, Node, producer, tensor_name
-from export.ops import attribute, output_dtypes
+from export.ops import SHAPE_OPS, attribute, output_dtypes
 from export.precision.gain import without_gain
 from export.precision.retype import data_inputs, data_outputs, is_float, runs_lowered
-from export.tensors import FLOAT, INT32, INT64
+from export.tensors import FLOAT, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64
 
 CONTRACTING = CONTRACTIONS | {"Einsum"}
 # They move or choose values without computing new ones, so that it is the same to round before or after them.
@@ -44,15 +44,15 @@ _ARITHMETIC = frozenset({
     "BiasAdd", "BiasAddV1", "Add", "AddV2", "Sub", "Mul", "AddN", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Mean",
     "AvgPool", "AvgPool3D", "FusedBatchNormV2", "FusedBatchNormV3", "_MklLayerNorm"})
 # Of a GELU: fast where TensorFlow merges it into the MatMul before it, otherwise slower than in float32.
-_OF_GELU = frozenset({"Erf", "Pow", "Square"})
+_OF_GELU = frozenset({"Erf", "Erfc", "RealDiv", "Pow", "Square"})
 _BIASES = frozenset({"BiasAdd", "BiasAddV1"})
-# They read only the shape of their input, so that its type does not matter.
-SIZES = frozenset({"Shape", "Size", "Rank"})
 # They turn a number into an index or a decision, where the third digit counts.
 _DECIDES = frozenset({"Floor", "Ceil", "Round", "Rint", "FloorMod", "FloorDiv", "Mod", "Range", "LinSpace", "Less",
-                      "LessEqual", "Greater", "GreaterEqual", "Equal", "NotEqual", "Bucketize", "Digitize",
-                      "ApproximateEqual", "NonMaxSuppressionV3", "CropAndResize"})
-_INTEGERS = frozenset({3, 4, 5, 6, int(INT32), int(INT64), 17, 22, 23})
+                      "LessEqual", "Greater", "GreaterEqual", "Equal", "NotEqual", "Bucketize", "ApproximateEqual",
+                      "ArgMax", "ArgMin", "TopK", "TopKV2", "InTopKV2", "Sign", "CropAndResize", "NonMaxSuppression",
+                      "NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5",
+                      "CombinedNonMaxSuppression"})
+_INTEGERS = frozenset({INT32, UINT8, INT16, INT8, INT64, UINT16, UINT32, UINT64})
 
 
 @dataclass
@@ -76,10 +76,9 @@ def regions(graph: Graph, keep: Mapping[str, str], least_work: float) -> Regions
         reason = keep.get(item.name) or found.why_not(item)
         if reason:
             reasons[item.name] = reason
-    lone = found.divide({item.name for item in contractions(graph)} - reasons.keys())
-    while lone:
+    names = {item.name for item in contractions(graph)}
+    while lone := found.divide(names - reasons.keys()):
         reasons.update(lone)
-        lone = found.divide({item.name for item in contractions(graph)} - reasons.keys())
     return Regions(found.nodes, reasons)
 
 
@@ -115,7 +114,7 @@ class _Division:
         found: set[str] = set()
         for item in reversed(self.order):
             decides = item.op in _DECIDES or (item.op == "Cast" and attribute(item, "DstT") in _INTEGERS)
-            if decides or (item.name in found and item.op not in CONTRACTING and item.op not in SIZES):
+            if decides or (item.name in found and item.op not in CONTRACTING and item.op not in SHAPE_OPS):
                 for ref in item.data:
                     source = self.graph.nodes[producer(ref)]
                     if not self._is_bias(source):
@@ -140,9 +139,11 @@ class _Division:
     def _after_dense(self, item: Node) -> bool:
         """Whether it is part of a GELU of a MatMul with bias."""
         source = self.graph.nodes[producer(item.data[0])]
-        if source.op == "Mul":
+        if source.op in ("Mul", "RealDiv"):
             factors = [self.graph.nodes[producer(ref)] for ref in source.data]
             source = next((factor for factor in factors if factor.op != "Const"), source)
+        if source.op == "Neg":
+            source = self.graph.nodes[producer(source.data[0])]
         return self._is_bias(source) and self.graph.nodes[producer(source.data[0])].op == "MatMul"
 
     def _overflows(self, ref: str) -> bool:
@@ -180,7 +181,7 @@ class _Division:
         item = self.graph.nodes[producer(ref)]
         if item.op == "Enter" and attribute(item, "is_constant"):
             item = self.graph.nodes[producer(item.data[0])]
-        return item.op == "Const"
+        return item.op == "Const" and item.name not in self.graph.fed
 
     def _is_moved(self, ref: str) -> bool:
         """Whether the tensor's type changes with its node's."""
@@ -215,15 +216,15 @@ class _Division:
             if item.name in self.nodes or item.name in self.graph.kept:
                 continue
             enters = item.op == "Enter" and attribute(item, "is_constant")
-            table = item.op in _LOOKUPS and self.graph.nodes[producer(item.data[0])].op == "Const"
+            table = item.op in _LOOKUPS and self._is_constant(item.data[0])
             if not (enters or table or (item.op in MOVES and item.op in _NOT_SMALLER)):
                 continue
             if not (is_float(item) if enters else self._may_follow(item)):
                 continue
             readers = [self.graph.nodes[name] for name in self.graph.consumers.get(item.name, ())]
             wanting = [reader for reader in readers if f"^{item.name}" not in reader.inputs and (
-                reader.op in SIZES or ((reader.name in self.nodes or reader.name in found)
+                reader.op in SHAPE_OPS or ((reader.name in self.nodes or reader.name in found)
                                         and self._reads(reader, item)))]
-            if len(wanting) == len(readers) and any(reader.op not in SIZES for reader in readers):
+            if len(wanting) == len(readers) and any(reader.op not in SHAPE_OPS for reader in readers):
                 found.add(item.name)
         return found

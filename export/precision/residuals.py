@@ -2,8 +2,7 @@
 
 TensorFlow's optimizer merges Conv2D + BiasAdd + addition + Relu into one kernel, for an AddV2 only if it can tell that
 nothing is broadcast. It knows no size of a fed tensor, so it cannot tell after a stride, a VALID padding or a pooling;
-an AddN adds equal shapes by definition. Here sizes are compared by where
-they come from (`export.sizes`).
+an AddN adds equal shapes by definition. Here sizes are compared by where they come from (`export.sizes`).
 """
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from export.graph import Graph, Node, make_node, producer
 from export.sizes import known_sizes
 
 
-def with_fused_residuals(graph: Graph) -> Graph:  # decision 0161
+def with_fused_residuals(graph: Graph) -> Graph:  # decision 161
     """AddV2(convolution with bias, x) -> AddN, where both provably have the same shape.
 
     The sum is the same to the last bit; what an AddV2 would have broadcast, an AddN would refuse.

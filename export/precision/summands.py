@@ -44,7 +44,9 @@ class Summands:  # decision 193
         if not self._same_rows(block.result, summand):
             return f"the batch of '{summand}' is not known to be that of '{block.result}'"
         name = producer(summand)
-        if port(summand) or name in graph.kept or name not in self._varying:
+        if name not in self._varying:
+            return f"'{summand}' does not depend on the inputs, so that TensorFlow may keep it"
+        if port(summand) or name in graph.kept:
             return f"'{summand}' is needed elsewhere"
         if hands_on_buffer(graph, graph.nodes[name]):
             return f"'{summand}' may share the memory of what it is made from"

@@ -81,12 +81,13 @@ def test_vectors():
         R.Prod(input=shape, axis=[0], name="unknown")
         tf.cast(tf.reduce_sum(x, [1, 2]), tf.int32, name="data")
         tf.reverse(shape, [0], name="reversed")
+        tf.gather(tf.constant([[1, 2], [3, 4]]), 1, name="of_a_matrix")
     graph = Graph.from_graph_def(build(make), ["x"], ["packed"])
     found = Vectors(graph.nodes, graph.shapes)
     assert {name: found.of(name) for name in ("shape", "packed", "joined", "gathered", "product", "unknown", "data",
-                                              "reversed")} == {
+                                              "reversed", "of_a_matrix")} == {
         "shape": [None, 4, 6], "packed": [None, 24], "joined": [4, 6, 7], "gathered": [6, 4], "product": [24],
-        "unknown": [None], "data": None, "reversed": None}
+        "unknown": [None], "data": None, "reversed": None, "of_a_matrix": None}
     assert Vectors(graph.nodes, graph.shapes, frozenset({"shape"})).of("packed") is None
 
 
@@ -97,3 +98,13 @@ def test_a_reshape_to_a_computed_shape_has_a_known_one():
     graph_def = build(make)
     assert Graph.from_graph_def(graph_def, ["x"], ["y"]).shapes["y"] == (None, 24)
     assert session_run(graph_def, ["y"], {"x": np.zeros((5, 4, 6), np.float32)})["y"].shape == (5, 24)
+
+
+def test_what_is_fed_has_sizes_of_its_own():
+    def make():
+        x = v1.placeholder(tf.float32, (None, 4), "x")
+        tf.add(tf.nn.relu(x, name="inner"), x, "y")
+    graph_def = build(make)
+    plain, fed = (known_sizes(Graph.from_graph_def(graph_def, inputs, ["y"])) for inputs in (["x"], ["x", "inner"]))
+    assert plain["inner"] == plain["x"]
+    assert fed["inner"] != fed["x"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from graph_session import build, seeded, tf
+from model_work import gigaflop
 
 import cpu_class
 from export.graph import Graph
@@ -21,7 +22,6 @@ from export.graph_file import as_graph_def, whole
 from export.precision.bfloat16 import to_bfloat16
 from export.precision.int8 import quantize, wanted_tensors
 from export.precision.ranges import Range
-from export.precision.work import gigaflop
 
 _SIZE, _CHANNELS, _BATCH, _LAYERS, _TURNS = 14, 256, 8, 6, 15
 

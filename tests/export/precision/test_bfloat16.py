@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 
 from export.graph import Graph, GraphError
 from export.graph_file import as_graph_def, whole
+from export.ops import op_def
 from export.pipeline import run
-from export.precision import kernels
-from export.precision.bfloat16 import END, KEPT, to_bfloat16
+from export.precision import kernels, regions
+from export.precision.bfloat16 import KEPT, to_bfloat16
 
 R, v1 = tf.raw_ops, tf.compat.v1
 FLOAT, BFLOAT16 = tf.float32.as_datatype_enum, tf.bfloat16.as_datatype_enum
@@ -137,8 +138,6 @@ def test_kept_layers_stay_float32_and_are_named():
         "first": "", "deep": "", "second": KEPT, "dense": KEPT}
     assert nodes(after)["second"].attr["T"].type == nodes(after)["dense"].attr["T"].type == FLOAT
     assert error(graph_def, after, ["y"], X) < 2**-6
-    _, layers = lowered(graph_def, keep_ends=True)
-    assert [name for name, layer in layers.items() if layer.reason == END] == ["first", "dense"]
     after, layers = lowered(graph_def, keep=frozenset(layers))
     assert after == graph_def
 
@@ -360,3 +359,42 @@ def test_an_encoder(approximate):
     assert "Rsqrt" not in ops(running)
     for batch in (1, 3):
         assert error(graph_def, after, ["Identity"], encoder_models.feeds(batch)) < 2**-5
+
+
+def test_fed_weights_are_what_the_request_says():
+    def make():
+        x = v1.placeholder(tf.float32, (None, 8), "x")
+        tf.matmul(x, tf.constant(seeded((8, 8)), name="W"), name="y")
+    graph_def = build(make)
+    after, _ = lowered(graph_def, inputs=("x", "W"))
+    assert error(graph_def, after, ["y"], {"x": seeded((3, 8)), "W": seeded((8, 8), 5)}) < 2**-6
+
+
+def test_the_number_that_an_index_is_made_of_stays_float32():
+    def make():
+        x = v1.placeholder(tf.float32, (None, 8), "x")
+        scores = tf.tanh(tf.matmul(x, tf.constant(seeded((8, 8)))), name="scores")
+        tf.argmax(scores, 1, name="best")
+        tf.matmul(scores, tf.constant(seeded((8, 4), 2)), name="y")
+    after, _ = lowered(build(make), ["best", "y"])
+    assert nodes(after)["scores"].attr["T"].type == FLOAT
+
+
+def test_every_operation_that_is_named_exists():
+    named = regions.MOVES | regions._ARITHMETIC | regions._DECIDES | regions._LOOKUPS | regions._NOT_SMALLER
+    assert [op for op in sorted(named) if op_def(op) is None] == []
+
+
+@pytest.mark.parametrize("gelu", [
+    lambda h: 0.5 * h * tf.math.erfc(-h * 0.70710678), lambda h: 0.5 * h * (1.0 + tf.math.erf(h / 1.41421356)),
+    lambda h: h * (0.5 * (1.0 + tf.math.erf(0.70710678 * h)))], ids=["erfc", "division", "erf"])
+def test_every_written_gelu_is_merged(gelu):
+    def make():
+        x = v1.placeholder(tf.float32, (None, 8), "x")
+        hidden = gelu(tf.nn.bias_add(tf.matmul(x, tf.constant(seeded((8, 16)))), tf.constant(seeded((16,)))))
+        tf.matmul(hidden, tf.constant(seeded((16, 4), 2)), name="y")
+    graph_def = build(make)
+    after, _ = lowered(graph_def)
+    assert error(graph_def, after, ["y"], {"x": seeded((3, 8))}) < 2**-6
+    merged = [list(node.attr["fused_ops"].list.s) for node in runtime_graph(after, "y", {"x": seeded((3, 8))}).node]
+    assert [b"BiasAdd", b"GeluExact"] in merged

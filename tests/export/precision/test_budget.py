@@ -1,5 +1,4 @@
 """What is within a budget, from made-up measurements."""
-import pytest
 
 from export.precision.budget import (
     Accuracy,

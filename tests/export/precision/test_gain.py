@@ -42,3 +42,9 @@ def test_multiplications_per_element(make, multiplications, elements):
     enough = precisions(make, multiplications / elements)
     assert set(enough) == {"bfloat16"}
     assert set(precisions(make, multiplications / elements * 1.001)) == {"float32"}
+
+
+def test_an_einsum_of_one_tensor_of_unknown_rank():
+    def make():
+        R.Einsum(inputs=[v1.placeholder(tf.float32, None)], equation="...ij->...ji", name="y")
+    assert precisions(make, 1.0) == ["float32"]

@@ -120,3 +120,16 @@ def test_kept_layers_and_unknown_ranges() -> None:
     assert offsets_as_channels(graph, ranges, frozenset({"first"})) is graph
     assert offsets_as_channels(graph, {offset_inputs(graph)[0]: Limits(-1, 0)}) is graph
     assert offsets_as_channels(graph, {offset_inputs(graph)[0]: Limits(0, float("inf"))}) is graph
+
+
+@pytest.mark.parametrize("largest", [127, 63])
+def test_what_the_channels_multiply_is_whole_steps(largest: int) -> None:
+    """Then quantizing the weights rounds nothing of the offset."""
+    graph = _between(tf.nn.relu)
+    after = offsets_as_channels(graph, measured(graph, _FEEDS), largest_weight=largest)
+    weights = after.nodes[after.nodes["second"].data[1]].value.astype(np.float64)
+    channels = graph.nodes[graph.nodes["second"].data[1]].shape[2]
+    steps = weights[:, :, channels:] / (np.abs(weights[:, :, :channels]).max((0, 1, 2)) / largest)
+    assert steps.size
+    assert np.abs(steps).max() > 1
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)

@@ -17,6 +17,7 @@ import pytest
 from graph_session import seeded, session_run
 from graph_strategies import SHAPE, seeded_graph
 from int8_graphs import written
+from model_work import gigaflop
 from proof import ROOT, Proof
 
 import cpu_class
@@ -29,7 +30,6 @@ from export.precision.bfloat16 import to_bfloat16
 from export.precision.guard import guarded
 from export.precision.int8 import quantize, wanted_tensors
 from export.precision.ranges import Histogram
-from export.precision.work import gigaflop
 
 ABOUT = ("export", "serving/client/answers.py", "serving/client/payloads.py", "benchmark/issuing/interleaved.py",
          "benchmark/targets/in_process", "benchmark/verdicts", "cpu_class.py", "tests/support/kernel_speed.py",

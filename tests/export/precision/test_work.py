@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 from graph_session import build, seeded, tf
+from model_work import gigaflop, multiply_adds
 
 from export import pipeline
 from export.graph import Graph
-from export.precision.work import CONTRACTIONS, gigaflop, multiply_adds
+from export.precision.work import CONTRACTIONS
 from user_error import UserError
 
 tf1 = tf.compat.v1

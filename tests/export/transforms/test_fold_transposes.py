@@ -31,7 +31,8 @@ def test_the_operands_are_exchanged(adj_x, adj_y):
     ("it does not only exchange the last two axes", scores((1, 0, 3, 2)), ["y"]),
     ("'product' is also read by 'other'", scores(other=True), ["y", "other"]),
     ("'product' is itself a requested input or output", scores(), ["y", "product"]),
-    ("its numbers are no floats: an adjoint matrix of complex ones is more than transposed", scores(dtype=tf.complex64), ["y"]),
+    ("its numbers are no floats: an adjoint matrix of complex ones is more than transposed",
+     scores(dtype=tf.complex64), ["y"]),
 ])
 def test_refuses(reason, graph_def, outputs):
     after, report = transformed(graph_def, ["x"], outputs, "fold_transposes")
