@@ -80,11 +80,20 @@ def of(flags: Collection[str], machine: str, environment: Mapping[str, str]) -> 
 
 def flags() -> frozenset[str]:
     """The flags of this machine's CPU; none where there is no /proc/cpuinfo."""
-    for line in _cpuinfo().splitlines():
+    return frozenset((cpuinfo("flags") or cpuinfo("Features") or "").split())  # x86, arm64
+
+
+def cpuinfo(key: str) -> str | None:
+    """The first value of a key in /proc/cpuinfo, such as "model name"."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    for line in text.splitlines():
         name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features"):  # x86, arm64
-            return frozenset(value.split())
-    return frozenset()
+        if name.strip() == key:
+            return value.strip()
+    return None
 
 
 def _of(flags: frozenset[str], machine: str) -> CpuClass:
@@ -96,10 +105,3 @@ def _of(flags: frozenset[str], machine: str) -> CpuClass:
     # Without AVX-512, TensorFlow computes bfloat16 with its own slow kernels.
     return CpuClass(name, bool(flags & {"avx512_bf16", "amx_bf16"}),
                     bool(flags & {"avx512_vnni", "amx_int8", "avx_vnni"}), True, "sse4_2" in flags)
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""

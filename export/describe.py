@@ -228,4 +228,3 @@ def _show_folds(path: Path, tags: tuple[str, ...]) -> None:
         click.echo(f"{name}: stays a variable, since {reason} may assign it")
     skipped = [f"{name}: {reason} ({entry.transform})" for entry in report.steps for name, reason in entry.skipped]
     click.echo("\n".join(dict.fromkeys(skipped)) or "the default pipeline leaves nothing alone")
-

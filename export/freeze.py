@@ -380,4 +380,3 @@ def command(source: str | None, out: Path, signatures: list[str] | None, tags: t
                                "variables_kept": dict(frozen.kept)})
     if json_path != "-":
         click.echo(f"{out}: {len(frozen.graph.nodes)} nodes\n--inputs {inputs!r} --outputs {outputs!r}")
-

@@ -155,4 +155,3 @@ def first_ports(item: Node, library: Mapping[str, FunctionDef]) -> dict[str, int
 
 def _port_names(item: Node, library: Mapping[str, FunctionDef]) -> list[str]:
     return [f"{item.name}:{name}:{index}" for name, count in _outputs(item, library) for index in range(count)]
-

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import forkserver
@@ -239,37 +240,33 @@ class _Unchecked:
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._calls: dict[tuple[str, ...], Any] = {}
+        self._calls: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
         self._lock = threading.Lock()
 
     def run(self, fetches: Mapping[str, str], feeds: Mapping[str, Array]) -> dict[str, Any]:
         import numpy as np
         from tensorflow.core.protobuf import config_pb2
         graph = self._session.graph
-        names = [graph.as_graph_element(name).name for name in (*feeds, *fetches.values())]
+        fed, fetched = (tuple(graph.as_graph_element(name).name for name in names)
+                        for names in (feeds, fetches.values()))
         with self._lock:
-            if tuple(names) not in self._calls:
-                self._calls[tuple(names)] = self._session._make_callable_from_options(config_pb2.CallableOptions(
-                    feed=names[:len(feeds)], fetch=names[len(feeds):]))
+            if (fed, fetched) not in self._calls:
+                self._calls[fed, fetched] = self._session._make_callable_from_options(config_pb2.CallableOptions(
+                    feed=fed, fetch=fetched))
         values = [np.asarray(value, None if value.dtype == object else graph.get_tensor_by_name(
-            name).dtype.as_numpy_dtype) for name, value in zip(names, feeds.values(), strict=False)]
-        return dict(zip(fetches, self._calls[tuple(names)](*values), strict=True))
+            name).dtype.as_numpy_dtype) for name, value in zip(fed, feeds.values(), strict=True)]
+        return dict(zip(fetches, self._calls[fed, fetched](*values), strict=True))
 
 
 def _at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """Makes the calls in threads that begin together."""
-    found: list[Any] = [None] * len(calls)
     together = threading.Barrier(len(calls))
 
-    def work(index: int, call: Callable[[], Any]) -> None:
+    def work(call: Callable[[], Any]) -> Any:
         together.wait()
-        found[index] = call()
-    threads = [threading.Thread(target=work, args=(index, call)) for index, call in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
+        return call()
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [one.result() for one in [pool.submit(work, call) for call in calls]]
 
 
 def _without_value(running: Any) -> frozenset[str]:

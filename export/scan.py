@@ -148,4 +148,3 @@ def command(path: str, allow: str, tags: tuple[str, ...], inputs: str | None, ou
     if refused:
         raise FailedError(f"{path} holds {len(refused)} operations that are not allowed, first {refused[0].op} "
                         f"'{refused[0].node}', which {refused[0].reason}; allow them with --allow, or do not serve it")
-

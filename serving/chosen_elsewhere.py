@@ -14,6 +14,8 @@ from version_directory import newest, read_manifest
 
 # The kinds of contractions in a version, by the manifest's "precision".
 _KINDS = {"bfloat16": ("bfloat16",), "int8": ("int8",), "mixed": ("int8", "bfloat16")}
+# Classes without instructions for int8: what is made there has weights of seven bits, which overflow nowhere.
+_SEVEN_BITS = ("avx2", "avx512")  # decision 194
 _AGAIN = "optimize it on this machine (python -m export optimize ... --precision auto)"
 
 
@@ -25,29 +27,28 @@ def sentence(version: str, precision: str, there: str, here: CpuClass) -> str | 
     if there == str(here):
         return None
     forced = f" ({here.forced_by})" if here.forced_by else ""
-    meaning = next((found for kind in _KINDS.get(precision, ()) if (found := _trouble(kind, here))), None)
-    if meaning is None:
-        meaning = (f"{precision} runs here, but was fastest there; another precision may be faster here")
+    meaning = next((found for kind in _KINDS.get(precision, ()) if (found := _trouble(kind, there, here))),
+                   f"{precision} runs here, but another precision may be faster here")
     return f"{version} was chosen on {there}; this CPU is {here}{forced}: {meaning}; {_AGAIN}"
 
 
-def of_version(name: str, path: Path, here: CpuClass | None = None) -> str | None:
+def of_version(name: str, path: Path) -> str | None:
     """The line about a version directory of the model `name`; None if there is nothing to say."""
     manifest = read_manifest(path) or {}
     precision, there = manifest.get("precision"), manifest.get("cpu_class")
     if not isinstance(precision, str) or not isinstance(there, str):
         return None
-    return sentence(f"{name}/{path.name}", precision, there, here or cpu_class.current())
+    return sentence(f"{name}/{path.name}", precision, there, cpu_class.current())
 
 
-def _trouble(kind: str, here: CpuClass) -> str | None:
+def _trouble(kind: str, there: str, here: CpuClass) -> str | None:
     """What a CPU of this class lacks for contractions of a kind; None if it has instructions for them."""
     if kind == "int8":
         if not here.runs_int8:
             return "int8 kernels of oneDNN are not there, so it will not load or not answer"
         if not here.has_int8:
-            return ("int8 has no instructions here: it is slower than there, and sums may overflow, so its answers may "
-                    "be wrong")
+            overflow = "" if there in _SEVEN_BITS else ", and sums may overflow, so its answers may be wrong"
+            return f"int8 has no instructions here: slower than float32 is likely{overflow}"
         return None
     if not here.runs_bf16:
         return "bfloat16 does not run here: requests fail or end the server"

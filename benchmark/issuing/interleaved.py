@@ -180,7 +180,8 @@ class Group:
         version = next((path for target in self._plan.targets if (path := target.version_directory)), None)
         connect = partial(instance.connect, self.protocol, self._plan.inputs.signature)
         found = first_answers(self._plan.inputs, instance, connect, self.batch, version, vary=True)
-        self.inputs, self._labels = found.inputs, found.labels
+        self.inputs = found.inputs
+        self._labels = self._plan.inputs.labels(found.connection.signature(), self.batch, version)
         return found.connection, Workload(self.batch, found.batches, found.expected)
 
     def _refuse_different_answers(self, name: str, measured: PreparedConnection) -> None:

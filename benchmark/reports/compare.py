@@ -140,9 +140,10 @@ def lines(result: CompareResult) -> list[str]:
     made += [escape(against_sentence(each)) for each in result.get("against", [])]
     made += [f"[dim]Answers of {escape(where)}: {escape(found)}[/]" for where, found in
              result.get("answers", {}).items()]
-    if counted := next((found for own in result.get("accuracy", {}).values() for found in own.values()), None):
-        made.append(f"[dim]right: the share of the {counted['examples']:,} labelled examples that were sent whose top "
-                    f"class of '{escape(counted['output'])}' is the label[/]")
+    for where, own in result.get("accuracy", {}).items():
+        counted = next(iter(own.values()))
+        made.append(f"[dim]{escape(where)}, right: the share of the {counted['examples']:,} labelled examples that "
+                    f"were sent whose top class of '{escape(counted['output'])}' is the label[/]")
     made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
     made += [f"[dim]{escape(where)} ended: {why}[/]" for where, why in result.get("ended", {}).items()]
     if any(each["requests"] < samples_needed(99) for each in result["summaries"]):

@@ -99,7 +99,7 @@ def steal_s() -> float:
 
 
 def cpu_model() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    return cpu_class.cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def class_of(conditions: Environment) -> str | None:
@@ -158,14 +158,6 @@ def _cgroup_directories(root: Path) -> list[Path]:
                 if line.startswith("0::")), "/")
     here = root / own.strip().lstrip("/")
     return [here, *(parent for parent in here.parents if parent == root or root in parent.parents)]
-
-
-def _cpuinfo(key: str) -> str | None:
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == key:
-            return value.strip()
-    return None
 
 
 def _read(path: str | Path) -> str | None:

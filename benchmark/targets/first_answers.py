@@ -23,7 +23,7 @@ from user_error import FailedError
 class FirstAnswers:
     """An open connection, different inputs, the answer to each, and in words where the inputs are from.
 
-    constant: why the answers prove nothing, if all of them are the same. labels: see `Inputs.labels`.
+    constant: why the answers prove nothing, if all of them are the same.
     """
 
     connection: Connection
@@ -31,7 +31,6 @@ class FirstAnswers:
     expected: list[dict[str, Array]]
     inputs: str
     constant: str | None
-    labels: list[Array] | None = None
 
 
 def first_answers(inputs: Inputs, instance: Instance, connect: Callable[[], Connection], batch: int,
@@ -107,5 +106,4 @@ def _asked(inputs: Inputs, instance: Instance, connection: Connection, signature
     # Equality with a model that answers the same to everything proves nothing.
     proof = answers.prove((each, each) for each in expected)
     return FirstAnswers(connection, batches, expected, words,
-                        proof.reasons[0] if not proof.equal and batch * len(batches) > 1 else None,
-                        inputs.labels(signature, batch, version))
+                        proof.reasons[0] if not proof.equal and batch * len(batches) > 1 else None)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,10 +41,6 @@ class Alive:
     differences: list[str] = field(default_factory=list)  # where only one of version and reference answers
     at_once: int = 0  # requests that ran at the same time as others
     shapes: dict[str, str] = field(default_factory=dict)  # the same for requests of other shapes than declared
-
-    def to_json(self) -> dict[str, Any]:
-        return {"batches": {str(batch): outcome for batch, outcome in self.batches.items()},
-                "differences": self.differences, "at_once": self.at_once, "other_shapes": self.shapes}
 
     def __str__(self) -> str:
         answered = [str(batch) for batch, outcome in self.batches.items() if outcome == "answered"]

@@ -77,12 +77,12 @@ def _groups(graph: Graph, asked: Sequence[Request], wanted: Sequence[str]) -> Gr
     for fed in dict.fromkeys(frozenset(one) for one in asked):
         batch = max((len(value) for one in asked if frozenset(one) == fed for value in one.values() if value.ndim),
                     default=1)
-        used = _MEMORY
+        group: list[str] = []
+        used = 0
         for ref in computed(graph, fed, wanted):
             size = _bytes(graph, ref, batch)
-            if used + size > _MEMORY:
-                used = 0
-                group: list[str] = []
+            if not group or used + size > _MEMORY:
+                group, used = [], 0
                 groups[f"group_{len(groups)}"] = fed, group
             used += size
             group.append(ref)

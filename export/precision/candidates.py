@@ -1,9 +1,10 @@
 """What may become the published version: a protocol, so that other engines can be further candidates, and stock ops."""
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cpu_class
 from export.graph import Graph
@@ -11,10 +12,19 @@ from export.precision.choice import FLOAT32
 from export.precision.guard import guarded
 from export.precision.layer import FULL, Layer, counted
 from export.precision.reference import Reference
-from export.precision.storage import KINDS, stored_as
+from export.precision.storage import Kind as StoredAs
+from export.precision.storage import stored_as
 from export.precision.towers import NotSplitError, ends_of, two_towers
 from export.precision.variant import Kind, Variants, why_no_ranges
 from export.prepared import Prepared
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What became of each contraction, and `facts` for the manifest besides."""
+
+    layers: Sequence[Layer] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Candidate(Protocol):
@@ -29,8 +39,8 @@ class Candidate(Protocol):
     def why_not(self) -> str:
         """Why it cannot be tried here, in one sentence; "" if it can."""
 
-    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
-        """Fills an empty directory with a version; returns what became of each contraction.
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
+        """Fills an empty directory with a version.
 
         keep: contractions that must stay in a higher precision. Raises CannotBeMadeError with the reason if this model
         has nothing for it.
@@ -55,9 +65,9 @@ class Float32:
     def why_not(self) -> str:
         return ""
 
-    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
         self.ready.write(directory, guarded(self.ready.graph))
-        return []
+        return Changes()
 
     def ranked(self) -> list[str]:
         return []
@@ -88,7 +98,7 @@ class Lower:
             return f"this CPU ({self.cpu}) cannot run the 8-bit kernels"
         return why_no_ranges(self.ready, self.reference)
 
-    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
         graph, layers = self.variants.graph(self.precision, keep)
         found = counted(layers)
         wanted = ("int8", "bfloat16") if self.precision == "mixed" else (self.precision,)
@@ -99,33 +109,34 @@ class Lower:
                 why = next((f"'{layer.node}' and all others: {layer.reason}" for layer in layers), "no contraction")
                 raise CannotBeMadeError(f"nothing can be {one} ({why})")
         self.ready.write(directory, graph)
-        return layers
+        return Changes(layers)
 
     def ranked(self) -> list[str]:
         return self.variants.ranked(self.precision)
 
 
 @dataclass
-class Stored:
+class Storage:
     """float32 weights stored in float16 or int8, for size alone."""
 
     ready: Prepared
-    storage: str
+    kind: StoredAs
     precision: str = FULL
 
     @property
     def name(self) -> str:
-        return f"storage-{self.storage}"
+        return f"storage-{self.kind}"
 
     def why_not(self) -> str:
         return ""
 
-    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
-        graph, stored = stored_as(self.ready.graph, next(kind for kind in KINDS if kind == self.storage))
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
+        graph, stored = stored_as(self.ready.graph, self.kind)
         if not stored.constants:
-            raise CannotBeMadeError("no constant of float32 is large enough to be stored in less")
+            raise CannotBeMadeError(next((f"'{name}': {why}" for name, why in stored.left.items()),
+                                         "no constant of float32 is large enough to be stored in less"))
         self.ready.write(directory, guarded(graph))
-        return []
+        return Changes(facts={"storage": stored.to_json()})
 
     def ranked(self) -> list[str]:
         return []
@@ -156,19 +167,19 @@ class _FormOf:
 
 
 class Rows(_FormOf):
-    """Its int8 convolutions of one pixel as products of rows: faster for single images."""
+    """Its int8 convolutions of one pixel as products of rows: may be faster for single images."""
 
     @property
     def name(self) -> str:
         return f"{self.of.name}-rows"
 
-    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
         graph, layers = self._graph(rows=True)
         usual = sum(layer.op == "Conv2D" and layer.precision == "int8" for layer in layers)
         if usual == sum(item.op == "_FusedQuantizedConv2D" for item in graph.nodes.values()):
             raise CannotBeMadeError("no int8 convolution is of one pixel")
         self.ready.write(directory, graph)
-        return layers
+        return Changes(layers)
 
 
 def towers_of(name: str) -> str:
@@ -182,11 +193,11 @@ class Towers(_FormOf):
     def name(self) -> str:
         return towers_of(self.of.name)
 
-    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> list[Layer]:
+    def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
         graph, layers = self._graph()
         try:
             towers = two_towers(graph, ends_of(self.ready.frozen.signatures.values()))
         except NotSplitError as error:
             raise CannotBeMadeError(str(error)) from None
         self.ready.write(directory, guarded(towers))
-        return layers
+        return Changes(layers)

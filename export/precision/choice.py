@@ -87,5 +87,3 @@ def _why_lost(name: str, best: str, measured: Mapping[str, Ratios]) -> str:
 
 def in_words(ratios: Ratios) -> str:
     return ", ".join(f"{ratio} at batch {batch}" for batch, ratio in ratios.items())
-
-

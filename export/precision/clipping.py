@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Form = Literal["unsigned", "symmetric", "offset"]
+Form = Literal["unsigned", "offset"]
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
 
 BINS = 2048
-UNSIGNED_STEPS = 255  # of quint8, from 0 to the largest value
-SIGNED_STEPS = 127  # of qint8, from 0 to the largest value; as many below 0
+STEPS = 255  # from the smallest to the largest value
+_SIDE = 127  # of them, if half of the values are below 0
 SHARE = 0.9999  # of the values are not clipped by `percentile`
 # The divisors of the largest value that `mse` tries, four for each halving: up to 1,024.
 _DIVISORS = 2.0 ** (np.arange(41) / 4)
@@ -79,22 +79,19 @@ def _cube(values: Floats) -> Floats:
     return values * values * values  # a tenth of the time that ** 3 takes
 
 
-def step_of(bounds: Bounds, form: Form) -> float:
+def step_of(bounds: Bounds) -> float:
     """The distance of neighbouring 8-bit values."""
     low, high = bounds
-    return max(-low, high) / SIGNED_STEPS if form == "symmetric" else (high - low) / UNSIGNED_STEPS
+    return (high - low) / STEPS
 
 
 def _all(spread: Spread, form: Form) -> Bounds:
     """Nothing is clipped."""
-    return _symmetric(spread.bounds) if form == "symmetric" else spread.bounds
+    return spread.bounds
 
 
 def _percentile(spread: Spread, form: Form) -> Bounds:
     """SHARE of the values are within; as many are below as above, if there are negative values."""
-    if form == "symmetric":
-        high = _quantile(spread.folded(), 1 - SHARE)
-        return -high, high
     clipped = (1 - SHARE) / (1 if form == "unsigned" else 2)
     low, high = spread.bounds
     mirrored = Spread(-spread.edges[::-1], spread.counts[::-1], spread.zeros, -spread.maximum, -spread.minimum)
@@ -114,22 +111,22 @@ def _mse(spread: Spread, form: Form) -> Bounds:
     """The bounds with the least squared error."""
     low, high = _all(spread, form)
     if form != "offset":
-        return _scaled(spread, form, low, high)
+        return _scaled(spread, low, high)
     # Both bounds at once first: outliers on both sides hide the gain of moving one bound alone.
-    low, high = _scaled(spread, form, low, high)
+    low, high = _scaled(spread, low, high)
     for _ in range(_TURNS):
         least, most = spread.bounds
-        low = _best(spread, form, [(one, high) for one in _shrunk(least, low)])[0]
-        high = _best(spread, form, [(low, one) for one in _shrunk(most, high)])[1]
+        low = _best(spread, [(one, high) for one in _shrunk(least, low)])[0]
+        high = _best(spread, [(low, one) for one in _shrunk(most, high)])[1]
     return low, high
 
 
-def _scaled(spread: Spread, form: Form, low: float, high: float) -> Bounds:
+def _scaled(spread: Spread, low: float, high: float) -> Bounds:
     factors = 1 / _DIVISORS
-    coarse = _best(spread, form, [(low * factor, high * factor) for factor in factors])
+    coarse = _best(spread, [(low * factor, high * factor) for factor in factors])
     best = max(coarse[0] / low if low else 0.0, coarse[1] / high if high else 0.0)
     near = np.linspace(best / _DIVISORS[1], min(best * _DIVISORS[1], 1.0), _FINER)
-    return _best(spread, form, [coarse, *((low * factor, high * factor) for factor in near)])
+    return _best(spread, [coarse, *((low * factor, high * factor) for factor in near)])
 
 
 def _shrunk(farthest: float, best: float) -> Iterator[float]:
@@ -140,10 +137,9 @@ def _shrunk(farthest: float, best: float) -> Iterator[float]:
         yield min(best * factor, farthest, key=abs)
 
 
-def _best(spread: Spread, form: Form, tried: list[Bounds]) -> Bounds:
+def _best(spread: Spread, tried: list[Bounds]) -> Bounds:
     """The bounds with the least error; the first of several."""
-    return min((one for one in tried if step_of(one, form) > 0),
-               key=lambda one: squared_error(spread, one, step_of(one, form)))
+    return min((one for one in tried if step_of(one) > 0), key=lambda one: squared_error(spread, one, step_of(one)))
 
 
 def _kl(spread: Spread, form: Form) -> Bounds:
@@ -153,7 +149,7 @@ def _kl(spread: Spread, form: Form) -> Bounds:
     Source: S. Migacz, 8-bit inference with TensorRT, GTC 2017.
     """
     sizes = spread.folded()
-    levels = 1 + (UNSIGNED_STEPS if form == "unsigned" else SIGNED_STEPS)
+    levels = 1 + (STEPS if form == "unsigned" else _SIDE)
     counts, bins = sizes.counts, len(sizes.counts)
     found, least = bins, np.inf
     for kept in {*range(levels, bins, _KL_STRIDE), bins} if bins > levels else ():
@@ -162,7 +158,7 @@ def _kl(spread: Spread, form: Form) -> Bounds:
             found, least = kept, divergence
     threshold = min(float(sizes.edges[found]), sizes.maximum)
     low, high = spread.bounds
-    return (-threshold, threshold) if form == "symmetric" else (max(low, -threshold), min(high, threshold))
+    return max(low, -threshold), min(high, threshold)
 
 
 def _divergence(kept: Floats, clipped: float, levels: int) -> float:
@@ -179,11 +175,6 @@ def _divergence(kept: Floats, clipped: float, levels: int) -> float:
         return float("inf")  # values are clipped into a bin that has none of its own
     p, q = clipped_in[there] / clipped_in.sum(), spread_out[there] / spread_out.sum()
     return float((p * np.log(p / q)).sum())
-
-
-def _symmetric(bounds: Bounds) -> Bounds:
-    high = max(-bounds[0], bounds[1])
-    return -high, high
 
 
 METHODS: Mapping[str, Callable[[Spread, Form], Bounds]] = {

@@ -149,4 +149,3 @@ class _Quantizer:
         if ref not in self.eight:
             self.eight[ref] = self.nodes.quantize(ref, self.plan.encodings[ref], device)
         return self.eight[ref]
-

@@ -68,11 +68,6 @@ def ranked(losses: Mapping[str, float]) -> list[str]:
     return sorted(losses, key=lambda name: (-losses[name], name))
 
 
-def decibels(loss: float) -> str:
-    """The ratio of signal to noise as it is usually given."""
-    return "no noise" if loss <= 0 else "nothing but noise" if math.isinf(loss) else f"{-10 * math.log10(loss):.1f} dB"
-
-
 def _share(noise: float, signal: float) -> float:
     if not math.isfinite(noise):
         return math.inf

@@ -11,6 +11,7 @@ from export.full_precision import write_warmup
 from export.outcome import Made, Optimized
 from export.precision.choice import ORIGINAL
 from export.precision.layer import FULL
+from export.precision.storage import Stored
 from export.precision.trial import Trials, Tried
 from version_directory import MANIFEST
 
@@ -31,7 +32,8 @@ def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Seque
             write_warmup(ready, made, report)
         manifest.write(
             made.path, wanted, **ready.facts(), precision=one.precision, chosen=name,
-            cpu_class=str(cpu_class.current()), **({"budget": one.budget} if one.budget else {}), layers=one.layers,
+            **({} if job.reduction.storage else {"cpu_class": str(cpu_class.current())}), **one.facts,
+            **({"budget": one.budget} if one.budget else {}), layers=one.layers,
             **({"weights": manifest.RANDOM} if random else {}), **facts, equality=report.by_signature(),
             seconds=ready.stages.seconds, nodes={"before": nodes[0], "after": nodes[1]})
     said = [*lines, *stays(one)]
@@ -42,9 +44,9 @@ def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Seque
 
 
 def stays(one: Tried) -> list[str]:
-    """A line for the layers of each precision, and one for each that stays in a higher precision, with its reason."""
+    """What was stored, or a line for the layers of each precision; and one for each that stays, with its reason."""
     if not one.layers:
-        return []
+        return Stored(**one.facts["storage"]).lines() if "storage" in one.facts else []
     counts: dict[str, int] = {}
     for layer in one.layers:
         counts[layer["precision"]] = counts.get(layer["precision"], 0) + 1

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from export.precision.clipping import BINS, METHODS, Form, Spread
+from export.precision.clipping import BINS, METHODS, Spread
 from export.tensors import Array
 from user_error import UserError
 
@@ -114,12 +114,11 @@ class Histogram:  # decision 170
         edges = np.arange(self._first, self._first + used + 1, dtype=np.float64) * self.width
         return Spread(edges, counts, self.zeros, self.minimum, self.maximum)
 
-    def range(self, method: str = METHOD, symmetric: bool = False) -> Range:
+    def range(self, method: str = METHOD) -> Range:
         """The range by a method of `clipping.METHODS`: minmax, percentile, mse or kl.
 
-        It is [0, high] if no value is negative, otherwise [low, high], or [-high, high] if it is to be symmetric. Any
-        range holds a tensor that is always 0: it gets [0, 1]. Raises UserError if there are no values, or some that
-        are not finite.
+        It is [0, high] if no value is negative, otherwise [low, high]. Any range holds a tensor that is always 0: it
+        gets [0, 1]. Raises UserError if there are no values, or some that are not finite.
         """
         if method not in METHODS:
             raise UserError(f"no way of choosing ranges is called '{method}'; there are: {', '.join(METHODS)}")
@@ -133,8 +132,7 @@ class Histogram:  # decision 170
                             "samples, or keep its reader in float32")
         if self.values == self.zeros:
             return Range(0.0, 1.0)
-        form: Form = "unsigned" if self.minimum >= 0 else "symmetric" if symmetric else "offset"
-        low, high = METHODS[method](self.spread(), form)
+        low, high = METHODS[method](self.spread(), "unsigned" if self.minimum >= 0 else "offset")
         return Range(float(low), float(high))
 
 

@@ -142,5 +142,3 @@ _OPTIONS: tuple[Any, ...] = (
                  help=f"How long the candidates are measured, besides their start [default: {MEASURE_S:g}]."),
     click.option("--unmeasured", is_flag=True,
                  help="Publish bfloat16 or int8 without measuring that it is faster: for another CPU than this."))
-
-

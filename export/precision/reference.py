@@ -263,7 +263,7 @@ def _measured(pairs: Sequence[tuple[Request, Answer]]) -> Measured:
             errors[name] = _error(both, scales[name]) if fitting else np.inf
         same = [_same(request.expected[name], answer[name]) for request, answer in counted if name in answer]
         shares = [one for one in same if one is not None]
-        if len(shares) == len(same) and sum(int(one.size) for one in shares):
+        if len(shares) == len(same) and any(one.size for one in shares):
             agreement[name] = float(np.concatenate(shares).mean())
     return Measured(sum(request.batch for request, _ in counted), errors, scales, agreement,
                     _accuracy(counted, [name for name in errors if name in agreement]))

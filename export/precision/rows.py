@@ -291,8 +291,8 @@ def _strided_slice(graph: Graph, item: Node, given: Given) -> Found:
         if masks["new_axis"] or masks["ellipsis"] or len(begin) != 1 or strides != [1]:
             return None
         first = 0 if masks["begin"] else begin[0]
-        if first:
-            return [WHOLE] if first > 0 or not masks["shrink_axis"] else None
+        if first:  # counted from the end it may be the number of examples again
+            return [WHOLE] if first > 0 else None
         return [COUNT if masks["shrink_axis"] else SHAPE]
     shape = _shape(graph, item.data[0])
     whole = masks["begin"] and masks["end"] and strides[0] == 1 and not masks["new_axis"] and not masks["shrink_axis"]

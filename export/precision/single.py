@@ -5,8 +5,8 @@ from typing import Any
 
 from export.job import Job
 from export.outcome import NotEqualError, Optimized, RefusedError
-from export.precision import publication, variant
-from export.precision.candidates import Float32, Lower, Stored
+from export.precision import publication, storage, variant
+from export.precision.candidates import Float32, Lower, Storage
 from export.precision.choice import FLOAT32, Ratios, in_words, not_faster
 from export.precision.reference import Reference
 from export.precision.trial import Trials, Tried
@@ -27,7 +27,7 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
         variant.refuse(ready)
         reference = Reference(ready)
         trials = Trials(ready, reference, work, wanted)
-        candidate = Stored(ready, job.reduction.storage) if job.reduction.storage else Lower(
+        candidate = Storage(ready, storage.kind_of(job.reduction.storage)) if job.reduction.storage else Lower(
             ready, reference, Variants(ready, reference), variant.kind(job.reduction.precision))
         if why := candidate.why_not():
             raise UserError(f"{_option(job)}: {why}")

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export.graph import COLOCATION, Graph, Node, make_const, make_node, normal
+from export.graph import Graph, Node, make_const, make_node, normal
 from export.ops import attribute
 from export.pattern import Skip
 from export.shapes import constant
@@ -48,23 +48,30 @@ class Stored:
         return {"kind": self.kind, "constants": self.constants, "bytes_before": self.bytes_before,
                 "bytes_after": self.bytes_after, "error": self.error, "left": dict(self.left)}
 
-    def __str__(self) -> str:
-        return (f"{self.constants} constants in {self.kind}: {self.bytes_before / 1e6:.2f} MB -> "
-                f"{self.bytes_after / 1e6:.2f} MB, weights changed by at most {self.error:.2g} of the largest; "
-                f"{len(self.left)} stay float32")
+    def lines(self) -> list[str]:
+        """What was stored, and one line for each constant that stays float32."""
+        return [f"{self.constants} constants in {self.kind}: {self.bytes_before / 1e6:.2f} MB -> "
+                f"{self.bytes_after / 1e6:.2f} MB, weights changed by at most {self.error:.2g} of the largest",
+                *(f"  '{name}' stays float32: {why}" for name, why in self.left.items())]
 
 
-def stored_as(graph: Graph, kind: Kind, minimum_size: int = MINIMUM_SIZE) -> tuple[Graph, Stored]:  # decision 167
-    """Stores float32 constants with at least `minimum_size` elements as `kind`; names of nodes stay.
+def kind_of(name: str) -> Kind:
+    """Raises UserError for another kind."""
+    found = next((kind for kind in KINDS if kind == name), None)
+    if found is None:
+        raise UserError(f"weights are stored as {' or '.join(KINDS)}, not as '{name}'")
+    return found
 
-    Raises UserError for another kind.
+
+def stored_as(graph: Graph, kind: Kind) -> tuple[Graph, Stored]:  # decision 167
+    """Stores float32 constants with at least MINIMUM_SIZE elements as `kind`; names of nodes stay.
+
+    Such constants that stay float32 are named with the reason.
     """
-    if kind not in KINDS:
-        raise UserError(f"weights are stored as {' or '.join(KINDS)}, not as {kind!r}")
     draft, record = Draft(graph), Record()
     before = after = done = 0
     error = 0.0
-    for item, values in approximable(graph, minimum_size, record):
+    for item, values in approximable(graph, MINIMUM_SIZE, record):
         gathers = _gathers(graph, item)
         try:
             numbers, scale = _parts(graph, item, values, kind, gathered=bool(gathers))
@@ -138,12 +145,11 @@ def _put(draft: Draft, item: Node, numbers: Array, scale: Array | None, gathers:
         if gathers:
             source = draft.unused_name(f"{node.name}/stored")
             draft.put(replace(node.with_inputs((stored, *node.inputs[1:])).with_attrs(Tparams=dtype), name=source))
-        kept = {COLOCATION: node.attrs[COLOCATION]} if COLOCATION in node.attrs else {}
         if not factor:
-            draft.put(make_node(node.name, "Cast", (source,), node.device, SrcT=dtype, DstT=FLOAT, **kept))
+            draft.put(make_node(node.name, "Cast", (source,), node.device, SrcT=dtype, DstT=FLOAT))
             continue
         cast = draft.unused_name(f"{node.name}/float32")
         draft.put(make_node(cast, "Cast", (source,), node.device, SrcT=dtype, DstT=FLOAT))
-        draft.put(make_node(node.name, "Mul", (cast, factor), node.device, T=FLOAT, **kept))
+        draft.put(make_node(node.name, "Mul", (cast, factor), node.device, T=FLOAT))
     if gathers:
         draft.drop_unused([item.name])

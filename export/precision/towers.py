@@ -3,7 +3,7 @@
     graph = two_towers(graph, [(("x",), ("scores",)), ...])       # inputs and outputs of each signature
 
 Small operations do not use several cores well. With one thread per operation (intra-op 1) and two operations at a time
-(inter-op 2), the towers run beside each other. Batches below `smallest` go through the first tower whole.
+(inter-op 2), the towers run beside each other. A single example goes through the first tower.
 """
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from export.tensors import BOOL, INT32, DType
 from user_error import UserError
 
 Ends = tuple[Sequence[str], Sequence[str]]  # a signature's inputs and outputs, as tensor names
-# Of two examples each tower gets one, and no tower is ever empty.
-SMALLEST = 2
+_SMALLEST = 2  # of two examples each tower gets one, and no tower is ever empty
 
 
 class NotSplitError(UserError):
@@ -37,18 +36,16 @@ def ends_of(signatures: Iterable[Any]) -> list[Ends]:
     return [(refs(one.inputs), refs(one.outputs)) for one in signatures]
 
 
-def two_towers(graph: Graph, ends: Sequence[Ends], smallest: int = SMALLEST) -> Graph:  # decision 166
+def two_towers(graph: Graph, ends: Sequence[Ends]) -> Graph:  # decision 166
     """The graph with two towers for each set of inputs. Weights are shared; names, types and values of what is fed and
-    fetched stay. `smallest`: the least batch that is split (at least 2).
+    fetched stay.
 
     Raises NotSplitError, which names the node, unless each row of each output depends on its own example only.
     """
-    if smallest < SMALLEST:
-        raise UserError(f"a batch is split in two from {SMALLEST} examples on, not from {smallest}")
     states = follow(graph)
     draft = _Draft(graph, states, dict(graph.nodes))
     for inputs, outputs in _groups(graph, states, ends):
-        draft.split(inputs, outputs, smallest)
+        draft.split(inputs, outputs)
     return draft.result().validate("two towers") if draft.replaced else graph
 
 
@@ -71,7 +68,21 @@ def _groups(graph: Graph, states: dict[str, State], ends: Sequence[Ends]) -> lis
     twice = next((ref for ref in used if used.count(ref) > 1), None)
     if twice is not None:
         raise NotSplitError(f"no two towers: the input '{twice}' is fed together with different others")
-    return [group for group in groups.values() if group[1]]
+    found = [group for group in groups.values() if group[1]]
+    for split, wanted in found:
+        _refuse_strangers(split, [states[ref] for ref in wanted])
+    return found
+
+
+def _refuse_strangers(inputs: Sequence[str], outputs: Sequence[State]) -> None:
+    """Inputs that never come together may have batches of different sizes, and the towers take only equal ones."""
+    met = set(inputs[:1])
+    while more := next((one.sources - met for one in outputs if one.sources & met and one.sources - met), None):
+        met |= more
+    alone = next((ref for ref in inputs if ref not in met), None)
+    if alone is not None:
+        raise NotSplitError(f"no two towers: '{inputs[0]}' and '{alone}' never come together, so their batches may "
+                            "differ")
 
 
 def _refuse_mixing(ref: str, state: State) -> None:
@@ -88,10 +99,10 @@ class _Draft:
     nodes: dict[str, Node]
     replaced: set[str] = field(default_factory=set)
 
-    def split(self, inputs: Sequence[str], outputs: set[str], smallest: int) -> None:
+    def split(self, inputs: Sequence[str], outputs: set[str]) -> None:
         """Two copies of what lies between the inputs and the outputs, and the outputs put together again."""
         between = self._between(inputs, outputs)
-        first, second, split = self._halves(inputs, smallest)
+        first, second, split = self._halves(inputs)
         towers = [self._tower(between, dict(zip(inputs, half, strict=True)), f"tower_{number}")
                   for number, half in ((1, first), (2, second))]
         for name in dict.fromkeys(producer(ref) for ref in sorted(outputs)):
@@ -117,7 +128,7 @@ class _Draft:
                     found.append(item.name)
         return found
 
-    def _halves(self, inputs: Sequence[str], smallest: int) -> tuple[list[str], list[str], str]:
+    def _halves(self, inputs: Sequence[str]) -> tuple[list[str], list[str], str]:
         """For each input its rows of the first and of the second tower, and whether the batch is split."""
         like = producer(inputs[0])
 
@@ -126,7 +137,7 @@ class _Draft:
                 one if isinstance(one, str) else self._const(f"{like}/towers/const", one) for one in data), **attrs)
         shape = add("Shape", inputs[0], T=self._dtype(inputs[0]), out_type=INT32)
         rows = add("StridedSlice", shape, [0], [1], [1], T=INT32, Index=INT32, shrink_axis_mask=1)
-        split = add("GreaterEqual", rows, smallest, T=INT32)
+        split = add("GreaterEqual", rows, _SMALLEST, T=INT32)
         half = add("FloorDiv", rows, 2, T=INT32)
         # The second tower has half of the rows, or none: then what it computes is "dead", and costs nothing.
         zero_or_half = add("Mul", half, add("Cast", split, SrcT=BOOL, DstT=INT32), T=INT32)

@@ -37,6 +37,7 @@ class Tried:
     bytes: int = 0
     load_s: float = 0.0
     layers: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)  # by the search, besides what the user keeps
     search: list[dict[str, Any]] = field(default_factory=list)
     alive: str = ""
@@ -126,7 +127,8 @@ class Trials:
         def attempt(keep: frozenset[str]) -> Proof:
             last.clear()
             with self.work.new(one.name) as directory:
-                one.layers = [layer.to_json() for layer in candidate.make(directory, keep)]
+                changes = candidate.make(directory, keep)
+                one.layers, one.facts = [layer.to_json() for layer in changes.layers], dict(changes.facts)
                 manifest.write(directory, {}, precision=one.precision)
             last[keep] = self.reference.prove(self.work.version(one.name))
             return last[keep]

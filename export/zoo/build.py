@@ -53,7 +53,8 @@ def command(name: str, data: str | None, size: str | None, models: Path, seed: i
     chosen = (data or "digits") if name in TRAINED else (size or "full")
     base = models / name / "original"
     module = MODELS[name][0]
-    code = [Path(__file__).with_name(f"{file}.py") for file in ("build", module, "pictures", "random_weights")]
+    code = [Path(__file__).with_name(f"{file}.py") for file in (
+        "build", module, *(() if name in TRAINED else ("pictures", "random_weights")))]
     wanted = manifest.recipe({"model": name, "data" if name in TRAINED else "size": chosen, "seed": seed}, code)
     found = manifest.reusable(base, wanted) if reuse else None
     if found:

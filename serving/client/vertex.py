@@ -119,5 +119,3 @@ def _split(endpoint: str) -> tuple[str, str]:
     scheme, _, rest = endpoint.partition("://")
     host, _, path = rest.partition("/")
     return f"{scheme}://{host}", f"/{path}"
-
-

@@ -69,4 +69,3 @@ def test_keras_applications_proof(name):
         "export/zoo/applications.py", "tests/support/application_models.py"])
     row = proof.row(name, lambda: measured(name, max(224, SMALLEST.get(name, 0)), [1, 3, 8]))
     assert row["affine_after"] == 0
-

@@ -19,21 +19,24 @@ ARM = cpu_class.of(["asimddp"], "aarch64", {})
 
 
 @pytest.mark.parametrize(("precision", "there", "here", "words"), [
-    ("int8", "amx", AVX2, "this CPU is avx2: int8 has no instructions here: it is slower than there, and sums may "
-                          "overflow, so its answers may be wrong; optimize it on this machine"),
+    ("int8", "amx", AVX2, "this CPU is avx2: int8 has no instructions here: slower than float32 is likely, and sums "
+                          "may overflow, so its answers may be wrong; optimize it on this machine"),
+    ("int8", "avx2 with vnni", AVX512, "likely, and sums may overflow, so its answers may be wrong"),
+    ("int8", "avx512", AVX2, "int8 has no instructions here: slower than float32 is likely; optimize"),
+    ("int8", "avx2", AVX512, "int8 has no instructions here: slower than float32 is likely; optimize"),
     ("int8", "amx", AVX512, "this CPU is avx512: int8 has no instructions here"),
     ("int8", "amx", ARM, "this CPU is arm64: int8 kernels of oneDNN are not there, so it will not load or not answer"),
-    ("int8", "amx", BF16, "int8 runs here, but was fastest there; another precision may be faster here"),
-    ("int8", "avx512_vnni", AMX, "this CPU is amx: int8 runs here, but was fastest there"),
+    ("int8", "amx", BF16, "int8 runs here, but another precision may be faster here"),
+    ("int8", "avx512_vnni", AMX, "this CPU is amx: int8 runs here, but another precision"),
     ("bfloat16", "amx", VNNI, "this CPU is avx512_vnni: bfloat16 has no instructions here: slower than float32 is "
                               "likely; optimize it on this machine (python -m export optimize ... --precision auto)"),
     ("bfloat16", "amx", FORCED, "this CPU is avx2 (ONEDNN_MAX_CPU_ISA=AVX2): bfloat16 does not run here: requests fail "
                                 "or end the server"),
-    ("bfloat16", "amx", BF16, "bfloat16 runs here, but was fastest there"),
+    ("bfloat16", "amx", BF16, "bfloat16 runs here, but another precision may be faster here"),
     ("mixed", "amx", AVX2, "int8 has no instructions here"),
     ("mixed", "amx", VNNI, "bfloat16 has no instructions here"),
-    ("mixed", "amx", BF16, "mixed runs here, but was fastest there"),
-    ("float32", "avx2", AMX, "float32 runs here, but was fastest there; another precision may be faster here")])
+    ("mixed", "amx", BF16, "mixed runs here, but another precision may be faster here"),
+    ("float32", "avx2", AMX, "float32 runs here, but another precision may be faster here")])
 def test_the_line_says_what_another_class_means(precision: str, there: str, here: cpu_class.CpuClass,
                                                 words: str) -> None:
     line = sentence("mnist/3", precision, there, here)

@@ -167,4 +167,3 @@ def _samples(text: str) -> dict[str, float]:
         pairs = ",".join(sorted(re.findall(r'\w+="(?:[^"\\]|\\.)*"', labels)))
         found[f"{name}{{{pairs}}}"] = float(value)
     return found
-

@@ -78,7 +78,8 @@ def test_compare_names_the_row_and_refuses_answers_outside_of_it(
     assert "bfloat16 by its manifest, |a-b| <= 0.5" in str(found)
     assert found.result["accuracy"] == {"in-process batch 100": {
         name: {"output": "y", "right": 3, "examples": 4} for name in ("session:original", "session:near")}}
-    assert "whose top class of 'y' is the label" in str(found)
+    assert ("in-process batch 100, right: the share of the 4 labelled examples that were sent whose top class of 'y' "
+            "is the label") in str(found)
     assert "right on 4 labelled examples: session:original 75.00%, session:near 75.00%" in compare_report.html(
         found.result)
     shown = Console(width=80, file=StringIO())

@@ -153,3 +153,14 @@ def test_a_tensor_inside_what_the_runtime_merges() -> None:
     found = calibrate(Content(graph, {}),
                       [{"x": seeded((2, 6, 6, 3), 1)}], ["bias", "y"])
     assert found["bias"].values == found["y"].values == 2 * 6 * 6 * 4
+
+
+def test_a_tensor_without_elements_is_fetched_too() -> None:
+    """It may be the first one of its group, and takes no memory."""
+    def make() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 4), "x")
+        tf.identity(tf.concat([tf.nn.relu(x[:, :0], "nothing"), tf.nn.relu(x, "all")], 1), "y")
+    graph = Graph.from_graph_def(build(make), ["x"], ["y"])
+    found = calibrate(Content(graph, {}), [{"x": seeded((3, 4))}], ["nothing", "all"])
+    assert found["all"].values == 12
+    assert "nothing" not in found or not found["nothing"].values

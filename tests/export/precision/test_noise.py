@@ -164,8 +164,3 @@ def test_bfloat16_ranks_contractions_of_every_kind_also_beside_a_loop() -> None:
 
 def test_equal_noise_is_ordered_by_name() -> None:
     assert noise.ranked({"b": 0.1, "a": 0.1, "c": 0.5, "d": 0.0, "e": math.inf}) == ["e", "c", "a", "b", "d"]
-
-
-@pytest.mark.parametrize(("loss", "text"), [(0.001, "30.0 dB"), (0.0, "no noise"), (math.inf, "nothing but noise")])
-def test_noise_is_told_in_decibels(loss: float, text: str) -> None:
-    assert noise.decibels(loss) == text

@@ -32,9 +32,9 @@ def normal(count: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal(count).astype(np.float32)
 
 
-def rounded(values: Any, chosen: Range, form: Any) -> Any:
+def rounded(values: Any, chosen: Range) -> Any:
     """What 8 bits make of the values: computed value by value, not from a histogram."""
-    step = step_of((chosen.low, chosen.high), form)
+    step = step_of((chosen.low, chosen.high))
     return np.rint(np.clip(values, chosen.low, chosen.high) / step) * step
 
 
@@ -61,27 +61,24 @@ def test_each_value_is_counted_in_its_bin(values: Any) -> None:
     assert spread.counts.sum() + spread.zeros == len(values)
 
 
-@given(VALUES, st.sampled_from(sorted(METHODS)), st.booleans())
+@given(VALUES, st.sampled_from(sorted(METHODS)))
 @settings(max_examples=150, deadline=None)
-def test_a_range_lies_within_the_values_and_has_zero(values: Any, method: str, symmetric: bool) -> None:
-    chosen = histogram(values).range(method, symmetric)
+def test_a_range_lies_within_the_values_and_has_zero(values: Any, method: str) -> None:
+    chosen = histogram(values).range(method)
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     if low == high == 0:
         assert chosen == Range(0.0, 1.0)
-    elif symmetric and low < 0:
-        assert -chosen.low == chosen.high == chosen.largest > 0
-        assert chosen.high <= max(-low, high)
     else:
         assert low <= chosen.low <= 0 <= chosen.high <= high
         assert chosen.low < chosen.high
     if method == "minmax" and low != high:
-        assert (chosen.low, chosen.high) == ((-chosen.high, max(-low, high)) if symmetric and low < 0 else (low, high))
+        assert (chosen.low, chosen.high) == (low, high)
 
 
-@given(arrays(np.float32, 20_000, elements=FLOATS, fill=st.floats(-100, 100, width=32)), st.booleans())
+@given(arrays(np.float32, 20_000, elements=FLOATS, fill=st.floats(-100, 100, width=32)))
 @settings(max_examples=40, deadline=None)
-def test_percentile_clips_no_more_than_its_share(values: Any, symmetric: bool) -> None:
-    chosen = histogram(values).range("percentile", symmetric)
+def test_percentile_clips_no_more_than_its_share(values: Any) -> None:
+    chosen = histogram(values).range("percentile")
     outside = (values < chosen.low) | (values > chosen.high)
     assert outside.mean() <= (1 - SHARE) * 1.001
 
@@ -92,21 +89,16 @@ def test_percentile_clips_rare_outliers_on_both_sides() -> None:
     assert 3 < chosen.high < 8
 
 
-@pytest.mark.parametrize(("form", "values"), [
-    ("unsigned", np.abs(normal(100_000))),
-    ("unsigned", np.maximum(normal(100_000), 0)),
-    ("symmetric", normal(100_000) + 0.5),
-    ("offset", normal(100_000) + 1.5),
-    ("offset", np.random.default_rng(3).laplace(size=100_000)),
-])
-def test_mse_has_the_least_error_of_all_ranges_tried(form: Any, values: Any) -> None:
+@pytest.mark.parametrize("values", [
+    np.abs(normal(100_000)), np.maximum(normal(100_000), 0), normal(100_000) + 1.5,
+    np.random.default_rng(3).laplace(size=100_000)])
+def test_mse_has_the_least_error_of_all_ranges_tried(values: Any) -> None:
     one = histogram(values)
     values = np.asarray(values, np.float32).astype(np.float64)
 
     def error(chosen: Range) -> float:
-        return float(((values - rounded(values, chosen, form)) ** 2).mean())
-    best = one.range("mse", symmetric=form == "symmetric")
-    everything = one.range("minmax", symmetric=form == "symmetric")
+        return float(((values - rounded(values, chosen)) ** 2).mean())
+    best, everything = one.range("mse"), one.range("minmax")
     assert error(best) < 0.95 * error(everything)
     for factor in np.linspace(0.4, 1.0, 25):
         scaled = Range(everything.low * factor, everything.high * factor)

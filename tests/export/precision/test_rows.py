@@ -90,6 +90,7 @@ MIXED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "broadcast between ranks": (lambda x: x[:, 0, 0, :] + x[:, 1, 1, 1], "AddV2"),
     "softmax over examples": (lambda x: tf.nn.softmax(x[:, 0, 0, 0]), "Softmax"),
     "gather": (lambda x: tf.gather(x, [0, 0]), "GatherV2"),
+    "a size counted from the end": (lambda x: x * tf.cast(tf.shape(x)[-4], tf.float32), "StridedSlice"),
     "the count": (lambda x: x * tf.cast(size(x), tf.float32), "Mul"),
     "flat to one": (lambda x: tf.reshape(x, [3, -1]), "Reshape"),
     "rows that cross examples": (lambda x: tf.reshape(x, [-1, 32]), "Reshape"),

@@ -79,6 +79,10 @@ def test_storage_is_for_size_alone(model: Path, tmp_path: Path, storage: str) ->
     assert made.manifest["chosen"] == f"storage-{storage}"
     assert made.manifest["budget"]["signatures"]["serving_default"]["scores"] < 0.2
     assert made.made is not None
+    stored = made.manifest["storage"]
+    assert 0 < stored["bytes_after"] < stored["bytes_before"]
+    assert made.made.lines[0].startswith(f"{stored['constants']} constants in {storage}: ")
+    assert "cpu_class" not in made.manifest  # it is as fast, or slow, everywhere
     assert made.made.bytes[1] < (0.65 if storage == "float16" else 0.4) * made.made.bytes[0]
 
 

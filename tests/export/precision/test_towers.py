@@ -20,7 +20,6 @@ from export.precision.guard import guarded
 from export.precision.towers import NotSplitError, ends_of, two_towers
 from export.runtime import tf
 from export.tensors import Array
-from user_error import UserError
 
 BATCHES = (0, 1, 2, 3, 4, 5, 8, 17)
 SHAPE = (None, 8, 8, 4)
@@ -77,19 +76,18 @@ def test_weights_are_shared_and_the_whole_graph_is_gone() -> None:
     assert sum(item.op == "Const" and len(item.shape) > 1 for item in towers.nodes.values()) == 2
 
 
-@pytest.mark.parametrize("smallest", [2, 6])
-def test_small_batches_go_through_one_tower(smallest: int) -> None:
-    towers = two_towers(graph_of(layers), [(("x",), ("y",))], smallest)
+def test_a_single_example_goes_through_one_tower() -> None:
+    towers = one_signature(graph_of(layers))
     loaded = tf.Graph()
     with loaded.as_default():
         tf.import_graph_def(as_graph_def(whole(towers)), name="")
     with v1.Session(graph=loaded) as session:
-        for batch in (1, smallest - 1, smallest, 9):
+        for batch in (1, 2, 9):
             ran = v1.RunMetadata()
             session.run("y:0", {"x:0": image(batch)}, v1.RunOptions(trace_level=v1.RunOptions.FULL_TRACE), ran)
             names = {node.node_name for device in ran.step_stats.dev_stats for node in device.node_stats}
             assert any(name.startswith("tower_1/") for name in names)
-            assert any(name.startswith("tower_2/") for name in names) == (batch >= smallest)
+            assert any(name.startswith("tower_2/") for name in names) == (batch >= 2)
 
 
 def test_tensorflow_still_fuses_the_layers_of_both_towers() -> None:
@@ -205,6 +203,14 @@ def test_refuses_inputs_that_are_fed_with_different_others() -> None:
         two_towers(graph, [(("a", "b"), ("sum",)), (("a",), ("twice",))])
 
 
-def test_refuses_to_split_single_examples() -> None:
-    with pytest.raises(UserError, match="split in two from 2 examples on, not from 1"):
-        two_towers(graph_of(layers), [(("x",), ("y",))], 1)
+def test_refuses_inputs_whose_batches_may_differ() -> None:
+    """The source answers three examples of one input and five of the other."""
+    graph = graph_of(lambda a, b: (a * 3.0, b * 2.0), "a", "b", outputs=("first", "second"))
+    with pytest.raises(NotSplitError, match="'a' and 'b' never come together, so their batches may differ"):
+        two_towers(graph, [(("a", "b"), ("first", "second"))])
+
+
+def test_inputs_come_together_over_several_outputs() -> None:
+    graph = graph_of(lambda a, b, c: (a + b, b * c), "a", "b", "c", outputs=("first", "second"))
+    made = two_towers(graph, [(("a", "b", "c"), ("first", "second"))])
+    assert sum(item.op == "Switch" for item in made.nodes.values()) == 5
