@@ -25,6 +25,7 @@ except ModuleNotFoundError as missing:
           "('make .venv/.installed' makes it, '. .venv/bin/activate' goes into it)", file=sys.stderr)
     sys.exit(2)
 
+import tensorflow_alone
 from user_error import FailedError, UserError
 from whole_file import refuse_unwritable, remedied
 
@@ -93,6 +94,7 @@ class Commands(click.Group):  # decision 1
 def run(commands: Commands) -> NoReturn:
     """Runs the chosen command and ends the process: 0, the command's own status, or 2 with one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    tensorflow_alone.own_process = True
     try:
         status = commands.main(prog_name=f"python -m {commands.name}", standalone_mode=False)
         sys.stdout.flush()

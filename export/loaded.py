@@ -37,7 +37,7 @@ class DiedError(Exception):
 
 def prepare() -> None:
     """Starts importing TensorFlow for later processes; returns without waiting for that."""
-    _CONTEXT.set_forkserver_preload(["export.runtime"])
+    _CONTEXT.set_forkserver_preload(["export.preloaded"])
     # Ctrl-C reaches all processes of the group: these ignore it, and end when this one does.
     ours = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ours else None

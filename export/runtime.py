@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import tensorflow_alone
 from commandline import quiet
 
 # TensorFlow reads this when it is imported, also in the processes that run models. Its errors arrive as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with quiet():
+with quiet(), tensorflow_alone.importing():
     import tensorflow as tf
 
 tf.get_logger().setLevel("ERROR")

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+import tensorflow_alone
 from commandline import quiet
 from serving import text_proto
 from serving.client.payloads import shape_of
@@ -30,7 +31,7 @@ from serving.servable import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from serving.tensor_proto import STRING, to_ndarray
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with quiet():
+with quiet(), tensorflow_alone.importing():
     import tensorflow as tf
     from google.protobuf import text_format
     from tensorflow.python.client import pywrap_tf_session  # the only way to make RunOptions buffers

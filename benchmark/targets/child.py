@@ -1,5 +1,4 @@
 """Child processes that end with the measurement at the latest: servers, in-process engines, load generators."""
-import ctypes
 import os
 import random
 import re
@@ -17,9 +16,9 @@ from typing import Any, Self
 
 import psutil
 
+import dies_with_parent
 from user_error import FailedError
 
-PR_SET_PDEATHSIG = 1
 STOP_S = 20.0
 # Below the ephemeral ports (32768 and above on Linux), which the system may give to another process at any moment.
 PORTS = range(15_000, 30_000)
@@ -44,7 +43,7 @@ class Child:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self.began = monotonic()
         self.process = subprocess.Popen(
-            self.argv, cwd=cwd, env={**os.environ, **(env or {})}, start_new_session=True, preexec_fn=_die_with_parent,
+            dies_with_parent.argv(self.argv), cwd=cwd, env={**os.environ, **(env or {})}, start_new_session=True,
             **{"stdin": subprocess.DEVNULL, "stdout": self._log, "stderr": self._log, **pipes})
 
     def __enter__(self) -> Self:
@@ -162,13 +161,3 @@ def free_ports(count: int) -> list[int]:
 
 def python_module(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
-
-
-if sys.platform == "linux":
-    # Loaded before the fork: between fork and exec, the child of a process with threads must not wait for a lock.
-    _libc = ctypes.CDLL(None, use_errno=True)
-
-    def _die_with_parent() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-else:
-    _die_with_parent = None

@@ -1,7 +1,6 @@
 """Times versions against each other, interleaved and in process: `python -m benchmark compare session:... --json`."""
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -14,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dies_with_parent
 from export.precision.choice import Ratio
 from user_error import FailedError
 
 ROOT = Path(__file__).resolve().parents[2]
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Timing:
                      *(("--samples", str(self.samples)) if self.samples else ()), "--json", str(to)]
         with tempfile.TemporaryFile() as said:
             # Not in this process group: Ctrl-C reaches only this process, which then ends the other.
-            child = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                     stderr=said, start_new_session=True, preexec_fn=_die_with_parent)
+            child = subprocess.Popen(dies_with_parent.argv(arguments), cwd=ROOT, stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
             try:
                 status = child.wait()
             finally:
@@ -77,13 +76,3 @@ def _end(child: subprocess.Popen[bytes]) -> None:
             child.wait()
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-
-
-if sys.platform == "linux":
-    # Loaded before the fork, where another thread may hold the loader's lock.
-    _libc = ctypes.CDLL(None, use_errno=True)
-
-    def _die_with_parent() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-else:
-    _die_with_parent = None

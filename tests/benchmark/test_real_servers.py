@@ -117,7 +117,9 @@ def test_a_model_server_on_path_is_started_through_the_script(models: Path, tmp_
 
 @pytest.mark.parametrize(("command", "options"), [
     ("run", ["closed", "--clients", "4", "--repeat", "1"]), ("sweep", ["--clients", "1,4"]),
-    ("search", ["--slo", "p50=1000ms", "--start", "500", "--tolerance", "1", "--seconds", "1"])])
+    # Twenty seconds; searches of a server are in test_load_commands.py.
+    pytest.param("search", ["--slo", "p50=1000ms", "--start", "500", "--tolerance", "1", "--seconds", "1"],
+                 marks=pytest.mark.proof)])
 def test_several_clients_share_a_model_in_process(command: str, options: list[str], models: Path) -> None:
     """Each worker has its own channel. Every answer is checked, so one that reaches the wrong worker is noticed."""
     name, options = (options[0], options[1:]) if command == "run" else (None, options)

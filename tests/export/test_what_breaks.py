@@ -2,7 +2,6 @@
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -57,11 +56,16 @@ def unchanged(published: Path, before: dict[str, bytes]) -> None:
     assert os.listdir(published.parent) == [published.name]
 
 
+# Popen's preexec_fn would run in a copy of this process, which gRPC's threads may abort (decision 195).
+LIMITED = ("import os, resource, sys; limit = int(sys.argv[1]); "
+           "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)); os.execv(sys.argv[2], sys.argv[2:])")
+
+
 def command(*args: object, limit: int | None = None) -> subprocess.CompletedProcess[str]:
     """The same in a separate process, with a limit on the size of files."""
-    return subprocess.run(
-        [sys.executable, "-m", "export", *map(str, args)], capture_output=True, text=True, timeout=300, check=False,
-        preexec_fn=None if limit is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    limited = [] if limit is None else [sys.executable, "-c", LIMITED, str(limit)]
+    return subprocess.run([*limited, sys.executable, "-m", "export", *map(str, args)], capture_output=True, text=True,
+                          timeout=300, check=False)
 
 
 def test_truncated_saved_model(copied: Copy, published: Path, fails: Fails) -> None:

@@ -210,7 +210,7 @@ def test_a_model_that_misbehaves_leaves_the_rest_serving(tmp_path: Path) -> None
         f'config {{ name: "{name}" base_path: "{tmp_path / name}" model_platform: "tensorflow" }} '
         for name in ("half", "damaged", "wild")) + "}")
     flags = Flags(model_config_file=str(config), port=free_port(), rest_api_port=free_port(),
-                  rest_api_timeout_in_ms=10_000, max_num_load_retries=0)
+                  rest_api_timeout_in_ms=4_000, max_num_load_retries=0)
     server = start(flags)
     url = f"http://127.0.0.1:{flags.rest_api_port}/v1/models"
 
@@ -237,7 +237,7 @@ def test_a_model_that_misbehaves_leaves_the_rest_serving(tmp_path: Path) -> None
     with (grpc.insecure_channel(f"127.0.0.1:{flags.port}", [("grpc.enable_http_proxy", 0)]) as channel,
           ThreadPoolExecutor(1) as threads):
         predict = channel.unary_unary(f"/{PREDICTION_SERVICE}/Predict")
-        # For ten seconds, while the others are answered.
+        # For four seconds, while the others are answered.
         endless = threads.submit(rest, "wild", "endless", 1.0)
         for signature, value, status, code in (
                 ("assert", 50.0, 400, grpc.StatusCode.INVALID_ARGUMENT), ("python", 1.0, 500, grpc.StatusCode.UNKNOWN)):

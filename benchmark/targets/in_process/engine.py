@@ -19,6 +19,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import tensorflow_alone
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 Run = Callable[[dict[str, Any]], dict[str, Any]]
@@ -30,7 +32,8 @@ _WHERE = re.compile(r"(Graph execution error|Detected at node|Node: |File \"|<st
 
 def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
     """(SignatureDef, function that runs it) in a v1 Session."""
-    import tensorflow as tf
+    with tensorflow_alone.importing():
+        import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = not grappler
@@ -124,6 +127,7 @@ def main() -> None:
     parser.add_argument("--signature", default="serving_default")
     parser.add_argument("--grappler", choices=("on", "off"), default="on")
     options = parser.parse_args()
+    tensorflow_alone.own_process = True
     load = {"session": session, "predictor": predictor}[options.kind]
     signature, run = load(str(options.directory), options.signature, options.grappler == "on")
     with Listener(options.socket, "AF_UNIX", backlog=64) as listener:

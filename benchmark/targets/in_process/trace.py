@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 
+import tensorflow_alone
+
 
 class Traced:
     """A signature in its own v1 Session, and the times of its traced runs."""
 
     def __init__(self, directory: str, signature_name: str, inputs: dict[str, Any], grappler: bool) -> None:
-        import tensorflow as tf
+        with tensorflow_alone.importing():
+            import tensorflow as tf
 
         config = tf.compat.v1.ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = not grappler
@@ -93,6 +96,7 @@ def main() -> None:
     parser.add_argument("--grappler", choices=("on", "off"), default="on")
     parser.add_argument("--timeline", type=Path, nargs="+", required=True, help="a file for each directory")
     options = parser.parse_args()
+    tensorflow_alone.own_process = True
     # oneDNN prints its verbose lines to file descriptor 1: point it at standard error, and keep a duplicate of the real
     # standard output for the JSON document.
     sink = os.fdopen(os.dup(1), "w")
