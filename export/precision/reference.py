@@ -19,7 +19,7 @@ from export.prepared import Prepared
 from export.samples import Maker
 from export.tensors import Array
 from serving.client import payloads
-from serving.client.answers import Answer, Budget, combine, compare, prove
+from serving.client.answers import Answer, Budget, combine, compare, is_float, prove
 from user_error import UserError
 
 # Real examples in one request: enough to keep the cores busy, few enough for the activations of large images.
@@ -92,16 +92,17 @@ class Reference:
     def feeds(self, piece: int, most: int) -> list[dict[str, Array]]:
         """Requests by input tensor, to measure ranges: at most `piece` examples in each, about `most` of a signature.
 
-        They are real examples if there are any. Of more than `most`, requests evenly spaced among them are taken, since
-        files are often sorted by class.
+        Requests that cannot be divided have all their examples. They are real examples if there are any. Of more than
+        `most`, requests evenly spaced among them are taken, since files are often sorted by class.
         """
         found = []
         for key, requests in self.requests.items():
             counted = [one for one in requests if one.counted and (one.real or not self.some_real)]
             tensors = {part: normal(info.name) for part, info in samples.parts_of(self.signatures[key]).items()}
-            pieces = [part for one in counted for part in _pieces(one, piece)]
-            each = max(1, min(piece, max((one.batch for one in counted), default=1)))
-            wanted = max(1, min(len(pieces), most // each))
+            specs = samples.specs(self.signatures[key])
+            pieces = [part for one in counted for part in _pieces(one, piece, specs)]
+            examples = max(1, sum(one.batch for one in counted))
+            wanted = max(1, min(len(pieces), most * len(pieces) // examples))
             found += [{tensors[part]: value for part, value in pieces[index * len(pieces) // wanted].items()}
                       for index in range(wanted) if pieces]
         return found
@@ -224,9 +225,14 @@ def _real(key: str, plan: Plan, specs: Mapping[str, Any], fixed: int | None, exa
         yield batch, False, payloads.pick(plan.samples, specs, batch), None
 
 
-def _pieces(request: Request, most: int) -> Iterator[dict[str, Array]]:
-    """The request in parts of at most `most` examples; whole if an input does not have an entry for each example."""
-    if not request.inputs or not all(value.ndim and len(value) == request.batch for value in request.inputs.values()):
+def _pieces(request: Request, most: int, specs: Mapping[str, Any]) -> Iterator[dict[str, Array]]:
+    """The request in parts of at most `most` examples; whole if an input does not have an entry for each example.
+
+    `specs`: the inputs' shapes. An input of fixed first size takes no other.
+    """
+    if not request.inputs or not all(
+            value.ndim and len(value) == request.batch and (specs[name].shape or (-1,))[0] == -1
+            for name, value in request.inputs.items()):
         yield request.inputs
         return
     for start in range(0, request.batch, most):
@@ -254,19 +260,21 @@ def _repeats(source: LoadedModel, key: str, requests: Sequence[Request]) -> bool
 def _measured(pairs: Sequence[tuple[Request, Answer]]) -> Measured:
     """How far the answers are from the expected ones: errors over all requests, the rest over the counted ones."""
     counted = [(request, answer) for request, answer in pairs if request.counted]
-    errors, scales, agreement = {}, {}, {}
+    errors, scales, agreement, classes = {}, {}, {}, []
     for name, first in counted[0][0].expected.items():
         both = [(request.expected[name], answer[name]) for request, answer in pairs if name in answer]
         fitting = all(a.shape == b.shape and a.dtype == b.dtype for a, b in both) and len(both) == len(pairs)
-        if first.dtype.kind in "fc" or first.dtype.name == "bfloat16":
+        if is_float(first.dtype):
             scales[name] = max((_magnitude(a) for a, _ in both), default=0.0)
             errors[name] = _error(both, scales[name]) if fitting else np.inf
         same = [_same(request.expected[name], answer[name]) for request, answer in counted if name in answer]
         shares = [one for one in same if one is not None]
         if len(shares) == len(same) and any(one.size for one in shares):
             agreement[name] = float(np.concatenate(shares).mean())
+            if fitting and name in errors:
+                classes.append(name)
     return Measured(sum(request.batch for request, _ in counted), errors, scales, agreement,
-                    _accuracy(counted, [name for name in errors if name in agreement]))
+                    _accuracy(counted, classes))
 
 
 def _magnitude(array: Array) -> float:
@@ -289,10 +297,9 @@ def _same(a: Array, b: Array) -> Array | None:
     """By example, whether both have the same top class, or the same values; None for floats without classes."""
     if a.shape != b.shape:
         return np.zeros(len(a) if a.ndim else 1, bool)
-    if a.dtype.kind == "f":
-        return np.asarray(np.argmax(a, 1) == np.argmax(b, 1)) if a.ndim == 2 and a.shape[1] > 1 else None
-    if a.dtype.kind in "Vc":
-        return None
+    if is_float(a.dtype):
+        classes = a.dtype.kind != "c" and a.ndim == 2 and a.shape[1] > 1
+        return np.asarray(np.argmax(a, 1) == np.argmax(b, 1)) if classes else None
     equal = np.asarray(a == b)
     return np.asarray(equal.all(axis=tuple(range(1, a.ndim))) if a.ndim else equal.reshape(1))
 

@@ -231,7 +231,7 @@ def _columns(arrays: Sequence[Array]) -> Array | None:
 
 def row_for(expected: Array, budget: Budget | None = None, output: str = "") -> Row:  # decision 50
     """The table's row for a reference output; `output` is its name."""
-    if not _is_float(expected.dtype):
+    if not is_float(expected.dtype):
         return EXACT
     if budget is not None:
         return budget.row(output)
@@ -250,7 +250,7 @@ def _compare_output(name: str, expected: Array, actual: Array, budget: Budget | 
                                     reason=f"output '{name}' has {what} {b} where {a} was expected")
     if _identical(expected, actual):
         return OutputComparison(name, str(row), True)
-    if not _is_float(expected.dtype):
+    if not is_float(expected.dtype):
         return _compare_exact(name, row, expected, actual, budget)
     found = _compare_floats(name, row, expected, actual, scale)
     wider = ADDED_UP.get(expected.dtype.name)
@@ -329,7 +329,8 @@ def _are_probabilities(a: Array) -> bool:
     return bool((a >= 0).all() and (a <= 1).all() and (np.abs(a.sum(axis=-1) - 1) < 1e-3).all())
 
 
-def _is_float(dtype: np.dtype[Any]) -> bool:
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether it is of real or complex numbers, also narrow ones."""
     # ml_dtypes' floats are of kind 'f' or 'V', its integers of kind 'V'.
     return dtype.kind in "fc" or "float" in dtype.name
 

@@ -17,18 +17,22 @@ def images(examples: int = EXAMPLES, seed: int = 5) -> Any:
     return made.repeat(4, 1).repeat(4, 2)
 
 
-def write(path: Path, dtype: Any = tf.float32, maps: bool = False, dense: bool = True) -> Path:
+def write(path: Path, dtype: Any = tf.float32, maps: bool = False, dense: bool = True,
+          batch: int | None = None) -> Path:
     """image [-1,12,12,8] -> scores [-1,5], and with `maps` also the activations [-1,12,12,32].
 
-    dtype: of everything. dense: False leaves out all contractions, so that there is nothing to reduce.
+    dtype: of everything. dense: False leaves out all contractions, so that there is nothing to reduce. batch: the only
+    batch size, which the graph holds as a constant too.
     """
     with v1.Graph().as_default(), v1.Session() as session:
-        image = v1.placeholder(dtype, [None, 12, 12, 8], "image")
+        image = v1.placeholder(dtype, [batch, 12, 12, 8], "image")
         x = image
         for index, depth in enumerate((8, 32) if dense else ()):
             weights = tf.constant(random(3, 3, depth, 32, seed=index) / (3 * depth) ** 0.5, dtype)
             x = tf.nn.relu(tf.nn.conv2d(x, weights, 1, "SAME") + tf.constant(random(32, seed=index), dtype))
         pooled = tf.reduce_mean(x, [1, 2])
+        if batch:
+            pooled = tf.reshape(pooled, [batch, -1])
         scores = pooled @ tf.constant(random(32, CLASSES, seed=7), dtype) if dense else pooled[:, :CLASSES]
         outputs = {"scores": tf.nn.softmax(scores - tf.constant(_MIDDLE if dense else 0, dtype), name="scores")}
         if maps:

@@ -62,6 +62,20 @@ def test_int8_is_published_with_its_layers_budget_and_accuracy(model: Path, samp
     assert not export.verify(model, made.path, samples=samples, rtol=1e-4).equal
 
 
+def test_a_fixed_batch_size_is_calibrated_and_searched_in_requests_of_that_size(
+        samples: Path, tmp_path: Path) -> None:
+    source, folder = small_classifier.write(tmp_path / "source", batch=16), tmp_path / "no"
+    folder.mkdir()
+    made = export.optimize(source, to=tmp_path / "out", precision="int8", samples=samples, unmeasured=True,
+                           max_accuracy_drop=10)
+    assert [layer["precision"] for layer in made.manifest["layers"]] == ["int8"] * 3
+    assert made.manifest["candidates"][0]["alive"].startswith("alive: batch 16 answered;")
+    error = refused(NotEqualError, "with layers back in a higher precision, too", source, folder,
+                    precision="int8", samples=samples, max_error=1e-7, max_accuracy_drop=100)
+    assert isinstance(error, NotEqualError)
+    assert len(error.report["candidates"][0]["search"][-1]["kept"]) == 3
+
+
 def test_bfloat16_needs_no_samples_and_keeps_what_is_named(model: Path, tmp_path: Path) -> None:
     made = export.optimize(model, to=tmp_path / "out", precision="bfloat16", unmeasured=True, max_accuracy_drop=10,
                            keep_float32=["Conv2D"])
