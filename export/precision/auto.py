@@ -15,6 +15,7 @@ from export.precision.trial import Trials
 from export.precision.variant import KINDS, Variants
 from export.precision.workspace import workspace
 from export.prepared import prepared
+from user_error import UserError
 
 _FEW = 4  # examples in a request; rows gain where a convolution has few pixels
 
@@ -24,6 +25,9 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
 
     Raises NotEqualError if not even the float32 graph has equal answers, UserError if the source cannot be asked.
     """
+    if job.allow_random:  # the bounds that --atol and --rtol state hold for the float32 graph
+        raise UserError("--allow-random has no effect with --precision auto: leave that signature out with "
+                        "--signatures")
     with workspace(job.base) as work, prepared(job) as ready:
         variant.refuse_unknown_names(ready)
         reference = Reference(ready)

@@ -112,7 +112,6 @@ class Trials:
         try:
             proof = self._fitting(candidate, one)
             self._reports[one.name] = proof.report
-            one.bytes, one.load_s = model_bytes(self.work.version(one.name)), round(proof.load_s, 3)
             if not one.lost:
                 self._prove_alive(one)
         except CannotBeMadeError as error:
@@ -142,7 +141,7 @@ class Trials:
                 raise FailedError(proof.fault)
             return Verdict(not proof.outside, self._told(proof), {})
         proof = attempt(frozenset())
-        one.judge(proof.measured)
+        self._judge(one, proof)
         if self._must_be_equal(one):
             fault, proof.report = proof.fault, self._compared(one.name)
             one.lost = fault or ("" if proof.report.equal else proof.report.why_not())
@@ -161,7 +160,7 @@ class Trials:
             one.search, one.kept = [trial.to_json() for trial in found.trials], list(found.kept)
             kept = frozenset(found.kept)
             proof = last[kept] if kept in last else attempt(kept)
-            one.judge(proof.measured)
+            self._judge(one, proof)
             why = f"back in a higher precision for accuracy: {before} -> {self._told(proof)}"
             one.layers = [{**layer, "reason": why} if layer["node"] in kept else layer for layer in one.layers]
         if proof.outside:
@@ -170,6 +169,11 @@ class Trials:
             one.budget = budget.stated(proof.measured, self.reference.allowed)
             self._state(one)
         return proof
+
+    def _judge(self, one: Tried, proof: Proof) -> None:
+        """Takes over what was found out about the version that is there now: the next trial of a search replaces it."""
+        one.judge(proof.measured)
+        one.bytes, one.load_s = model_bytes(self.work.version(one.name)), round(proof.load_s, 3)
 
     def _told(self, proof: Proof) -> str:
         """The figures that decide, in words."""

@@ -1,7 +1,9 @@
 """The options of reduced precision: what they allow, and that each has an effect or is refused."""
 import pytest
 
-from export.precision.reduction import Reduction
+from export.precision.ranges import METHODS
+from export.precision.reduction import RANGES, STORAGE, Reduction
+from export.precision.storage import KINDS
 from user_error import UserError
 
 
@@ -41,3 +43,9 @@ def test_defaults() -> None:
     found = Reduction("int8")
     assert (found.drop, found.batches) == (0.5, (1, 32))
     assert Reduction("int8", max_accuracy_drop=0.0).drop == 0.0
+
+
+def test_the_options_offer_what_there_is() -> None:
+    """They are listed twice, since the modules that have them take long to import."""
+    assert tuple(METHODS) == RANGES
+    assert KINDS == STORAGE

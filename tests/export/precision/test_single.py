@@ -9,10 +9,12 @@ import pytest
 import small_classifier
 import tensorflow as tf
 from click.testing import CliRunner
+from made_up_times import MadeUpTimes, replaced
 
 import export
+from commandline import status_of
 from export import optimization
-from export.outcome import NotEqualError
+from export.outcome import NotEqualError, RefusedError
 from export.precision.choice import Ratio
 from export.precision.single import pointless
 from user_error import FailedError, UserError
@@ -198,6 +200,48 @@ def test_the_command_writes_why_it_was_refused(model: Path, samples: Path, tmp_p
     assert json.loads(report.read_text())["reasons"][0].startswith("'scores' is off by ")
     assert "reduced precision, at most 100 points of accuracy lost and" in done.output.replace("\n", " ")
     assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_int8_that_is_not_faster_is_refused_with_its_figures(model: Path, samples: Path, tmp_path: Path) -> None:
+    report, times = tmp_path / "report.json", MadeUpTimes({"int8": {1: 2.0, 8: 0.8}})
+    with replaced(times):
+        done = CliRunner().invoke(optimization.command, [
+            str(model), "--to", str(tmp_path / "out"), "--precision", "int8", "--max-accuracy-drop", "10",
+            "--batch-of-interest", "1,8", "--samples", str(samples), "--json", str(report)])
+    assert times.asked == [("float32", ("int8",), (1, 8))]
+    why = ("int8 is pointless here, since it is not faster than float32: ratio 0.80 [0.78-0.82] at batch 8, noise "
+           "floor ±1.0%; --batch-of-interest 1 publishes it for that")
+    assert isinstance(done.exception, RefusedError)
+    assert not isinstance(done.exception, NotEqualError)
+    assert (status_of(done.exception), str(done.exception)) == (1, f"nothing published, {why}")
+    told = json.loads(report.read_text())
+    assert (told["path"], told["reasons"]) == (None, [why])
+    assert told["candidates"][0]["ratios"]["8"] == {
+        "ratio": 0.8, "ci95": [pytest.approx(0.784), pytest.approx(0.816)], "noise_floor": 0.01, "verdict": "slower"}
+    assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_int8_that_is_faster_is_published_with_its_figures(model: Path, samples: Path, tmp_path: Path) -> None:
+    with replaced(MadeUpTimes({"int8": 2.0})):
+        made = export.optimize(model, to=tmp_path / "out", precision="int8", samples=samples, max_accuracy_drop=10,
+                               batch_of_interest=[8])
+    assert made.made is not None
+    assert made.made.lines[0] == "int8 is faster than float32: 2.00 [1.96-2.04] at batch 8"
+    assert {one["name"]: list(one["ratios"]) for one in made.manifest["candidates"]} == {"int8": ["8"], "float32": []}
+
+
+@pytest.mark.parametrize(("reduced", "said"), [
+    ({"precision": "int8"}, "--precision int8"), ({"precision": "bfloat16"}, "--precision bfloat16"),
+    ({"storage": "int8"}, "--storage int8")], ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("option", "given", "way"), [
+    ("--atol", {"atol": 0.0}, "state how far answers may be off with --max-error"),
+    ("--rtol", {"rtol": 0.1}, "state how far answers may be off with --max-error"),
+    ("--allow-random", {"allow_random": ["serving_default"]}, "leave that signature out with --signatures")])
+def test_options_of_comparisons_in_full_precision_are_refused(
+        model: Path, tmp_path: Path, reduced: dict[str, Any], said: str, option: str, given: dict[str, Any],
+        way: str) -> None:
+    error = refused(UserError, "", model, tmp_path, **reduced, **given)
+    assert str(error) == f"{option} has no effect with {said}: {way}"
 
 
 def test_random_numbers_are_refused(tmp_path: Path) -> None:
