@@ -64,8 +64,9 @@ class Int8Graph:
                         mode="SCALED", axis=-1)
 
     def conv(self, x: Quantized, weights: NDArray[Any], *, relu: bool = True, high: float = 1.0,
-             depthwise: bool = False, summand: Quantized | None = None, padding: str = "SAME",
-             name: str = "") -> Quantized:
+             depthwise: bool = False, summand: Quantized | None = None, padding: str = "SAME", stride: int = 1,
+             dilation: int = 1, pads: Sequence[int] = (), name: str = "") -> Quantized:
+        """pads: rows above and below, columns left and right, for the padding EXPLICIT."""
         largest = np.abs(weights).max((0, 1) if depthwise else (0, 1, 2))
         whole = np.clip(np.round(weights / largest * 127), -127, 127).astype(np.int8)
         sides = largest.ravel()
@@ -80,8 +81,9 @@ class Int8Graph:
             name, "_FusedQuantizedDepthwiseConv2D" if depthwise else "_FusedQuantizedConv2D", data, **layout,
             Tinput=x.dtype, Tfilter=QINT8, Tbias=FLOAT, Tsummand=summand.dtype if summand else dtype, out_type=dtype,
             Tdevice_inputs=[], Tdevice_outputs=[], Thost_inputs=[*types, *[FLOAT] * (len(data) - len(types))],
-            Thost_outputs=[dtype, FLOAT, FLOAT], strides=[1, 1, 1, 1], dilations=[1, 1, 1, 1], padding=padding,
-            explicit_paddings=[], is_filter_const=True, is_bias_const=True,
+            Thost_outputs=[dtype, FLOAT, FLOAT], strides=[1, stride, stride, 1],
+            dilations=[1, dilation, dilation, 1], padding=padding,
+            explicit_paddings=[0, 0, *pads, 0, 0] if pads else [], is_filter_const=True, is_bias_const=True,
             fused_ops=["BiasAdd", *(["Sum"] if summand else []), *(["Relu"] if relu else []), "Requantize"])
         return Quantized(made, f"{made}:1", f"{made}:2", dtype)
 

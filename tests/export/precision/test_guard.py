@@ -20,7 +20,9 @@ from export.runtime import tf
 from export.tensors import BFLOAT16, FLOAT, QINT8, QUINT8
 
 IMAGE = (None, 8, 8, 4)
+UNKNOWN = (None, None, None, 4)
 SQUARE = (3, 3, 4, 4)
+PADS = (1, 2, 0, 3)
 
 
 def image(*shape: int) -> NDArray[Any]:
@@ -28,13 +30,20 @@ def image(*shape: int) -> NDArray[Any]:
 
 
 def residual(shape: Sequence[int | None] | None = IMAGE, other: Sequence[int | None] | None = None,
-             **last: Any) -> Graph:
-    """y = conv(conv(x)) + conv(x), or + conv(s) if `other` is the shape of a second input."""
+             depthwise: bool = False, **geometry: Any) -> Graph:
+    """y = conv(conv(x)) + conv(x), or + conv(s) if `other` is the shape of a second input.
+
+    geometry: padding, stride and so on of the last convolution, and of one more before the summand.
+    """
     made = Int8Graph()
     first = made.conv(made.quantize(made.image("x", shape)), seeded(SQUARE))
     summand = first if other is None else made.conv(made.quantize(made.image("s", other)), seeded(SQUARE, 3))
+    if geometry:
+        summand = made.conv(summand, seeded(SQUARE, 4), **geometry)
     second = made.conv(first, seeded(SQUARE, 1))
-    return made.graph(made.dequantize(made.conv(second, seeded(SQUARE, 2), summand=summand, name="sum", **last), "y"))
+    weights = seeded((3, 3, 4, 1) if depthwise else SQUARE, 2)
+    last = made.conv(second, weights, summand=summand, name="sum", depthwise=depthwise, **geometry)
+    return made.graph(made.dequantize(last, "y"))
 
 
 def plain(op: str, dtype: Any = None, shape: Sequence[int | None] | None = IMAGE) -> Graph:
@@ -173,21 +182,50 @@ def test_a_summand_of_another_size_is_broadcast_or_refused(other: tuple[int, ...
         assert "Incompatible shapes" in one
 
 
-@pytest.mark.parametrize(("sizes", "padding"), [((None, None, None, 4), "SAME"), ((None, 8, None, 4), "SAME")])
-def test_unknown_sizes_are_compared(sizes: tuple[int | None, ...], padding: str, tmp_path: Path) -> None:
-    graph = residual(sizes, padding=padding)
-    assert any(item.op == "BroadcastTo" for item in guarded(graph).nodes.values())
-    requests = [{"x": image(*shape)} for shape in ((2, 8, 8, 4), (1, 8, 3, 4), (0, 8, 8, 4))]
-    expected = answers(graph, tmp_path / "0", *requests[:2])
+@pytest.mark.parametrize(("sizes", "last"), [
+    (UNKNOWN, {}), ((None, 8, None, 4), {}), (UNKNOWN, {"padding": "VALID"}), (UNKNOWN, {"stride": 2}),
+    (UNKNOWN, {"padding": "VALID", "stride": 2}), ((None, 8, None, 4), {"dilation": 2}),
+    (UNKNOWN, {"padding": "VALID", "dilation": 2}), (UNKNOWN, {"padding": "EXPLICIT", "pads": PADS}),
+    (UNKNOWN, {"padding": "EXPLICIT", "pads": PADS, "stride": 2}), (UNKNOWN, {"depthwise": True}),
+    (UNKNOWN, {"depthwise": True, "padding": "VALID", "stride": 2}),
+], ids=["SAME", "known height", "VALID", "stride", "VALID, stride", "dilation", "VALID, dilation", "EXPLICIT",
+        "EXPLICIT, stride", "depthwise", "depthwise, VALID, stride"])
+def test_unknown_sizes_are_compared(sizes: tuple[int | None, ...], last: dict[str, Any], tmp_path: Path) -> None:
+    graph = residual(sizes, sizes, **last)
+    safe = guarded(graph)
+    assert "BroadcastTo" in {item.op for item in safe.nodes.values()}
+    agreeing = [{"x": image(*shape), "s": image(*shape) / 2} for shape in ((2, 8, 8, 4), (1, 8, 9, 4))]
+    both = agreeing[0]
+    one = {**both, "s": both["s"][:1]}
+    wrong = [{**both, "s": image(*shape)} for shape in ((3, 8, 8, 4), (2, 12, 8, 4), (2, 8, 12, 4))]
+    expected = answers(graph, tmp_path / "0", *agreeing, {**both, "s": both["s"][[0, 0]]})
+    found = answers(safe, tmp_path / "1", *wrong, {"x": image(0, 8, 8, 4), "s": image(0, 8, 8, 4)}, *agreeing, one)
+    assert [answer.split(":")[0].split(" ")[0] for answer in found[:3]] == [
+        "Shape" if sizes[1] and number == 1 else "Incompatible" for number in range(3)]
+    if {"stride", "padding"} & last.keys():  # a convolution gives an empty result its input's shape nevertheless
+        assert found[3].startswith("Incompatible shapes: [0,8,8,4] vs. [0,")
+    else:
+        assert found[3].shape == (0, 8, 8, 4)
+    for after, before in zip(found[4:], expected, strict=True):
+        np.testing.assert_array_equal(after, before)
+    assert len({answer.tobytes() for answer in expected}) == 3
+
+
+def test_a_summand_from_the_same_image_is_compared_if_the_sizes_are_unknown(tmp_path: Path) -> None:
+    graph = residual(UNKNOWN)
+    assert "BroadcastTo" in added(graph)
+    requests = [{"x": image(*shape)} for shape in ((2, 8, 8, 4), (0, 8, 8, 4))]
+    expected, = answers(graph, tmp_path / "0", requests[0])
     found = answers(guarded(graph), tmp_path / "1", *requests)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
-    assert found[2].shape == (0, 8, 8, 4)
+    np.testing.assert_array_equal(found[0], expected)
+    assert found[1].shape == (0, 8, 8, 4)
 
 
 def test_sizes_that_the_graph_shows_to_be_equal_are_not_compared() -> None:
     assert added(residual()) == {"EnsureShape": 1, "Const": 2}
     assert added(residual((5, 8, 8, 4))) == {"EnsureShape": 1}  # a fixed batch is never empty
+    for last in ({"padding": "VALID"}, {"stride": 2}, {"padding": "EXPLICIT", "pads": PADS}, {"dilation": 2}):
+        assert added(residual(**last)).keys() == {"EnsureShape", "Const"}, last
     assert "BroadcastTo" in added(residual(other=IMAGE))
 
 
