@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import made_up_times
 import pytest
 import small_classifier
-from made_up_times import MadeUpTimes
+from made_up_times import MadeUpTimes, replaced
 from waiting import until
 
 import cpu_class
@@ -49,7 +48,7 @@ class Run:
         self.folder, self.options = folder, {"precision": "auto", "batch_of_interest": (1, 8), **options}
         self.model = small_classifier.write(folder / "models/original/1")
         self.options["samples"] = small_classifier.labelled(folder / "x.npz", self.model)
-        with made_up_times.replaced(MadeUpTimes(KeyboardInterrupt())), pytest.raises(KeyboardInterrupt):
+        with replaced(MadeUpTimes(KeyboardInterrupt())), pytest.raises(KeyboardInterrupt):
             export.optimize(self.model, to=folder / "models/fastest", **self.options)
         (folder / "models" / HIDDEN).rename(folder / "made")
 
@@ -59,7 +58,7 @@ class Run:
         made = shutil.copytree(self.folder / "made", to / HIDDEN, symlinks=True)
         for name in anew:
             (made / f"{name}.json").unlink()
-        with made_up_times.replaced(times):
+        with replaced(times):
             found = export.optimize(self.model, to=to / "fastest", **self.options)
         assert os.listdir(to) == ["fastest"]
         assert list(versions(to / "fastest")) == [1]
@@ -174,7 +173,7 @@ def _changed(graph: Graph) -> Graph:
 def test_a_float32_graph_that_is_not_equal_ends_the_run(
         model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "guarded", _changed)
-    with made_up_times.replaced(MadeUpTimes()), pytest.raises(NotEqualError) as refused:
+    with replaced(MadeUpTimes()), pytest.raises(NotEqualError) as refused:
         export.optimize(model, to=tmp_path / "models/fastest", precision="auto", samples=tmp_path / "x.npz")
     assert str(refused.value).startswith(
         "nothing published, the result is not equal: signature 'serving_default': output 'scores' is out of its row")
@@ -211,7 +210,7 @@ def test_a_comparison_that_fails_publishes_nothing(loose: Run, tmp_path: Path) -
 
 
 def test_seeds_for_random_numbers_are_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as refused:
+    with replaced(MadeUpTimes()), pytest.raises(UserError) as refused:
         export.optimize(model, to=tmp_path / "models/fastest", precision="auto", allow_random=["serving_default"])
     assert str(refused.value) == ("--allow-random has no effect with --precision auto: leave that signature out with "
                                   "--signatures")

@@ -32,7 +32,7 @@ def words(*rows: Any) -> Array:
 
 
 @pytest.mark.parametrize(("a", "b", "same"), [
-    (floats([1, 2], [3, 1]), floats([1, 3], [1, 3]), [True, False]),
+    (floats([1, 2], [3, 1], [1, 3]), floats([1, 3], [1, 3], [3, 1]), [True, False, False]),
     (floats([NAN, 1], [NAN, 1]), floats([NAN, 2], [0, 1]), [True, False]),
     (floats([1, 2], [3, 1], dtype=ml_dtypes.bfloat16), floats([1, 3], [1, 3], dtype=ml_dtypes.bfloat16), [True, False]),
     (floats([1], [2]), floats([1], [2]), None),
