@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -220,12 +219,11 @@ def test_seeds_for_random_numbers_are_refused(model: Path, tmp_path: Path) -> No
 def _stopped(model: Path, tmp_path: Path, at: str, number: signal.Signals) -> tuple[int, str]:
     """Starts the command, and ends it with a signal once a candidate is finished; its status and what it said."""
     run = subprocess.Popen(
-        [sys.executable, "-m", "export", "optimize", str(model), "--to", str(tmp_path / "models/fastest"),
-         "--precision", "auto", "--samples", str(tmp_path / "x.npz"), "--max-accuracy-drop", "10",
-         "--batch-of-interest", "8", "--max-time", "0.5"],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         # A shell that runs the tests in the background has them ignore Ctrl-C, and so would this process.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
+        ["env", "--default-signal=INT", sys.executable, "-m", "export", "optimize", str(model),
+         "--to", str(tmp_path / "models/fastest"), "--precision", "auto", "--samples", str(tmp_path / "x.npz"),
+         "--max-accuracy-drop", "10", "--batch-of-interest", "8", "--max-time", "0.5"],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         until(lambda: run.poll() is not None or (tmp_path / f"models/.fastest.candidates-1/{at}.json").exists(), 300)
         if run.poll() is None:
