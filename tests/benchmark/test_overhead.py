@@ -70,6 +70,7 @@ def test_the_trivial_model_returns_its_input(tmp_path: Path) -> None:
     assert signature.inputs["x"] == signature.outputs["x"]
 
 
+@pytest.mark.proof  # half a minute; the parts are tested by themselves
 def test_the_command_measures_all_parts(tmp_path: Path) -> None:
     write_tiny_saved_model(tmp_path / "tiny/original/1")
     done = subprocess.run(

@@ -116,8 +116,9 @@ def test_a_model_server_on_path_is_started_through_the_script(models: Path, tmp_
 
 
 @pytest.mark.parametrize(("command", "options"), [
-    ("run", ["closed", "--clients", "4", "--repeat", "1"]), ("sweep", ["--clients", "1,4"]),
-    # Twenty seconds; searches of a server are in test_load_commands.py.
+    ("run", ["closed", "--clients", "4", "--repeat", "1"]),
+    # Ten and twenty seconds; sweeps and searches of a server are in test_load_commands.py.
+    pytest.param("sweep", ["--clients", "1,4"], marks=pytest.mark.proof),
     pytest.param("search", ["--slo", "p50=1000ms", "--start", "500", "--tolerance", "1", "--seconds", "1"],
                  marks=pytest.mark.proof)])
 def test_several_clients_share_a_model_in_process(command: str, options: list[str], models: Path) -> None:

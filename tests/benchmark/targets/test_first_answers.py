@@ -78,8 +78,8 @@ def _different(found: FirstAnswers, key: str) -> int:
 
 
 @pytest.mark.parametrize(("build", "output", "least"), [
-    (saved_models.text_vectorization, "output_0", 4),  # words in a constant table
-    # The other kinds take ten seconds each, and the same way.
+    # Words in a constant table. Ten seconds each; a command with one of these is in test_real_servers.py.
+    pytest.param(saved_models.text_vectorization, "output_0", 4, marks=pytest.mark.proof),
     pytest.param(saved_models.tf_example, "scores", 4, marks=pytest.mark.proof),
     pytest.param(awkward_models.any_rank, "y", 4, marks=pytest.mark.proof),
     pytest.param(rows_of_a_small_table, "row", 3, marks=pytest.mark.proof),
