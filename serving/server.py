@@ -57,13 +57,15 @@ class Server:
         self._open_parts: list[Any] = []
         # Imported here, since TensorFlow takes seconds to import: mistakes in flags and files are reported before that.
         from serving.batching import Batching
+        from serving.engines.process import allow_xla, load_op_libraries, session_options
         from serving.grpc_service import GrpcServer
-        from serving.loader import load_op_libraries, session_options
         from serving.predictor import Predictor
         from serving.version_loader import VersionLoader
         load_op_libraries(flags.tensorflow_op_libraries)
         options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
-                                  flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism)
+                                  flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism,
+                                  flags.mixed_precision)
+        allow_xla(flags.xla_cpu_compilation_enabled)
         self._batching = Batching(
             flags.batching_parameters_file,
             flags.enable_per_model_batching_parameters, self._metrics.batching) if flags.enable_batching else None

@@ -8,8 +8,8 @@ from typing import Any
 
 from serving.batching import Batching
 from serving.chosen_elsewhere import of_version
+from serving.engines.tensorflow import LoadedModel, load
 from serving.errors import ServingError
-from serving.loader import LoadedModel, load
 from serving.memory import MemoryLimit
 from serving.metrics import Metrics
 from serving.predictor import Predictor

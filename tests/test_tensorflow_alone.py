@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = """
 import sys, tensorflow_alone
 tensorflow_alone.own_process = True
-import serving.loader, export.runtime
+import serving.engines.tensorflow, export.runtime
 assert "keras" not in sys.modules
 import tensorflow as tf
 assert tf.keras.layers.Dense(2)(tf.ones([1, 3])).shape == (1, 2)

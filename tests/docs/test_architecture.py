@@ -33,7 +33,7 @@ WITHIN_BENCHMARK = {
 # Test files that run many transforms; all others test one transform each.
 ACROSS_TRANSFORMS = {"test_odd_graphs"}
 # protos.py imports the message modules of the tensorflow package without TensorFlow (tests/serving/test_protos.py).
-MAY_IMPORT_TENSORFLOW = ("export/", "serving/loader.py", "serving/protos.py", "serving/profiler.py",
+MAY_IMPORT_TENSORFLOW = ("export/", "serving/engines/", "serving/protos.py", "serving/profiler.py",
                          "serving/remote_path.py", "benchmark/targets/in_process/")
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from serving.config import Flags
+from serving.engines.tensorflow import LoadedModel, load
 from serving.errors import Code, ServingError
-from serving.loader import LoadedModel, load
 from serving.memory import MemoryLimit, bytes_per_example, free_bytes, longest_message, used_bytes
 from serving.protos import predict_pb2
 from serving.servable import ModelSpec

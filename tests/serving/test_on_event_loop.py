@@ -16,9 +16,9 @@ from serving import http_server, rest
 from serving.batch_scheduler import Parameters, Scheduler
 from serving.batching import BatchingServable
 from serving.config import Model
+from serving.engines.tensorflow import load
 from serving.errors import Code, ServingError
 from serving.http_message import Request, Response
-from serving.loader import load
 from serving.metrics import Call
 from serving.model_store import ModelStore
 from serving.predictor import Predictor

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from serving import loader
+from serving.engines import tensorflow
+from serving.engines.tensorflow import LoadedModel, load
 from serving.errors import Code, ServingError
-from serving.loader import LoadedModel, load, session_options
 from serving.protos import config_pb2, saved_model_pb2
 
 OPTIONS = config_pb2.ConfigProto()
@@ -209,7 +209,7 @@ def test_a_graph_that_cannot_be_compiled_is_run_by_the_session(models: Path, mon
 
 
 def test_a_large_graph_is_not_compiled(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_SMALL_BYTES", 10)
+    monkeypatch.setattr(tensorflow, "_SMALL_BYTES", 10)
     model = load("half", 1, models / "half" / "1", ["serve"], OPTIONS)
     made = made_by(monkeypatch, model)
     assert quick(model)[0].tolist() == [[2.5]]
@@ -224,13 +224,6 @@ def test_with_a_timeout_of_zero_no_new_plan_is_made(models: Path, monkeypatch: p
     with pytest.raises(ServingError, match="Timed out"):
         model.run(["x:0"], [np.ones((1, 1), np.float32)], ["y:0"], 0.0)
     model.close()
-
-
-def test_session_parallelism_excludes_intra_and_inter_op_parallelism() -> None:
-    assert session_options("", 3, 0, 0).inter_op_parallelism_threads == 3
-    assert session_options("", 0, 1, 2).intra_op_parallelism_threads == 1
-    with pytest.raises(ServingError, match="You cannot configure all"):
-        session_options("", 1, 1, 1)
 
 
 def test_an_error_may_quote_bytes_that_are_not_utf8(loaded: dict[str, LoadedModel]) -> None:

@@ -1,7 +1,7 @@
 """SavedModel -> Servable: a version loaded into a v1 Session, as TensorFlow Serving runs models.
 
-The only module of the server that uses TensorFlow. Session.run takes 84 us per call for a trivial graph, most of it in
-Python. The lower-level call that it makes takes 20 us with the same arrays; it is used here.
+Session.run takes 84 us per call for a trivial graph, most of it in Python. The lower-level call that it makes takes
+20 us with the same arrays; it is used here.
 """
 import logging
 import math
@@ -19,7 +19,6 @@ import numpy as np
 
 import tensorflow_alone
 from commandline import quiet
-from serving import text_proto
 from serving.client.payloads import shape_of
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
@@ -86,8 +85,8 @@ class LoadedModel:  # decision 30
         except ServingError as error:
             self.answers = error.code is Code.INVALID_ARGUMENT
             if not self.answers:
-                log.warning("version %s of model %s is loaded, but cannot answer, and is not ready: %s: %s",
-                            self.version, self.name, error.code.name, error)
+                log.warning("version %s of model %s is loaded, but cannot answer, and is not ready: %s: %s%s",
+                            self.version, self.name, error.code.name, error, error.advice and f" {error.advice}")
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
             timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
@@ -236,6 +235,7 @@ class _Plan:
         return self.call is not None and [value.dtype for value in values] == self.dtypes
 
 
+_NO_XLA = "The model asks for XLA: start the server with --xla_cpu_compilation_enabled."
 _UNKNOWN_OPERATION = re.compile(r"Op type not registered '([^']+)'")
 
 
@@ -271,40 +271,12 @@ def load(name: str, version: int, path: Path, tags: Sequence[str], options: Any)
         raise ServingError(Code.INVALID_ARGUMENT, f"{type(error).__name__}: {error}") from error
 
 
-def load_op_libraries(paths: str) -> None:
-    """Loads the shared libraries of --tensorflow_op_libraries. Raises ServingError that names the faulty one."""
-    for path in filter(None, paths.split(",")):
-        try:
-            tf.load_op_library(path)
-        except (tf.errors.OpError, OSError, RuntimeError) as error:
-            raise invalid(f"--tensorflow_op_libraries: {path} cannot be loaded: "
-                          f"{getattr(error, 'message', '') or error}") from None
-
-
 def _unknown_operation(name: str) -> ServingError:
     """The error for a graph with an operation that is not registered."""
     return ServingError(
         Code.NOT_FOUND, f"Op type not registered '{name}' in binary running on this machine",
         f"The operation {name} belongs to a library that is not loaded: give its shared library (a .so file in its "
         "Python package, such as tensorflow_text) to --tensorflow_op_libraries, or export the model without it.")
-
-
-def session_options(config_file: str, session: int, intra_op: int, inter_op: int) -> Any:
-    """The ConfigProto for every session: the file's, with the flags' thread counts. Raises ServingError."""
-    options = config_pb2.ConfigProto()
-    if config_file:
-        text_proto.read(config_file, options)
-    if session and intra_op and inter_op:
-        raise invalid("Either configure server_options.tensorflow_session_parallelism or "
-                      "(server_options.tensorflow_intra_op_parallelism, "
-                      "server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all.")
-    if not intra_op and not inter_op:
-        intra_op = inter_op = session
-    if intra_op:
-        options.intra_op_parallelism_threads = intra_op
-    if inter_op:
-        options.inter_op_parallelism_threads = inter_op
-    return options
 
 
 def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:  # decision 33
@@ -333,7 +305,8 @@ _PYTHON_PREFIX = re.compile(r"Graph execution error:\n\n(Detected at .*?\nNode: 
 
 
 def _serving_error(error: Any) -> ServingError:
-    return ServingError(Code(error.error_code), _PYTHON_PREFIX.sub("", error.message, count=1))
+    return ServingError(Code(error.error_code), _PYTHON_PREFIX.sub("", error.message, count=1),
+                        _NO_XLA if "XLA compilation disabled" in error.message else "")
 
 
 def _timed_out() -> ServingError:
