@@ -89,7 +89,7 @@ class Flags:
     tensorflow_intra_op_parallelism: int = flag(0, "Threads within an operation.")
     tensorflow_inter_op_parallelism: int = flag(0, "Threads between operations.")
     mixed_precision: str = flag("", "bfloat16: TensorFlow lowers the precision of what a graph computes, as it loads.")
-    xla_cpu_compilation_enabled: bool = flag(False, "Compile with XLA what a model asks to; otherwise its requests fail.")
+    xla_cpu_compilation_enabled: bool = flag(False, "Compile with XLA what a model asks to; else its requests fail.")
     tensorflow_session_config_file: str = flag("", "A ConfigProto in text form for every session.")
     monitoring_config_file: str = flag("", "MonitoringConfig in text form: serves Prometheus metrics on the REST port.")
     access_log: str = flag("", "Write a JSON line for each request to this file; '-': standard output.", ours=True)

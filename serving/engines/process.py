@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import cpu_class
+import tensorflow_alone
+from commandline import quiet
 from serving import text_proto
-from serving.engines.tensorflow import tf
 from serving.errors import invalid
 from serving.protos import config_pb2
 
+with quiet(), tensorflow_alone.importing():
+    import tensorflow as tf
 log = logging.getLogger("serving")
 
 
