@@ -5,14 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import cpu_class
-import tensorflow_alone
-from commandline import quiet
 from serving import text_proto
+from serving.engines.runtime import tf
 from serving.errors import invalid
 from serving.protos import config_pb2
 
-with quiet(), tensorflow_alone.importing():
-    import tensorflow as tf
 log = logging.getLogger("serving")
 
 

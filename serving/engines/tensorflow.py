@@ -5,7 +5,6 @@ Session.run takes 84 us per call for a trivial graph, most of it in Python. The 
 """
 import logging
 import math
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +15,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from google.protobuf import text_format
 
-import tensorflow_alone
-from commandline import quiet
 from serving.client.payloads import shape_of
+from serving.engines.runtime import SavedModelLoader, op_def_registry, pywrap_tf_session, tf
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
 from serving.pace import Pace, Steps
@@ -29,14 +28,6 @@ from serving.saved_model_file import read_meta_graph
 from serving.servable import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
 from serving.tensor_proto import STRING, to_ndarray
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with quiet(), tensorflow_alone.importing():
-    import tensorflow as tf
-    from google.protobuf import text_format
-    from tensorflow.python.client import pywrap_tf_session  # the only way to make RunOptions buffers
-    from tensorflow.python.framework import op_def_registry  # the only list of which operations keep state
-    from tensorflow.python.saved_model.loader_impl import SavedModelLoader  # loads in the same steps as C++
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
 log = logging.getLogger("serving")
 
 
