@@ -49,7 +49,7 @@ def session_options(config_file: str, session: int, intra_op: int, inter_op: int
         rewriting = options.graph_options.rewrite_options
         rewriting.auto_mixed_precision_onednn_bfloat16 = rewriting.ON
     elif mixed_precision:
-        log.warning("--mixed_precision=%s is not known, and has no effect: bfloat16 is", mixed_precision)
+        log.warning("%s auto mixed precision is not supported. Valid option: bfloat16", mixed_precision)
     return options
 
 

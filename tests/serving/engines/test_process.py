@@ -44,7 +44,7 @@ def test_mixed_precision_computes_in_bfloat16() -> None:
 def test_another_precision_is_named_and_has_no_effect(caplog: pytest.LogCaptureFixture) -> None:
     assert session_options("", 0, 0, 0, "nonsense") == session_options("", 0, 0, 0)
     assert [record.getMessage() for record in caplog.records] == [
-        "--mixed_precision=nonsense is not known, and has no effect: bfloat16 is"]
+        "nonsense auto mixed precision is not supported. Valid option: bfloat16"]
 
 
 def test_a_cpu_without_bfloat16_is_named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
