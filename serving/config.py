@@ -90,6 +90,9 @@ class Flags:
     tensorflow_inter_op_parallelism: int = flag(0, "Threads between operations.")
     mixed_precision: str = flag("", "bfloat16: TensorFlow lowers the precision of what a graph computes, as it loads.")
     xla_cpu_compilation_enabled: bool = flag(False, "Compile with XLA what a model asks to; else its requests fail.")
+    prefer_tflite_model: bool = flag(False, "Run a version's model.tflite, if it has one, with LiteRT.")
+    num_tflite_pools: int = flag(1, "Pools of LiteRT interpreters; all of them share the CPUs.")
+    num_tflite_interpreters_per_pool: int = flag(1, "Interpreters in each pool; each runs a request at a time.")
     tensorflow_session_config_file: str = flag("", "A ConfigProto in text form for every session.")
     monitoring_config_file: str = flag("", "MonitoringConfig in text form: serves Prometheus metrics on the REST port.")
     access_log: str = flag("", "Write a JSON line for each request to this file; '-': standard output.", ours=True)
@@ -103,12 +106,9 @@ class Flags:
     flush_filesystem_caches: bool = flag(True, "Not needed: nothing is cached between looks.", ignored=True)
     per_process_gpu_memory_fraction: float = flag(0.0, "Not used: see gpu_options in a session config.", ignored=True)
     remove_unused_fields_from_bundle_metagraph: bool = flag(True, "Always so.", ignored=True)
-    num_tflite_pools: int = flag(1, "Not used: no TFLite models are served.", ignored=True)
-    num_tflite_interpreters_per_pool: int = flag(1, "Not used: no TFLite models are served.", ignored=True)
     skip_initialize_tpu: bool = flag(False, "Not used: no TPUs.", ignored=True)
     use_alts_credentials: bool = flag(False, "Refused: use --ssl_config_file.")
-    prefer_tflite_model: bool = flag(False, "Refused: TFLite models are not served, and would answer differently.")
-    use_tflite_model: bool = flag(False, "Refused: TFLite models are not served, and would answer differently.")
+    use_tflite_model: bool = flag(False, "Refused: use --prefer_tflite_model.")
 
 
 def tags_of(flags: Flags) -> list[str]:

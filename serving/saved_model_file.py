@@ -8,6 +8,8 @@ from serving.protos import saved_model_pb2
 from serving.remote_path import StorageError
 from version_directory import DamagedModelError, NoModelError, read_model
 
+TFLITE = "model.tflite"  # beside saved_model.pb: the same model for LiteRT
+
 
 def read_meta_graph(path: Path, tags: Sequence[str]) -> Any:
     """The MetaGraphDef with exactly these tags. Raises ServingError with the original's message."""

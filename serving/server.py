@@ -23,7 +23,6 @@ from serving.config import (
     help_text,
     parse_flags,
     reread_models,
-    tags_of,
 )
 from serving.errors import Code, ServingError, invalid
 from serving.memory import MemoryLimit, longest_message
@@ -45,7 +44,6 @@ class Server:
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
         self._models = check(flags)
-        tags = tags_of(flags)
         monitoring = text_proto.message("MonitoringConfig")
         if flags.monitoring_config_file:
             text_proto.read(flags.monitoring_config_file, monitoring)
@@ -57,23 +55,18 @@ class Server:
         self._open_parts: list[Any] = []
         # Imported here, since TensorFlow takes seconds to import: mistakes in flags and files are reported before that.
         from serving.batching import Batching
-        from serving.engines.process import allow_xla, load_op_libraries, session_options
+        from serving.engines.choice import Engines
         from serving.grpc_service import GrpcServer
         from serving.predictor import Predictor
         from serving.version_loader import VersionLoader
-        load_op_libraries(flags.tensorflow_op_libraries)
-        options = session_options(flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
-                                  flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism,
-                                  flags.mixed_precision)
-        allow_xla(flags.xla_cpu_compilation_enabled)
+        most_bytes = flags.max_request_memory_mb * (1 << 20)
+        engines = Engines(flags, MemoryLimit(most_bytes))
         self._batching = Batching(
             flags.batching_parameters_file,
             flags.enable_per_model_batching_parameters, self._metrics.batching) if flags.enable_batching else None
-        most_bytes = flags.max_request_memory_mb * (1 << 20)
         loader = VersionLoader(
-            tags, options, self._metrics, self._batching,
-            max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0,
-            MemoryLimit(most_bytes))
+            engines.load, self._metrics, self._batching,
+            max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0)
         self._store = ModelStore(
             loader.load, flags.file_system_poll_wait_seconds,
             Retries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6), flags.num_load_threads,

@@ -9,7 +9,7 @@ from pathlib import Path
 from serving import text_proto
 from serving.config import Flags, Model, check_platforms, read_models, tags_of
 from serving.errors import Code, ServingError, invalid
-from serving.saved_model_file import read_meta_graph
+from serving.saved_model_file import TFLITE, read_meta_graph
 from serving.version_files import Failure, unservable
 
 # A day: longer than any request, and a time that every timer can take.
@@ -30,10 +30,9 @@ def check(flags: Flags) -> list[Model]:  # decision 33
         raise invalid("Failed to BuildAndStart gRPC server: --port and --rest_api_port take 0 to 65535")
     if flags.use_alts_credentials:
         raise invalid("Failed to BuildAndStart gRPC server: ALTS is Google Cloud's only; use --ssl_config_file")
-    for name in ("use_tflite_model", "prefer_tflite_model"):
-        if getattr(flags, name):
-            raise ServingError(Code.UNIMPLEMENTED, f"--{name}: TFLite models are not served here, and a SavedModel in "
-                               "place of one gives other answers; leave the flag out to serve the SavedModel")
+    if flags.use_tflite_model:
+        raise ServingError(Code.UNIMPLEMENTED, "--use_tflite_model: use --prefer_tflite_model, which serves the "
+                           "model.tflite of a version, and its SavedModel if it has none")
     for library in filter(None, flags.tensorflow_op_libraries.split(",")):
         if not Path(library).is_file():
             raise ServingError(Code.NOT_FOUND, f"--tensorflow_op_libraries: there is no file {library}")
@@ -63,7 +62,8 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     check_platforms(models)
     # If loads are retried, a version that is broken now may be complete at the next try.
     final = flags.max_num_load_retries <= 0
-    failures = unservable(models, lambda path: read_meta_graph(path, tags) if final else None)
+    failures = unservable(models, lambda path: read_meta_graph(path, tags) if final and not (
+        flags.prefer_tflite_model and (path / TFLITE).is_file()) else None)
     if failures:
         raise did_not_load("servable", failures)
     return models

@@ -1,6 +1,6 @@
 """Makes a version ready to answer: loads it, wraps it for batching, warms it up, and counts how long that took."""
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -8,9 +8,7 @@ from typing import Any
 
 from serving.batching import Batching
 from serving.chosen_elsewhere import of_version
-from serving.engines.tensorflow import LoadedModel, load
 from serving.errors import ServingError
-from serving.memory import MemoryLimit
 from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.remote_path import StorageError
@@ -22,17 +20,15 @@ log = logging.getLogger("serving")
 
 @dataclass
 class VersionLoader:
-    """Loads versions for a ModelStore. `options`: the session's ConfigProto; `warm_up_runs` 0: no warm-up.
+    """Loads versions for a ModelStore. `engine` loads one, not yet tried; `warm_up_runs` 0: no warm-up.
 
     `predictor` answers the warm-up requests. It needs the store, which needs this object, so it is set last.
     """
 
-    tags: Sequence[str]
-    options: Any
+    engine: Callable[[str, int, Path], Any]
     metrics: Metrics
     batching: Batching | None = None
     warm_up_runs: int = 1
-    memory: MemoryLimit = field(default_factory=MemoryLimit)
     predictor: Predictor | None = field(default=None, init=False)
 
     def load(self, name: str, number: int, path: Path) -> Loaded:
@@ -55,15 +51,14 @@ class VersionLoader:
             raise
         return made
 
-    def _loaded(self, name: str, number: int, path: Path) -> LoadedModel:
+    def _loaded(self, name: str, number: int, path: Path) -> Any:
         began, success = perf_counter(), False
         try:
-            loaded = load(name, number, path, self.tags, self.options)
+            loaded = self.engine(name, number, path)
             success = True
         finally:
             # As in the original, a later failure in batching or warm-up does not count as a failed load.
             self.metrics.loaded(str(path), perf_counter() - began, success)
-        loaded.memory = self.memory
         return loaded
 
     def _warmed_up(self, made: Loaded, path: Path) -> bool:

@@ -15,18 +15,17 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from google.protobuf import text_format
 
-from serving.client.payloads import shape_of
 from serving.engines.runtime import SavedModelLoader, op_def_registry, pywrap_tf_session, tf
+from serving.engines.signatures import signature_of
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
 from serving.pace import Pace, Steps
-from serving.protos import config_pb2, get_model_metadata_pb2, meta_graph_pb2, types_pb2
+from serving.protos import config_pb2, get_model_metadata_pb2, types_pb2
 from serving.remote_path import StorageError
 from serving.saved_model_file import read_meta_graph
-from serving.servable import DEFAULT_SIGNATURE, Array, Signature, TensorSpec
-from serving.tensor_proto import STRING, to_ndarray
+from serving.servable import DEFAULT_SIGNATURE, Array, Signature
+from serving.tensor_proto import STRING
 
 log = logging.getLogger("serving")
 
@@ -41,7 +40,7 @@ class LoadedModel:  # decision 30
         for key, signature in meta_graph.signature_def.items():
             self.metadata.signature_def[key].CopyFrom(signature)
         self.signatures: Mapping[str, Signature] = {
-            key: _signature(key, signature) for key, signature in meta_graph.signature_def.items()
+            key: signature_of(key, signature) for key, signature in meta_graph.signature_def.items()
             # TensorFlow lists a model's init op and training op among its signatures; no client calls them.
             if key not in ("__saved_model_init_op", "__saved_model_train_op")}
         self._session = session
@@ -278,17 +277,6 @@ def _refuse_missing_variables(meta_graph: Any, path: Path) -> None:  # decision 
     if held and meta_graph.saver_def.restore_op_name:
         raise not_found(f"{path}/variables/variables.index is missing, but the graph has variables; "
                         "copy the whole version directory")
-
-
-def _signature(name: str, message: Any) -> Signature:
-    def specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
-        return {alias: TensorSpec(info.name, info.dtype, shape_of(info)) for alias, info in sorted(tensors.items())}
-
-    copy = meta_graph_pb2.SignatureDef()
-    copy.CopyFrom(message)
-    return Signature(name, message.method_name, specs(message.inputs), specs(message.outputs),
-                     {alias: to_ndarray(value) for alias, value in message.defaults.items()},
-                     text_format.MessageToString(copy))
 
 
 # What Session.run puts before TensorFlow's own message.

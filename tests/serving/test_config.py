@@ -70,10 +70,10 @@ def test_a_wrong_flag_is_one_line_that_says_what_to_do(arguments: list[str], mes
 
 
 def test_flags_without_effect_are_named_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    parse_flags(["--port=1", "--num_tflite_pools=2", "--skip_initialize_tpu"])
+    parse_flags(["--port=1", "--num_unload_threads=2", "--skip_initialize_tpu"])
     [record] = caplog.records
     assert record.getMessage() == (
-        "accepted without effect here: --num_tflite_pools, --skip_initialize_tpu")
+        "accepted without effect here: --num_unload_threads, --skip_initialize_tpu")
 
 
 def test_help_names_every_flag() -> None:

@@ -60,8 +60,7 @@ def test_a_port_in_use_is_one_line_that_says_what_to_do(models: Path) -> None:
     ({"grpc_socket_path": __file__}, "a file of that name which is no socket"),
     ({"saved_model_tags": "gpu", "max_num_load_retries": 0}, r"The version has \{ serve \}; --saved_model_tags takes"),
     ({"batching_parameters_file": "/none"}, "without setting"),
-    ({"use_tflite_model": True}, "--use_tflite_model: TFLite models are not served here"),
-    ({"prefer_tflite_model": True}, "--prefer_tflite_model: TFLite models are not served here"),
+    ({"use_tflite_model": True}, "--use_tflite_model: use --prefer_tflite_model"),
     ({"tensorflow_op_libraries": "/none.so"}, "there is no file /none.so"),
 ])
 def test_flags_that_contradict_each_other(models: Path, flags: dict[str, Any], message: str) -> None:

@@ -1,0 +1,259 @@
+"""model.tflite -> Servable: a version run by LiteRT, as TensorFlow Serving does with --prefer_tflite_model.
+
+The file is read once; several interpreters share it. Each runs one request at a time, with its own threads. Signatures
+are found as the original finds them: in the file's metadata, where this project's export writes them; a file without
+gets a signature whose keys are the names of its tensors.
+"""
+import logging
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from flatbuffers import flexbuffers
+from google.protobuf.message import DecodeError
+
+from serving.engines.signatures import signature_of
+from serving.errors import Code, ServingError, invalid
+from serving.pace import Pace
+from serving.protos import get_model_metadata_pb2, meta_graph_pb2
+from serving.saved_model_file import TFLITE
+from serving.servable import DEFAULT_SIGNATURE, PREDICT_METHOD, Array, Signature
+from serving.tensor_proto import data_type, data_type_name
+
+log = logging.getLogger("serving")
+SIGNATURES = b"signature_defs_metadata"  # the name that the original looks for
+_QUICK_S, _SLOW_S = 0.0005, 0.002
+
+
+class LiteRTModel:  # decision 198
+    """A Servable whose requests are run by LiteRT's interpreters."""
+
+    def __init__(self, name: str, version: int, content: bytes, interpreters: int, threads: int) -> None:
+        """`threads`: of each interpreter. Raises ServingError if LiteRT does not take the file."""
+        self.name = name
+        self.version = version
+        self.answers = True
+        first = _Worker(content, threads)
+        self._pool = _Pool([first, *(_Worker(content, threads) for _ in range(interpreters - 1))])
+        self._inputs = {_name(one): one for one in first.inputs}
+        self._outputs = {_name(one): one for one in first.outputs}
+        self.metadata = get_model_metadata_pb2.SignatureDefMap()
+        for key, message in (_signatures(content) or {DEFAULT_SIGNATURE: self._made_up()}).items():
+            self.metadata.signature_def[key].CopyFrom(self._checked(key, message))
+        self.signatures: Mapping[str, Signature] = {
+            key: signature_of(key, message) for key, message in self.metadata.signature_def.items()}
+        # A loop or a branch is a subgraph of its own; without, the time of a run is bounded by the size of its input.
+        self._bounded = first.subgraphs == 1
+        self._pace = Pace(_QUICK_S, _SLOW_S)
+
+    def try_out(self) -> None:
+        """One run with zeros (a batch of 1); then `answers` says whether this version can answer at all."""
+        shapes = [[1 if size < 0 else size for size in one["shape_signature"]] for one in self._inputs.values()]
+        self.answers = False
+        try:
+            self.run(list(self._inputs), [np.zeros(shape, one["dtype"]) for shape, one in zip(
+                shapes, self._inputs.values(), strict=True)], list(self._outputs))
+        except ServingError as error:
+            self.answers = error.code is Code.INVALID_ARGUMENT
+            if not self.answers:
+                log.warning("version %s of model %s is loaded, but cannot answer, and is not ready: %s: %s",
+                            self.version, self.name, error.code.name, error)
+
+    def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
+            timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
+        """See Servable.run. A run that has begun is not interrupted at its deadline."""
+        size = sum([value.nbytes for value in values])
+        here = timeout_s == 0
+        if here and size > self._pace.quick_bytes:
+            raise _timed_out()
+        given = {}
+        for place, (feed, value) in enumerate(zip(feeds, values, strict=True)):
+            given[self._fitting(place, feed, value)] = value
+        wanted = [self._output(fetch) for fetch in fetches]
+        if any(value.size == 0 for value in values):
+            return [_empty(one) for one in wanted]
+        shapes = tuple((index, value.shape) for index, value in sorted(given.items()))
+        with self._pool.worker(shapes, timeout_s) as worker:
+            if started is not None:
+                started()
+            began = perf_counter()
+            found = worker.run(given, shapes, [int(one["index"]) for one in wanted])
+            if self._bounded:
+                self._pace.note(size, began, perf_counter(), here)
+        self.answers = True
+        return found
+
+    def close(self) -> None:
+        """Frees the interpreters. No request is running."""
+        self._pool.close()
+
+    def _fitting(self, place: int, feed: str, value: Array) -> int:
+        """The index of the input that `value` is for. Raises INVALID_ARGUMENT if it has another type or shape."""
+        tensor = self._inputs.get(feed)
+        if tensor is None:
+            raise ServingError(Code.INTERNAL, f"Unknown tensor '{feed}'.")
+        if value.dtype != tensor["dtype"]:
+            raise invalid(f"Expects arg[{place}] to be {_type_name(np.dtype(tensor['dtype']))} but "
+                          f"{_type_name(value.dtype)} is provided")
+        declared = tuple(int(size) for size in tensor["shape_signature"])
+        if len(declared) != value.ndim or any(
+                size not in (-1, given) for size, given in zip(declared, value.shape, strict=True)):
+            raise invalid(f"Shape of tensor {feed} {_shown(value.shape)} is not compatible with expected shape "
+                          f"{_shown(declared)}.")
+        return int(tensor["index"])
+
+    def _output(self, fetch: str) -> Any:
+        if fetch not in self._outputs:
+            raise ServingError(Code.INTERNAL, f"Missing output TFLite tensor: {fetch}: Unknown tensor '{fetch}'.")
+        return self._outputs[fetch]
+
+    def _made_up(self) -> Any:
+        """The signature that the original makes for a file without any: its keys are names of tensors."""
+        message = meta_graph_pb2.SignatureDef(method_name=PREDICT_METHOD)
+        for side, tensors in ((message.inputs, self._inputs), (message.outputs, self._outputs)):
+            for name, tensor in tensors.items():
+                info = side[name.partition(":")[0]]
+                info.name, info.dtype = name, data_type(np.dtype(tensor["dtype"]))
+                for size in tensor["shape"]:
+                    info.tensor_shape.dim.add(size=int(size))
+        return message
+
+    def _checked(self, key: str, message: Any) -> Any:
+        """The signature with the names of the tensors that are there: old converters left ":0" out."""
+        for what, side, tensors in (("input", message.inputs, self._inputs),
+                                    ("output", message.outputs, self._outputs)):
+            for alias, info in side.items():
+                found = next((name for name in (info.name, info.name.partition(":")[0]) if name in tensors), None)
+                if found is None:
+                    raise ServingError(Code.INTERNAL, f"Unknown tensor '{info.name}'.\n\tSignature {what} {alias} "
+                                       "references an unknown tensor", "Convert the model again.")
+                info.name = found
+        if len(message.inputs) != len(self._inputs):
+            raise ServingError(Code.INTERNAL, f"signature '{key}' has {len(message.inputs)} of the model's "
+                               f"{len(self._inputs)} inputs", "Convert the model again, with this signature alone.")
+        return message
+
+
+class _Worker:
+    """An interpreter and the input shapes that it is prepared for. One request at a time."""
+
+    shapes: tuple[Any, ...]
+    _interpreter: Any
+
+    def __init__(self, content: bytes, threads: int) -> None:
+        self._content, self._threads = content, threads
+        self._make()
+        self.inputs = self._interpreter.get_input_details()
+        self.outputs = self._interpreter.get_output_details()
+        self.subgraphs = self._interpreter.num_subgraphs()
+
+    def run(self, values: Mapping[int, Array], shapes: tuple[Any, ...], wanted: Sequence[int]) -> list[Array]:
+        try:
+            if shapes != self.shapes:
+                for index, shape in shapes:
+                    self._interpreter.resize_tensor_input(index, shape)
+                self._interpreter.allocate_tensors()
+                self.shapes = shapes
+            for index, value in values.items():
+                self._interpreter.set_tensor(index, value)
+            self._interpreter.invoke()
+            return [self._interpreter.get_tensor(index) for index in wanted]
+        except (RuntimeError, ValueError) as error:
+            self._make()  # it may be half-way to other shapes
+            raise ServingError(Code.INTERNAL, f"Failed to invoke TfLite interpreter: {error}") from None
+
+    def _make(self) -> None:
+        self.shapes = ()
+        try:
+            self._interpreter = Interpreter(model_content=self._content, num_threads=self._threads)
+        except (RuntimeError, ValueError) as error:
+            raise invalid(f"Cannot build FlatBufferModel from buffer. {error}", "Convert the model again: the file was "
+                          "cut, altered, or uses operations that LiteRT does not have.") from None
+        try:
+            self._interpreter.allocate_tensors()
+        except RuntimeError as error:
+            raise ServingError(Code.INTERNAL, f"Failed to allocate tensors: {error}") from None
+
+
+class _Pool:
+    """Workers that are idle; one that is prepared for the wanted shapes is taken first."""
+
+    def __init__(self, workers: list[_Worker]) -> None:
+        self._idle = workers
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def worker(self, shapes: tuple[Any, ...], timeout_s: float | None) -> Iterator[_Worker]:
+        """Raises DEADLINE_EXCEEDED if none is idle in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._idle, timeout_s):
+                raise _timed_out()
+            chosen = next((one for one in self._idle if one.shapes == shapes), self._idle[-1])
+            self._idle.remove(chosen)
+        try:
+            yield chosen
+        finally:
+            with self._changed:
+                self._idle.append(chosen)
+                self._changed.notify()
+
+    def close(self) -> None:
+        self._idle.clear()
+
+
+def load(name: str, version: int, path: Path, interpreters: int, threads: int) -> LiteRTModel:
+    """Loads the version's model.tflite. Raises ServingError."""
+    try:
+        content = (path / TFLITE).read_bytes()
+    except OSError as error:
+        raise ServingError(Code.NOT_FOUND, f"{error.filename}; {error.strerror}") from None
+    return LiteRTModel(name, version, content, max(interpreters, 1), max(threads, 1))
+
+
+def _signatures(content: bytes) -> dict[str, Any]:
+    """The SignatureDefs in the file's metadata by key; none if it has none. Raises INVALID_ARGUMENT."""
+    model = schema.Model.GetRootAs(content, 0)
+    for place in range(model.MetadataLength()):
+        metadata = model.Metadata(place)
+        if metadata.Name() == SIGNATURES:
+            try:
+                found = flexbuffers.GetRoot(bytes(model.Buffers(metadata.Buffer()).DataAsNumpy())).AsMap
+                return {key.AsKey: meta_graph_pb2.SignatureDef.FromString(found[key.AsKey].AsStringBytes)
+                        for key in found.Keys}
+            except (DecodeError, ValueError, TypeError, KeyError, IndexError, struct.error) as error:
+                raise invalid(f"Invalid SignatureDefs found in TfLite model: {error}") from None
+    return {}
+
+
+def _name(tensor: Mapping[str, Any]) -> str:
+    if tensor["dtype"] in (np.bytes_, np.str_, np.object_):
+        raise ServingError(Code.UNIMPLEMENTED, f"tensor '{tensor['name']}' of {TFLITE} holds strings, and LiteRT runs "
+                           "none here", "Serve the SavedModel: leave --prefer_tflite_model out.")
+    return str(tensor["name"])
+
+
+def _empty(tensor: Mapping[str, Any]) -> Array:
+    """The answer to no examples. Raises INVALID_ARGUMENT if the output has not one entry for each example."""
+    shape = [int(size) for size in tensor["shape_signature"]]
+    if not shape or shape[0] != -1 or -1 in shape[1:]:
+        raise invalid(f"an empty batch has no '{tensor['name']}': its shape is {_shown(tuple(shape))}")
+    return np.zeros([0, *shape[1:]], tensor["dtype"])
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return f"[{','.join('?' if size < 0 else str(size) for size in shape)}]"
+
+
+def _type_name(dtype: np.dtype[Any]) -> str:
+    return data_type_name(data_type(dtype)).removeprefix("DT_").lower()
+
+
+def _timed_out() -> ServingError:
+    return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
