@@ -102,7 +102,8 @@ class LiteRTModel:  # decision 198
         if value.dtype != tensor["dtype"]:
             raise invalid(f"Expects arg[{place}] to be {_type_name(np.dtype(tensor['dtype']))} but "
                           f"{_type_name(value.dtype)} is provided")
-        declared = tuple(int(size) for size in tensor["shape_signature"])
+        # Converters write a batch of 1 for any batch, and LiteRT takes another; other sizes are those of the weights.
+        declared = tuple(-1 if axis == 0 else int(size) for axis, size in enumerate(tensor["shape_signature"]))
         if len(declared) != value.ndim or any(
                 size not in (-1, given) for size, given in zip(declared, value.shape, strict=True)):
             raise invalid(f"Shape of tensor {feed} {_shown(value.shape)} is not compatible with expected shape "
@@ -214,6 +215,8 @@ def load(name: str, version: int, path: Path, interpreters: int, threads: int) -
         content = (path / TFLITE).read_bytes()
     except OSError as error:
         raise ServingError(Code.NOT_FOUND, f"{error.filename}; {error.strerror}") from None
+    if not content:
+        raise invalid("Cannot build FlatBufferModel from buffer. The file is empty", "Convert the model again.")
     return LiteRTModel(name, version, content, max(interpreters, 1), max(threads, 1))
 
 
@@ -242,7 +245,7 @@ def _name(tensor: Mapping[str, Any]) -> str:
 def _empty(tensor: Mapping[str, Any]) -> Array:
     """The answer to no examples. Raises INVALID_ARGUMENT if the output has not one entry for each example."""
     shape = [int(size) for size in tensor["shape_signature"]]
-    if not shape or shape[0] != -1 or -1 in shape[1:]:
+    if not shape or -1 in shape[1:]:
         raise invalid(f"an empty batch has no '{tensor['name']}': its shape is {_shown(tuple(shape))}")
     return np.zeros([0, *shape[1:]], tensor["dtype"])
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tflite_models
 from graph_session import seeded
+from tflite_file import with_signatures
 
-from export.engines.tflite_file import with_signatures
 from export.runtime import tf
 from serving.engines.litert import LiteRTModel, load
 from serving.errors import Code, ServingError
@@ -44,6 +44,14 @@ def test_answers_are_those_of_tensorflow_at_every_batch_size(model: LiteRTModel,
 
 def test_an_empty_batch_has_an_empty_answer(model: LiteRTModel) -> None:
     assert scores(model, images(0)).shape == (0, 5)
+
+
+def test_a_file_that_was_made_for_one_example_takes_any_number(tmp_path: Path) -> None:
+    def nodes() -> None:
+        tf.multiply(tf.compat.v1.placeholder(tf.float32, (1, 4), "x"), 2.0, name="y")
+    model = load("m", 1, tflite_models.write(tmp_path / "1", nodes, {"s": ({"x": "x"}, {"y": "y"})}), 1, 1)
+    for batch in (1, 3, 0):
+        assert model.run(["x"], [np.ones((batch, 4), np.float32)], ["y"])[0].tolist() == [[2.0] * 4] * batch
 
 
 def test_signatures_are_those_of_the_file(model: LiteRTModel) -> None:
