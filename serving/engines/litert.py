@@ -1,8 +1,8 @@
 """model.tflite -> Servable: a version run by LiteRT, as TensorFlow Serving does with --prefer_tflite_model.
 
 The file is read once; several interpreters share it. Each runs one request at a time, with its own threads. Signatures
-are found as the original finds them: in the file's metadata, where this project's export writes them; a file without
-gets a signature whose keys are the names of its tensors.
+are found as the original finds them: in the file's metadata; a file without gets a signature whose keys are the names
+of its tensors.
 """
 import logging
 import struct
