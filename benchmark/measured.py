@@ -16,6 +16,7 @@ from benchmark.reports import compare as report
 from benchmark.reports.compare import CompareResult, Settings, compared
 from benchmark.reports.head import head, stolen_time
 from benchmark.reports.terminal import plain
+from benchmark.targets import room
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.source import protocols_for
 from benchmark.targets.target import PROTOCOLS, Target
@@ -80,8 +81,12 @@ def planned(targets: Sequence[Target], inputs: Inputs, protocols: tuple[str, ...
     if repeat and repeat < needed:
         raise UserError(f"--budget {', '.join(map(str, demands.budgets))} needs at least {needed:,} requests, "
                         f"and --repeat is {repeat:,}: raise it or leave it out")
+    started = room.processes(targets, processes)
+    if started < processes:
+        announce(f"One process of each: two would take about {2 * room.needed_bytes(targets) / 1e9:.0f} GB of memory, "
+                 "which is not free; so the noise floor does not include how far equal processes are apart")
     return Plan(tuple(targets), protocols_for(targets, protocols), batches, repeat or max(LEAST, needed),
-                0 if repeat else max(MOST, needed), warmup, inputs, processes, budget, max_s,
+                0 if repeat else max(MOST, needed), warmup, inputs, started, budget, max_s,
                 until_clear=repeat is None and not demands.budgets)
 
 

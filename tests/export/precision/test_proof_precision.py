@@ -66,12 +66,14 @@ def measured(name: str, batches: tuple[int, ...], limit: str, to: Path) -> dict[
         "cpu": made["cpu_class"], "load_average": round(os.getloadavg()[0], 2), "chosen": made["chosen"],
         "why": made["why"], "candidates": [{key: one[key] for key in _SHOWN} for one in made["candidates"]],
         "ceilings_gflop_per_s": ceilings, "ceilings_of_one_core": one_core, "batches": {}}
+    # A class that is forced below AVX-512 cannot run the runtime's own bfloat16 at all.
+    mixed = [f"mixed_precision={source.path},mixed"] if _forced(limit).runs_bf16 else []
     frozen = freeze(source)
     graph, _ = pipeline.run(frozen.graph, "default")
     for batch in batches:
         turns = json.loads(run(
             "tests/support/session_turns.py", str(batch), str(_RUNS), str(source.path / "assets.extra" / "samples.npz"),
-            f"original={source.path}", f"mixed_precision={source.path},mixed", f"chosen={version}", limit=limit))
+            f"original={source.path}", *mixed, f"chosen={version}", limit=limit))
         speed = gigaflop(graph, batch) / turns["chosen"]["ms"] * 1e3
         ceiling = ceilings.get(chosen["precision"] if chosen["precision"] in ceilings else "int8")
         row["batches"][str(batch)] = {
@@ -101,7 +103,7 @@ def test_models_on_this_class(name: str, batches: tuple[int, ...], tmp_path: Pat
 @pytest.mark.parametrize("limit", LOWER)
 @pytest.mark.parametrize(("name", "batches"), LOWERED, ids=[name for name, _ in LOWERED])
 def test_models_on_lower_classes(name: str, batches: tuple[int, ...], limit: str, tmp_path: Path) -> None:
-    lower = cpu_class.of(cpu_class.flags(), "x86_64", {"ONEDNN_MAX_CPU_ISA": limit})
+    lower = _forced(limit)
     if lower.forced_by is None:
         pytest.skip(f"this machine is no higher class than {limit}")
     row = Proof("precision", 0, ABOUT).row(f"{name} {lower} (forced on {cpu_class.current()})", lambda: measured(
@@ -151,6 +153,10 @@ def _graphs(seeds: Iterable[int], folder: Path, batches: Iterable[int] = range(2
                          batches)
             found["alive"] += 1
     return found
+
+
+def _forced(limit: str) -> cpu_class.CpuClass:
+    return cpu_class.of(cpu_class.flags(), "x86_64", {"ONEDNN_MAX_CPU_ISA": limit} if limit else {})
 
 
 def _models(folder: Path, name: str) -> Path:

@@ -1,0 +1,24 @@
+"""How many processes of each target the memory of this machine holds."""
+from collections.abc import Sequence
+
+import psutil
+
+from benchmark.targets.target import Target
+from version_directory import model_bytes
+
+# Resident memory of a process that runs a model: TensorFlow, and the weights as read, as constants and as its kernels
+# reorder them (measured with models of 22, 207 and 875 MB: 0.6, 0.9 and up to 3 GB).
+_PROCESS_BYTES, _TIMES = 600 << 20, 4
+_SHARE = 0.8  # of what is free; requests take memory, too
+
+
+def processes(targets: Sequence[Target], asked: int, free_bytes: int | None = None) -> int:  # decision 199
+    """`asked`, or 1 if that many processes of each target need more memory than is free. Sizes of files decide."""
+    free = psutil.virtual_memory().available if free_bytes is None else free_bytes
+    return asked if asked * needed_bytes(targets) <= _SHARE * free else 1
+
+
+def needed_bytes(targets: Sequence[Target]) -> int:
+    """Estimated resident memory of one process of each target, without those that run already."""
+    return sum(_PROCESS_BYTES + _TIMES * model_bytes(directory)
+               for target in targets if (directory := target.version_directory))
