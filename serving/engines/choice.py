@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import tensorflow_alone
 from serving.config import Flags, tags_of
 from serving.errors import Code, ServingError
 from serving.memory import MemoryLimit
@@ -47,7 +48,8 @@ class Engines:
         options = session_options(
             flags.tensorflow_session_config_file, flags.tensorflow_session_parallelism,
             flags.tensorflow_intra_op_parallelism, flags.tensorflow_inter_op_parallelism, flags.mixed_precision)
-        allow_xla(flags.xla_cpu_compilation_enabled)
+        if tensorflow_alone.own_process:  # it is switched for the whole process, which may be a caller's
+            allow_xla(flags.xla_cpu_compilation_enabled)
 
         def loaded(name: str, version: int, path: Path) -> Any:
             model = load(name, version, path, tags, options)
