@@ -53,6 +53,11 @@ def invalid(message: str, advice: str = "") -> ServingError:
     return ServingError(Code.INVALID_ARGUMENT, message, advice)
 
 
+def timed_out() -> ServingError:
+    """DEADLINE_EXCEEDED: the request's time is over."""
+    return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+
+
 def not_found(message: str, advice: str = "") -> ServingError:
     """NOT_FOUND: there is no such model, version or label."""
     return ServingError(Code.NOT_FOUND, message, advice)

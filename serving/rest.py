@@ -20,7 +20,7 @@ from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
 from serving import messages
-from serving.errors import Code, ServingError, invalid
+from serving.errors import Code, ServingError, invalid, timed_out
 from serving.http_message import Request, Response, page
 from serving.http_server import HttpServer
 from serving.json import answer
@@ -244,7 +244,7 @@ def _left(ends: float | None) -> float | None:
         return ends
     left = ends - perf_counter()
     if left <= 0:
-        raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+        raise timed_out()
     return left
 
 

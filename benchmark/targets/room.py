@@ -7,7 +7,7 @@ from benchmark.targets.target import Target
 from version_directory import model_bytes
 
 # Resident memory of a process that runs a model: TensorFlow, and the weights as read, as constants and as its kernels
-# reorder them (measured with models of 22, 207 and 875 MB: 0.6, 0.9 and up to 3 GB).
+# reorder them. Loaded, models of 22, 207 and 875 MB took 0.6, 0.9 and 1.6 GB; they take more when they run.
 _PROCESS_BYTES, _TIMES = 600 << 20, 4
 _SHARE = 0.8  # of what is free; requests take memory, too
 

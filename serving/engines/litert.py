@@ -20,7 +20,7 @@ from flatbuffers import flexbuffers
 from google.protobuf.message import DecodeError
 
 from serving.engines.signatures import signature_of
-from serving.errors import Code, ServingError, invalid
+from serving.errors import Code, ServingError, invalid, timed_out
 from serving.pace import Pace
 from serving.protos import get_model_metadata_pb2, meta_graph_pb2
 from serving.saved_model_file import TFLITE
@@ -72,7 +72,7 @@ class LiteRTModel:  # decision 198
         size = sum([value.nbytes for value in values])
         here = timeout_s == 0
         if here and size > self._pace.quick_bytes:
-            raise _timed_out()
+            raise timed_out()
         given = {}
         for place, (feed, value) in enumerate(zip(feeds, values, strict=True)):
             given[self._fitting(place, feed, value)] = value
@@ -195,7 +195,7 @@ class _Pool:
         """Raises DEADLINE_EXCEEDED if none is idle in time."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._idle, timeout_s):
-                raise _timed_out()
+                raise timed_out()
             chosen = next((one for one in self._idle if one.shapes == shapes), self._idle[-1])
             self._idle.remove(chosen)
         try:
@@ -256,7 +256,3 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 def _type_name(dtype: np.dtype[Any]) -> str:
     return data_type_name(data_type(dtype)).removeprefix("DT_").lower()
-
-
-def _timed_out() -> ServingError:
-    return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")

@@ -18,7 +18,7 @@ import numpy as np
 
 from serving.engines.runtime import SavedModelLoader, op_def_registry, pywrap_tf_session, tf
 from serving.engines.signatures import signature_of
-from serving.errors import Code, ServingError, invalid, not_found
+from serving.errors import Code, ServingError, invalid, not_found, timed_out
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
 from serving.pace import Pace, Steps
 from serving.protos import config_pb2, get_model_metadata_pb2, types_pb2
@@ -85,7 +85,7 @@ class LoadedModel:  # decision 30
         plan = self._plans.get(key)
         if plan is None:
             if timeout_s == 0:
-                raise _timed_out()  # to make a plan, the graph is searched, which may take long
+                raise timed_out()  # to make a plan, the graph is searched, which may take long
             plan = self._plan(*key)
             if len(self._plans) < _MOST_PLANS:
                 self._plans[key] = plan
@@ -288,10 +288,6 @@ def _serving_error(error: Any) -> ServingError:
                         _NO_XLA if "XLA compilation disabled" in error.message else "")
 
 
-def _timed_out() -> ServingError:
-    return ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-
-
 _buffers: dict[tuple[int, bool], Any] = {}
 _buffers_lock = threading.Lock()
 
@@ -301,7 +297,7 @@ def _run_options(timeout_s: float | None, here: bool) -> Any:
     milliseconds = 0
     if timeout_s is not None and not here:
         if timeout_s <= 0:
-            raise _timed_out()
+            raise timed_out()
         milliseconds = int(timeout_s * 1000) + 1
         step = max(1, milliseconds >> 6)
         milliseconds = min(-(-milliseconds // step) * step, 2**31 - 1)

@@ -17,7 +17,9 @@ from graph_session import seeded
 from running_server import command, free_port, listens
 from waiting import until
 
+import tensorflow_alone
 from serving.config import Flags
+from serving.engines import process
 from serving.engines.choice import Engines, cpus
 from serving.errors import Code, ServingError
 from serving.memory import MemoryLimit
@@ -91,6 +93,17 @@ def test_without_the_package_the_flag_is_refused_before_anything_is_loaded(monke
                                            r"install it with: pip install -e '\.\[litert\]'") as refused:
         Engines(Flags(prefer_tflite_model=True), MemoryLimit(-1))
     assert refused.value.code is Code.FAILED_PRECONDITION
+
+
+def test_xla_is_switched_as_the_flag_says_in_processes_of_this_project_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(process, "allow_xla", asked.append)
+    Engines(Flags(), MemoryLimit(-1))
+    assert asked == []
+    monkeypatch.setattr(tensorflow_alone, "own_process", True)
+    for allowed in (False, True):
+        Engines(Flags(xla_cpu_compilation_enabled=allowed), MemoryLimit(-1))
+    assert asked == [False, True]
 
 
 def test_threads_are_counted_within_what_the_process_may_use() -> None:
