@@ -104,8 +104,7 @@ class LiteRTModel:  # decision 198
                           f"{_type_name(value.dtype)} is provided")
         # Converters write a batch of 1 for any batch, and LiteRT takes another; other sizes are those of the weights.
         declared = tuple(-1 if axis == 0 else int(size) for axis, size in enumerate(tensor["shape_signature"]))
-        if len(declared) != value.ndim or any(
-                size not in (-1, given) for size, given in zip(declared, value.shape, strict=True)):
+        if not _fits(value.shape, declared):
             raise invalid(f"Shape of tensor {feed} {_shown(value.shape)} is not compatible with expected shape "
                           f"{_shown(declared)}.")
         return int(tensor["index"])
@@ -240,6 +239,13 @@ def _name(tensor: Mapping[str, Any]) -> str:
         raise ServingError(Code.UNIMPLEMENTED, f"tensor '{tensor['name']}' of {TFLITE} holds strings, and LiteRT runs "
                            "none here", "Serve the SavedModel: leave --prefer_tflite_model out.")
     return str(tensor["name"])
+
+
+def _fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
+    """Whether LiteRT is asked to take the shape: as declared, or with sizes of 1 left out or added, as clients do."""
+    if len(shape) == len(declared) and all(size in (-1, given) for size, given in zip(declared, shape, strict=True)):
+        return True
+    return bool(shape) and [size for size in shape[1:] if size != 1] == [size for size in declared[1:] if size != 1]
 
 
 def _empty(tensor: Mapping[str, Any]) -> Array:

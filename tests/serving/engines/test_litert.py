@@ -54,6 +54,26 @@ def test_a_file_that_was_made_for_one_example_takes_any_number(tmp_path: Path) -
         assert model.run(["x"], [np.ones((batch, 4), np.float32)], ["y"])[0].tolist() == [[2.0] * 4] * batch
 
 
+def test_sizes_of_one_may_be_left_out(tmp_path: Path) -> None:
+    """As in requests to the original, whose own tests send [1] to a model of [1, 1]; what cannot run is an error."""
+    def scaled() -> None:
+        tf.multiply(tf.compat.v1.placeholder(tf.float32, (None, 1), "x"), 2.0, name="y")
+
+    def convolved() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 6, 6, 1), "x")
+        tf.nn.conv2d(x, seeded((3, 3, 1, 4)), 1, "SAME", name="y")
+    signature: tflite_models.Signatures = {"s": ({"x": "x"}, {"y": "y"})}
+    model = load("m", 1, tflite_models.write(tmp_path / "1", scaled, signature), 1, 1)
+    assert scores(model, np.array([3, 4], np.float32)).tolist() == [6, 8]
+    with pytest.raises(ServingError, match=r"Shape of tensor x \[\] is not compatible"):
+        scores(model, np.float32(3) * np.ones((), np.float32))
+    model = load("m", 1, tflite_models.write(tmp_path / "2", convolved, signature), 1, 1)
+    with pytest.raises(ServingError, match="Failed to invoke TfLite interpreter") as failed:
+        scores(model, seeded((2, 6, 6)))
+    assert failed.value.code is Code.INTERNAL
+    assert scores(model, seeded((2, 6, 6, 1))).shape == (2, 6, 6, 4)
+
+
 def test_signatures_are_those_of_the_file(model: LiteRTModel) -> None:
     signature = model.signatures["serving_default"]
     assert [(alias, spec.name, spec.shape) for alias, spec in signature.inputs.items()] == [
