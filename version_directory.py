@@ -23,6 +23,8 @@ WARMUP = Path(EXTRA, "tf_serving_warmup_requests")
 SAMPLES = Path(EXTRA, "samples.npz")
 # The sources that the version was made from, and the results of its checks.
 MANIFEST = Path(EXTRA, "manifest.json")
+# The same model for OpenVINO.
+OPENVINO = Path(EXTRA, "openvino")
 # The body of one REST request, to try the model with.
 REQUEST = Path(EXTRA, "request.json")
 

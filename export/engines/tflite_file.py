@@ -36,6 +36,14 @@ def with_signatures(content: bytes, signatures: Mapping[str, Any]) -> bytes:
     return bytes(written.Output())
 
 
+def tensor_names(content: bytes) -> list[str]:
+    """The names of the inputs and then of the outputs, in the order in which the converter was given them."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    return [graph.Tensors(index).Name().decode()
+            for index in (*graph.InputsAsNumpy().tolist(), *graph.OutputsAsNumpy().tolist())]
+
+
 class _Bytes(bytes):
     """A string of bytes for the builder, which would write text in UTF-8."""
 

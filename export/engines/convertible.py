@@ -1,0 +1,109 @@
+"""Which signatures another engine can have, as tensors that go in and come out; and why not, for the others.  Pure."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from export import pipeline
+from export.graph import Graph, Node, normal, producer
+from export.ops import IDENTITIES, SHAPE_OPS, attribute, output_dtypes
+from export.parts import is_composite, kind
+from export.tensors import BOOL, INT8, INT16, INT32, INT64, STRING, UINT8, UINT16, UINT32, UINT64
+
+_WIDE = (INT64, UINT32, UINT64)
+# These move integers and do not compute with them.
+_MOVING = IDENTITIES | {"IdentityN", "Reshape", "ExpandDims", "Squeeze", "Concat", "ConcatV2", "Slice", "StridedSlice",
+                        "Transpose", "Pack", "Unpack", "Tile", "BroadcastTo", "Split", "SplitV"}
+# By op, the input that is an index: a value outside of the other input is an error, so an index is small.
+_INDEX = {"Gather": 1, "GatherV2": 1, "GatherNd": 1, "OneHot": 0}
+# These give 64-bit integers that are small: places in a tensor.
+_PLACES = frozenset(("ArgMax", "ArgMin", "Where"))
+_SMALL = (BOOL, INT8, UINT8, INT16, UINT16, INT32)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What one converted graph takes and gives: tensor names such as "x:0", each once, in order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Convertible:
+    """`ends` by signature; `left`: the signatures that cannot be converted, each with the reason."""
+
+    ends: Mapping[str, Ends]
+    left: Mapping[str, str]
+
+
+def convertible(signatures: Mapping[str, Any], graph: Graph) -> Convertible:
+    """The signatures that any engine of tensors of numbers can have, judged by their tensors."""
+    found, left = {}, {}
+    for key, signature in sorted(signatures.items()):
+        if reason := _why_not(signature, graph):
+            left[key] = reason
+        else:
+            found[key] = Ends(*(tuple(dict.fromkeys(_tensor(info) for _, info in sorted(side.items())))
+                                for side in (signature.inputs, signature.outputs)))
+    return Convertible(found, left)
+
+
+def _why_not(signature: Any, graph: Graph) -> str:
+    if not signature.inputs or not signature.outputs:
+        return f"it has no {'inputs' if not signature.inputs else 'outputs'}"
+    for what, side in (("input", signature.inputs), ("output", signature.outputs)):
+        for alias, info in sorted(side.items()):
+            if is_composite(info):
+                return f"{what} '{alias}' is a {kind(info)} tensor, and engines have plain ones only"
+            if info.dtype == STRING:
+                return f"{what} '{alias}' holds strings, and engines compute with numbers only"
+    fed = [_tensor(info) for info in signature.inputs.values()]
+    if len(set(fed)) < len(fed):
+        return "two of its inputs are the same tensor"
+    needed = graph.reachable([producer(info.name) for info in signature.outputs.values()],
+                             frozenset(map(producer, fed)))
+    for alias, info in sorted(signature.inputs.items()):
+        if producer(info.name) not in needed:
+            return f"input '{alias}' has no effect on its outputs"
+    return ""
+
+
+def _tensor(info: Any) -> str:
+    ref = str(info.name)
+    return ref if ":" in ref else f"{ref}:0"
+
+
+def only(graph: Graph, ends: Ends) -> Graph:
+    """The part of the graph that these ends need."""
+    part = replace(graph, inputs=tuple(map(normal, ends.inputs)), outputs=tuple(map(normal, ends.outputs)))
+    return pipeline.run(part, "strip_unused_nodes")[0]
+
+
+def wide_integers(graph: Graph) -> str:  # decision 212
+    """Why a graph needs integers of more than 32 bits, for an engine that computes in 32 bits; "" if it does not.
+
+    Safe when: a 64-bit integer that depends on the value of an input is only moved and then used as an index, or is a
+      place in a tensor, or comes from a smaller type.
+    """
+    depends, wide = set(graph.fed), {name for name in graph.fed if _gives_wide(graph.nodes[name])}
+    for item in graph.order():
+        if item.name in graph.fed or item.op in SHAPE_OPS or not depends.intersection(map(producer, item.data)):
+            continue
+        depends.add(item.name)
+        taken = [place for place, ref in enumerate(item.data) if producer(ref) in wide]
+        if item.op in _MOVING:
+            if taken:
+                wide.add(item.name)
+        elif any(place != _INDEX.get(item.op) for place in taken):
+            return f"'{item.name}' ({item.op}) computes with 64-bit integers"
+        elif _gives_wide(item) and item.op not in _PLACES and not (
+                item.op == "Cast" and attribute(item, "SrcT") in _SMALL):
+            return f"'{item.name}' ({item.op}) makes 64-bit integers"
+    given = next((ref for ref in graph.outputs if producer(ref) in wide), None)
+    return f"output '{given}' is a 64-bit integer of an input" if given else ""
+
+
+def _gives_wide(item: Node) -> bool:
+    return any(dtype in _WIDE for dtype in output_dtypes(item) or ())

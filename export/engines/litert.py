@@ -1,0 +1,54 @@
+"""A graph -> model.tflite, with the signatures that one graph can have.
+
+A .tflite file that TensorFlow Serving runs has one set of inputs: all signatures take these, and each gives some of the
+outputs.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from export.engines.conversion import ConversionError, Limits, converted
+from export.engines.convertible import Ends, convertible, only
+from export.engines.tflite_file import tensor_names, with_signatures
+from export.engines.written import Written, sha256, told
+from export.graph import Graph
+from export.tensors import Array
+from serving.saved_model_file import TFLITE
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision: str,
+          requests: Sequence[Mapping[str, Array]], limits: Limits) -> Written:
+    """Writes version/model.tflite. Raises ConversionError if no signature can be converted.
+
+    requests: arrays by input tensor, for the ranges of int8; those with other inputs are not used.
+    """
+    found = convertible(signatures, graph)
+    left = dict(found.left)
+    if not found.ends:
+        raise ConversionError(told(left))
+    first = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in found.ends else next(iter(found.ends))
+    inputs = found.ends[first].inputs
+    taken = [key for key, ends in found.ends.items() if set(ends.inputs) == set(inputs)]
+    left |= {key: f"it takes other inputs than '{first}', and a .tflite file has one set of inputs"
+             for key in found.ends if key not in taken}
+    ends = Ends(inputs, tuple(dict.fromkeys(name for key in taken for name in found.ends[key].outputs)))
+    with converted("litert", precision, only(graph, ends), ends, requests, limits) as folder:
+        content = (folder / TFLITE).read_bytes()
+    names = dict(zip((*ends.inputs, *ends.outputs), tensor_names(content), strict=True))
+    (version / TFLITE).write_bytes(with_signatures(content, {
+        key: _renamed(signatures[key], names) for key in taken}))
+    return Written("litert", precision, tuple(taken), left, {TFLITE: sha256(version / TFLITE)})
+
+
+def _renamed(signature: Any, names: Mapping[str, str]) -> Any:
+    """The signature with the tensors' names in the file, and without what only a SavedModel has."""
+    made = type(signature)(method_name=signature.method_name)
+    for new, old in ((made.inputs, signature.inputs), (made.outputs, signature.outputs)):
+        for alias, info in old.items():
+            new[alias].CopyFrom(info)
+            new[alias].name = names[info.name if ":" in info.name else f"{info.name}:0"]
+    return made
