@@ -109,9 +109,12 @@ def interface(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return reasons
 
 
-def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Sequence[str] | None = None) -> Report:
-    """Sends both models the same requests. Raises UserError if one does not load, or if no input can be made for a
-    signature."""
+def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Sequence[str] | None = None,
+          engine: str = "") -> Report:
+    """Sends both models the same requests; `engine` runs the second one instead of TensorFlow.
+
+    Raises UserError if one does not load, or if no input can be made for a signature.
+    """
     report = Report(before, after)
     source = saved_model.read(before, tags)
     signatures = saved_model.chosen(source, names)
@@ -123,7 +126,8 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
     for seeded, group in keys.items():
         if report.reasons or not group:
             continue
-        with _loaded(before, tags, plan, seeded) as reference, _loaded(after, tags, plan, seeded) as candidate:
+        with _loaded(before, tags, plan, seeded) as reference, \
+                _loaded(after, tags, plan, seeded, engine) as candidate:
             reference.loaded()
             diagnosis.refuse_without_value(source, signatures, reference.without_value)
             try:
@@ -141,9 +145,9 @@ def check(before: Path, after: Path, tags: Sequence[str], plan: Plan, names: Seq
 
 
 @contextmanager
-def _loaded(path: Path, tags: Sequence[str], plan: Plan, seeded: bool) -> Iterator[LoadedModel]:
+def _loaded(path: Path, tags: Sequence[str], plan: Plan, seeded: bool, engine: str = "") -> Iterator[LoadedModel]:
     with (edited.seeded(path) if seeded else nullcontext(path)) as there, \
-            LoadedModel(there, tags, own_directory=bool(plan.allow)) as model:
+            LoadedModel(there, tags, own_directory=bool(plan.allow), engine=engine) as model:
         model.path = path
         yield model
 

@@ -74,7 +74,7 @@ class Job:
 def code() -> list[Path]:
     """The source files that determine a version's content and whether it is published."""
     return [*(file for file in _EXPORT.rglob("*.py") if file.parent.name != "zoo"),
-            *(_ROOT / name for name in _OTHERS)]
+            *(_ROOT / "serving/engines").glob("*.py"), *(_ROOT / name for name in _OTHERS)]
 
 
 def job_options(command: Callable[..., Any]) -> Any:

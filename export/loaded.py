@@ -75,8 +75,10 @@ class LoadedModel:
     """
 
     def __init__(self, path: Path, tags: Sequence[str], own_directory: bool = False,
-                 summary: Callable[[dict[str, Array]], Any] | None = None) -> None:
+                 summary: Callable[[dict[str, Array]], Any] | None = None, engine: str = "") -> None:
+        """`engine`: what runs it instead of TensorFlow, from the files that it has for that engine."""
         self.path = path
+        self._engine = engine
         self._summary = summary
         self.without_value: frozenset[str] = frozenset()
         self._tags = tuple(tags)
@@ -92,7 +94,7 @@ class LoadedModel:
         self._pipe, far = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(daemon=True, target=_serve, args=(
             far, str(self.path.absolute()), self._tags, str(self._folder / _SAID), str(self._where or ""),
-            self._summary))
+            self._summary, self._engine))
         with _without_main():
             self._process.start()
         far.close()
@@ -191,11 +193,12 @@ class LoadedModel:
 
 
 def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str,
-           summary: Callable[[dict[str, Array]], Any] | None) -> None:
+           summary: Callable[[dict[str, Array]], Any] | None, engine: str) -> None:
     import os
     from time import perf_counter
 
     from export import saved_model
+    from export.engines.running import running_by
     from export.parts import parts
     from export.runtime import tf
     began = perf_counter()
@@ -207,13 +210,9 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str,
     if where:
         os.chdir(where)
     try:
-        model = saved_model.read(path, tags)
-        signatures = {key: type(one).FromString(one.SerializeToString()) for key, one in model.signatures.items()}
-        # Freed, since the message holds all weights of a frozen model.
-        model = saved_model.SavedModel(model.path, type(model.meta_graph)(meta_info_def=model.meta_graph.meta_info_def))
-        with saved_model.session(model) as running:
+        with running_by(engine, path, tags) if engine else _in_session(path, tags) as (signatures, running):
             pipe.send((perf_counter() - began, {key: one.SerializeToString() for key, one in signatures.items()},
-                       _without_value(running)))
+                       frozenset() if engine else _without_value(running)))
             ends = {name: [{part: tensor for key, info in side.items() for part, tensor in parts(key, info).items()}
                            for side in (one.inputs, one.outputs)] for name, one in signatures.items()}
 
@@ -224,7 +223,7 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str,
                     return got if summary is None else summary(got)
                 except (tf.errors.OpError, ValueError, TypeError) as error:
                     return RunError(saved_model.reason(error))
-            unchecked = _Unchecked(running)
+            unchecked = running if engine else _Unchecked(running)
             while True:
                 asked = pipe.recv()
                 pipe.send(answer(running.run, *asked) if isinstance(asked, tuple) else _at_once(
@@ -233,6 +232,18 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str,
         pipe.send(RunError(str(error)))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass
+
+
+@contextmanager
+def _in_session(path: str, tags: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """The SignatureDefs, and a Session that runs the graph."""
+    from export import saved_model
+    model = saved_model.read(path, tags)
+    signatures = {key: type(one).FromString(one.SerializeToString()) for key, one in model.signatures.items()}
+    # Freed, since the message holds all weights of a frozen model.
+    model = saved_model.SavedModel(model.path, type(model.meta_graph)(meta_info_def=model.meta_graph.meta_info_def))
+    with saved_model.session(model) as running:
+        yield signatures, running
 
 
 class _Unchecked:

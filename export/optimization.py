@@ -32,6 +32,7 @@ def command(job: Job, json_path: str | None) -> None:
       python -m export optimize models/mnist/original --to models/mnist/optimized
       python -m export optimize models/own/7 --to models/own-fast --signatures serving_default --samples x.npz
       python -m export optimize models/own/7 --to models/own-fastest --precision auto --samples x.npz
+      python -m export optimize models/own/7 --to models/own-lite --engine litert --precision int8 --samples x.npz
       python -m export optimize model.keras --to models/own
       python -m export optimize frozen.pb --inputs x=input:0 --outputs y=softmax:0 --to models/own
       python -m export optimize train/model.ckpt-900 --from-checkpoint --inputs x=in:0 --outputs y=out:0 --to models/own
@@ -65,7 +66,8 @@ def optimize(source: str | Path, *, to: str | Path, version: int | None = None, 
              max_accuracy_drop: float | None = None, max_error: float | None = None,
              batch_of_interest: Sequence[int] | None = None, ranges: str | None = None,
              keep_float32: Sequence[str] | None = None, storage: str | None = None, unmeasured: bool = False,
-             max_time: float | None = None, reuse: bool = False, show_progress: bool = False) -> Optimized:
+             max_time: float | None = None, engine: str | None = None, engines: str | None = None,
+             max_convert_time: float | None = None, reuse: bool = False, show_progress: bool = False) -> Optimized:
     """Publishes the model `source`, optimized, as the next version below `to`, and prints nothing.
 
     Each parameter is an option of `python -m export optimize`; inputs and outputs are {key: tensor name}, fix is
@@ -85,7 +87,8 @@ def optimize(source: str | Path, *, to: str | Path, version: int | None = None, 
         given = Source(str(source), from_checkpoint, listed(inputs), listed(outputs))
         reduction = Reduction(precision, max_accuracy_drop, max_error,
                               None if batch_of_interest is None else tuple(batch_of_interest), ranges,
-                              some(keep_float32), storage, unmeasured, max_time)
+                              some(keep_float32), storage, unmeasured, max_time, engine, engines,
+                              max_convert_time)
         return _optimized(Job(
             given, Path(to), version, transforms, some(signatures), tuple(tags), Path(samples) if samples else None,
             tuple(batches), tuple(allow_constant) or None, atol, rtol, seed, dict(fix or {}), frozenset(allow),

@@ -1,14 +1,16 @@
 """python -m export verify: compares the answers of two models to the same inputs."""
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from commandline import json_option, progress, user_errors
 from export import loaded, manifest, saved_model
 from export.asking import Plan
+from export.engines import packages
 from export.equivalence import Report, check
 from export.options import (
     allow_constant_option,
@@ -23,6 +25,8 @@ from export.options import (
     signatures_option,
     tags_option,
 )
+from export.precision.layer import FULL
+from export.precision.reduction import ENGINES
 from export.samples import refuse_strangers, specs
 from export.sources import Source, inputs_option, outputs_option
 from export.stages import Stages
@@ -50,12 +54,14 @@ from whole_file import write_json
 @tags_option
 @inputs_option
 @outputs_option
+@click.option("--engine", type=click.Choice(tuple(ENGINES)), default="",
+              help="Run AFTER with this engine, from the files that it has for it.")
 @json_option
 def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...],
             allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
             made_up: int | None, allow: frozenset[str], allow_random: frozenset[str],
             signatures: tuple[str, ...] | None, tags: tuple[str, ...], inputs: str | None, outputs: str | None,
-            json_path: str | None) -> int:
+            engine: str, json_path: str | None) -> int:
     """Compare the answers of the models BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
 
     Each is a SavedModel, a Keras file, a checkpoint or a frozen graph, as `optimize` takes them.
@@ -67,9 +73,10 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
     Examples:
       python -m export verify models/mnist/original models/mnist/optimized
       python -m export verify a b --samples images.npz --batch 1,8 --json report.json
+      python -m export verify models/mnist/original models/mnist/lite --engine litert
     """
     report = _verified(before, after, sample_file, batches, allow_constant, atol, rtol, seed, made_up, allow,
-                       allow_random, signatures, tags, inputs, outputs)
+                       allow_random, signatures, tags, inputs, outputs, engine)
     if json_path != "-":
         show(report)
     if json_path:
@@ -84,7 +91,7 @@ def verify(before: str | Path, after: str | Path, *, samples: str | Path | None 
            rtol: float | None = None, seed: int = 0, random: int | None = None, allow: Collection[str] = (),
            allow_random: Collection[str] = (), signatures: Sequence[str] | None = None,
            tags: Sequence[str] = ("serve",), inputs: str | None = None, outputs: str | None = None,
-           show_progress: bool = False) -> Report:
+           engine: str = "", show_progress: bool = False) -> Report:
     """Compares the answers of two models, and prints nothing. The report has `equal`, `why_not()` and `to_json()`.
 
     Each parameter is an option of `python -m export verify`. Raises UserError if the models cannot be compared.
@@ -94,14 +101,14 @@ def verify(before: str | Path, after: str | Path, *, samples: str | Path | None 
             raise UserError("batch sizes are positive integers such as (1, 3, 17)")
         return _verified(str(before), str(after), Path(samples) if samples else None, tuple(batches),
                          tuple(allow_constant), atol, rtol, seed, random, frozenset(allow), frozenset(allow_random),
-                         None if signatures is None else tuple(signatures), tuple(tags), inputs, outputs)
+                         None if signatures is None else tuple(signatures), tuple(tags), inputs, outputs, engine)
 
 
 def _verified(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...],
               allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
               made_up: int | None, allow: frozenset[str], allow_random: frozenset[str],
               signatures: tuple[str, ...] | None, tags: tuple[str, ...], inputs: str | None,
-              outputs: str | None) -> Report:
+              outputs: str | None, engine: str) -> Report:
     loaded.prepare()
     with Source.found(before, inputs, outputs).saved_model(tags) as source, \
             Source.found(after, inputs, outputs).saved_model(tags) as other:
@@ -110,7 +117,9 @@ def _verified(before: str, after: str, sample_file: Path | None, batches: tuple[
         if sample_file is not None:
             refuse_strangers(arrays, saved_model.chosen(saved_model.read(source, tags), signatures))
         stated = budget(atol, rtol)
-        budgets = {} if stated else _stated_by(other)
+        facts = _of_engine(other, engine, after) if engine else manifest.read(other) or {}
+        budgets = {} if stated else _stated_by(facts)
+        signatures = facts.get("signatures") if engine and signatures is None else signatures
         # A version in reduced precision was proven on real examples: made-up ones may be further off.
         proven = bool(budgets) and all(
             specs(one).keys() <= arrays.keys()
@@ -119,12 +128,22 @@ def _verified(before: str, after: str, sample_file: Path | None, batches: tuple[
         plan = Plan(batches, arrays, stated, seed, frozenset(allow_constant or ()), only_real, allow, allow_random,
                     budgets)
         with Stages()(f"compare {before} with {after}"):
-            return check(source, other, tags, plan, signatures)
+            return check(source, other, tags, plan, signatures, engine)
 
 
-def _stated_by(version: Path) -> dict[str, Budget]:
+def _of_engine(version: Path, engine: str, name: str) -> dict[str, Any]:
+    """What the manifest says of the version's files for an engine. Raises UserError if it has none or cannot run."""
+    if why := packages.why_missing(engine, FULL):
+        raise UserError(f"--engine {engine}: {why}")
+    found = (manifest.read(version) or {}).get("engines", {})
+    if engine not in found:
+        raise UserError(f"{name} has nothing for {engine} (its manifest names {', '.join(found) or 'no engine'}): make "
+                        f"it with 'python -m export optimize ... --engine {engine}'")
+    return dict(found[engine])
+
+
+def _stated_by(facts: Mapping[str, Any]) -> dict[str, Budget]:
     """The budgets that a version in reduced precision states in its manifest, by signature; none in full precision."""
-    facts = manifest.read(version) or {}
     keys = (facts.get("budget") or {}).get("signatures", {})
     return {key: one for key in keys if (one := Budget.of_manifest(facts, key))}
 

@@ -25,13 +25,13 @@ import psutil
 
 import dies_with_parent
 from export.engines.convertible import Ends
+from export.engines.limits import Limits
 from export.graph import Graph, normal
 from export.graph_file import served, write_graph_def
 from export.tensors import Array
 from user_error import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_S = 1800.0
 # Of the memory that is free when the converter starts: the rest is for this process and the system.
 _SHARE = 0.8
 _LOOK_S = 0.2
@@ -39,14 +39,6 @@ _LOOK_S = 0.2
 
 class ConversionError(Exception):
     """The converter could not do it; the message is the reason in one sentence."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a converter may take. most_bytes: resident memory of its process; None: most of what is free."""
-
-    max_s: float = MAX_S
-    most_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import numpy as np
 from export.engines.conversion import Task
 
 _UNKNOWN = re.compile(r"(?:TF Select ops|Custom ops|No conversion rule found for operations): ([^\n]*)")
+# Where in the graph TensorFlow's converter says that something is wrong: operation, node, and what.
+_PLACED = re.compile(r'loc\(fused\["([^":]*):", "([^"]*)"\]\): (?!see current)([^\n]*)')
 _LONGEST = 300
 
 
@@ -72,9 +74,12 @@ def _requests(folder: Path, task: Task) -> Iterator[list[Any]]:
 
 
 def _reason(text: str) -> str:
-    """What a converter's error says, in one sentence: the operations that it does not know, or its first line."""
+    """What a converter's error says, in one sentence: the operations that it does not know, the node at fault, or its
+    first line."""
     if unknown := dict.fromkeys(name.strip() for found in _UNKNOWN.findall(text) for name in found.split(",")):
         return f"it has no {', '.join(unknown)}"
+    if placed := _PLACED.search(text):
+        return f"'{placed[2]}' ({placed[1]}): {placed[3]}"[:_LONGEST]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # The first lines of OpenVINO's errors say where in its source they were raised.
     said = [line for line in lines if not re.match(r"Exception from |Check '|FrontEnd API failed", line)] or lines

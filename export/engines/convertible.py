@@ -9,8 +9,9 @@ from export import pipeline
 from export.graph import Graph, Node, normal, producer
 from export.ops import IDENTITIES, SHAPE_OPS, attribute, output_dtypes
 from export.parts import is_composite, kind
-from export.tensors import BOOL, INT8, INT16, INT32, INT64, STRING, UINT8, UINT16, UINT32, UINT64
+from export.tensors import BOOL, INT8, INT16, INT32, INT64, RESOURCE, STRING, UINT8, UINT16, UINT32, UINT64
 
+_VARIABLES = frozenset(("Variable", "VariableV2"))
 _WIDE = (INT64, UINT32, UINT64)
 # These move integers and do not compute with them.
 _MOVING = IDENTITIES | {"IdentityN", "Reshape", "ExpandDims", "Squeeze", "Concat", "ConcatV2", "Slice", "StridedSlice",
@@ -67,6 +68,10 @@ def _why_not(signature: Any, graph: Graph) -> str:
     for alias, info in sorted(signature.inputs.items()):
         if producer(info.name) not in needed:
             return f"input '{alias}' has no effect on its outputs"
+    for name in sorted(needed):
+        item = graph.nodes[name]
+        if item.op in _VARIABLES or RESOURCE in (output_dtypes(item) or ()):
+            return f"it keeps or looks up values in '{name}' ({item.op}), and engines have no state"
     return ""
 
 

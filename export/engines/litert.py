@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.engines.conversion import ConversionError, Limits, converted
+from export.engines.conversion import ConversionError, converted
 from export.engines.convertible import Ends, convertible, only
+from export.engines.limits import Limits
 from export.engines.tflite_file import tensor_names, with_signatures
 from export.engines.written import Written, sha256, told
 from export.graph import Graph
 from export.tensors import Array
 from serving.saved_model_file import TFLITE
+from user_error import UserError
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -39,16 +41,18 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     with converted("litert", precision, only(graph, ends), ends, requests, limits) as folder:
         content = (folder / TFLITE).read_bytes()
     names = dict(zip((*ends.inputs, *ends.outputs), tensor_names(content), strict=True))
-    (version / TFLITE).write_bytes(with_signatures(content, {
-        key: _renamed(signatures[key], names) for key in taken}))
-    return Written("litert", precision, tuple(taken), left, {TFLITE: sha256(version / TFLITE)})
+    try:
+        content = with_signatures(content, {key: _renamed(signatures[key], names) for key in taken})
+    except UserError as error:
+        raise ConversionError(str(error)) from None
+    (version / TFLITE).write_bytes(content)
+    return Written("litert", precision, tuple(taken), left, {TFLITE: sha256(version / TFLITE)}, len(content))
 
 
 def _renamed(signature: Any, names: Mapping[str, str]) -> Any:
-    """The signature with the tensors' names in the file, and without what only a SavedModel has."""
-    made = type(signature)(method_name=signature.method_name)
-    for new, old in ((made.inputs, signature.inputs), (made.outputs, signature.outputs)):
-        for alias, info in old.items():
-            new[alias].CopyFrom(info)
-            new[alias].name = names[info.name if ":" in info.name else f"{info.name}:0"]
+    """The signature with the tensors' names in the file."""
+    made = type(signature)()
+    made.CopyFrom(signature)
+    for info in (*made.inputs.values(), *made.outputs.values()):
+        info.name = names[info.name if ":" in info.name else f"{info.name}:0"]
     return made

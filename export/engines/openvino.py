@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.engines.conversion import ConversionError, Limits, converted
+from export.engines.conversion import ConversionError, converted
 from export.engines.convertible import Ends, convertible, only, wide_integers
+from export.engines.limits import Limits
 from export.engines.written import Written, sha256, told
 from export.functions import tensor_dtype
 from export.graph import Graph, make_node, normal, producer
@@ -48,7 +49,7 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     digests = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     (folder / INDEX).write_text(json.dumps({
         "precision": precision, "graphs": list(graphs.values()), "left": left, "sha256": digests}, indent=2) + "\n")
-    return Written("openvino", precision, tuple(taken), left, {})
+    return Written("openvino", precision, tuple(taken), left, {}, sum(file.stat().st_size for file in folder.iterdir()))
 
 
 def _write(folder: Path, number: int, part: Graph, ends: Ends, precision: str,

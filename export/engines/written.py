@@ -10,17 +10,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Written:
-    """`left`: the signatures that the engine does not have, each with the reason; `sha256` by file name."""
+    """`left`: the signatures that the engine does not have, each with the reason; `sha256` by file name.
+
+    `bytes`: of all its files.
+    """
 
     engine: str
     precision: str
     signatures: tuple[str, ...]
     left: Mapping[str, str]
     sha256: Mapping[str, str]
+    bytes: int
 
     def to_json(self) -> dict[str, Any]:
-        return {"precision": self.precision, "signatures": list(self.signatures), "left": dict(self.left),
-                "sha256": dict(self.sha256)}
+        return {"engine": self.engine, "precision": self.precision, "signatures": list(self.signatures),
+                "left": dict(self.left), "sha256": dict(self.sha256), "bytes": self.bytes}
 
 
 def sha256(file: Path) -> str:

@@ -51,15 +51,17 @@ class Alive:
 
 
 def proven_alive(version: Path, tags: Sequence[str], key: str, make: Make, batches: Iterable[int] = (),
-                 reference: Path | None = None, own_directory: bool = False) -> Alive:
+                 reference: Path | None = None, own_directory: bool = False, engine: str = "") -> Alive:
     """Asks the signature `key` for BATCHES and `batches`. `make(n)` gives the inputs of a request of n examples.
+
+    `engine` runs the version instead of TensorFlow.
 
     A signature with a fixed batch size, or without a batch, is asked for that size only. If `reference` is given, it
     is asked the same. Raises FailedError if the version's process ends, if only one of the two answers (except at
     batch 0), or if requests at once get other answers than alone; UserError if the version does not load.
     """
     proof = Alive()
-    with LoadedModel(version, tags, own_directory) as model:
+    with LoadedModel(version, tags, own_directory, engine=engine) as model:
         model.loaded()
         fixed = samples.fixed_batch(samples.specs(model.signatures[key]))
         sizes = sorted({*BATCHES, *batches}) if fixed is None else [fixed]

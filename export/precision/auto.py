@@ -4,11 +4,13 @@ from __future__ import annotations
 from typing import Any
 
 import cpu_class
+from export.engines.candidate import every
 from export.job import Job
 from export.outcome import NotEqualError, Optimized
 from export.precision import publication, variant
 from export.precision.candidates import Float32, Lower, Rows, Towers, towers_of
 from export.precision.choice import FLOAT32, ORIGINAL, Ratios, choose
+from export.precision.reduction import ALL
 from export.precision.reference import Reference
 from export.precision.table import table
 from export.precision.trial import Trials
@@ -33,11 +35,13 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
         reference = Reference(ready)
         trials = Trials(ready, reference, work, wanted)
         plain = Float32(ready)
-        _refuse_unequal(trials, plain)
+        refuse_unequal(trials, plain)
         variants = Variants(ready, reference)
         lower = [Lower(ready, reference, variants, kind) for kind in KINDS]
         for candidate in lower:
             trials.attempt(candidate)
+        for other in every(ready, reference) if job.reduction.engines == ALL else ():
+            trials.attempt(other)
         measured = _timed(trials, [plain, *lower])
         choice = choose(measured)
         for name, ratios in measured.items():
@@ -51,7 +55,7 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
             why=choice.why, batch_of_interest=list(trials.batches), signature=trials.signature, candidates=candidates)
 
 
-def _refuse_unequal(trials: Trials, plain: Float32) -> None:
+def refuse_unequal(trials: Trials, plain: Float32) -> None:
     """Raises NotEqualError if the float32 graph is wrong: everything else would be made from it."""
     one, ready = trials.attempt(plain), trials.ready
     if one.lost:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import cpu_class
+from export.engines.written import Written
 from export.graph import Graph
 from export.precision.choice import FLOAT32
 from export.precision.guard import guarded
@@ -21,10 +22,11 @@ from export.prepared import Prepared
 
 @dataclass(frozen=True)
 class Changes:
-    """What became of each contraction, and `facts` for the manifest besides."""
+    """What became of each contraction, `facts` for the manifest besides, and what was written for another engine."""
 
     layers: Sequence[Layer] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    written: Written | None = None
 
 
 class Candidate(Protocol):

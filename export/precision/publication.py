@@ -6,6 +6,7 @@ from typing import Any
 
 import cpu_class
 from export import manifest, publish
+from export.engines.candidate import HOW_TO_SERVE
 from export.equivalence import Report
 from export.full_precision import write_warmup
 from export.outcome import Made, Optimized
@@ -31,16 +32,24 @@ def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Seque
         if job.warmup:
             write_warmup(ready, made, report)
         manifest.write(
-            made.path, wanted, **ready.facts(), precision=one.precision, chosen=name,
+            made.path, wanted, **ready.facts(), **one.described(), chosen=name,
             **({} if job.reduction.storage else {"cpu_class": str(cpu_class.current())}), **one.facts,
-            **({"budget": one.budget} if one.budget else {}), layers=one.layers,
+            layers=one.layers,
             **({"weights": manifest.RANDOM} if random else {}), **facts, equality=report.by_signature(),
             seconds=ready.stages.seconds, nodes={"before": nodes[0], "after": nodes[1]})
-    said = [*lines, *stays(one)]
+    said = [*lines, *stays(one), *how_to_serve(one)]
     if random:
         said.append("The source's weights are random, so this proves speed and nothing about accuracy.")
     return Optimized(made.published, manifest.read(made.published) or {},
                      Made(ready.steps, report, sizes, nodes, str(ready.stages), tuple(said)))
+
+
+def how_to_serve(one: Tried) -> list[str]:
+    """What runs the files of another engine, and the signatures that they do not have."""
+    if one.written is None:
+        return []
+    return [f"{one.name}: {one.bytes / 1e6:.2f} MB; {HOW_TO_SERVE[one.engine]}"] + [
+        f"  signature '{key}' is not converted: {reason}" for key, reason in one.written["left"].items()]
 
 
 def stays(one: Tried) -> list[str]:

@@ -9,24 +9,34 @@ from typing import Any, get_args
 import click
 
 import cpu_class
+from export.engines import packages
+from export.engines.limits import MAX_S, Limits
 from export.options import positive_sizes
-from export.precision.layer import Precision
+from export.precision.layer import FULL, Precision
 from user_error import UserError
 
 AUTO = "auto"
-PRECISIONS = (*get_args(Precision), AUTO)
+FLOAT16 = "float16"  # of weights in a .tflite file
+PRECISIONS = (*get_args(Precision), FLOAT16, AUTO)
+# What each engine besides TensorFlow has.
+ENGINES = {"litert": ("float32", FLOAT16, "int8"), "openvino": ("float32", "bfloat16", "int8")}
+STOCK, ALL = "stock", "all"
 RANGES = ("minmax", "percentile", "mse", "kl")
 STORAGE = ("float16", "int8")
 ACCURACY_DROP = 0.5
 INTEREST = (1, 32)
 MEASURE_S = 90.0
-# The options that say something only of these precisions; "storage" stands for float32 with --storage.
 _REDUCED = ("bfloat16", "int8", AUTO)
-_BELONGS = {"max_accuracy_drop": (*_REDUCED, "storage"), "max_error": (*_REDUCED, "storage"), "interest": _REDUCED,
-            "ranges": ("int8", AUTO), "keep": _REDUCED, "unmeasured": ("bfloat16", "int8"), "max_time": _REDUCED}
+_ENGINE, _ENGINE_LOWER, _ENGINES = "--engine", "--engine with a lower --precision", "--engines all"
+_STORAGE = "--storage"
+_LOSSY = (*_REDUCED, _STORAGE, _ENGINE_LOWER)
+# The options that say something only where one of these was asked: a precision, or another option.
+_BELONGS = {"max_accuracy_drop": _LOSSY, "max_error": _LOSSY, "interest": (*_REDUCED, _ENGINE),
+            "ranges": ("int8", AUTO), "keep": _REDUCED, "unmeasured": ("bfloat16", "int8", _ENGINE),
+            "max_time": (*_REDUCED, _ENGINE), "engines": (AUTO,), "max_convert_time": (_ENGINE, _ENGINES)}
 _NAMES = {"max_accuracy_drop": "--max-accuracy-drop", "max_error": "--max-error", "interest": "--batch-of-interest",
           "ranges": "--ranges", "keep": "--keep-float32", "unmeasured": "--unmeasured",
-          "max_time": "--max-time"}
+          "max_time": "--max-time", "engines": "--engines", "max_convert_time": "--max-convert-time"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,8 @@ class Reduction:
 
     max_accuracy_drop is in points (hundredths), max_error a fraction of the largest magnitude of its output; interest:
     the batch sizes whose speed counts; keep: names of nodes that stay in float32; unmeasured: publish without timing;
-    max_time: seconds that one comparison of candidates may measure.
+    max_time: seconds that one comparison of candidates may measure; engine: also write the version for this one;
+    engines: which engines are candidates of `auto`; max_convert_time: seconds that one conversion may take.
     """
 
     precision: str = "float32"
@@ -47,22 +58,33 @@ class Reduction:
     storage: str | None = None
     unmeasured: bool = False
     max_time: float | None = None
+    engine: str | None = None
+    engines: str | None = None
+    max_convert_time: float | None = None
 
     def __post_init__(self) -> None:
         """Raises UserError for a value that does not exist, and for an option without effect on what was asked."""
         for name, value, known in (("precision", self.precision, PRECISIONS), ("ranges", self.ranges, RANGES),
-                                   ("storage", self.storage, STORAGE)):
+                                   ("storage", self.storage, STORAGE), ("engine", self.engine, tuple(ENGINES)),
+                                   ("engines", self.engines, (STOCK, ALL))):
             if value is not None and value not in known:
                 raise UserError(f"--{name} {value}: choose from {', '.join(known)}")
-        if self.storage and self.precision != "float32":
-            raise UserError(f"--storage {self.storage} is for weights of float32, and --precision {self.precision} "
-                            "stores its own in less: leave one of the two out")
-        what = "storage" if self.storage else self.precision
-        for name, precisions in _BELONGS.items():
+        if self.storage and (self.precision != FULL or self.engine):
+            other = f"--engine {self.engine}" if self.engine else f"--precision {self.precision}"
+            raise UserError(f"--storage {self.storage} is for weights of float32, and {other} stores its own in less: "
+                            "leave one of the two out")
+        if self.engine and self.precision not in ENGINES[self.engine]:
+            raise UserError(f"--engine {self.engine} has no --precision {self.precision}: choose from "
+                            f"{', '.join(ENGINES[self.engine])}")
+        if self.precision == FLOAT16 and not self.engine:
+            raise UserError("--precision float16 is for --engine litert; TensorFlow's kernels have bfloat16, and "
+                            "--storage float16 makes a model smaller")
+        there = self._asked_for()
+        for name, needed in _BELONGS.items():
             value = getattr(self, name)
-            if value is not None and value is not False and what not in precisions:
-                ways = " or ".join(f"--precision {one}" if one != "storage" else "--storage" for one in precisions)
-                raise UserError(f"{_NAMES[name]} has no effect on {_said(what)}: it is for {ways}")
+            if value is not None and value is not False and not there.intersection(needed):
+                ways = " or ".join(one if one.startswith("-") else f"--precision {one}" for one in needed)
+                raise UserError(f"{_NAMES[name]} has no effect on {self}: it is for {ways}")
         if self.max_time is not None and self.max_time <= 0:
             raise UserError("--max-time is above 0")
         if min(self.max_accuracy_drop or 0.0, self.max_error or 0.0) < 0:
@@ -70,10 +92,25 @@ class Reduction:
         if self.interest is not None and (not self.interest or min(self.interest) < 1):
             raise UserError("--batch-of-interest takes positive integers, such as 1,100")
 
+    def _asked_for(self) -> set[str]:
+        """What was asked, in the words of _BELONGS."""
+        if self.storage:
+            return {_STORAGE}
+        if self.engine:
+            return {_ENGINE} | ({_ENGINE_LOWER} if self.precision != FULL else set())
+        return {self.precision} | ({_ENGINES} if self.engines == ALL else set())
+
+    def __str__(self) -> str:
+        """The option that says most of it."""
+        if self.storage:
+            return f"--storage {self.storage}"
+        return f"--engine {self.engine} --precision {self.precision}" if self.engine else (
+            f"--precision {self.precision}")
+
     @property
     def asked(self) -> bool:
-        """Whether answers may differ by more than rounding in float32."""
-        return self.precision != "float32" or self.storage is not None
+        """Whether it needs candidates: anything but TensorFlow in float32."""
+        return self.precision != FULL or self.storage is not None or self.engine is not None
 
     @property
     def drop(self) -> float:
@@ -83,6 +120,11 @@ class Reduction:
     @property
     def measure_s(self) -> float:
         return self.max_time or MEASURE_S
+
+    @property
+    def limits(self) -> Limits:
+        """What a conversion may take."""
+        return Limits(self.max_convert_time) if self.max_convert_time else Limits()
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -95,11 +137,9 @@ class Reduction:
         return {"precision": self.precision, "max_accuracy_drop": self.drop, "max_error": self.max_error,
                 "batch_of_interest": self.batches, "ranges": self.ranges, "keep_float32": sorted(self.keep or ()),
                 "storage": self.storage, "unmeasured": self.unmeasured, "max_time": self.max_time,
+                "engine": self.engine, "engines": self.engines,
+                "packages": {name: packages.installed(name) for name in packages.of(self.engine, self.engines == ALL)},
                 "cpu_class": str(cpu_class.current())}
-
-
-def _said(what: str) -> str:
-    return "--storage" if what == "storage" else f"--precision {what}"
 
 
 def reduction_options(command: Callable[..., Any]) -> Any:
@@ -124,7 +164,8 @@ def _nodes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 
 _OPTIONS: tuple[Any, ...] = (
     click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,
-                 help="Of contractions and what is between them; auto: the fastest of all, chosen by measuring here."),
+                 help="Of contractions and what is between them (float16: of weights, for litert); auto: the fastest "
+                      "of all, chosen by measuring here."),
     click.option("--max-accuracy-drop", type=click.FloatRange(0, 100), metavar="POINTS",
                  help="Points of accuracy that may be lost; without labels, of equal top classes "
                       f"[default: {ACCURACY_DROP}]."),
@@ -141,4 +182,13 @@ _OPTIONS: tuple[Any, ...] = (
     click.option("--max-time", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
                  help=f"How long the candidates are measured, besides their start [default: {MEASURE_S:g}]."),
     click.option("--unmeasured", is_flag=True,
-                 help="Publish bfloat16 or int8 without measuring that it is faster: for another CPU than this."))
+                 help="Publish a precision or an engine without measuring that it is faster: for another CPU than "
+                      "this."),
+    click.option("--engine", type=click.Choice(tuple(ENGINES)),
+                 help="Also write the model for this engine, beside saved_model.pb: TensorFlow Serving runs a "
+                      "model.tflite with --prefer_tflite_model, this project's server runs both."),
+    click.option("--engines", type=click.Choice((STOCK, ALL)),
+                 help="What --precision auto tries: what every TensorFlow Serving runs, or other engines as well "
+                      f"[default: {STOCK}]."),
+    click.option("--max-convert-time", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+                 help=f"How long one conversion for an engine may take [default: {MAX_S:g}]."))

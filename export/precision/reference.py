@@ -1,7 +1,7 @@
 """The source's answers, asked once; every version in reduced precision is measured against them."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from export.graph import normal
 from export.loaded import DiedError, LoadedModel, RunError
 from export.precision import budget
 from export.precision.budget import Accuracy, Measured
+from export.precision.layer import FULL
 from export.prepared import Prepared
 from export.samples import Maker
 from export.tensors import Array
@@ -24,6 +25,7 @@ from user_error import UserError
 
 # Real examples in one request: enough to keep the cores busy, few enough for the activations of large images.
 PIECE = 64
+DEFAULT_SIGNATURE = "serving_default"
 # Larger than any error of numbers that are not NaN: what is allowed is decided over all examples together.
 _ANY = 1e30
 
@@ -81,8 +83,15 @@ class Reference:
                 if drawn and not _repeats(source, key, self.requests[key]):
                     raise UserError(f"signature '{key}' draws random numbers ({drawn.op} '{drawn.node}'), so its "
                                     "accuracy in reduced precision cannot be measured: leave it out with --signatures")
-        for key in () if random else self.signatures:
+        # An engine in float32 is held to the table of full precision.
+        by_the_table = ready.job.reduction.engine and ready.job.reduction.precision == FULL
+        for key in () if random or by_the_table else self.signatures:
             self._refuse_undecided(key)
+
+    @property
+    def main(self) -> str:
+        """The signature whose speed counts."""
+        return DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in self.signatures else next(iter(self.signatures))
 
     @property
     def some_real(self) -> bool:
@@ -147,19 +156,23 @@ class Reference:
         if why := budget.undecided(key, one, self.allowed):
             raise UserError(why)
 
-    def prove(self, version: Path) -> Proof:
-        """Asks a version the same, and judges its answers. A version that does not load, or dies, has a reason."""
+    def prove(self, version: Path, engine: str = "", keys: Collection[str] | None = None) -> Proof:
+        """Asks a version the same, and judges its answers. A version that does not load, or dies, has a reason.
+
+        engine: what runs it instead of TensorFlow; keys: the signatures that it has, if not all.
+        """
+        asked = {key: one for key, one in self.signatures.items() if keys is None or key in keys}
         proof = Proof(Report(self._path, version))
         report = proof.report
-        with LoadedModel(version, self._tags, own_directory=bool(self._plan.allow)) as candidate:
+        with LoadedModel(version, self._tags, own_directory=bool(self._plan.allow), engine=engine) as candidate:
             try:
                 proof.load_s = candidate.loaded()
             except UserError as error:
                 report.reasons.append(str(error))
                 return proof
-            report.reasons += interface(self.signatures, candidate.signatures if self._names is None else {
-                key: one for key, one in candidate.signatures.items() if key in self.signatures})
-            for key in self.signatures:
+            report.reasons += interface(asked, candidate.signatures if self._names is None and not engine else {
+                key: one for key, one in candidate.signatures.items() if key in asked})
+            for key in asked:
                 if not report.reasons:
                     self._prove_signature(proof, key, candidate)
         return proof

@@ -3,16 +3,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from export.engines import packages
+from export.engines.candidate import ForEngine
 from export.job import Job
 from export.outcome import NotEqualError, Optimized, RefusedError
 from export.precision import publication, storage, variant
-from export.precision.candidates import Float32, Lower, Storage
+from export.precision.auto import refuse_unequal
+from export.precision.candidates import Candidate, Float32, Lower, Storage
 from export.precision.choice import FLOAT32, Ratios, in_words, not_faster
+from export.precision.layer import FULL
 from export.precision.reference import Reference
 from export.precision.trial import Trials, Tried
 from export.precision.variant import Variants
 from export.precision.workspace import workspace
-from export.prepared import prepared
+from export.prepared import Prepared, prepared
 from user_error import UserError
 
 
@@ -23,17 +27,22 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
     faster than float32.
     """
     _refuse_without_effect(job)
+    if job.reduction.engine and (why := packages.why_missing(job.reduction.engine, job.reduction.precision)):
+        raise UserError(f"--engine {job.reduction.engine}: {why}")
     with workspace(job.base) as work, prepared(job) as ready:
-        variant.refuse(ready)
+        if not job.reduction.engine:
+            variant.refuse(ready)
         reference = Reference(ready)
         trials = Trials(ready, reference, work, wanted)
-        candidate = Storage(ready, storage.kind_of(job.reduction.storage)) if job.reduction.storage else Lower(
-            ready, reference, Variants(ready, reference), variant.kind(job.reduction.precision))
+        candidate = _candidate(ready, reference)
         if why := candidate.why_not():
-            raise UserError(f"{_option(job)}: {why}")
+            raise UserError(f"{job.reduction}: {why}")
+        if job.reduction.engine:  # its saved_model.pb is what every other server runs
+            refuse_unequal(trials, Float32(ready))
         one = trials.attempt(candidate)
         if not one.possible:
-            raise UserError(f"{_option(job)}: {ready.name} has nothing to reduce: {one.lost}")
+            what = "cannot be converted" if job.reduction.engine else "has nothing to reduce"
+            raise UserError(f"{job.reduction}: {ready.name} {what}: {one.lost}")
         if one.lost:
             raise NotEqualError(ready.steps, trials.report(one.name), _refused(trials, one), f"{one.name}: {one.lost}")
         lines = []
@@ -49,6 +58,15 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
             tried.to_json() for tried in trials.tried.values()])
 
 
+def _candidate(ready: Prepared, reference: Reference) -> Candidate:
+    asked = ready.job.reduction
+    if asked.engine:
+        return ForEngine(ready, reference, asked.engine, asked.precision)
+    if asked.storage:
+        return Storage(ready, storage.kind_of(asked.storage))
+    return Lower(ready, reference, Variants(ready, reference), variant.kind(asked.precision))
+
+
 def pointless(name: str, ratios: Ratios) -> str:
     """Why a variant is not worth publishing, with the figures and the way on; "" if it is faster everywhere."""
     slow = not_faster(ratios)
@@ -61,17 +79,14 @@ def pointless(name: str, ratios: Ratios) -> str:
 
 
 def _refuse_without_effect(job: Job) -> None:
-    """Raises UserError for an option that is for comparisons in full precision."""
+    """Raises UserError for an option without effect on what was asked."""
+    lossy = job.reduction.precision != FULL or job.reduction.storage is not None
     for option, given, way in (
-            ("--atol", job.atol is not None, "state how far answers may be off with --max-error"),
-            ("--rtol", job.rtol is not None, "state how far answers may be off with --max-error"),
+            ("--atol", lossy and job.atol is not None, "state how far answers may be off with --max-error"),
+            ("--rtol", lossy and job.rtol is not None, "state how far answers may be off with --max-error"),
             ("--allow-random", bool(job.allow_random), "leave that signature out with --signatures")):
         if given:
-            raise UserError(f"{option} has no effect with {_option(job)}: {way}")
-
-
-def _option(job: Job) -> str:
-    return f"--storage {job.reduction.storage}" if job.reduction.storage else f"--precision {job.reduction.precision}"
+            raise UserError(f"{option} has no effect with {job.reduction}: {way}")
 
 
 def _refused(trials: Trials, one: Tried) -> dict[str, Any]:

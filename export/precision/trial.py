@@ -25,8 +25,6 @@ from user_error import FailedError
 from version_directory import model_bytes
 from whole_file import whole_file
 
-DEFAULT_SIGNATURE = "serving_default"
-
 
 @dataclass
 class Tried:
@@ -47,6 +45,7 @@ class Tried:
     budget: dict[str, Any] | None = None
     lost: str = ""
     possible: bool = True  # whether the model has something for it
+    written: dict[str, Any] | None = None  # for another engine, which then runs it
     ratios: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -55,6 +54,34 @@ class Tried:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def engine(self) -> str:
+        """What runs it instead of TensorFlow; "" for TensorFlow."""
+        return str(self.written["engine"]) if self.written else ""
+
+    @property
+    def signatures(self) -> list[str] | None:
+        """Those that the engine has; None: all."""
+        return list(self.written["signatures"]) if self.written else None
+
+    @property
+    def target(self) -> str:
+        """Its name for `benchmark compare`."""
+        return f"{self.name}@{self.engine}" if self.engine else self.name
+
+    @property
+    def kind(self) -> str:
+        """The precision in which it computes, or stores its weights."""
+        return str(self.written["precision"]) if self.written else self.precision
+
+    def described(self) -> dict[str, Any]:
+        """What its manifest says of precision, budget and engines."""
+        stated = {"budget": self.budget} if self.budget else {}
+        if self.written is None:
+            return {"precision": self.precision, **stated}
+        of_engine = {key: value for key, value in self.written.items() if key != "engine"}
+        return {"precision": self.precision, "engines": {self.engine: {**of_engine, **stated}}}
 
     def time(self, ratios: Ratios) -> None:
         self.ratios = {str(batch): ratio.to_json() for batch, ratio in ratios.items()}
@@ -128,8 +155,9 @@ class Trials:
             with self.work.new(one.name) as directory:
                 changes = candidate.make(directory, keep)
                 one.layers, one.facts = [layer.to_json() for layer in changes.layers], dict(changes.facts)
-                manifest.write(directory, {}, precision=one.precision)
-            last[keep] = self.reference.prove(self.work.version(one.name))
+                one.written = changes.written.to_json() if changes.written else None
+                manifest.write(directory, {}, **one.described())
+            last[keep] = self.reference.prove(self.work.version(one.name), one.engine, one.signatures)
             return last[keep]
 
         def evaluate(keep: frozenset[str]) -> Verdict:
@@ -143,7 +171,7 @@ class Trials:
         proof = attempt(frozenset())
         self._judge(one, proof)
         if self._must_be_equal(one):
-            fault, proof.report = proof.fault, self._compared(one.name)
+            fault, proof.report = proof.fault, self._compared(one)
             one.lost = fault or ("" if proof.report.equal else proof.report.why_not())
             return proof
         if proof.fault:
@@ -173,7 +201,8 @@ class Trials:
     def _judge(self, one: Tried, proof: Proof) -> None:
         """Takes over what was found out about the version that is there now: the next trial of a search replaces it."""
         one.judge(proof.measured)
-        one.bytes, one.load_s = model_bytes(self.work.version(one.name)), round(proof.load_s, 3)
+        one.bytes = one.written["bytes"] if one.written else model_bytes(self.work.version(one.name))
+        one.load_s = round(proof.load_s, 3)
 
     def _told(self, proof: Proof) -> str:
         """The figures that decide, in words."""
@@ -181,22 +210,21 @@ class Trials:
 
     def _state(self, one: Tried) -> None:
         """Writes the candidate's budget into its manifest, where `benchmark compare` reads it."""
-        manifest.write(self.work.version(one.name), {}, precision=one.precision, budget=one.budget)
+        manifest.write(self.work.version(one.name), {}, **one.described())
 
     def _prove_alive(self, one: Tried) -> None:
         maker, version = Maker(self.ready.model), self.work.version(one.name)
         told = []
-        for key in self.reference.signatures:
+        for key in one.signatures or self.reference.signatures:
             make = made_for(maker, key, self.ready.plan.samples, self.ready.plan.seed)
             told.append(str(proven_alive(version, self.ready.job.tags, key, make, self.batches, self.ready.path,
-                                         bool(self.ready.plan.allow))))
+                                         bool(self.ready.plan.allow), one.engine)))
         one.alive = "; ".join(dict.fromkeys(told))
 
     @property
     def signature(self) -> str:
         """The signature whose speed is measured."""
-        keys = self.reference.signatures
-        return DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in keys else next(iter(keys))
+        return self.reference.main
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -206,6 +234,7 @@ class Trials:
 
     def timed(self, baseline: str, names: Sequence[str]) -> dict[str, Ratios]:
         """The ratios of the baseline's time over each candidate's. Raises FailedError if they cannot be measured."""
+        targets = {name: self.tried[name].target for name in names}
         name, recipe = f"timed-{'-'.join((baseline, *names))}", self._recipe(baseline, *names)
         found = self.work.known(name, recipe)
         if found is None:
@@ -216,23 +245,24 @@ class Trials:
             timing = Timing(self.work.versions, self.signature, self.batches, examples,
                             self.ready.job.reduction.measure_s)
             with self.ready.stages(f"time {listed} in turns at batch {', '.join(map(str, self.batches))}"):
-                result = timing.compare(baseline, names, self.work.path / "compare.json")
+                result = timing.compare(baseline, list(targets.values()), self.work.path / "compare.json")
             found = {"comparisons": result["comparisons"]}
             self.work.remember(name, recipe, found)
-        return {one: ratios(found, one) for one in names}
+        return {one: ratios(found, target) for one, target in targets.items()}
 
     def report(self, name: str) -> Report:
         """The comparison of a candidate's answers with the source's; made again if an interrupted run has made it."""
         if name not in self._reports:
-            self._reports[name] = self._compared(name) if self._must_be_equal(self.tried[name]) else (
-                self.reference.prove(self.work.version(name)).report)
+            one = self.tried[name]
+            self._reports[name] = self._compared(one) if self._must_be_equal(one) else (
+                self.reference.prove(self.work.version(name), one.engine, one.signatures).report)
         return self._reports[name]
 
     def _must_be_equal(self, one: Tried) -> bool:
         """Whether the answers are held to the table's rows for full precision, and not to a budget."""
-        return one.precision == FULL and not self.ready.job.reduction.storage
+        return one.kind == FULL and not self.ready.job.reduction.storage
 
-    def _compared(self, name: str) -> Report:
-        with self.ready.stages(f"verify {name}"):
-            return equivalence.check(self.ready.path, self.work.version(name), self.ready.job.tags, self.ready.plan,
-                                     self.ready.job.signatures)
+    def _compared(self, one: Tried) -> Report:
+        with self.ready.stages(f"verify {one.name}"):
+            return equivalence.check(self.ready.path, self.work.version(one.name), self.ready.job.tags,
+                                     self.ready.plan, one.signatures or self.ready.job.signatures, one.engine)

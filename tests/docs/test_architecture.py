@@ -19,9 +19,14 @@ MAY_IMPORT = {  # decision 63
                        "serving.timing"),
     "serving": ("serving",),
     "benchmark": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
+    # decision 209
+    "benchmark.targets.in_process": ("benchmark", "serving.client", "serving.protos", "serving.config",
+                                     "serving.engines.choice", "serving.errors", "serving.memory"),
     "loadtest": ("benchmark.verdicts.histogram", "serving.client", "serving.protos", "serving.tensor_proto",
                  "serving.recording"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),
+    # decision 214
+    "export.engines": ("export", "serving.config", "serving.engines.choice", "serving.errors", "serving.memory"),
 }
 # The folders of benchmark follow the data, targets -> issuing -> verdicts -> reports. Each may import these.
 WITHIN_BENCHMARK = {
@@ -51,7 +56,9 @@ def imported(path: Path) -> set[str]:
 
 def package_of(path: Path) -> str:
     relative = path.relative_to(ROOT).as_posix()
-    return "serving.client" if relative.startswith("serving/client/") else relative.split("/")[0]
+    within = ("serving/client/", "benchmark/targets/in_process/", "export/engines/")
+    return next((folder.strip("/").replace("/", ".") for folder in within if relative.startswith(folder)),
+                relative.split("/")[0])
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())

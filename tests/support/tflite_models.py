@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from graph_session import build, seeded, session_run
-from export.engines.tflite_file import with_signatures
 
+from export.engines.tflite_file import with_signatures
 from export.runtime import tf
 from serving.protos import meta_graph_pb2
 from serving.servable import PREDICT_METHOD

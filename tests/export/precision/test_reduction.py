@@ -8,7 +8,7 @@ from user_error import UserError
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    ({"precision": "float16"}, "--precision float16: choose from float32, bfloat16, int8, auto"),
+    ({"precision": "float16"}, "--precision float16 is for --engine litert"),
     ({"precision": "int8", "ranges": "median"}, "--ranges median: choose from minmax, percentile, mse, kl"),
     ({"storage": "bfloat16"}, "--storage bfloat16: choose from float16, int8"),
     ({"precision": "int8", "storage": "int8"}, "--storage int8 is for weights of float32, and --precision int8 stores"),
@@ -21,6 +21,19 @@ from user_error import UserError
                                                 "int8 or --precision auto"),
     ({"unmeasured": True}, "--unmeasured has no effect on --precision float32"),
     ({"precision": "auto", "unmeasured": True}, "--unmeasured has no effect on --precision auto"),
+    ({"engine": "litert", "precision": "bfloat16"},
+     "--engine litert has no --precision bfloat16: choose from float32, float16, int8"),
+    ({"engine": "openvino", "precision": "auto"}, "--engine openvino has no --precision auto"),
+    ({"engine": "onnx"}, "--engine onnx: choose from litert, openvino"),
+    ({"engine": "litert", "storage": "int8"}, "--storage int8 is for weights of float32, and --engine litert stores"),
+    ({"engine": "litert", "max_error": 0.1}, "--max-error has no effect on --engine litert --precision float32"),
+    ({"engine": "litert", "precision": "int8", "ranges": "kl"}, "--ranges has no effect on --engine litert"),
+    ({"engine": "openvino", "precision": "int8", "keep": ("a",)}, "--keep-float32 has no effect on --engine openvino"),
+    ({"engine": "litert", "engines": "all"}, "--engines has no effect on --engine litert"),
+    ({"precision": "int8", "engines": "all"},
+     "--engines has no effect on --precision int8: it is for --precision auto"),
+    ({"precision": "auto", "max_convert_time": 9.0},
+     "--max-convert-time has no effect on --precision auto: it is for --engine or --engines all"),
     ({"precision": "auto", "max_time": 0.0}, "--max-time is above 0"),
     ({"max_time": 5.0}, "--max-time has no effect on --precision float32"),
     ({"precision": "int8", "max_error": -0.1}, "are at least 0"),

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tflite_models
 from graph_session import seeded
-from export.engines.tflite_file import with_signatures
 
+from export.engines.tflite_file import with_signatures
 from export.runtime import tf
 from serving.engines.litert import LiteRTModel, load
 from serving.errors import Code, ServingError

@@ -1,0 +1,130 @@
+"""`optimize --engine`: what is published beside saved_model.pb, what is refused, and that it is proven as it is served."""
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_classifier
+import tensorflow as tf
+from saved_models import random, save_v1, signature
+
+import export
+from export.engines import packages
+from serving.config import Flags
+from serving.engines.choice import Engines
+from serving.memory import MemoryLimit
+from user_error import FailedError, UserError
+
+v1 = tf.compat.v1
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_classifier.write(tmp_path_factory.mktemp("classifier") / "1")
+
+
+@pytest.fixture(scope="module")
+def samples(model: Path) -> Path:
+    return small_classifier.labelled(model.parent / "x.npz", model)
+
+
+def refused(kind: type[UserError], words: str, source: Path, to: Path, **options: Any) -> str:
+    with pytest.raises(UserError) as found:
+        export.optimize(source, to=to / "out", **options)
+    assert words in str(found.value)
+    assert isinstance(found.value, FailedError) == issubclass(kind, FailedError)
+    assert os.listdir(to) == []
+    return str(found.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_a_tflite_file_is_published_beside_a_saved_model_in_float32(
+        model: Path, samples: Path, tmp_path: Path, precision: str) -> None:
+    loss = {} if precision == "float32" else {"max_accuracy_drop": 10.0}
+    made = export.optimize(model, to=tmp_path / "out", engine="litert", precision=precision, samples=samples,
+                           unmeasured=True, batches=(1, 3), **loss)
+    facts = json.loads((made.path / "assets.extra/manifest.json").read_text())
+    assert (facts["precision"], facts["chosen"]) == ("float32", f"litert-{precision}")
+    assert facts["engines"]["litert"]["precision"] == precision
+    assert facts["engines"]["litert"]["signatures"] == ["serving_default"]
+    assert ("budget" in facts["engines"]["litert"]) == (precision != "float32")
+    assert facts["candidates"][-1]["alive"].startswith("alive: batch 0, 1, 2, 3")
+    assert made.made is not None
+    assert made.made.lines[0].endswith("MB; TensorFlow Serving and this project's server run it with "
+                                       "--prefer_tflite_model")
+    # What is served without the flag is equal, and with it, too, within what its manifest allows.
+    assert export.verify(model, made.path, samples=samples).equal
+    assert export.verify(model, made.path, samples=samples, engine="litert").equal
+    assert export.verify(model, made.path, samples=samples, engine="litert", rtol=1e-5).equal == (
+        precision == "float32")
+
+
+def test_a_version_without_the_engine_cannot_be_verified_with_it(model: Path) -> None:
+    with pytest.raises(UserError, match=r"has nothing for litert \(its manifest names no engine\): make it with"):
+        export.verify(model, model, engine="litert")
+
+
+def several(path: Path) -> Path:
+    """One signature of each kind: two with the same input, one with another, one that takes strings."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        x, z = v1.placeholder(tf.float32, [None, 4], "x"), v1.placeholder(tf.float32, [None, 4], "z")
+        words = v1.placeholder(tf.string, [None], "words")
+        weights = tf.constant(random(4, 5))
+        scores = tf.nn.softmax(x @ weights, name="scores")
+        numbers = tf.strings.to_number(words)
+        save_v1(path, session, {
+            "serving_default": signature({"image": x}, {"scores": scores}),
+            "embedding": signature({"image": x}, {"vector": tf.nn.relu(x @ weights, name="vector")}),
+            "other": signature({"z": z}, {"scores": tf.nn.softmax(z @ weights, name="others")}),
+            "text": signature({"words": words}, {"number": numbers})})
+    return path
+
+
+def test_signatures_that_are_left_out_are_named(tmp_path: Path) -> None:
+    made = export.optimize(several(tmp_path / "source" / "1"), to=tmp_path / "out", engine="litert", unmeasured=True,
+                           batches=(1, 3))
+    found = made.manifest["engines"]["litert"]
+    assert found["signatures"] == ["embedding", "serving_default"]
+    assert found["left"] == {
+        "other": "it takes other inputs than 'serving_default', and a .tflite file has one set of inputs",
+        "text": "input 'words' holds strings, and engines compute with numbers only"}
+    assert made.made is not None
+    assert [line.split(" is not converted")[0] for line in made.made.lines[1:]] == [
+        "  signature 'text'", "  signature 'other'"]
+    servable = Engines(Flags(prefer_tflite_model=True), MemoryLimit(-1)).load("m", 1, made.path)
+    assert sorted(servable.signatures) == ["embedding", "serving_default"]
+    servable.close()
+
+
+def test_a_model_whose_served_signature_cannot_be_converted_is_refused(tmp_path: Path) -> None:
+    source, to = several(tmp_path / "source" / "1"), tmp_path / "to"
+    to.mkdir()
+    said = refused(UserError, "cannot be converted: litert: signature 'text': input 'words' holds strings", source, to,
+                   engine="litert", signatures=("text",), unmeasured=True)
+    assert said.startswith("--engine litert --precision float32: ")
+
+
+def test_int8_without_examples_is_refused(model: Path, tmp_path: Path) -> None:
+    refused(UserError, "int8 measures ranges from real examples, and there are none", model, tmp_path, engine="litert",
+            precision="int8", unmeasured=True)
+
+
+def test_answers_outside_of_the_budget_are_refused(model: Path, samples: Path, tmp_path: Path) -> None:
+    refused(FailedError, "litert-int8: 'scores' is off by", model, tmp_path, engine="litert", precision="int8",
+            samples=samples, max_error=1e-6, max_accuracy_drop=100, unmeasured=True)
+
+
+def test_an_engine_that_is_not_installed_is_one_line_before_anything_is_loaded(
+        model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    said = refused(UserError, "--engine litert: the package ai-edge-litert is not installed; install it with: "
+                   "pip install -e '.[litert]'", model, tmp_path, engine="litert")
+    assert "\n" not in said
+    with pytest.raises(UserError, match="--engine litert: the package ai-edge-litert is not installed"):
+        export.verify(model, model, engine="litert")
+
+
+def test_one_conversion_may_not_take_longer_than_it_is_told(model: Path, tmp_path: Path) -> None:
+    refused(UserError, "litert: the converter was not done in 0.05 s (--max-convert-time)", model, tmp_path,
+            engine="litert", max_convert_time=0.05, unmeasured=True)
