@@ -17,6 +17,8 @@ from user_error import UserError
 MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 ASSETS = "assets"
 EXTRA = "assets.extra"
+# The same model for LiteRT, where TensorFlow Serving looks for it.
+TFLITE = "model.tflite"
 # Where TensorFlow Serving looks for the requests that it runs before it serves a version.
 WARMUP = Path(EXTRA, "tf_serving_warmup_requests")
 # Real examples, by input key, for measuring and for checking.

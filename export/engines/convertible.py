@@ -6,18 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from export import pipeline
-from export.graph import Graph, Node, normal, producer
+from export.graph import Graph, Node, normal, port, producer, tensor_name
 from export.ops import IDENTITIES, SHAPE_OPS, attribute, output_dtypes
 from export.parts import is_composite, kind
-from export.tensors import BOOL, INT8, INT16, INT32, INT64, RESOURCE, STRING, UINT8, UINT16, UINT32, UINT64
+from export.tensors import BOOL, INT8, INT16, INT32, INT64, RESOURCE, STRING, UINT8, UINT16, UINT32, UINT64, to_array
 
 _VARIABLES = frozenset(("Variable", "VariableV2"))
 _WIDE = (INT64, UINT32, UINT64)
-# These move integers and do not compute with them.
-_MOVING = IDENTITIES | {"IdentityN", "Reshape", "ExpandDims", "Squeeze", "Concat", "ConcatV2", "Slice", "StridedSlice",
-                        "Transpose", "Pack", "Unpack", "Tile", "BroadcastTo", "Split", "SplitV"}
-# By op, the input that is an index: a value outside of the other input is an error, so an index is small.
-_INDEX = {"Gather": 1, "GatherV2": 1, "GatherNd": 1, "OneHot": 0}
+# These move integers, all of them, and do not compute with them.
+_MOVING = IDENTITIES | {"IdentityN", "Reshape", "ExpandDims", "Squeeze", "Concat", "ConcatV2", "Transpose", "Pack",
+                        "Tile", "BroadcastTo"}
 # These give 64-bit integers that are small: places in a tensor.
 _PLACES = frozenset(("ArgMax", "ArgMin", "Where"))
 _SMALL = (BOOL, INT8, UINT8, INT16, UINT16, INT32)
@@ -86,11 +84,41 @@ def only(graph: Graph, ends: Ends) -> Graph:
     return pipeline.run(part, "strip_unused_nodes")[0]
 
 
+def index_limits(graph: Graph) -> dict[str, int]:  # decision 212
+    """By fed tensor of integers, the size of the smallest table in which all its values are looked up.
+
+    TensorFlow refuses an index that is not in [0, size); OpenVINO answers it with another row, or with zeros.
+    """
+    found: dict[str, int] = {}
+    moved = {ref: {ref} for ref in graph.inputs}  # by tensor, the fed tensors that it holds
+    for item in graph.order():
+        holds = set().union(*(moved.get(ref, set()) for ref in item.data)) if item.data else set()
+        if item.op in _MOVING and holds and item.name not in graph.fed:
+            moved[item.name] = holds
+        size = _table_size(graph, item)
+        for ref in moved.get(item.data[1], set()) if size is not None else ():
+            found[ref] = min(size or 0, found.get(ref, size or 0))
+    return {tensor_name(producer(ref), port(ref)) if ":" in ref else f"{ref}:0": size for ref, size in found.items()}
+
+
+def _table_size(graph: Graph, item: Node) -> int | None:
+    """How many rows the table of a Gather has; None for another op, and if it is not known."""
+    if item.op not in ("Gather", "GatherV2"):
+        return None
+    shape, axis = graph.shapes.get(item.data[0]), 0
+    if item.op == "GatherV2":
+        axes = graph.nodes[producer(item.data[2])]
+        if axes.op != "Const" or attribute(item, "batch_dims"):
+            return None
+        axis = int(to_array(axes.attrs["value"].tensor))
+    return None if shape is None else shape[axis]
+
+
 def wide_integers(graph: Graph) -> str:  # decision 212
     """Why a graph needs integers of more than 32 bits, for an engine that computes in 32 bits; "" if it does not.
 
-    Safe when: a 64-bit integer that depends on the value of an input is only moved and then used as an index, or is a
-      place in a tensor, or comes from a smaller type.
+    Safe when: a 64-bit integer that depends on the value of an input is only moved and then looked up in a table whose
+      size is known (see `index_limits`), or is a place in a tensor, or comes from a smaller type.
     """
     depends, wide = set(graph.fed), {name for name in graph.fed if _gives_wide(graph.nodes[name])}
     for item in graph.order():
@@ -101,7 +129,7 @@ def wide_integers(graph: Graph) -> str:  # decision 212
         if item.op in _MOVING:
             if taken:
                 wide.add(item.name)
-        elif any(place != _INDEX.get(item.op) for place in taken):
+        elif taken and not (taken == [1] and _table_size(graph, item) is not None):
             return f"'{item.name}' ({item.op}) computes with 64-bit integers"
         elif _gives_wide(item) and item.op not in _PLACES and not (
                 item.op == "Cast" and attribute(item, "SrcT") in _SMALL):

@@ -16,7 +16,7 @@ from export.engines.tflite_file import tensor_names, with_signatures
 from export.engines.written import Written, sha256, told
 from export.graph import Graph
 from export.tensors import Array
-from serving.saved_model_file import TFLITE
+from version_directory import TFLITE
 from user_error import UserError
 
 DEFAULT_SIGNATURE = "serving_default"

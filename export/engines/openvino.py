@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from export.engines.conversion import ConversionError, converted
-from export.engines.convertible import Ends, convertible, only, wide_integers
+from export.engines.convertible import Ends, convertible, index_limits, only, wide_integers
 from export.engines.limits import Limits
 from export.engines.written import Written, sha256, told
 from export.functions import tensor_dtype
@@ -63,7 +63,7 @@ def _write(folder: Path, number: int, part: Graph, ends: Ends, precision: str,
         for suffix in ("xml", "bin"):
             shutil.move(made / f"model.{suffix}", folder / f"{number}.{suffix}")
     return {"model": f"{number}.xml", "weights": f"{number}.bin", "inputs": list(ends.inputs),
-            "outputs": list(ends.outputs)}
+            "outputs": list(ends.outputs), "limits": index_limits(part)}
 
 
 def _attends(graph: Graph) -> bool:

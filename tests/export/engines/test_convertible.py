@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from graph_session import build
 
-from export.engines.convertible import Ends, convertible, only, wide_integers
+from export.engines.convertible import Ends, convertible, index_limits, only, wide_integers
 from export.graph import Graph
 from export.signatures import signature
 
@@ -75,11 +75,8 @@ def looked_up(x: Any) -> Any:
     return tf.gather(tf.ones([9, 2]), tf.reshape(tf.expand_dims(x, 1), [-1]))
 
 
-@pytest.mark.parametrize("make", [
-    looked_up,
-    lambda x: tf.one_hot(x, 5),
-    lambda x: tf.ones(tf.shape(x, out_type=LONG) * 3),
-], ids=["gather", "one_hot", "shape"])
+@pytest.mark.parametrize("make", [looked_up, lambda x: tf.ones(tf.shape(x, out_type=LONG) * 3)],
+                         ids=["gather", "shape"])
 def test_64_bit_integers_that_are_only_indices_fit_in_32_bits(make: Callable[[Any], Any]) -> None:
     assert _wide(make) == ""
 
@@ -97,6 +94,21 @@ def test_places_in_a_tensor_fit_in_32_bits() -> None:
     (lambda x: tf.cast(x, LONG), FLOAT, "(Cast) makes 64-bit integers"),
     (lambda x: tf.gather(tf.constant([1 << 40], LONG), x), tf.int32, "(GatherV2) makes 64-bit integers"),
     (lambda x: tf.cast(x, tf.int32), tf.uint64, "(Cast) computes with 64-bit integers"),
-], ids=["add", "cast", "table", "output", "from_float", "wide_table", "uint64"])
+    (lambda x: tf.one_hot(x, 5), LONG, "(OneHot) computes with 64-bit integers"),
+    (lambda x: looked_up(x[:, 1:]), LONG, "(StridedSlice) computes with 64-bit integers"),
+    (lambda x: tf.gather(v1.placeholder(FLOAT, [None, 2]), x), LONG, "(GatherV2) computes with 64-bit integers"),
+], ids=["add", "cast", "table", "output", "from_float", "wide_table", "uint64", "one_hot", "slice", "unknown_size"])
 def test_64_bit_integers_that_may_be_large_are_refused(make: Callable[[Any], Any], dtype: Any, words: str) -> None:
     assert words in _wide(make, dtype)
+
+
+def test_the_size_of_the_smallest_table_limits_an_index() -> None:
+    def nodes() -> None:
+        ids, other, free = (v1.placeholder(tf.int32, [None, 3], name) for name in ("ids", "other", "free"))
+        rows = tf.gather(tf.ones([9, 2]), tf.reshape(ids, [-1]))
+        columns = tf.gather(tf.ones([2, 5]), tf.concat([ids, other], 0), axis=1)
+        sliced = tf.gather(tf.ones([4, 2]), other[:, 1:])
+        counted = tf.cast(free, FLOAT)
+        tf.add_n([tf.reduce_sum(one) for one in (rows, columns, sliced, counted)], "y")
+    graph = Graph.from_graph_def(build(nodes), ["ids", "other", "free"], ["y"])
+    assert index_limits(graph) == {"ids:0": 5, "other:0": 5}

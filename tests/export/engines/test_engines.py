@@ -1,4 +1,4 @@
-"""`optimize --engine`: what is published beside saved_model.pb, what is refused, and that it is proven as it is served."""
+"""`optimize --engine`: what is published beside saved_model.pb, what is refused; it is proven as it is served."""
 import json
 import os
 from pathlib import Path
