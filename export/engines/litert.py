@@ -16,8 +16,8 @@ from export.engines.tflite_file import tensor_names, with_signatures
 from export.engines.written import Written, sha256, told
 from export.graph import Graph
 from export.tensors import Array
-from version_directory import TFLITE
 from user_error import UserError
+from version_directory import TFLITE
 
 DEFAULT_SIGNATURE = "serving_default"
 

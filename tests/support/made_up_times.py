@@ -20,7 +20,10 @@ _WIDTH = 0.02  # of the interval, to each side, as a share of the ratio
 
 
 class MadeUpTimes:
-    """`ratios`: by candidate, at all batch sizes or by batch size; or the exception that measuring ends with."""
+    """`ratios`: by candidate, at all batch sizes or by batch size; or the exception that measuring ends with.
+
+    A candidate of another engine is called NAME@ENGINE.
+    """
 
     def __init__(self, ratios: Mapping[str, float | Mapping[int, float]] | BaseException | None = None,
                  others: float = 1.0) -> None:
@@ -30,7 +33,7 @@ class MadeUpTimes:
     def compare(self, timing: Timing, baseline: str, names: Sequence[str], to: Path) -> dict[str, Any]:
         """In place of `Timing.compare`: everything that it would need is there."""
         for name in (baseline, *names):
-            assert (timing.folder / name / "1/saved_model.pb").exists(), name
+            assert (timing.folder / name.partition("@")[0] / "1/saved_model.pb").exists(), name
         assert timing.samples is not None
         assert payloads.load_samples(timing.samples)
         assert to.parent.is_dir()

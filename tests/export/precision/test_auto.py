@@ -17,13 +17,14 @@ from waiting import until
 import cpu_class
 import export
 from export import saved_model
+from export.engines import packages
 from export.graph import Graph, make_const
 from export.outcome import NotEqualError
 from export.precision import candidates
 from export.precision.choice import FLOAT32, ORIGINAL, Ratio, choose
 from export.precision.towers import Ends, two_towers
 from user_error import FailedError, UserError
-from version_directory import versions
+from version_directory import TFLITE, versions
 
 ROOT = Path(__file__).resolve().parents[3]
 INT8_OP = "_FusedQuantizedConv2D"
@@ -109,6 +110,27 @@ def test_the_fastest_is_published_and_all_others_say_why_they_lost(loose: Run, t
         name: {"1", "8"} for name in names}
     assert made.made is not None
     assert made.made.lines[1] == f"Chosen on {facts['cpu_class']}: {facts['why']}"
+
+
+def test_other_engines_are_candidates_only_if_asked_for_and_only_where_they_are_installed(
+        model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = "the package openvino is not installed; install it with: pip install -e '.[openvino]'"
+    monkeypatch.setattr(packages, "why_missing", lambda engine, precision: missing if engine == "openvino" else "")
+    times = MadeUpTimes({"litert-int8@litert": 5.0}, others=1.25)
+    with replaced(times):
+        made = export.optimize(model, to=tmp_path / "fastest", precision="auto", engines="all",
+                               samples=tmp_path / "x.npz", batch_of_interest=(1, 8), **LOOSE)
+    facts = made.manifest
+    assert (facts["chosen"], facts["precision"], has_int8(made)) == ("litert-int8", "float32", False)
+    assert facts["engines"]["litert"]["precision"] == "int8"
+    assert facts["engines"]["litert"]["budget"]["max_accuracy_drop"] == 10
+    assert (made.path / TFLITE).stat().st_size == tried(made)["litert-int8"]["bytes"]
+    (_, names, _), = times.asked
+    assert {"litert-float32@litert", "litert-int8@litert"} <= set(names)
+    assert lost(made)["openvino-int8"] == missing
+    assert made.made is not None
+    assert any("run it with --prefer_tflite_model" in line for line in made.made.lines)
+    assert export.verify(model, made.path, samples=tmp_path / "x.npz", engine="litert").equal
 
 
 def test_float32_is_published_if_nothing_is_faster(loose: Run, tmp_path: Path) -> None:
