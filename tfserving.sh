@@ -32,6 +32,7 @@ Examples:
   ./tfserving.sh                         # models/mnist/original
   ./tfserving.sh optimized               # models/mnist/optimized
   MODEL=ssd ./tfserving.sh int8 --backend embedded
+  ./tfserving.sh optimized -- --prefer_tflite_model    # run by LiteRT, if the version has a model.tflite
 USAGE
 }
 

@@ -4,7 +4,9 @@
         VERSION/                    a version: the name of the directory is a number
             saved_model.pb          or saved_model.pbtxt
             variables/  assets/
-            assets.extra/           files about a version; loading it does not read them
+            model.tflite            the same model for LiteRT
+            assets.extra/           files about a version; TensorFlow does not read them to load it
+                openvino/           the same model for OpenVINO
 """
 import json
 import re
@@ -65,9 +67,9 @@ def model_file(directory: Path) -> Path | None:
 
 
 def model_bytes(directory: Path) -> int:
-    """Bytes of the files that loading a version may read: all but those in assets.extra."""
+    """Bytes of the files that TensorFlow may read to load a version: not other engines', nor those in assets.extra."""
     return sum(file.stat().st_size for file in directory.rglob("*")
-               if file.is_file() and EXTRA not in file.relative_to(directory).parts)
+               if file.is_file() and EXTRA not in file.relative_to(directory).parts and file != directory / TFLITE)
 
 
 def read_manifest(directory: Path) -> dict[str, Any] | None:

@@ -158,7 +158,7 @@ def require_comparable(before: object, path: str, plan: Plan) -> CompareResult: 
         without = path if digest is None else "this run"
         raise UserError(f"{without} has no digest of the baseline '{baseline.name}', so it cannot be shown that both "
                         "measured the same model: name a variant, whose files are known, not an address")
-    if digest != environment.digest(baseline.version_directory):
+    if digest != environment.digest(baseline.version_directory, baseline.files):
         raise UserError(f"{path} measured another model as '{baseline.name}' than {baseline.version_directory} is: "
                         "measure its version again, or store a new result")
     then, now = environment.class_of(result["environment"]), str(cpu_class.current())

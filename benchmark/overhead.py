@@ -75,6 +75,9 @@ def command(variant: str, source: Source, parts: tuple[str, ...], repeat: int, p
     server = source.target(variant)
     if server.backend != "embedded" or server.version_directory is None:
         raise UserError("overhead measures the embedded server: name a variant, such as original")
+    if not server.by_tensorflow:
+        raise UserError(f"overhead compares with Session.run, and {server.name} has none: to compare the server with "
+                        f"the engine alone: python -m benchmark compare session:{variant} {variant} --protocol grpc")
     loop = replace(source, server_flags=()).target(f"session:{variant}")
     if "instead" in parts and not (find_spec("fastapi") and find_spec("uvicorn")):
         raise UserError("part instead needs FastAPI and uvicorn: pip install '.[measure]', or --part loop,empty")

@@ -50,6 +50,9 @@ def command(variants: tuple[str, ...], source: Source, protocol: str | None, bat
     if any(target.backend != "embedded" for target in found):
         raise UserError("profile starts the embedded server: name a variant without a backend; in a container started "
                         "with --cap-add SYS_PTRACE, run 'py-spy record --native --pid 1' yourself")
+    if other := next((target for target in found if not target.by_tensorflow), None):
+        raise UserError(f"profile shows TensorFlow's operations, and {other.name} has others: name a variant without "
+                        "an engine, or use 'python -m benchmark split', which measures the parts of a request")
     out.mkdir(parents=True, exist_ok=True)
     began, samples = head("profile", found, source.inputs.seed), list[Sampled]()
     chosen = Scenario("profile", protocol=protocol_for(found, protocol, "grpc"), batch=batch, arrivals=Closed(2),

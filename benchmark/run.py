@@ -21,6 +21,7 @@ from whole_file import write_json
 Examples:
   python -m benchmark run single-stream original optimized --model mnist
   python -m benchmark run server optimized --rate 40 --slo p99=50ms --html reports/server.html
+  python -m benchmark run server optimized@openvino --rate 40      # run by another engine
   python -m benchmark run my-scenario.toml --url http://127.0.0.1:8501
   python -m benchmark run closed --clients 8 --protocol rest --seconds 10
   python -m benchmark run article --signature serving_default
@@ -42,7 +43,8 @@ Latency counts from the intended start of each request, so it includes the time 
 @click.option("--repeat", "repeats_", type=click.IntRange(1), help="How many times each target is measured.")
 @slo_option
 @click.option("--engine", type=click.Choice(("own", "loadgen")), default="own", show_default=True,
-              help="What sends the requests: the project's runner, or MLPerf's LoadGen (mlcommons_loadgen).")
+              help="What sends the requests: the project's runner, or MLPerf's LoadGen (mlcommons_loadgen). What runs "
+                   "the model is in a target's name: VARIANT@litert.")
 @click.option("--num_iter", "--num-iter", "iterations", type=click.IntRange(1),
               help="Iterations of a loop (article, throughput).")
 @click.option("--num_warmup", "--num-warmup", "loop_warmup", type=click.IntRange(0),
@@ -100,5 +102,5 @@ def run_loop(loop: loops.Loop, target: Target, source: Source, output: Output) -
         click.echo(line, err=output.json == "-")
     if output.json:
         path = target.version_directory
-        conditions = environment({target.name: path} if path else None, source.inputs.seed)
+        conditions = environment({target.name: (path, target.files)} if path else None, source.inputs.seed)
         write_json(output.json, loops.to_json(loop, block, inputs, conditions))

@@ -16,6 +16,7 @@ from benchmark.verdicts.scenario import Scenario
 Examples:
   python -m benchmark search optimized --slo p99=50ms
   python -m benchmark search original optimized --slo p95=20ms --protocol rest --start 20
+  python -m benchmark search optimized optimized@litert --slo p99=50ms
 \b
 A rate counts as met only if, with 95 % confidence, no more requests are too slow than the SLO allows.
 """)

@@ -35,6 +35,8 @@ Examples:
   python -m benchmark compare container:original embedded:original --protocol grpc
   python -m benchmark compare original int8 --atol 0.05 --disagreement 0.01
   python -m benchmark compare session:original session:optimized    # the model alone, without a server
+  python -m benchmark compare original optimized@litert optimized@openvino            # run by other engines
+  python -m benchmark compare session:optimized@litert optimized@litert --protocol grpc   # the server's own time
   python -m benchmark compare original optimized --fail-if slower --budget p99=50ms             # in CI
   python -m benchmark compare original optimized --against stored.json --fail-if slower
   python -m benchmark compare --url http://127.0.0.1:8501 --url http://127.0.0.1:8503 --samples digits.npz
@@ -91,10 +93,10 @@ def compare(baseline: str, candidate: str, *others: str, model: str = "mnist", m
             against: str | Path | None = None, show_progress: bool = False) -> Measured:
     """Measures a baseline and candidates side by side, as `python -m benchmark compare` does, and prints nothing.
 
-    baseline, candidate: what the command takes (`original`, `session:optimized`), or the http:// address of a server
-    that already runs. max_time is in seconds; each other parameter is the command's option of that name. A demand
-    (fail_if, fail_if_not, budget) that is not met is in the result's `failures`, and so are wrong answers while
-    measuring.
+    baseline, candidate: what the command takes (`original`, `session:optimized`, `optimized@litert`), or the http://
+    address of a server that already runs. max_time is in seconds; each other parameter is the command's option of that
+    name. A demand (fail_if, fail_if_not, budget) that is not met is in the result's `failures`, and so are wrong
+    answers while measuring.
 
     Raises UserError if it cannot be measured, FailedError if a server dies or gives other answers than the baseline.
     """

@@ -22,6 +22,7 @@ from user_error import UserError
 Examples:
   python -m benchmark split original --batch 1,100
   python -m benchmark split optimized --repeat 500 --html reports/split.html
+  python -m benchmark split optimized@litert                        # run by another engine
   python -m benchmark split --url http://127.0.0.1:8501 --grpc 127.0.0.1:8500
 \b
 Each request asks the server to report its timing (header x-server-timing). If a server does not (TensorFlow Serving

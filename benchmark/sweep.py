@@ -25,6 +25,7 @@ from user_error import FailedError, UserError
 @click.command(epilog="""\b
 Examples:
   python -m benchmark sweep original optimized --clients 1,2,4,8 --protocol grpc
+  python -m benchmark sweep optimized optimized@litert --clients 4
   python -m benchmark sweep optimized --rates 5,10,20,40 --seconds 10 --html reports/sweep.html
 \b
 Several targets run side by side and are measured alternately at each load (A B B A), so that a busy machine slows all

@@ -57,6 +57,9 @@ def command(variant: str, source: Source, slo: str | None, protocol: str | None,
     target = source.target(variant)
     if target.backend != "embedded":
         raise UserError("tune starts embedded servers: name a variant without a backend")
+    if not target.by_tensorflow:
+        raise UserError(f"tune tries settings of TensorFlow, which do nothing for {target.name}: name a variant "
+                        "without an engine")
     objective = scenario.parse_percentile_slo(slo)
     chosen = Scenario("tune", protocol=protocol_for([target], protocol, "grpc"), batch=batch, slo=objective,
                       percentile=objective.percentile if objective else 50, arrivals=Closed(clients), warmup_s=1)

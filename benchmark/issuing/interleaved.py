@@ -114,7 +114,7 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
                         round_done(outcome)
                         done(sum(len(block.latencies) for block in blocks))
             outcome.ended[group.title] = group.ended
-        known = [target.name for target in plan.targets if target.version_directory]
+        known = [target.name for target in plan.targets if target.version_directory and target.by_tensorflow]
         with step(f"Count the operations of {' and '.join(known)}") if known else nullcontext():
             outcome.facts = {target.name: _facts(target, instances[target.name]) for target in plan.targets}
     return outcome
@@ -247,9 +247,12 @@ class Group:
 
 def _facts(target: Target, instances: Sequence[Instance]) -> TargetRecord:
     first = instances[0]
+    # The operations of another engine are not those of the SavedModel.
+    counted = target.version_directory if target.by_tensorflow else None
     return {
-        **(operations(target.version_directory) if target.version_directory else OperationsRecord()),
-        "backend": target.backend, "path": str(target.version_directory) if target.base_path else None,
+        **(operations(counted) if counted else OperationsRecord()),
+        "backend": target.backend, "engine": target.engine,
+        "path": str(target.version_directory) if target.base_path else None,
         "load_s": first.load_s, "first_request_s": first.first_request_s,
         "resident_bytes": first.child.resident_bytes() if first.child else None}
 

@@ -135,7 +135,8 @@ def _row(c: ComparisonRecord, top: float) -> Iterator[Shape]:
     yield Box(EDGE, top, WIDTH - 2 * EDGE, ROW - 14, paper, 8)
     yield Box(EDGE, top, 6, ROW - 14, colour)
     left = EDGE + 22
-    yield Label(left, top + 18, 12, f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency", SOFT)
+    yield Label(left, top + 18, 12, f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency of "
+                                    f"{_cut(c['candidate'], 50)}", SOFT)
     yield Label(left, top + 46, 26, _verdict(c, 27), colour)
     for index, line in enumerate(wrap(_explanation(c), 62)[:2]):
         yield Label(left, top + 76 + 18 * index, 13, line)
@@ -165,7 +166,10 @@ def _verdict(c: ComparisonRecord, most: int = 200) -> str:
     if c["verdict"] == "cannot tell":
         return "cannot tell"
     figure = f" is {c['ratio'] if c['verdict'] == 'faster' else 1 / c['ratio']:.2f}× {c['verdict']}"
-    return _cut(c["candidate"], most - len(figure)) + figure
+    # Of a name with an engine, the engine is what tells candidates apart.
+    variant, at, engine = c["candidate"].rpartition("@")
+    room = most - len(figure) - len(at + engine)
+    return (_cut(variant, max(room, 3)) + at + engine if at else _cut(c["candidate"], most - len(figure))) + figure
 
 
 def _explanation(c: ComparisonRecord) -> str:

@@ -260,7 +260,8 @@ def _targets(result: CompareResult, names: Sequence[str]) -> str:
     for name in names:
         facts: Mapping[str, Any] = result.get("targets", {}).get(name, {})
         version: Mapping[str, Any] = versions.get(name, {})
-        rows.append((name, facts.get("backend", "?"), version.get("version", ""), megabytes(version.get("bytes")),
+        run_by = ", ".join(filter(None, (facts.get("backend", "?"), facts.get("engine"))))
+        rows.append((name, run_by, version.get("version", ""), megabytes(version.get("bytes")),
                      seconds(facts.get("load_s")), seconds(facts.get("first_request_s")),
                      megabytes(facts.get("resident_bytes")), facts.get("nodes", ""), version.get("digest", "")))
         if ops := facts.get("ops"):

@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +16,7 @@ import psutil
 import cpu_class
 from version_directory import EXTRA, model_bytes
 
-PACKAGES = ("tensorflow", "numpy", "grpcio", "protobuf", "urllib3", "hdrhistogram")
+PACKAGES = ("tensorflow", "ai-edge-litert", "openvino", "numpy", "grpcio", "protobuf", "urllib3", "hdrhistogram")
 VARIABLES = (*cpu_class.LIMITS, "OMP_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTRAOP_THREADS",
              "TF_NUM_INTEROP_THREADS", "CUDA_VISIBLE_DEVICES", "MALLOC_ARENA_MAX", "LD_PRELOAD")
 
@@ -53,8 +53,13 @@ class Environment(TypedDict, total=False):
     steal_s: float
 
 
-def environment(models: Mapping[str, Path] | None = None, seed: int | None = None) -> Environment:
-    """Machine, versions, command and the digests of the model versions measured ({name: version directory})."""
+def environment(models: Mapping[str, tuple[Path, Sequence[Path] | None]] | None = None, seed: int | None = None
+                ) -> Environment:
+    """Machine, versions, command and the digests of the model versions measured.
+
+    Args:
+        models: by name the version directory, and the files in it that another engine than TensorFlow runs.
+    """
     kind, flags = cpu_class.current(), cpu_class.flags()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -74,8 +79,9 @@ def environment(models: Mapping[str, Path] | None = None, seed: int | None = Non
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
-        "models": {name: {"digest": digest(path), "bytes": model_bytes(path), "version": path.name}
-                   for name, path in (models or {}).items()},
+        "models": {name: {"digest": digest(path, files), "version": path.name, "bytes": model_bytes(
+            path) if files is None else sum(file.stat().st_size for file in files)}
+                   for name, (path, files) in (models or {}).items()},
     }
 
 
@@ -132,18 +138,19 @@ def git_revision() -> str | None:
         return None
 
 
-def digest(directory: Path) -> str:
-    """The first 16 hex digits of the SHA-256 over names and contents of all files of a model version.
+def digest(directory: Path, files: Sequence[Path] | None = None) -> str:
+    """The first 16 hex digits of the SHA-256 over names and contents of all files of a model version, or of `files`.
 
-    assets.extra is left out: it describes the version, and the model does not use it.
+    assets.extra is left out: it describes the version, and TensorFlow does not use it.
     """
     total = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and EXTRA not in path.relative_to(directory).parts:
-            total.update(f"{path.relative_to(directory)}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
-                while part := file.read(1 << 20):
-                    total.update(part)
+    for path in files if files is not None else sorted(
+            path for path in directory.rglob("*")
+            if path.is_file() and EXTRA not in path.relative_to(directory).parts):
+        total.update(f"{path.relative_to(directory)}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while part := file.read(1 << 20):
+                total.update(part)
     return total.hexdigest()[:16]
 
 

@@ -29,11 +29,13 @@ class Named(Protocol):
     def model(self) -> str: ...
     @property
     def version_directory(self) -> Path | None: ...
+    @property
+    def files(self) -> Sequence[Path] | None: ...
 
 
 def head(kind: str, targets: Sequence[Named], seed: int, inputs: str = "") -> Head:
     """The head of a result about `targets`, with the present conditions."""
-    versions = {target.name: path for target in targets if (path := target.version_directory)}
+    versions = {target.name: (path, target.files) for target in targets if (path := target.version_directory)}
     return {"kind": kind, "format": FORMAT, "model": targets[0].model, "inputs": inputs,
             "environment": environment(versions, seed)}
 

@@ -1,8 +1,11 @@
-"""How far the answers of a variant in reduced precision may be from the original's, as its manifest states it."""
+"""How far the answers of a variant in reduced precision may be from the original's, as its manifest states it.
+
+Each engine that runs a version has an entry of its own there: TensorFlow's answers may be exact, LiteRT's in int8.
+"""
+from benchmark.targets.engines import TENSORFLOW, stated
 from benchmark.targets.target import Target
 from serving.client.answers import Budget
 from serving.client.protocol import DEFAULT_SIGNATURE
-from version_directory import read_manifest
 
 
 def budget_between(baseline: Target, target: Target, signature: str = "") -> Budget | None:
@@ -11,8 +14,9 @@ def budget_between(baseline: Target, target: Target, signature: str = "") -> Bud
     `optimize --precision` proves a version within a budget and writes it into the version's manifest. If both are in
     reduced precision, each may be that far from the original.
     """
-    found = {path: budget for each in (baseline, target) if (path := each.version_directory)
-             and (budget := Budget.of_manifest(read_manifest(path) or {}, signature or DEFAULT_SIGNATURE))}
+    found = {(path, each.engine or TENSORFLOW): budget for each in (baseline, target)
+             if (path := each.version_directory)
+             and (budget := Budget.of_manifest(stated(each.engine, path), signature or DEFAULT_SIGNATURE))}
     if len(found) < 2:
         return next(iter(found.values()), None)
     first, second = found.values()

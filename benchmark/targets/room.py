@@ -1,5 +1,6 @@
 """How many processes of each target the memory of this machine holds."""
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 
@@ -20,5 +21,9 @@ def processes(targets: Sequence[Target], asked: int, free_bytes: int | None = No
 
 def needed_bytes(targets: Sequence[Target]) -> int:
     """Estimated resident memory of one process of each target, without those that run already."""
-    return sum(_PROCESS_BYTES + _TIMES * model_bytes(directory)
+    return sum(_PROCESS_BYTES + _TIMES * _read_bytes(target.files, directory)
                for target in targets if (directory := target.version_directory))
+
+
+def _read_bytes(files: Sequence[Path] | None, directory: Path) -> int:
+    return model_bytes(directory) if files is None else sum(file.stat().st_size for file in files)

@@ -23,7 +23,8 @@ class Source:  # decision 107
     running: tuple[Target, ...] = ()
 
     def target(self, text: str) -> Target:
-        """The target named `variant` or `backend:variant`. Raises UserError if it does not exist."""
+        """The target named `variant`, `backend:variant` or either with `@engine`. Raises UserError if there is none.
+        """
         return find_target(text, self.models, self.model, self.server_flags, self.inputs.signature, self.grappler)
 
     def targets(self, variants: Sequence[str], otherwise: str | None = "original") -> list[Target]:
@@ -40,11 +41,11 @@ class Source:  # decision 107
 
     def refuse_without_effect(self, found: Sequence[Target]) -> None:
         """Raises UserError if --grappler or --server-flag was given and has no effect on any of the targets."""
-        in_process = [target for target in found if target.backend in IN_PROCESS]
+        in_process = [target for target in found if target.backend in IN_PROCESS and target.by_tensorflow]
         started = [target for target in found if target.backend not in (*IN_PROCESS, "address")]
         if not self.grappler and not in_process:
-            raise UserError(f"--grappler is for targets in process, and {_names(found)} is a server: name "
-                            "session:VARIANT or predictor:VARIANT")
+            raise UserError(f"--grappler is for targets in process that TensorFlow runs, and {_names(found)} is none: "
+                            "name session:VARIANT or predictor:VARIANT")
         if self.server_flags and not started:
             raise UserError(f"--server-flag is for servers that are started here, and {_names(found)} is not: name a "
                             "variant, such as original")

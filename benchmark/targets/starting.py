@@ -1,10 +1,11 @@
 """Targets as running processes: starts them on free ports, waits until they are ready, and always stops them."""
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from benchmark.targets import engines
 from benchmark.targets.addresses import connect
 from benchmark.targets.child import Child, Container, PortTakenError, free_ports, python_module
 from benchmark.targets.connections import ClientConnection, Connection
@@ -12,6 +13,7 @@ from benchmark.targets.in_process.connection import Engine, InProcessConnection
 from benchmark.targets.target import IN_PROCESS, Target
 from serving.client.payloads import Arrays
 from serving.client.protocol import AnswerError, UnreachableError
+from serving.client.rest import RestApi
 from user_error import FailedError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,12 +36,14 @@ class Instance:
     def wait(self) -> None:
         """Waits until the model is loaded; sets load_s, the seconds from the process's start until then.
 
-        Raises UserError if a running server has no such model, FailedError if a started one does not load it.
+        Raises UserError if a running server has no such model, FailedError if a started one does not load it, or runs
+        it by another engine than the target names.
         """
         if isinstance(self.child, Engine):
             self.load_s = self.child.wait_until(self.child.loaded, READY_S, "while loading the model")
         elif self.child is not None:
             self.load_s = self.child.wait_until(self._available, READY_S, "while loading the model")
+            self._refuse_other_engine()
         elif self.rest is not None and not self._available():
             raise UserError(f"{self.rest} has no model '{self.target.model}' that is AVAILABLE: {self._why}")
 
@@ -91,9 +95,28 @@ class Instance:
         again = start(self.target)
         self.child, self.rest, self.grpc, self.first_request_s = again.child, again.rest, again.grpc, None
 
-    def _available(self) -> bool:
+    def _refuse_other_engine(self) -> None:  # decision 210
+        """TensorFlow Serving ignores flags that it does not know, and then runs the model by TensorFlow."""
+        engine = self.target.engine
+        if not engine:
+            return
+        with closing(self._client()) as client:
+            said = client.engine()
+        if said == engine or (not said and engine != "openvino"):  # stock servers do not say it, and have the others
+            return
+        why = (f"does {' '.join(self.target.flags) or 'the server'} choose it?" if said else
+               f"only the embedded server has that engine, so leave '{self.target.backend}:' out")
+        raise FailedError(f"the server of {self.target.name} runs the model by {said or engines.TENSORFLOW}, not by "
+                          f"{engine}: {why}")
+
+    def _client(self) -> RestApi:
         assert self.rest is not None
         client = connect("rest", self.rest, self.target.model, self.target.access, answer_timeout_s=5)
+        assert isinstance(client, RestApi)
+        return client
+
+    def _available(self) -> bool:
+        client = self._client()
         try:
             states = client.status()
         except (AnswerError, UnreachableError) as error:
@@ -113,25 +136,26 @@ def start(target: Target) -> Instance:
         return Instance(target, None, target.rest, target.grpc)
     if target.backend in IN_PROCESS:
         assert target.version_directory is not None
-        engine = Engine(target.backend, target.name, target.version_directory, target.signature, target.grappler)
+        kind = target.backend if target.by_tensorflow else target.engine
+        engine = Engine(kind, target.name, target.version_directory, target.signature, target.grappler)
         return Instance(target, engine, None, None)
     grpc_port, rest_port = free_ports(2)
-    env = dict(target.env)
+    env, flags = dict(target.env), (*engines.flags(target.engine), *target.flags)
     if target.backend == "embedded":
         argv = python_module("serving", "serve", f"--model_name={target.model}",
                              f"--model_base_path={target.base_path}", f"--port={grpc_port}",
-                             f"--rest_api_port={rest_port}", "--max_num_load_retries=0", *target.flags)
+                             f"--rest_api_port={rest_port}", "--max_num_load_retries=0", *flags)
         argv = [*target.prefix, *argv]
     elif target.backend == "command":
         ports = {"{port}": str(grpc_port), "{rest_port}": str(rest_port)}
         argv = [ports.get(part, part) for part in target.argv]
     else:
         assert target.base_path is not None
-        argv = [str(ROOT / "tfserving.sh"), target.base_path.name, "--backend", target.backend, "--", *target.flags]
+        argv = [str(ROOT / "tfserving.sh"), target.base_path.name, "--backend", target.backend, "--", *flags]
         env |= {"MODELS": str(target.base_path.parents[1]), "MODEL": target.model, "PORT": str(grpc_port),
                 "REST_PORT": str(rest_port)}
-    kind = Container if target.backend == "container" else Child
-    child = kind(f"server of {target.name}", argv, env=env)
+    kind_of_child = Container if target.backend == "container" else Child
+    child = kind_of_child(f"server of {target.name}", argv, env=env)
     return Instance(target, child, f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}")
 
 

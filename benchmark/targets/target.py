@@ -1,10 +1,13 @@
-"""The targets of a measurement: `original`, `container:original`, `session:original`, or a running server's address."""
+"""The targets of a measurement: `original`, `container:original`, `session:original@litert`, or a running server's
+address."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from benchmark.targets import engines
 from benchmark.targets.addresses import Access
+from serving.client.protocol import DEFAULT_SIGNATURE
 from serving.protos import saved_model_pb2
 from user_error import UserError
 from version_directory import newest, read_model
@@ -19,7 +22,7 @@ class Target:
     """A variant under a backend, or a running server (backend "address"), or a server that `argv` starts ("command").
 
     In `argv`, {port} and {rest_port} are replaced by free ports; the program must report its status as TensorFlow
-    Serving does.
+    Serving does. `engine`: what runs the model, "" where the name does not say; that is TensorFlow, but at an address.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Target:
     prefix: tuple[str, ...] = ()
     argv: tuple[str, ...] = ()
     access: Access | None = None
+    engine: str = ""
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -50,14 +54,30 @@ class Target:
         """The version that a server serves by default: the newest."""
         return newest(self.base_path) if self.base_path else None
 
+    @property
+    def files(self) -> Sequence[Path] | None:  # decision 211
+        """The files that its engine runs, where that is another than TensorFlow."""
+        version = self.version_directory
+        return engines.files(self.engine, version) if version else None
+
+    @property
+    def by_tensorflow(self) -> bool:
+        return self.engine in ("", engines.TENSORFLOW)
+
 
 def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), signature: str = "",
                 grappler: bool = True) -> Target:
-    """The target `variant` or `backend:variant` of models/<model>. Raises UserError if it or a version is missing."""
-    backend, _, variant = text.rpartition(":")
+    """The target `variant`, `backend:variant`, `variant@engine` or `backend:variant@engine` of models/<model>.
+
+    Raises UserError if it or a version is missing, or if the engine cannot run the version.
+    """
+    backend, _, rest = text.rpartition(":")
     backend = backend or "embedded"
+    variant, engine = engines.named(rest)
     if backend not in SERVERS + IN_PROCESS:
         raise UserError(f"no backend '{backend}' in '{text}': choose from {', '.join(SERVERS + IN_PROCESS)}")
+    if backend == "predictor" and engine not in ("", engines.TENSORFLOW):
+        raise UserError(f"{text}: a predictor is TensorFlow's own; session:{rest} measures {engine} without a server")
     base = models / model / variant
     if not (models / model).is_dir():
         there = sorted(path.name for path in models.iterdir() if path.is_dir()) if models.is_dir() else []
@@ -72,7 +92,9 @@ def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), 
                         f"make one with 'python -m export build' or 'python -m export optimize'")
     # A broken file is reported now, not after a server has started.
     read_model(version, saved_model_pb2.SavedModel())
-    return Target(text, model, backend, base.resolve(), flags=tuple(flags), signature=signature, grappler=grappler)
+    engines.refuse_unable(text, engine, backend in (*IN_PROCESS, "embedded"), version, signature or DEFAULT_SIGNATURE)
+    return Target(text, model, backend, base.resolve(), flags=tuple(flags), signature=signature, grappler=grappler,
+                  engine=engine)
 
 
 def running_targets(urls: Sequence[str], grpcs: Sequence[str], model: str,

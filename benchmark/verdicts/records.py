@@ -153,6 +153,7 @@ class TargetRecord(OperationsRecord):
     """What one target of a comparison is, and what its start cost; without operations if its files are unknown."""
 
     backend: str
+    engine: NotRequired[str]  # "" if the target's name has none; results of before 2026-12 do not have it
     path: str | None
     load_s: float | None
     first_request_s: float | None

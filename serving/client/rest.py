@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import SplitResult, quote, urlsplit
 
 from serving.client import json_codec
@@ -86,11 +86,18 @@ class RestApi(ABC):
         Empty if the server does not list them (TensorFlow Serving does not).
         """
         try:
-            listed = json.loads(self._exchange("GET", f"{self._path.rpartition('/v1/models/')[0]}/models"))
-            return {str(model["name"]): tuple(int(version["version"]) for version in model["versions"]
-                                              if version["state"] == "AVAILABLE") for model in listed["models"]}
+            return {str(name): tuple(int(version["version"]) for version in versions)
+                    for name, versions in self._answering().items()}
         except (AnswerError, UnreachableError, ValueError, KeyError, TypeError):
             return {}
+
+    def engine(self) -> str:
+        """What runs the newest version of the model that answers, such as "litert"; "" if the server does not say it
+        (TensorFlow Serving does not)."""
+        try:
+            return str(self._answering()[self.model][0].get("engine") or "")
+        except (AnswerError, UnreachableError, ValueError, KeyError, TypeError, IndexError):
+            return ""
 
     def server_timing(self) -> dict[str, float]:
         """See Client.server_timing: empty here, since only the body of an answer is kept."""
@@ -105,6 +112,12 @@ class RestApi(ABC):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+    def _answering(self) -> dict[str, list[dict[str, Any]]]:
+        """The versions that answer, the newest first, of each model that the server lists. Raises various errors."""
+        listed = json.loads(self._exchange("GET", f"{self._path.rpartition('/v1/models/')[0]}/models"))
+        return {model["name"]: [version for version in model["versions"] if version["state"] == "AVAILABLE"]
+                for model in listed["models"]}
 
     @abstractmethod
     def _exchange(self, method: str, path: str, body: bytes | None = None) -> bytes:

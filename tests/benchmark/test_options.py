@@ -109,6 +109,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for models in ("models", "elsewhere"):
         for name in ("tiny/original/1", "tiny/twin/1", "other/original/1", "other/twin/1"):
             write_tiny_saved_model(folder / models / name)
+            (folder / models / name / "model.tflite").write_bytes(b"no test here runs it")
     np.savez(folder / "samples.npz", x=np.ones((3, 4), np.float32))
     return {"models": str(folder / "models"), "elsewhere": str(folder / "elsewhere"), "out": str(folder / "out"),
             "samples": str(folder / "samples.npz"), "version": str(folder / "models/tiny/original/1")}
@@ -180,6 +181,12 @@ def test_an_option_changes_what_the_command_does(name: str, option: str,
     ("search", [*VARIANTS, "--slo", "p9=9ms", "--grappler", "off"], "--grappler is for targets in process"),
     ("sweep", [*SESSIONS, "--protocol", "grpc"], "--protocol is for servers"),
     ("split", [*ONE_URL, "--server-flag", "--x"], "--server-flag is for servers that are started here"),
+    ("compare", ["session:original@litert", "session:twin@litert", "--grappler", "off"],
+     "--grappler is for targets in process that TensorFlow runs"),
+    ("profile", ["original", "original@litert"], "profile shows TensorFlow's operations, and original@litert has"),
+    ("tune", ["original@litert"], "tune tries settings of TensorFlow, which do nothing for original@litert"),
+    ("overhead", ["original@litert"], "compare session:original@litert original@litert --protocol grpc"),
+    ("run", ["article", "original@litert"], "session:original@litert measures litert without a server"),
     ("overhead", ["original", "--part", "empty", "--grappler", "off"], "--grappler is for part loop"),
     ("overhead", ["original", "--part", "empty", "--samples", "{samples}"], "--samples is for part loop and instead"),
     ("overhead", ["original", "--part", "instead", "--processes", "1"], "--processes is for part loop and empty")])

@@ -13,7 +13,11 @@ from serving.protos import meta_graph_pb2
 from user_error import FailedError
 
 MEASURED_BY = {"session": "a v1 Session in a separate process, timed around the run",
-               "predictor": "the signature function in a separate process, timed around the call"}
+               "predictor": "the signature function in a separate process, timed around the call",
+               "litert": "LiteRT in a separate process, with the threads that the server gives it, timed around the "
+                         "run",
+               "openvino": "OpenVINO in a separate process, with the threads that the server gives it, timed around "
+                           "the run"}
 
 
 class EngineError(AnswerError):
@@ -25,7 +29,8 @@ class EngineError(AnswerError):
 
 
 class Engine(Child):  # decision 109
-    """A process that loads the model, then accepts connections and answers them in parallel."""
+    """A process that loads the model, then accepts connections and answers them in parallel. `kind`: see MEASURED_BY.
+    """
 
     def __init__(self, kind: str, title: str, version: Path, signature_name: str, grappler: bool) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="engine-")

@@ -4,6 +4,8 @@
 
     session     a v1 Session with the graph's feeds and fetches compiled once: what TensorFlow Serving does per request
     predictor   the signature as a Python function (tf.saved_model.load), as the old tf.contrib.predictor offered it
+    litert      the embedded server's own class for model.tflite, with the threads that the server gives it;
+    openvino    the same for assets.extra/openvino/. Neither imports TensorFlow
 
 Listens on the Unix socket SOCKET. Each connection has its own thread, so that one loaded model answers connections in
 parallel (see connection.py). The process ends when its standard input is closed.
@@ -13,13 +15,14 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import tensorflow_alone
+from benchmark.targets import engines
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -64,6 +67,26 @@ def predictor(directory: str, signature_name: str, grappler: bool) -> tuple[Any,
         fed = {name: tf.constant(array, dtypes[name]) for name, array in inputs.items()}
         return {name: tensor.numpy() for name, tensor in function(**fed).items()}
     return signature, run
+
+
+def engine(flags: Sequence[str], directory: str, signature_name: str) -> tuple[Any, Run]:  # decision 209
+    """(SignatureDef, function that runs it) as the embedded server with these flags runs the version."""
+    from serving.config import parse_flags
+    from serving.engines.choice import Engines
+    from serving.errors import ServingError
+    from serving.memory import MemoryLimit
+
+    path = Path(directory)
+    try:
+        loaded = Engines(parse_flags(flags), MemoryLimit(-1)).load(path.parent.parent.name, int(path.name), path)
+    except ServingError as error:
+        raise SystemExit(f"{error.code.name}: {error.message} {error.advice}".rstrip()) from None
+    signature = _signature(loaded.metadata.signature_def, signature_name)
+    names, fetches = sorted(signature.inputs), sorted(signature.outputs)
+    feeds = [signature.inputs[name].name for name in names]
+    tensors = [signature.outputs[name].name for name in fetches]
+    return signature, lambda inputs: dict(
+        zip(fetches, loaded.run(feeds, [inputs[name] for name in names], tensors), strict=True))
 
 
 def _signature(signatures: Any, name: str) -> Any:
@@ -121,15 +144,18 @@ def _or_die(*arguments: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmark.targets.in_process.engine")
-    parser.add_argument("kind", choices=("session", "predictor"))
+    parser.add_argument("kind", choices=("session", "predictor", *engines.BESIDE))
     parser.add_argument("directory", type=Path)
     parser.add_argument("socket")
     parser.add_argument("--signature", default="serving_default")
     parser.add_argument("--grappler", choices=("on", "off"), default="on")
     options = parser.parse_args()
     tensorflow_alone.own_process = True
-    load = {"session": session, "predictor": predictor}[options.kind]
-    signature, run = load(str(options.directory), options.signature, options.grappler == "on")
+    if options.kind in engines.BESIDE:
+        signature, run = engine(engines.flags(options.kind), str(options.directory), options.signature)
+    else:
+        load = {"session": session, "predictor": predictor}[options.kind]
+        signature, run = load(str(options.directory), options.signature, options.grappler == "on")
     with Listener(options.socket, "AF_UNIX", backlog=64) as listener:
         threading.Thread(target=accept, args=(listener, signature, run), daemon=True).start()
         sys.stdin.buffer.read()

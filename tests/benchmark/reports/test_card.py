@@ -30,6 +30,10 @@ def _words(svg: str) -> list[str]:
 @pytest.mark.parametrize(("of_means", "words"), [
     ({"verdict": "faster", "ratio": 1.25, "ci95": [1.2, 1.3], "candidate": "fast"}, "fast is 1.25× faster"),
     ({"verdict": "slower", "ratio": 0.5, "ci95": [0.4, 0.6], "candidate": "x" * 99}, "xx... is 2.00× slower"),
+    ({"verdict": "faster", "ratio": 12.25, "ci95": [12.0, 12.5], "candidate": "session:optimized@openvino"},
+     "...@openvino is 12.25× faster"),
+    ({"verdict": "faster", "ratio": 1.25, "ci95": [1.2, 1.3], "candidate": "session:int8@litert"},
+     "average latency of session:int8@litert"),
     ({"verdict": "cannot tell", "ratio": 1.0, "ci95": [0.9, 1.1]}, "cannot tell"),
     ({"verdict": "cannot tell", "valid": False, "reasons": ["2 of 3 requests failed"], "ci95": [None, None]},
      "INVALID: 2 of 3 requests failed")])

@@ -1,11 +1,12 @@
 """A model in a child process, used by several threads at the same time: each gets the answers to its own requests."""
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import engine_versions
 import numpy as np
 import pytest
-from tiny_saved_model import write_tiny_saved_model
 
 from benchmark.targets.in_process.connection import Engine, InProcessConnection
 from serving.client.protocol import AnswerError
@@ -16,12 +17,10 @@ THREADS, REQUESTS = 6, 200
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny/original/1"
-    write_tiny_saved_model(path)
-    return path
+    return engine_versions.litert(tmp_path_factory.mktemp("models") / "tiny/original/1")
 
 
-@pytest.fixture(scope="module", params=["session", "predictor"])
+@pytest.fixture(scope="module", params=["session", "predictor", "litert"])
 def engine(request: pytest.FixtureRequest, version: Path) -> Iterator[Engine]:
     with Engine(request.param, request.param, version, "", grappler=True) as started:
         started.wait_until(started.loaded, 60, "while loading the model")
@@ -52,18 +51,38 @@ def test_threads_get_the_answers_to_their_own_requests(engine: Engine) -> None:
     assert wrong == []
 
 
-def test_what_a_run_raises_is_an_answer(version: Path) -> None:
-    with Engine("session", "session:original", version, "", grappler=True) as engine:
+@pytest.mark.parametrize("kind", ["session", "litert"])
+def test_what_a_run_raises_is_an_answer(kind: str, version: Path) -> None:
+    with Engine(kind, "session:original", version, "", grappler=True) as engine:
         engine.wait_until(engine.loaded, 60, "while loading the model")
         connection = InProcessConnection(engine)
         request = connection.prepare({"x": np.zeros((2, 5), np.float32)})  # the model takes 4 numbers
         for _ in range(2):  # and the engine goes on
-            with pytest.raises(AnswerError, match=r"^the model refused the request: [^\n]*(Matrix|shape)[^\n{]*$"):
+            with pytest.raises(AnswerError, match=r"^the model refused the request: [^\n]*([Ss]hape|Matrix)[^\n{]*$"):
                 connection.timed(request)
         connection.timed(connection.prepare({"x": np.zeros((2, 4), np.float32)}))
 
 
-def test_the_error_for_a_model_that_does_not_load_gives_the_reason(version: Path) -> None:
-    with (Engine("session", "session:original", version, "absent", grappler=True) as engine,
+def test_another_engine_runs_without_tensorflow(version: Path) -> None:
+    with Engine("litert", "session:original@litert", version, "", grappler=True) as engine:
+        engine.wait_until(engine.loaded, 60, "while loading the model")
+        connection = InProcessConnection(engine)
+        assert connection.timed(connection.prepare({"x": np.ones((2, 4), np.float32)}))[1]["y"].shape == (2, 3)
+        libraries = Path(f"/proc/{engine.process.pid}/maps").read_text()
+    assert "litert" in libraries
+    assert "libtensorflow" not in libraries
+
+
+def test_a_file_that_another_engine_does_not_take_is_named(version: Path, tmp_path: Path) -> None:
+    cut = shutil.copytree(version, tmp_path / "tiny/cut/1")
+    (cut / "model.tflite").write_bytes((version / "model.tflite").read_bytes()[:200])
+    with (Engine("litert", "session:cut@litert", cut, "", grappler=True) as engine,
+          pytest.raises(FailedError, match=r"^the process of session:cut@litert died [^\n]*onvert the model again")):
+        engine.wait_until(engine.loaded, 60, "while loading the model")
+
+
+@pytest.mark.parametrize("kind", ["session", "litert"])
+def test_the_error_for_a_model_that_does_not_load_gives_the_reason(kind: str, version: Path) -> None:
+    with (Engine(kind, "session:original", version, "absent", grappler=True) as engine,
           pytest.raises(FailedError, match="no signature 'absent': there are serving_default")):
         engine.wait_until(engine.loaded, 60, "while loading the model")

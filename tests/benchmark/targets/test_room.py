@@ -1,4 +1,5 @@
 """Large models are measured in one process each where memory does not hold two."""
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -32,6 +33,12 @@ def test_what_is_free_decides(targets: list[Target]) -> None:
     assert room.processes(targets, 2, free_bytes=24 * GIB) == 2
     assert room.processes(targets, 2, free_bytes=20 * GIB) == 1
     assert room.processes(targets, 1, free_bytes=1 * GIB) == 1
+
+
+def test_the_file_of_another_engine_is_what_is_read(targets: list[Target], tmp_path: Path) -> None:
+    (tmp_path / "a" / "1" / "model.tflite").write_bytes(b"x")
+    other = replace(targets[0], engine="litert")
+    assert room.needed_bytes([targets[0]]) - room.needed_bytes([other]) == 4 * GIB
 
 
 def test_servers_that_run_already_take_no_memory_of_ours() -> None:

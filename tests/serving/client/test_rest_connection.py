@@ -162,3 +162,19 @@ def test_addresses_that_are_invalid(address: str) -> None:
 def test_tls_files_that_cannot_be_used() -> None:
     with pytest.raises(UserError, match=r"cannot use the TLS files /missing\.pem: No such file"):
         RestClient("https://localhost:1", "m", tls=Tls(authority="/missing.pem"))
+
+
+@pytest.mark.parametrize(("body", "status", "engine"), [
+    (b'{"models": [{"name": "m", "versions": [{"version": 3, "state": "LOADING", "engine": null}, {"version": 2, '
+     b'"state": "AVAILABLE", "engine": "litert"}, {"version": 1, "state": "AVAILABLE", "engine": "tensorflow"}]}]}',
+     "200 OK", "litert"),
+    (b'{"models": [{"name": "m", "versions": [{"version": 1, "state": "AVAILABLE", "engine": null}]}]}', "200 OK", ""),
+    (b'{"models": [{"name": "m", "versions": [{"version": 1, "state": "AVAILABLE"}]}]}', "200 OK", ""),
+    (b'{"models": [{"name": "other", "versions": []}]}', "200 OK", ""),
+    (b'{"models": [{"name": "m", "versions": []}]}', "200 OK", ""),
+    (b'{"error": "Malformed request: GET /models"}', "404 Not Found", ""),
+    (b"<html>", "200 OK", ""), (b"[]", "200 OK", "")])
+def test_the_engine_of_the_newest_version_that_answers(body: bytes, status: str, engine: str) -> None:
+    with peer([answer(body, status)]) as (address, requests), RestClient(f"{address}/prefix", "m") as client:
+        assert client.engine() == engine
+        assert requests[0].startswith(b"GET /prefix/models ")
