@@ -65,7 +65,9 @@ class Reference:
     def __init__(self, ready: Prepared) -> None:
         self._path, self._tags, self._plan = ready.path, ready.job.tags, ready.plan
         random = manifest.weights_are_random(ready.path)
-        self.allowed = budget.for_random_weights(ready.job.reduction) if random else ready.job.reduction
+        asked = ready.job.reduction
+        by_the_table = asked.engine is not None and asked.precision == FULL  # as everything in full precision is
+        self.allowed = budget.for_random_weights(asked) if random and not by_the_table else asked
         self.name = ready.name
         self.signatures = saved_model.chosen(ready.model, ready.job.signatures)
         refuse_unknown(self._plan, self.signatures)
@@ -83,8 +85,6 @@ class Reference:
                 if drawn and not _repeats(source, key, self.requests[key]):
                     raise UserError(f"signature '{key}' draws random numbers ({drawn.op} '{drawn.node}'), so its "
                                     "accuracy in reduced precision cannot be measured: leave it out with --signatures")
-        # An engine in float32 is held to the table of full precision.
-        by_the_table = ready.job.reduction.engine and ready.job.reduction.precision == FULL
         for key in () if random or by_the_table else self.signatures:
             self._refuse_undecided(key)
 
