@@ -73,6 +73,10 @@ class BatchingServable:
         return self._servable.version
 
     @property
+    def engine(self) -> str:
+        return self._servable.engine
+
+    @property
     def signatures(self) -> Mapping[str, Signature]:
         return self._servable.signatures
 

@@ -90,6 +90,11 @@ class Flags:
     tensorflow_inter_op_parallelism: int = flag(0, "Threads between operations.")
     mixed_precision: str = flag("", "bfloat16: TensorFlow lowers the precision of what a graph computes, as it loads.")
     xla_cpu_compilation_enabled: bool = flag(False, "Compile with XLA what a model asks to; else its requests fail.")
+    engine: str = flag(
+        "", "tensorflow, litert or openvino, for versions with its files; wins over --prefer_tflite_model.", ours=True)
+    engines_file: str = flag("", "TOML: an engine for each model by name; wins over --engine.", ours=True)
+    openvino_streams: int = flag(  # decision 203
+        1, "Requests that OpenVINO runs at the same time; they share the CPUs.", ours=True)
     prefer_tflite_model: bool = flag(False, "Run a version's model.tflite, if it has one, with LiteRT.")
     num_tflite_pools: int = flag(1, "Pools of LiteRT interpreters; all of them share the CPUs.")
     num_tflite_interpreters_per_pool: int = flag(1, "Interpreters in each pool; each runs a request at a time.")

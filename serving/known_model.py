@@ -32,7 +32,7 @@ class Version:
     def status(self, number: int) -> VersionStatus:
         """This version as GetModelStatus reports it."""
         if self.error is None or self.state is not State.END:
-            return VersionStatus(number, self.state.value)
+            return VersionStatus(number, self.state.value, engine=self.servable.engine if self.servable else "")
         return VersionStatus(number, self.state.value, self.error.code, self.error.message)
 
     def answers(self) -> bool:
@@ -142,4 +142,5 @@ class KnownModel:
         missing += [Missing(number, version.obstacle()) for number, version in sorted(self.versions.items())
                     if version.wanted and not version.answers()]
         # A version that is no longer wanted also answers: it stays until a wanted one can replace it.
-        return ModelReadiness(any(version.answers() for version in self.versions.values()), tuple(missing))
+        return ModelReadiness(any(version.answers() for version in self.versions.values()), tuple(missing), {
+            number: version.servable.engine for number, version in self.versions.items() if version.servable})

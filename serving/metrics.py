@@ -178,10 +178,14 @@ def _standing(readiness: Readiness | None) -> Iterable[Gauge]:
     missing = Gauge("embedded_serving_missing_versions",
                     "Versions that are wanted and do not answer: not found, being loaded, or failed to load.",
                     ("model_name",))
+    engine = Gauge("embedded_serving_engine", "1 for each loaded version, with the engine that runs it.",
+                   ("model_name", "version", "engine"))
     for name, model in readiness.models.items():
+        for version, runs in sorted(model.engines.items()):
+            engine.add((name, str(version), runs), 1)
         ready.add((name,), int(model.answers))
         missing.add((name,), len(model.missing))
-    yield from (ready, missing)
+    yield from (ready, missing, engine)
 
 
 class Metrics:

@@ -275,8 +275,8 @@ class ModelStore:
                               perf_counter() - began)
         else:
             # Logged before the version can answer, so that the line precedes every answer.
-            log.info("version %s of model %s is loaded from %s, in %.1f s", number, name, version.path,
-                     perf_counter() - began)
+            log.info("version %s of model %s is loaded from %s, in %.1f s, and run by %s", number, name, version.path,
+                     perf_counter() - began, servable.engine)
             with self._lock:
                 version.error = None
                 version.servable = servable

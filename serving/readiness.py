@@ -1,6 +1,6 @@
 """Whether a server can take traffic, and which wanted versions do not answer. Values only."""
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,11 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class ModelReadiness:
-    """One model: whether a version of it answers requests, and which wanted versions do not."""
+    """One model: whether a version of it answers requests, which wanted versions do not, what runs the loaded ones."""
 
     answers: bool
     missing: tuple[Missing, ...] = ()
+    engines: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

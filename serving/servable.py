@@ -56,12 +56,13 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One version as GetModelStatus reports it."""
+    """One version as GetModelStatus reports it. `engine`, which that does not report: what runs it, once loaded."""
 
     version: int
     state: str
     code: Code = Code.OK
     message: str = ""
+    engine: str = ""
 
 
 class Servable(Protocol):
@@ -72,6 +73,10 @@ class Servable(Protocol):
 
     @property
     def version(self) -> int: ...
+
+    @property
+    def engine(self) -> str:
+        """What runs it: "tensorflow", "litert" or "openvino"."""
 
     @property
     def signatures(self) -> Mapping[str, Signature]: ...

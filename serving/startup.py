@@ -8,6 +8,7 @@ from pathlib import Path
 
 from serving import text_proto
 from serving.config import Flags, Model, check_platforms, read_models, tags_of
+from serving.engines.wanted import LITERT, engines_wanted
 from serving.errors import Code, ServingError, invalid
 from serving.saved_model_file import TFLITE, read_meta_graph
 from serving.version_files import Failure, unservable
@@ -36,7 +37,7 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     for library in filter(None, flags.tensorflow_op_libraries.split(",")):
         if not Path(library).is_file():
             raise ServingError(Code.NOT_FOUND, f"--tensorflow_op_libraries: there is no file {library}")
-    for name in ("grpc_max_threads", "rest_api_num_threads"):
+    for name in ("grpc_max_threads", "rest_api_num_threads", "openvino_streams"):
         if getattr(flags, name) < 1:
             raise invalid(f"--{name} must be at least 1")
     for name in ("num_load_threads", "drain_seconds", "rest_api_max_body_bytes", "tensorflow_session_parallelism",
@@ -58,12 +59,13 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     for name in _FILES:
         if getattr(flags, name):
             text_proto.read_text(getattr(flags, name))
+    engines = engines_wanted(flags)
     models, tags = read_models(flags), tags_of(flags)
     check_platforms(models)
     # If loads are retried, a version that is broken now may be complete at the next try.
     final = flags.max_num_load_retries <= 0
     failures = unservable(models, lambda path: read_meta_graph(path, tags) if final and not (
-        flags.prefer_tflite_model and (path / TFLITE).is_file()) else None)
+        LITERT in engines.all() and (path / TFLITE).is_file()) else None)
     if failures:
         raise did_not_load("servable", failures)
     return models

@@ -3,9 +3,10 @@
 A request with the header (gRPC: metadata) `x-server-timing: 1` gets the durations of its stages with its answer, in
 the header (gRPC: trailing metadata) `server-timing`, in the format of W3C Server Timing:
 
-    parse;dur=0.412, queue;dur=0.005, run;dur=3.310, render;dur=0.251        (milliseconds)
+    parse;dur=0.412, queue;dur=0.005, run;dur=3.310, render;dur=0.251, engine;desc=tensorflow        (milliseconds)
 
-A request that does not ask is not timed.
+`engine` is what runs the version that answered; an answer of no version has none. A request that does not ask is not
+timed.
 """
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -31,6 +32,7 @@ class Stopwatch:  # decision 75
     def __init__(self, stage: str, began: float) -> None:
         self._seconds = dict.fromkeys(STAGES, 0.0)
         self._stage, self._since = stage, began
+        self.engine = ""
 
     def enter(self, stage: str) -> None:
         """Ends the current stage and begins `stage`."""
@@ -39,9 +41,10 @@ class Stopwatch:  # decision 75
         self._stage, self._since = stage, now
 
     def text(self) -> str:
-        """All stages so far, as the value of `server-timing`."""
+        """All stages so far, and the engine, as the value of `server-timing`."""
         self.enter(self._stage)
-        return ", ".join(f"{stage};dur={seconds * 1e3:.4f}" for stage, seconds in self._seconds.items())
+        stages = [f"{stage};dur={seconds * 1e3:.4f}" for stage, seconds in self._seconds.items()]
+        return ", ".join([*stages, f"engine;desc={self.engine}"] if self.engine else stages)
 
 
 class Watched:
@@ -50,6 +53,7 @@ class Watched:
     def __init__(self, servable: Servable, watch: Stopwatch) -> None:
         self._servable = servable
         self._watch = watch
+        watch.engine = servable.engine
 
     @property
     def name(self) -> str:
@@ -58,6 +62,10 @@ class Watched:
     @property
     def version(self) -> int:
         return self._servable.version
+
+    @property
+    def engine(self) -> str:
+        return self._servable.engine
 
     @property
     def signatures(self) -> Mapping[str, Signature]:

@@ -1,6 +1,6 @@
-"""Which engine runs a version: TensorFlow, or LiteRT where the flags prefer it and the version has its file."""
+"""Loads each version with the engine wanted for its model, or with TensorFlow if it has no files for that engine."""
 import importlib.util
-import os
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,34 +8,56 @@ from typing import Any
 
 import tensorflow_alone
 from serving.config import Flags, tags_of
+from serving.engines.cpus import cpus
+from serving.engines.wanted import LITERT, OPENVINO, TENSORFLOW, engines_wanted
 from serving.errors import Code, ServingError
 from serving.memory import MemoryLimit
-from serving.saved_model_file import TFLITE
+from serving.saved_model_file import OPENVINO_FILES, TFLITE
+
+log = logging.getLogger("serving")
+# Engine -> the package that runs it, and the extra that installs it; engine -> the file that a version needs for it.
+_PACKAGES = {LITERT: ("ai_edge_litert", "litert"), OPENVINO: ("openvino", "openvino")}
+_FILES = {LITERT: Path(TFLITE), OPENVINO: OPENVINO_FILES}
 
 
-class Engines:
-    """Loads versions with the engine that the flags choose.
+class Engines:  # decision 200
+    """Loads versions with the engines that the flags choose.
 
     TensorFlow is imported for the first version that needs it, and at once if the flags name no other engine.
     """
 
     def __init__(self, flags: Flags, memory: MemoryLimit) -> None:
-        """Raises ServingError if a flag cannot be followed."""
+        """Raises ServingError if a flag cannot be followed, or an engine's package is not installed."""
         self._flags = flags
         self._memory = memory
         self._lock = threading.Lock()
         self._tensorflow: Callable[[str, int, Path], Any] | None = None
-        if flags.prefer_tflite_model:
-            _refuse_missing("ai_edge_litert", "--prefer_tflite_model", "litert")
-        else:
+        self._wanted = engines_wanted(flags)
+        for engine in sorted(self._wanted.all() - {TENSORFLOW}):
+            _refuse_missing(engine, "--engines_file" if engine != self._wanted.default else
+                            f"--engine={engine}" if flags.engine else "--prefer_tflite_model")
+        if self._wanted.all() == {TENSORFLOW}:
             self._load_with_tensorflow()
 
     def load(self, name: str, version: int, path: Path) -> Any:
         """A version, not yet tried. Raises ServingError with TensorFlow Serving's code and message."""
-        if self._flags.prefer_tflite_model and (path / TFLITE).is_file():
+        flags, engine = self._flags, self._wanted.of(name)
+        if engine != TENSORFLOW and not (path / _FILES[engine]).is_file():
+            log.info("version %s of model %s has no %s: TensorFlow runs it", version, name, _FILES[engine])
+            engine = TENSORFLOW
+        if engine == LITERT:
             from serving.engines import litert
-            interpreters = max(self._flags.num_tflite_pools, 1) * max(self._flags.num_tflite_interpreters_per_pool, 1)
+            interpreters = max(flags.num_tflite_pools, 1) * max(flags.num_tflite_interpreters_per_pool, 1)
             return litert.load(name, version, path, interpreters, cpus() // interpreters)
+        if engine == OPENVINO:
+            from serving.engines import openvino
+            from serving.engines.openvino_graph import Resources
+            threads = flags.tensorflow_intra_op_parallelism or flags.tensorflow_session_parallelism or cpus()
+            return openvino.load(name, version, path, tags_of(flags),
+                                 Resources(threads, flags.openvino_streams, self._memory), self._with_tensorflow)
+        return self._with_tensorflow(name, version, path)
+
+    def _with_tensorflow(self, name: str, version: int, path: Path) -> Any:
         with self._lock:
             load = self._tensorflow or self._load_with_tensorflow()
         return load(name, version, path)
@@ -59,12 +81,8 @@ class Engines:
         return loaded
 
 
-def cpus() -> int:
-    """The CPUs that this process may use: as many as TensorFlow counts."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _refuse_missing(package: str, flag: str, extra: str) -> None:
+def _refuse_missing(engine: str, asked: str) -> None:
+    package, extra = _PACKAGES[engine]
     if importlib.util.find_spec(package) is None:
-        raise ServingError(Code.FAILED_PRECONDITION, f"{flag}: the package {package} is not installed; install "
-                           f"it with: pip install -e '.[{extra}]'")
+        raise ServingError(Code.FAILED_PRECONDITION, f"{asked}: the package {package} is not installed; install it "
+                           f"with: pip install -e '.[{extra}]'")

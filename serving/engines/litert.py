@@ -4,11 +4,8 @@ The file is read once; several interpreters share it. Each runs one request at a
 are found as the original finds them: in the file's metadata; a file without gets a signature whose keys are the names
 of its tensors.
 """
-import logging
 import struct
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,21 +16,26 @@ from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import flexbuffers
 from google.protobuf.message import DecodeError
 
-from serving.engines.signatures import signature_of
+from serving.engines.damage import check_digest
+from serving.engines.inputs import check_type, fits, no_examples, wrong_shape
+from serving.engines.lending import Pool
+from serving.engines.signatures import signatures_of
+from serving.engines.trial import Zeros, pace_of_runs, run_zeros
+from serving.engines.wanted import LITERT
 from serving.errors import Code, ServingError, invalid, timed_out
-from serving.pace import Pace
 from serving.protos import get_model_metadata_pb2, meta_graph_pb2
 from serving.saved_model_file import TFLITE
 from serving.servable import DEFAULT_SIGNATURE, PREDICT_METHOD, Array, Signature
-from serving.tensor_proto import data_type, data_type_name
+from serving.tensor_proto import data_type
+from version_directory import MANIFEST, read_manifest
 
-log = logging.getLogger("serving")
 SIGNATURES = b"signature_defs_metadata"  # the name that the original looks for
-_QUICK_S, _SLOW_S = 0.0005, 0.002
 
 
 class LiteRTModel:  # decision 198
     """A Servable whose requests are run by LiteRT's interpreters."""
+
+    engine = LITERT
 
     def __init__(self, name: str, version: int, content: bytes, interpreters: int, threads: int) -> None:
         """`threads`: of each interpreter. Raises ServingError if LiteRT does not take the file."""
@@ -41,30 +43,25 @@ class LiteRTModel:  # decision 198
         self.version = version
         self.answers = True
         first = _Worker(content, threads)
-        self._pool = _Pool([first, *(_Worker(content, threads) for _ in range(interpreters - 1))])
+        self._pool = Pool([first, *(_Worker(content, threads) for _ in range(interpreters - 1))])
         self._inputs = {_name(one): one for one in first.inputs}
         self._outputs = {_name(one): one for one in first.outputs}
         self.metadata = get_model_metadata_pb2.SignatureDefMap()
         for key, message in (_signatures(content) or {DEFAULT_SIGNATURE: self._made_up()}).items():
             self.metadata.signature_def[key].CopyFrom(self._checked(key, message))
-        self.signatures: Mapping[str, Signature] = {
-            key: signature_of(key, message) for key, message in self.metadata.signature_def.items()}
+        self.signatures: Mapping[str, Signature] = signatures_of(self.metadata)
         # A loop or a branch is a subgraph of its own; without, the time of a run is bounded by the size of its input.
         self._bounded = first.subgraphs == 1
-        self._pace = Pace(_QUICK_S, _SLOW_S)
+        self._pace = pace_of_runs()
 
     def try_out(self) -> None:
         """One run with zeros (a batch of 1); then `answers` says whether this version can answer at all."""
+        run_zeros(self, self._zeros)
+
+    def _zeros(self) -> Zeros:
         shapes = [[1 if size < 0 else size for size in one["shape_signature"]] for one in self._inputs.values()]
-        self.answers = False
-        try:
-            self.run(list(self._inputs), [np.zeros(shape, one["dtype"]) for shape, one in zip(
-                shapes, self._inputs.values(), strict=True)], list(self._outputs))
-        except ServingError as error:
-            self.answers = error.code is Code.INVALID_ARGUMENT
-            if not self.answers:
-                log.warning("version %s of model %s is loaded, but cannot answer, and is not ready: %s: %s",
-                            self.version, self.name, error.code.name, error)
+        return list(self._inputs), [np.zeros(shape, one["dtype"]) for shape, one in zip(
+            shapes, self._inputs.values(), strict=True)], list(self._outputs)
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
             timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
@@ -80,7 +77,7 @@ class LiteRTModel:  # decision 198
         if any(value.size == 0 for value in values):
             return [_empty(one) for one in wanted]
         shapes = tuple((index, value.shape) for index, value in sorted(given.items()))
-        with self._pool.worker(shapes, timeout_s) as worker:
+        with self._pool.worker(timeout_s, lambda one: one.shapes == shapes) as worker:
             if started is not None:
                 started()
             began = perf_counter()
@@ -99,14 +96,11 @@ class LiteRTModel:  # decision 198
         tensor = self._inputs.get(feed)
         if tensor is None:
             raise ServingError(Code.INTERNAL, f"Unknown tensor '{feed}'.")
-        if value.dtype != tensor["dtype"]:
-            raise invalid(f"Expects arg[{place}] to be {_type_name(np.dtype(tensor['dtype']))} but "
-                          f"{_type_name(value.dtype)} is provided")
+        check_type(place, value, np.dtype(tensor["dtype"]))
         # Converters write a batch of 1 for any batch, and LiteRT takes another; other sizes are those of the weights.
         declared = tuple(-1 if axis == 0 else int(size) for axis, size in enumerate(tensor["shape_signature"]))
         if not _fits(value.shape, declared):
-            raise invalid(f"Shape of tensor {feed} {_shown(value.shape)} is not compatible with expected shape "
-                          f"{_shown(declared)}.")
+            raise wrong_shape(feed, value.shape, declared)
         return int(tensor["index"])
 
     def _output(self, fetch: str) -> Any:
@@ -182,32 +176,6 @@ class _Worker:
             raise ServingError(Code.INTERNAL, f"Failed to allocate tensors: {error}") from None
 
 
-class _Pool:
-    """Workers that are idle; one that is prepared for the wanted shapes is taken first."""
-
-    def __init__(self, workers: list[_Worker]) -> None:
-        self._idle = workers
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def worker(self, shapes: tuple[Any, ...], timeout_s: float | None) -> Iterator[_Worker]:
-        """Raises DEADLINE_EXCEEDED if none is idle in time."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._idle, timeout_s):
-                raise timed_out()
-            chosen = next((one for one in self._idle if one.shapes == shapes), self._idle[-1])
-            self._idle.remove(chosen)
-        try:
-            yield chosen
-        finally:
-            with self._changed:
-                self._idle.append(chosen)
-                self._changed.notify()
-
-    def close(self) -> None:
-        self._idle.clear()
-
-
 def load(name: str, version: int, path: Path, interpreters: int, threads: int) -> LiteRTModel:
     """Loads the version's model.tflite. Raises ServingError."""
     try:
@@ -216,7 +184,17 @@ def load(name: str, version: int, path: Path, interpreters: int, threads: int) -
         raise ServingError(Code.NOT_FOUND, f"{error.filename}; {error.strerror}") from None
     if not content:
         raise invalid("Cannot build FlatBufferModel from buffer. The file is empty", "Convert the model again.")
+    _check_digest(path, content)
     return LiteRTModel(name, version, content, max(interpreters, 1), max(threads, 1))
+
+
+def _check_digest(path: Path, content: bytes) -> None:
+    """Compares the file with the manifest, if that has its checksum: LiteRT cannot tell that a weight was altered."""
+    try:
+        digest = (read_manifest(path) or {})["engines"][LITERT]["sha256"][TFLITE]
+    except (KeyError, TypeError):
+        return
+    check_digest(path / TFLITE, content, digest, MANIFEST.name, LITERT)
 
 
 def _signatures(content: bytes) -> dict[str, Any]:
@@ -243,7 +221,7 @@ def _name(tensor: Mapping[str, Any]) -> str:
 
 def _fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
     """Whether LiteRT is asked to take the shape: as declared, or with sizes of 1 left out or added, as clients do."""
-    if len(shape) == len(declared) and all(size in (-1, given) for size, given in zip(declared, shape, strict=True)):
+    if fits(shape, declared):
         return True
     return bool(shape) and [size for size in shape[1:] if size != 1] == [size for size in declared[1:] if size != 1]
 
@@ -252,13 +230,5 @@ def _empty(tensor: Mapping[str, Any]) -> Array:
     """The answer to no examples. Raises INVALID_ARGUMENT if the output has not one entry for each example."""
     shape = [int(size) for size in tensor["shape_signature"]]
     if not shape or -1 in shape[1:]:
-        raise invalid(f"an empty batch has no '{tensor['name']}': its shape is {_shown(tuple(shape))}")
+        raise no_examples(tensor["name"], tuple(shape))
     return np.zeros([0, *shape[1:]], tensor["dtype"])
-
-
-def _shown(shape: tuple[int, ...]) -> str:
-    return f"[{','.join('?' if size < 0 else str(size) for size in shape)}]"
-
-
-def _type_name(dtype: np.dtype[Any]) -> str:
-    return data_type_name(data_type(dtype)).removeprefix("DT_").lower()

@@ -3,7 +3,6 @@
 Session.run takes 84 us per call for a trivial graph, most of it in Python. The lower-level call that it makes takes
 20 us with the same arrays; it is used here.
 """
-import logging
 import math
 import re
 import threading
@@ -17,32 +16,29 @@ from typing import Any
 import numpy as np
 
 from serving.engines.runtime import SavedModelLoader, op_def_registry, pywrap_tf_session, tf
-from serving.engines.signatures import signature_of
+from serving.engines.signatures import map_of, signatures_of
+from serving.engines.trial import Zeros, pace_of_runs, run_zeros
+from serving.engines.wanted import TENSORFLOW
 from serving.errors import Code, ServingError, invalid, not_found, timed_out
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
 from serving.pace import Pace, Steps
-from serving.protos import config_pb2, get_model_metadata_pb2, types_pb2
+from serving.protos import config_pb2, types_pb2
 from serving.remote_path import StorageError
 from serving.saved_model_file import read_meta_graph
 from serving.servable import DEFAULT_SIGNATURE, Array, Signature
 from serving.tensor_proto import STRING
 
-log = logging.getLogger("serving")
-
 
 class LoadedModel:  # decision 30
     """A Servable whose graph runs in a v1 Session."""
 
+    engine = TENSORFLOW
+
     def __init__(self, name: str, version: int, session: Any, meta_graph: Any) -> None:
         self.name = name
         self.version = version
-        self.metadata = get_model_metadata_pb2.SignatureDefMap()
-        for key, signature in meta_graph.signature_def.items():
-            self.metadata.signature_def[key].CopyFrom(signature)
-        self.signatures: Mapping[str, Signature] = {
-            key: signature_of(key, signature) for key, signature in meta_graph.signature_def.items()
-            # TensorFlow lists a model's init op and training op among its signatures; no client calls them.
-            if key not in ("__saved_model_init_op", "__saved_model_train_op")}
+        self.metadata = map_of(meta_graph)
+        self.signatures: Mapping[str, Signature] = signatures_of(self.metadata)
         self._session = session
         self._steps = Steps(meta_graph.graph_def.library.function, _is_stateless)
         self._small = meta_graph.ByteSize() <= _SMALL_BYTES
@@ -51,32 +47,26 @@ class LoadedModel:  # decision 30
         self.answers = True
         self.memory = MemoryLimit(-1)
 
-    def try_out(self) -> None:  # decision 81
-        """One run with zeros (a batch of 1); then `answers` says whether this version can answer at all.
+    def try_out(self) -> None:
+        """One run with zeros (a batch of 1); then `answers` says whether this version can answer at all."""
+        run_zeros(self, self._zeros)
 
-        Only for a graph of bounded operations: any other might store its input, or never end. And only if the rank of
-        every input is known: an operation that meets another rank than it expects can end the process. A version that
-        refuses the zeros as invalid counts as able to answer, since they are made up.
-        """
+    def _zeros(self) -> Zeros | None:
+        """Only for a graph of bounded operations: any other might store its input, or never end. And only if the rank
+        of every input is known: an operation that meets another rank than it expects can end the process."""
         signature = self.signatures.get(DEFAULT_SIGNATURE) or next(iter(self.signatures.values()), None)
         if signature is None:
-            return
+            return None
         feeds = tuple(spec.name for spec in signature.inputs.values())
         fetches = tuple(spec.name for spec in signature.outputs.values())
-        try:
-            plan = self._plans[feeds, fetches] = self._plan(feeds, fetches)
-            # The graph's shapes: an old one has unknown ranks that its signature states as scalars.
-            known = [shape for feed in feeds if (shape := self._tensor(feed).shape).rank is not None]
-            shapes = [tuple(1 if size is None else size for size in shape.as_list()) for shape in known]
-            if plan.bounded and len(known) == len(feeds) and max(map(math.prod, shapes), default=0) <= _MOST_ZEROS:
-                self.answers = False
-                self.run(feeds, [np.full(shape, b"" if dtype == STRING else 0, dtype)
-                                 for shape, dtype in zip(shapes, plan.dtypes, strict=True)], fetches)
-        except ServingError as error:
-            self.answers = error.code is Code.INVALID_ARGUMENT
-            if not self.answers:
-                log.warning("version %s of model %s is loaded, but cannot answer, and is not ready: %s: %s%s",
-                            self.version, self.name, error.code.name, error, error.advice and f" {error.advice}")
+        plan = self._plans[feeds, fetches] = self._plan(feeds, fetches)
+        # The graph's shapes: an old one has unknown ranks that its signature states as scalars.
+        known = [shape for feed in feeds if (shape := self._tensor(feed).shape).rank is not None]
+        shapes = [tuple(1 if size is None else size for size in shape.as_list()) for shape in known]
+        if not plan.bounded or len(known) != len(feeds) or max(map(math.prod, shapes), default=0) > _MOST_ZEROS:
+            return None
+        return feeds, [np.full(shape, b"" if dtype == STRING else 0, dtype)
+                       for shape, dtype in zip(shapes, plan.dtypes, strict=True)], fetches
 
     def run(self, feeds: Sequence[str], values: Sequence[Array], fetches: Sequence[str],
             timeout_s: float | None = None, started: Callable[[], None] | None = None) -> list[Array]:
@@ -192,7 +182,6 @@ def _is_stateless(operation: str) -> bool:
         argument.is_ref or argument.type == types_pb2.DT_RESOURCE for argument in known.input_arg)
 
 
-_QUICK_S, _SLOW_S = 0.0005, 0.002
 _MOST_ZEROS = 1 << 24
 # A callable holds a copy of the graph with its constants; the time to make it grows with the graph.
 _SMALL_BYTES = 1 << 20
@@ -213,7 +202,7 @@ class _Plan:
     fetches: list[Any]
     dtypes: list[np.dtype[Any]]
     bounded: bool
-    pace: Pace = field(default_factory=lambda: Pace(_QUICK_S, _SLOW_S))
+    pace: Pace = field(default_factory=pace_of_runs)
     call: Any = None
     # Whether a part of a request can be run first, to measure its memory.
     repeatable: bool = False

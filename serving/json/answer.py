@@ -71,12 +71,12 @@ def status(versions: Sequence[VersionStatus]) -> bytes:
 def models(found: Mapping[str, Sequence[VersionStatus]], readiness: Readiness) -> bytes:
     """The body of the list of models, which is not part of TensorFlow Serving's API.
 
-    `ready`: a version of the model answers. `missing`: the wanted versions that do not; a version of null means that
-    none was found.
+    `ready`: a version of the model answers. `engine`: what runs a loaded version. `missing`: the wanted versions that
+    do not answer; a version of null means that none was found.
     """
     return _proto_json({"models": [
         {"name": name, "ready": readiness.models[name].answers,
-         "versions": [{"version": v.version, "state": v.state} for v in versions],
+         "versions": [{"version": v.version, "state": v.state, "engine": v.engine or None} for v in versions],
          "missing": [{"version": m.version, "reason": m.reason} for m in readiness.models[name].missing]}
         for name, versions in found.items()]})
 

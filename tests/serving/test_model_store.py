@@ -69,8 +69,8 @@ def test_loads_unloads_and_failures_are_logged(stage: Stage, caplog: pytest.LogC
     until(lambda: stage.states("m").get(3) == "END")
     lines = [re.sub(r"[0-9.]+ s\b", "T s", record.getMessage()) for record in caplog.records]
     assert lines == [
-        f"version 1 of model m is loaded from {path}/1, in T s",
-        f"version 2 of model m is loaded from {path}/2, in T s",
+        f"version 1 of model m is loaded from {path}/1, in T s, and run by fake",
+        f"version 2 of model m is loaded from {path}/2, in T s, and run by fake",
         f"version 1 of model m is unloaded, from {path}/1, in T s",
         f"version 3 of model m cannot be loaded from {path}/3 (after T s; not tried again): DATA_LOSS: broken"]
 

@@ -189,7 +189,7 @@ def test_endpoints_outside_of_tensorflow_servings_api() -> None:
     assert (ready.status, ready.body) == (
         200, b"ready\nmodel echo: version 8: LOADING\nmodel new: NOT_FOUND: nothing\n")
     assert json.loads(api("GET", "/models").body) == {"models": [
-        {"name": "echo", "ready": True, "versions": [{"version": 7, "state": "AVAILABLE"}],
+        {"name": "echo", "ready": True, "versions": [{"version": 7, "state": "AVAILABLE", "engine": "fake"}],
          "missing": [{"version": 8, "reason": "LOADING"}]},
         {"name": "new", "ready": True, "versions": [],
          "missing": [{"version": None, "reason": "NOT_FOUND:\nnothing"}]}]}

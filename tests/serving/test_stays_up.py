@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import half_model
 import numpy as np
-import psutil
 import pytest
 from contract_servers import free_port
+from hot_swaps import Swaps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as with_seed
 from hypothesis import strategies as st
@@ -199,7 +200,6 @@ def misbehaving() -> dict[str, Any]:
 
 def test_a_model_that_misbehaves_leaves_the_rest_serving(tmp_path: Path) -> None:
     import contract_models
-    import half_model
     half_model.save(tmp_path / "source")
     shutil.copytree(tmp_path / "source", tmp_path / "half" / "1")
     shutil.copytree(tmp_path / "source", tmp_path / "damaged" / "1")
@@ -256,56 +256,8 @@ def test_a_model_that_misbehaves_leaves_the_rest_serving(tmp_path: Path) -> None
     server.stop()
 
 
-class Swaps:
-    """A server under load, whose model is replaced by a newer version again and again."""
-
-    def __init__(self, root: Path) -> None:
-        import half_model
-        self._root = root
-        half_model.save(root / "source")
-        shutil.copytree(root / "source", root / "m" / "1")
-        self.flags = Flags(model_name="m", model_base_path=str(root / "m"), port=free_port(), rest_api_port=free_port())
-        self.server = start(self.flags)
-        self.answers: Counter[str] = Counter()
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=load) for load in (self._rest, self._grpc, self._grpc)]
-        for thread in self._threads:
-            thread.start()
-
-    def swap(self, version: int) -> None:
-        shutil.copytree(self._root / "source", self._root / "m" / f"{version}.part")
-        (self._root / "m" / f"{version}.part").rename(self._root / "m" / str(version))
-        self.server._store.look()
-        until(lambda: list(self.server._store._serving["m"]) == [version])
-        shutil.rmtree(self._root / "m" / str(version - 1))
-
-    def close(self) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-        self.server.stop()
-
-    def _rest(self) -> None:
-        url = f"http://127.0.0.1:{self.flags.rest_api_port}/v1/models/m:predict"
-        while not self._done.is_set():
-            with urllib.request.urlopen(url, b'{"instances": [1.0]}', timeout=60) as answer:
-                self.answers[f"REST {answer.status} {json.load(answer)['predictions']}"] += 1
-
-    def _grpc(self) -> None:
-        data = predict_pb2.PredictRequest(
-            model_spec={"name": "m"}, inputs={"x": to_proto(np.ones(1, np.float32))}).SerializeToString()
-        with grpc.insecure_channel(f"127.0.0.1:{self.flags.port}") as channel:
-            predict = channel.unary_unary(f"/{PREDICTION_SERVICE}/Predict")
-            while not self._done.is_set():
-                try:
-                    predict(data, timeout=60)
-                    self.answers["gRPC OK"] += 1
-                except grpc.RpcError as error:
-                    self.answers[f"gRPC {error.code().name} {error.details()}"] += 1
-
-
 def test_swapping_versions_under_load_fails_no_request(tmp_path: Path) -> None:
-    swaps = Swaps(tmp_path)
+    swaps = Swaps(tmp_path, half_model.save)
     for version in range(2, 8):
         swaps.swap(version)
     swaps.close()
@@ -318,7 +270,8 @@ def test_fuzz_grpc(target: Target) -> None:
     """100,000 messages: seeds 1 to 20, 5,000 each."""
     proof = Proof("fuzz_grpc", seed=1, about=[
         f"serving/{name}.py" for name in (
-            "errors", "grpc_service", "inference", "loader", "messages", "predictor", "servable", "tensor_proto")])
+            "errors", "grpc_service", "inference", "engines/tensorflow", "messages", "predictor", "servable",
+            "tensor_proto")])
     for number in range(1, 21):
         row = proof.row(f"seed {number}", lambda number=number: dict(fuzz(target, 5000, number)))  # type: ignore[misc]
         assert row["OK"]
@@ -329,15 +282,9 @@ def test_fuzz_grpc(target: Target) -> None:
 def test_hot_swaps(tmp_path: Path) -> None:
     """200 swaps under load: no failed request, and memory that does not grow with their number."""
     def measure() -> dict[str, Any]:
-        swaps, process, megabytes = Swaps(tmp_path), psutil.Process(), {}
-        for version in range(2, 202):
-            swaps.swap(version)
-            if version % 20 == 1:
-                megabytes[str(version - 1)] = round(process.memory_info().rss / 1e6)
-        swaps.close()
-        return {"answers": dict(swaps.answers), "resident_mb_after_swaps": megabytes}
+        return Swaps(tmp_path, half_model.save).counted(200)
 
     row = Proof("hot_swaps", seed=0, about=[f"serving/{name}.py" for name in (
-        "grpc_service", "loader", "model_store", "versions")]).row("200 swaps", measure)
+        "grpc_service", "engines/tensorflow", "model_store", "versions")]).row("200 swaps", measure)
     assert set(row["answers"]) == {"REST 200 [2.5]", "gRPC OK"}
     assert row["resident_mb_after_swaps"]["200"] < 1.15 * row["resident_mb_after_swaps"]["100"]

@@ -57,7 +57,7 @@ class EchoStore:
     def status(self, spec: ModelSpec) -> list[VersionStatus]:
         if spec.name != "echo":
             raise not_found(f"Could not find any versions of model {spec.name}")
-        return [VersionStatus(7, "AVAILABLE")]
+        return [VersionStatus(7, "AVAILABLE", engine=self.servable.engine)]
 
     def models(self) -> list[str]:
         return ["echo"]

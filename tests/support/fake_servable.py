@@ -20,6 +20,7 @@ class FakeServable:
                  compute: Callable[[Sequence[str], Sequence[Array], Sequence[str]], list[Array]] = double) -> None:
         self.name = name
         self.version = version
+        self.engine = "fake"
         self.signatures = signatures or {"serving_default": signature()}
         self.metadata: Any = None
         self.closed = False

@@ -57,13 +57,13 @@ def request(model: str = "half", signature: str = "", **inputs: Any) -> bytes:
     return message.SerializeToString()
 
 
-def call(port: int, data: bytes, timeout_s: float = 60, credentials: Any = None) -> list[float]:
+def call(port: int, data: bytes, timeout_s: float = 60, credentials: Any = None, output: str = "y") -> list[float]:
     address, options = f"127.0.0.1:{port}", [("grpc.enable_http_proxy", 0)]
     channel = (grpc.secure_channel(address, credentials, options) if credentials else
                grpc.insecure_channel(address, options))
     with closing(channel):
         answer = channel.unary_unary(PREDICT)(data, timeout=timeout_s)
-    values: list[float] = to_ndarray(predict_pb2.PredictResponse.FromString(answer).outputs["y"]).tolist()
+    values: list[float] = to_ndarray(predict_pb2.PredictResponse.FromString(answer).outputs[output]).tolist()
     return values
 
 

@@ -1,4 +1,6 @@
 """model.tflite run by LiteRT: the answers of TensorFlow, and a clear refusal of everything else."""
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -129,7 +131,7 @@ def test_unknown_tensors_are_refused(model: LiteRTModel) -> None:
 
 def test_a_request_waits_for_an_interpreter_until_its_deadline(path: Path) -> None:
     model = load("m", 1, path, 1, 1)
-    with model._pool.worker((), None), pytest.raises(ServingError, match="Timed out") as refused:
+    with model._pool.worker(None), pytest.raises(ServingError, match="Timed out") as refused:
         scores(model, images(1), timeout_s=0.01)
     assert refused.value.code is Code.DEADLINE_EXCEEDED
     assert scores(model, images(1), timeout_s=60).shape == (1, 5)
@@ -175,6 +177,22 @@ def test_a_damaged_file_is_refused(path: Path, tmp_path: Path, damage: str) -> N
         load("m", 1, tmp_path, 1, 1)
     assert refused.value.code is Code.INVALID_ARGUMENT
     assert "Convert the model again" in refused.value.advice
+
+
+def test_an_altered_weight_is_found_by_the_checksum_in_the_manifest(path: Path, tmp_path: Path) -> None:
+    """LiteRT itself would run it, and answer something else."""
+    whole = (path / "model.tflite").read_bytes()
+    at = whole.index(seeded((3, 3, 3, 4)).transpose(3, 0, 1, 2).tobytes())
+    (tmp_path / "model.tflite").write_bytes(whole[:at] + bytes(4) + whole[at + 4:])
+    load("m", 1, tmp_path, 1, 1).close()
+    (tmp_path / "assets.extra").mkdir()
+    manifest = {"engines": {"litert": {"sha256": {"model.tflite": hashlib.sha256(whole).hexdigest()}}}}
+    (tmp_path / "assets.extra" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ServingError, match=r"model\.tflite cannot be used: it was cut or altered") as refused:
+        load("m", 1, tmp_path, 1, 1)
+    assert refused.value.code is Code.DATA_LOSS
+    (tmp_path / "model.tflite").write_bytes(whole)
+    load("m", 1, tmp_path, 1, 1).close()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
