@@ -51,4 +51,4 @@ def running_by(engine: str, path: str, tags: Sequence[str]  # decision 214
 
 
 def _flags(engine: str, tags: Sequence[str]) -> Flags:
-    return Flags(saved_model_tags=",".join(tags), prefer_tflite_model=engine == "litert")
+    return Flags(saved_model_tags=",".join(tags), engine=engine)

@@ -14,6 +14,13 @@ def check_type(place: int, value: Array, wanted: np.dtype[Any]) -> None:
         raise invalid(f"Expects arg[{place}] to be {_type_name(wanted)} but {_type_name(value.dtype)} is provided")
 
 
+def check_indices(value: Array, size: int) -> None:  # decision 212
+    """Raises INVALID_ARGUMENT if a value is no index of a table of `size` rows."""
+    if value.size and (value.min() < 0 or value.max() >= size):
+        place = tuple(int(axis) for axis in np.argwhere((value < 0) | (value >= size))[0])
+        raise invalid(f"indices[{','.join(map(str, place))}] = {value[place]} is not in [0, {size})")
+
+
 def wrong_shape(tensor: str, given: tuple[int, ...], declared: tuple[int, ...] | None) -> ServingError:
     """The error for a value of another shape; -1 in `declared`: any size."""
     return invalid(f"Shape of tensor {tensor} {shown(given)} is not compatible with expected shape {shown(declared)}.")

@@ -3,13 +3,14 @@
     {"precision": "float32" | "bfloat16" | "int8",
      "graphs": [{"model": "0.xml", "weights": "0.bin",
                  "inputs": ["serving_default_image:0", ...],        tensors of saved_model.pb, in the graph's order
-                 "outputs": ["StatefulPartitionedCall:0", ...]}],
+                 "outputs": ["StatefulPartitionedCall:0", ...],
+                 "limits": {"ids:0": 30522}}],                      inputs that are indices: the size of the table
      "left": {"classify": "why that signature was not converted"},
      "sha256": {"0.xml": "hex", "0.bin": "hex"}}
 """
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,17 @@ PRECISIONS = "float32", "bfloat16", "int8"
 
 @dataclass(frozen=True, slots=True)
 class GraphFiles:
-    """One graph (IR): its two files, and the tensors of saved_model.pb that it takes and gives."""
+    """One graph (IR): its two files, and the tensors of saved_model.pb that it takes and gives.
+
+    `limits`: by input, the size of the table in which its values are looked up.
+    """
 
     path: Path
     model: bytes
     weights: bytes
     inputs: Sequence[str]
     outputs: Sequence[str]
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ def read_openvino_files(version: Path) -> OpenVINOFiles:
         raise damaged(listing, "it is not JSON", OPENVINO) from None
     try:
         precision, left, digests = content["precision"], content["left"], content["sha256"]
-        named = [(one["model"], one["weights"], one["inputs"], one["outputs"]) for one in content["graphs"]]
+        named = [(one["model"], one["weights"], one["inputs"], one["outputs"], one.get("limits", {}))
+                 for one in content["graphs"]]
     except (KeyError, TypeError) as error:
         missing = f"it has no {error}" if isinstance(error, KeyError) else "it has another form"
         raise damaged(listing, missing, OPENVINO) from None
@@ -59,11 +65,11 @@ def read_openvino_files(version: Path) -> OpenVINOFiles:
         raise damaged(listing, f"its precision is {precision!r}, not one of {', '.join(PRECISIONS)}", OPENVINO)
     if not (isinstance(left, dict) and isinstance(digests, dict) and named
             and all(_are_texts([model, weights]) and _are_texts(inputs) and _are_texts(outputs) and outputs
-                    for model, weights, inputs, outputs in named)):
+                    and _are_sizes(limits) for model, weights, inputs, outputs, limits in named)):
         raise damaged(listing, "it has another form", OPENVINO)
     return OpenVINOFiles(precision, [GraphFiles(
-        listing.parent / model, _checked(listing, model, digests), _checked(listing, weights, digests), inputs, outputs)
-        for model, weights, inputs, outputs in named], left)
+        listing.parent / model, _checked(listing, model, digests), _checked(listing, weights, digests), inputs, outputs,
+        limits) for model, weights, inputs, outputs, limits in named], left)
 
 
 def _checked(listing: Path, name: str, digests: Mapping[str, Any]) -> bytes:
@@ -83,6 +89,10 @@ def _bytes(file: Path) -> bytes:
         raise ServingError(Code.PERMISSION_DENIED, f"{file}; Permission denied", UNREADABLE) from None
     except OSError as error:
         raise ServingError(Code.NOT_FOUND, f"{file}; {error.strerror}", again(OPENVINO)) from None
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(size, int) and size > 0 for size in values.values())
 
 
 def _are_texts(values: Any) -> bool:

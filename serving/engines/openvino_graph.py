@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from serving.engines.damage import damaged
-from serving.engines.inputs import check_type, fits, no_examples, shown, wrong_shape
+from serving.engines.inputs import check_indices, check_type, fits, no_examples, shown, wrong_shape
 from serving.engines.lending import Pool
 from serving.engines.openvino_files import GraphFiles
 from serving.engines.trial import pace_of_runs
@@ -60,6 +60,7 @@ class Tensor:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...] | None
+    limit: int | None = None  # the size of the table in which its values are looked up
 
 
 class Graph:
@@ -110,6 +111,8 @@ class Graph:
             check_type(place, value, tensor.dtype)
             if not fits(value.shape, tensor.shape):
                 raise wrong_shape(tensor.name, value.shape, tensor.shape)
+            if tensor.limit is not None:
+                check_indices(value, tensor.limit)
         if not all(value.size for value in values):
             return self._of_nothing(tuple(value.shape for value in values), wanted)
         ends = None if timeout_s is None else perf_counter() + timeout_s
@@ -243,7 +246,7 @@ def _tensors(files: GraphFiles, what: str, names: Sequence[str], ports: Sequence
         kind = port.get_element_type().get_type_name()
         if kind not in _DTYPES:
             raise damaged(files.path, f"tensor '{name}' is of the type {kind}, which is not served", OPENVINO)
-        found.append(Tensor(name, _DTYPES[kind], _shape(port)))
+        found.append(Tensor(name, _DTYPES[kind], _shape(port), files.limits.get(name)))
     return found
 
 
