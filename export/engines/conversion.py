@@ -49,13 +49,14 @@ class Task:
     precision: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    marks: tuple[str, ...] = ()  # other names of the outputs
     requests: int = 0
     transformer: bool = False
 
 
 @contextmanager
 def converted(kind: str, precision: str, graph: Graph, ends: Ends, requests: Sequence[Mapping[str, Array]],
-              limits: Limits, transformer: bool = False) -> Iterator[Path]:  # decision 213
+              limits: Limits, marks: Sequence[str] = (), transformer: bool = False) -> Iterator[Path]:  # decision 213
     """A folder with what the converter made, which is deleted at the end. Raises ConversionError.
 
     requests: arrays by input tensor, for the ranges of int8; those with other inputs are not used.
@@ -70,7 +71,7 @@ def converted(kind: str, precision: str, graph: Graph, ends: Ends, requests: Seq
         fitting = [request for request in requests if request.keys() >= set(taken)]
         for index, request in enumerate(fitting):
             np.savez(folder / f"{index}.npz", *(request[name] for name in taken))
-        task = Task(kind, precision, ends.inputs, ends.outputs, len(fitting), transformer)
+        task = Task(kind, precision, ends.inputs, ends.outputs, tuple(marks), len(fitting), transformer)
         (folder / "task.json").write_text(json.dumps(asdict(task)))
         _run(folder, limits)
         yield folder

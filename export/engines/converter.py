@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,18 @@ def _openvino(folder: Path, task: Task) -> None:
             model, nncf.Dataset([dict(zip(task.inputs, request, strict=True)) for request in _requests(folder, task)]),
             subset_size=task.requests, preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if task.transformer else None)
-    ports = [_port(model, name) for name in task.inputs]
-    results = [_port(model, name) for name in task.outputs]
+    ports = [_port(model.inputs, name) for name in task.inputs]
+    # An output that is an input as it came in has lost the name of its mark; others may have lost their own.
+    results = [_port(model.outputs, mark, name) for mark, name in zip(task.marks, task.outputs, strict=True)]
     ordered = openvino.Model([result.get_node() for result in results], [port.get_node() for port in ports], "model")
     openvino.save_model(ordered, folder / "model.xml", compress_to_fp16=False)
 
 
-def _port(model: Any, name: str) -> Any:
-    return next(port for port in (*model.inputs, *model.outputs) if name in port.names)
+def _port(ports: Sequence[Any], *names: str) -> Any:
+    found = next((port for name in names for port in ports if name in port.names), None)
+    if found is None:
+        raise ValueError(f"tensor '{names[-1]}' is not in the converted graph")
+    return found
 
 
 def _requests(folder: Path, task: Task) -> Iterator[list[Any]]:

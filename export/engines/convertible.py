@@ -7,7 +7,7 @@ from typing import Any
 
 from export import pipeline
 from export.graph import Graph, Node, normal, port, producer, tensor_name
-from export.ops import IDENTITIES, SHAPE_OPS, attribute, output_dtypes
+from export.ops import IDENTITIES, SHAPE_OPS, attribute, input_dtypes, output_dtypes
 from export.parts import is_composite, kind
 from export.tensors import BOOL, INT8, INT16, INT32, INT64, RESOURCE, STRING, UINT8, UINT16, UINT32, UINT64, to_array
 
@@ -68,7 +68,8 @@ def _why_not(signature: Any, graph: Graph) -> str:
             return f"input '{alias}' has no effect on its outputs"
     for name in sorted(needed):
         item = graph.nodes[name]
-        if item.op in _VARIABLES or RESOURCE in (output_dtypes(item) or ()):
+        makes = RESOURCE in (output_dtypes(item) or ()) and RESOURCE not in (input_dtypes(item) or ())
+        if item.op in _VARIABLES or (makes and not item.op.startswith("TensorArray")):
             return f"it keeps or looks up values in '{name}' ({item.op}), and engines have no state"
     return ""
 
@@ -79,8 +80,12 @@ def _tensor(info: Any) -> str:
 
 
 def only(graph: Graph, ends: Ends) -> Graph:
-    """The part of the graph that these ends need."""
-    part = replace(graph, inputs=tuple(map(normal, ends.inputs)), outputs=tuple(map(normal, ends.outputs)))
+    """The part of the graph that these ends need. An input has no default: the server gives every one a value."""
+    fed = {producer(name) for name in ends.inputs}
+    nodes = [replace(item, op="Placeholder", inputs=()) if item.name in fed and item.op == "PlaceholderWithDefault"
+             else item for item in graph.nodes.values()]
+    part = replace(graph.with_nodes(nodes), inputs=tuple(map(normal, ends.inputs)),
+                   outputs=tuple(map(normal, ends.outputs)))
     return pipeline.run(part, "strip_unused_nodes")[0]
 
 

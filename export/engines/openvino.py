@@ -35,6 +35,8 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
         part = only(graph, ends)
         if reason := wide_integers(part):
             left[key] = f"{reason}, and OpenVINO computes these with 32 bits"
+        elif free := [name for name in part.inputs if part.shapes.get(name) is None]:
+            left[key] = f"not even the number of axes of '{free[0]}' is known, and OpenVINO needs it"
         elif ends in graphs:
             taken.append(key)
         else:
@@ -58,8 +60,8 @@ def _write(folder: Path, number: int, part: Graph, ends: Ends, precision: str,
     marks = [make_node(f"engine_output_{index}", "Identity", [normal(name)],
                        T=tensor_dtype(part, normal(name), {})) for index, name in enumerate(ends.outputs)]
     marked = part.with_nodes([*part.nodes.values(), *marks])
-    named = Ends(ends.inputs, tuple(f"{mark.name}:0" for mark in marks))
-    with converted("openvino", precision, marked, named, requests, limits, _attends(part)) as made:
+    names = [f"{mark.name}:0" for mark in marks]
+    with converted("openvino", precision, marked, ends, requests, limits, names, _attends(part)) as made:
         for suffix in ("xml", "bin"):
             shutil.move(made / f"model.{suffix}", folder / f"{number}.{suffix}")
     return {"model": f"{number}.xml", "weights": f"{number}.bin", "inputs": list(ends.inputs),

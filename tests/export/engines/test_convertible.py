@@ -112,3 +112,14 @@ def test_the_size_of_the_smallest_table_limits_an_index() -> None:
         tf.add_n([tf.reduce_sum(one) for one in (rows, columns, sliced, counted)], "y")
     graph = Graph.from_graph_def(build(nodes), ["ids", "other", "free"], ["y"])
     assert index_limits(graph) == {"ids:0": 5, "other:0": 5}
+
+
+def test_an_input_has_no_default_for_an_engine() -> None:
+    def nodes() -> None:
+        scale = v1.placeholder_with_default(tf.constant(2.0), [], "scale")
+        tf.multiply(v1.placeholder(FLOAT, [None, 3], "x"), scale, "y")
+    one, graph = made(nodes, {"x": "x", "scale": "scale"}, {"y": "y"})
+    part = only(graph, convertible({"key": one}, graph).ends["key"])
+    assert {item.name: (item.op, item.inputs) for item in part.nodes.values() if item.op == "Placeholder"} == {
+        "x": ("Placeholder", ()), "scale": ("Placeholder", ())}
+    assert len(part.nodes) == 3
