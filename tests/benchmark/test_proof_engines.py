@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from proof import ROOT, Proof
 import cpu_class
 from benchmark.overhead import Goal, findings
 from benchmark.reports.compare import compared
+from benchmark.targets.engines import files
 from benchmark.verdicts.comparison import Block
 from version_directory import newest, read_manifest
 
@@ -125,15 +127,17 @@ def test_models_by_engines(name: str, engine: str, precision: str, tmp_path: Pat
     whole(found, MODELS[name])
 
 
-def test_one_small_model_by_an_engine(tmp_path: Path) -> None:
-    engine_versions.litert(tmp_path / "tiny/original/1")
-    version = engine_versions.litert(tmp_path / "tiny/made/1", 1.01, {
+@pytest.mark.parametrize(("engine", "write"), [("litert", engine_versions.litert),
+                                               ("openvino", engine_versions.openvino)])
+def test_one_small_model_by_an_engine(engine: str, write: Callable[..., Path], tmp_path: Path) -> None:
+    write(tmp_path / "tiny/original/1")
+    version = write(tmp_path / "tiny/made/1", 1.01, {
         "precision": "int8", "left": {"other": "it has strings"},
         "budget": {"signatures": {"serving_default": {"y": 30}}}})
-    found = measured(tmp_path, "tiny", "litert", (1, 3), "--repeat", "8", "--processes", "1")
+    found = measured(tmp_path, "tiny", engine, (1, 3), "--repeat", "8", "--processes", "1")
     whole(found, (1, 3))
     assert found["precision"] == "int8"
     assert found["left"] == {"other": "it has strings"}
-    assert found["bytes"] == (version / "model.tflite").stat().st_size
-    assert found["answers"]["gRPC 3 made@litert"].startswith("equal")
-    assert "int8 by its manifest" in found["answers"]["gRPC 3 made@litert"]
+    assert found["bytes"] == sum(path.stat().st_size for path in files(engine, version) or [])
+    assert found["answers"][f"gRPC 3 made@{engine}"].startswith("equal")
+    assert "int8 by its manifest" in found["answers"][f"gRPC 3 made@{engine}"]

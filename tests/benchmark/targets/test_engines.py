@@ -31,6 +31,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     engine_versions.litert(folder / "mine/original/1")
     engine_versions.litert(folder / "mine/int8/1", 1.01, INT8)
     engine_versions.litert(folder / "mine/far/1", 1.01)
+    engine_versions.both(folder / "mine/both/1")
+    engine_versions.openvino(folder / "mine/ov8/1", 1.01, INT8)
+    engine_versions.openvino(folder / "mine/ovfar/1", 1.01)
     engine_versions.openvino_index(folder / "mine/ov/1", INDEX)
     engine_versions.openvino_index(folder / "mine/cut/1", "{")
     return folder
@@ -157,6 +160,24 @@ def test_a_server_runs_the_engine_that_is_named(backend: str, models: Path, tmp_
     with pytest.raises(FailedError, match="far@litert gives other answers than session:original@litert"):
         benchmark.compare("session:original@litert", f"{backend}far@litert", model="mine", models=models, repeat=8,
                           processes=1, protocol="grpc")
+
+
+def test_openvino_is_measured_alone_and_as_it_is_served(models: Path) -> None:
+    found = benchmark.compare("session:ov8@openvino", "ov8@openvino", model="mine", models=models, repeat=8,
+                              processes=1, batch=3, protocol="grpc")
+    assert "OpenVINO in a separate process, with the threads that the server gives it" in str(found)
+    assert found.result["environment"]["models"]["ov8@openvino"]["bytes"] < 5000
+    for prefix in ("", "session:"):  # TensorFlow would answer as the other does
+        with pytest.raises(FailedError, match="ovfar@openvino gives other answers than session:both@litert"):
+            benchmark.compare("session:both@litert", f"{prefix}ovfar@openvino", model="mine", models=models, repeat=8,
+                              processes=1)
+
+
+def test_a_flag_that_chooses_another_engine_is_refused(models: Path) -> None:
+    with pytest.raises(FailedError, match=r"^the server of both@litert runs the model by tensorflow, not by litert: "
+                                          r"does --engine=tensorflow choose it\?$"):
+        benchmark.compare("session:both@litert", "both@litert", model="mine", models=models, repeat=8, processes=1,
+                          server_flags=["--engine=tensorflow"])
 
 
 def test_a_server_without_the_engine_is_not_measured(models: Path, tmp_path: Path,

@@ -17,10 +17,10 @@ THREADS, REQUESTS = 6, 200
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return engine_versions.litert(tmp_path_factory.mktemp("models") / "tiny/original/1")
+    return engine_versions.both(tmp_path_factory.mktemp("models") / "tiny/original/1")
 
 
-@pytest.fixture(scope="module", params=["session", "predictor", "litert"])
+@pytest.fixture(scope="module", params=["session", "predictor", "litert", "openvino"])
 def engine(request: pytest.FixtureRequest, version: Path) -> Iterator[Engine]:
     with Engine(request.param, request.param, version, "", grappler=True) as started:
         started.wait_until(started.loaded, 60, "while loading the model")
@@ -51,7 +51,7 @@ def test_threads_get_the_answers_to_their_own_requests(engine: Engine) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("kind", ["session", "litert"])
+@pytest.mark.parametrize("kind", ["session", "litert", "openvino"])
 def test_what_a_run_raises_is_an_answer(kind: str, version: Path) -> None:
     with Engine(kind, "session:original", version, "", grappler=True) as engine:
         engine.wait_until(engine.loaded, 60, "while loading the model")
@@ -63,25 +63,29 @@ def test_what_a_run_raises_is_an_answer(kind: str, version: Path) -> None:
         connection.timed(connection.prepare({"x": np.zeros((2, 4), np.float32)}))
 
 
-def test_another_engine_runs_without_tensorflow(version: Path) -> None:
-    with Engine("litert", "session:original@litert", version, "", grappler=True) as engine:
+@pytest.mark.parametrize("kind", ["litert", "openvino"])
+def test_another_engine_runs_without_tensorflow(kind: str, version: Path) -> None:
+    with Engine(kind, f"session:original@{kind}", version, "", grappler=True) as engine:
         engine.wait_until(engine.loaded, 60, "while loading the model")
         connection = InProcessConnection(engine)
         assert connection.timed(connection.prepare({"x": np.ones((2, 4), np.float32)}))[1]["y"].shape == (2, 3)
         libraries = Path(f"/proc/{engine.process.pid}/maps").read_text()
-    assert "litert" in libraries
+    assert kind in libraries
     assert "libtensorflow" not in libraries
 
 
-def test_a_file_that_another_engine_does_not_take_is_named(version: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "file", "words"), [
+    ("litert", "model.tflite", "onvert the model again"), ("openvino", "assets.extra/openvino/0.bin", "0.bin")])
+def test_a_file_that_another_engine_does_not_take_is_named(kind: str, file: str, words: str, version: Path,
+                                                           tmp_path: Path) -> None:
     cut = shutil.copytree(version, tmp_path / "tiny/cut/1")
-    (cut / "model.tflite").write_bytes((version / "model.tflite").read_bytes()[:200])
-    with (Engine("litert", "session:cut@litert", cut, "", grappler=True) as engine,
-          pytest.raises(FailedError, match=r"^the process of session:cut@litert died [^\n]*onvert the model again")):
+    (cut / file).write_bytes((version / file).read_bytes()[:20])
+    with (Engine(kind, "session:cut", cut, "", grappler=True) as engine,
+          pytest.raises(FailedError, match=rf"^the process of session:cut died [^\n]*{words}[^\n]*$")):
         engine.wait_until(engine.loaded, 60, "while loading the model")
 
 
-@pytest.mark.parametrize("kind", ["session", "litert"])
+@pytest.mark.parametrize("kind", ["session", "litert", "openvino"])
 def test_the_error_for_a_model_that_does_not_load_gives_the_reason(kind: str, version: Path) -> None:
     with (Engine(kind, "session:original", version, "absent", grappler=True) as engine,
           pytest.raises(FailedError, match="no signature 'absent': there are serving_default")):
