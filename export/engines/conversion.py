@@ -69,6 +69,9 @@ def converted(kind: str, precision: str, graph: Graph, ends: Ends, requests: Seq
             raise ConversionError(str(error)) from None
         taken = [normal(name) for name in ends.inputs]
         fitting = [request for request in requests if request.keys() >= set(taken)]
+        if precision == "int8" and not fitting:  # the converter would write float32
+            raise ConversionError(f"no example has all of its inputs ({', '.join(ends.inputs)}), from which the ranges "
+                                  "of int8 are measured")
         for index, request in enumerate(fitting):
             np.savez(folder / f"{index}.npz", *(request[name] for name in taken))
         task = Task(kind, precision, ends.inputs, ends.outputs, tuple(marks), len(fitting), transformer)

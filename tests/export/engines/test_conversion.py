@@ -96,6 +96,14 @@ def test_requests_with_other_inputs_are_not_used() -> None:
         assert sorted(file.name for file in folder.glob("*.npz")) == ["0.npz"]
 
 
+@pytest.mark.parametrize("kind", ["litert", "openvino"])
+def test_int8_needs_an_example_with_all_inputs(kind: str) -> None:
+    with pytest.raises(ConversionError) as found, converted(
+            kind, "int8", graph(), ENDS, [{"other": np.ones(3, np.float32)}], Limits()):
+        pass
+    assert str(found.value).startswith("no example has all of its inputs (x:0)")
+
+
 @pytest.mark.parametrize(("said", "reason"), [
     ("Some ops are not supported\nTF Select ops: AsString, Einsum\nDetails:\n", "it has no AsString, Einsum"),
     ("-- No conversion rule found for operations: Svd\nTo facilitate", "it has no Svd"),
