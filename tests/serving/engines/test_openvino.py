@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parents[3]
 v1 = tf.compat.v1
 
 
-def loaded(path: Path, streams: int = 1, memory: MemoryLimit | None = None, beside: Any = None) -> OpenVINOModel:
-    return load("m", 1, path, ["serve"], Resources(2, streams, memory or MemoryLimit(-1)), beside)
+def loaded(path: Path, streams: int = 1, memory: MemoryLimit | None = None, beside: Any = None,
+           threads: int = 2) -> OpenVINOModel:
+    return load("m", 1, path, ["serve"], Resources(threads, streams, memory or MemoryLimit(-1)), beside)
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +165,14 @@ def test_unknown_tensors_are_refused(model: OpenVINOModel) -> None:
         assert refused.value.code is Code.INVALID_ARGUMENT
 
 
-def test_an_error_while_running_is_one_line_and_leaves_the_next_request_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_while_running_is_one_line_and_leaves_the_next_request_alone(tmp_path: Path, threads: int) -> None:
     def nodes() -> None:
         x, z = (v1.placeholder(tf.float32, (None, 4), name) for name in "xz")
         tf.add(x, z, name="y")
-    made = loaded(openvino_models.write(tmp_path / "1", nodes, {"s": ({"x": "x", "z": "z"}, {"y": "y"})}))
+    made = loaded(openvino_models.write(tmp_path / "1", nodes, {"s": ({"x": "x", "z": "z"}, {"y": "y"})}),
+                  threads=threads)
+    made._graphs[0]._pace.quick_bytes = 1 << 20
 
     def added(first: int, second: int, timeout_s: float | None) -> Any:
         return made.run(["z:0", "x:0"], [np.ones((second, 4), np.float32), np.ones((first, 4), np.float32)], ["y:0"],
@@ -307,6 +311,38 @@ def test_many_batch_sizes_do_not_take_memory_each(path: Path) -> None:
     assert limited < 0.7 * unlimited, (limited, unlimited)
 
 
+def wide() -> None:
+    x = v1.placeholder(tf.float32, (None, 32, 32, 3), "x")
+    y = tf.nn.relu(tf.nn.conv2d(x, seeded((3, 3, 3, 64)), 1, "SAME"))
+    tf.reduce_mean(tf.nn.conv2d(y, seeded((3, 3, 64, 8)), 4, "SAME"), [1, 2], name="y")
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_after_a_request_without_memory_others_are_answered(tmp_path: Path, threads: str) -> None:
+    """In a process of its own, whose address space ends soon, and without the limit that would refuse the request."""
+    path = openvino_models.write(tmp_path / "1", wide, {"s": ({"x": "x"}, {"y": "y"})})
+    code = ("import resource, sys; from pathlib import Path; import numpy as np\n"
+            "from serving.engines.openvino_files import read_openvino_files\n"
+            "from serving.engines.openvino_graph import Graph, Resources\n"
+            "from serving.errors import Code, ServingError\n"
+            "from serving.memory import MemoryLimit\n"
+            "graph = Graph(read_openvino_files(Path(sys.argv[1])).graphs[0], 'float32',\n"
+            "              Resources(int(sys.argv[2]), 1, MemoryLimit(-1)))\n"
+            "x = np.ones((3000, 32, 32, 3), np.float32)\n"
+            "before = graph.run([x[:2]], [0], None, None)[0]\n"
+            "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20),) * 2)\n"
+            "for timeout_s in (None, 60, None):\n"
+            "    try: graph.run([x], [0], timeout_s, None)\n"
+            "    except ServingError as error: assert error.code is Code.RESOURCE_EXHAUSTED, error\n"
+            "    else: raise AssertionError('there was memory, or the error was hidden')\n"
+            "    assert (graph.run([x[:2]], [0], timeout_s, None)[0] == before).all()\n"
+            "print('answered')\n")
+    done = subprocess.run([sys.executable, "-c", code, str(path), threads], cwd=ROOT, capture_output=True,
+                          text=True, check=False)
+    assert (done.stdout, done.returncode) == ("answered\n", 0), done.stderr
+
+
 # -- files
 
 
@@ -436,3 +472,13 @@ def test_openvino_reports_to_nobody(path: Path) -> None:
             "assert sys.modules['openvino_telemetry'] is None\n"
             "assert 'tensorflow' not in sys.modules\n")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(("threads", "streams", "wanted"), [(1, 1, 1), (2, 1, 2), (2, 2, 2), (1, 2, 2)])
+def test_threads_are_those_that_it_is_given(path: Path, threads: int, streams: int, wanted: int) -> None:
+    """A stream has one thread at least. OpenVINO alone would take all CPUs of the machine."""
+    made = load("m", 1, path, ["serve"], Resources(threads, streams, MemoryLimit(-1)), None)
+    compiled = made._graphs[0]._compiled
+    assert (compiled.get_property("INFERENCE_NUM_THREADS"), compiled.get_property("NUM_STREAMS")) == (wanted, streams)
+    assert scores(made, images(2)).shape == (2, 5)
+    made.close()
