@@ -81,7 +81,7 @@ class Graph:
         self.outputs = _tensors(files, "outputs", files.outputs, self._compiled.outputs)
         # With a single thread OpenVINO 2026.4 hides errors of runs in the calling thread, and the outputs are those of
         # the request before. Runs that another thread begins report them. decision 201
-        self._may_run_here = resources.threads > 1 or streams > 1
+        self._may_run_here = self._compiled.get_property("INFERENCE_NUM_THREADS") > 1
         self._pool = Pool([Request(self._compiled) for _ in range(streams)])
         self._may_not_end = any(operation.get_type_name() == "Loop" for operation in operations)
         self._bounded = not any(map(_unbounded, operations))
@@ -123,7 +123,7 @@ class Graph:
             used = used_bytes() if size > self._largest else None
             try:
                 request.use(self._compiled)
-                request.run(values, ends, here and self._may_run_here)
+                request.run(values, None if here else ends, here and self._may_run_here)
                 found = [request.output(number, self.outputs[number].dtype) for number in wanted]
             except (RuntimeError, MemoryError) as error:
                 failed = self._failed([value.shape for value in values], error)

@@ -1,6 +1,7 @@
 """assets.extra/openvino/ run by OpenVINO: the answers of TensorFlow, and a clear refusal of everything else."""
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -238,8 +239,9 @@ def test_a_run_ends_at_its_deadline(tmp_path: Path) -> None:
     made.close()
 
 
-def test_with_a_timeout_of_zero_only_what_is_known_to_be_quick_is_run(path: Path) -> None:
-    made = loaded(path)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_with_a_timeout_of_zero_only_what_is_known_to_be_quick_is_run(path: Path, threads: int) -> None:
+    made = loaded(path, threads=threads)
     with pytest.raises(ServingError, match="Timed out"):
         scores(made, images(1), timeout_s=0)
     made._graphs[0]._pace.quick_bytes = images(1).nbytes
@@ -474,11 +476,25 @@ def test_openvino_reports_to_nobody(path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize(("threads", "streams", "wanted"), [(1, 1, 1), (2, 1, 2), (2, 2, 2), (1, 2, 2)])
-def test_threads_are_those_that_it_is_given(path: Path, threads: int, streams: int, wanted: int) -> None:
-    """A stream has one thread at least. OpenVINO alone would take all CPUs of the machine."""
-    made = load("m", 1, path, ["serve"], Resources(threads, streams, MemoryLimit(-1)), None)
-    compiled = made._graphs[0]._compiled
-    assert (compiled.get_property("INFERENCE_NUM_THREADS"), compiled.get_property("NUM_STREAMS")) == (wanted, streams)
-    assert scores(made, images(2)).shape == (2, 5)
-    made.close()
+def test_threads_are_those_that_it_is_given(path: Path) -> None:
+    """OpenVINO alone would take all CPUs of the machine. A stream has one thread at least."""
+    for threads, streams, wanted in ((1, 1, 1), (2, 1, 2), (2, 2, 2), (1, 2, 2)):
+        made = loaded(path, streams, threads=threads)
+        graph = made._graphs[0]
+        assert graph._settings["INFERENCE_NUM_THREADS"] == wanted
+        assert graph._compiled.get_property("INFERENCE_NUM_THREADS") == min(wanted, len(os.sched_getaffinity(0)))
+        assert scores(made, images(2)).shape == (2, 5)
+        made.close()
+
+
+def test_with_one_cpu_nothing_runs_where_errors_are_hidden(path: Path) -> None:
+    """However many threads are asked for, OpenVINO then has one."""
+    code = ("import os, sys; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+            "from pathlib import Path\n"
+            "from serving.engines.openvino_files import read_openvino_files\n"
+            "from serving.engines.openvino_graph import Graph, Resources\n"
+            "from serving.memory import MemoryLimit\n"
+            "files = read_openvino_files(Path(sys.argv[1])).graphs[0]\n"
+            "print(Graph(files, 'float32', Resources(2, 1, MemoryLimit(-1)))._may_run_here)\n")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
