@@ -1,12 +1,10 @@
 """One graph (IR) compiled by OpenVINO, and the infer requests that run it."""
 import math
 import re
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -17,14 +15,13 @@ from serving.engines.damage import damaged
 from serving.engines.inputs import check_indices, check_type, fits, no_examples, shown, wrong_shape
 from serving.engines.lending import Pool
 from serving.engines.openvino_files import GraphFiles
+from serving.engines.openvino_request import Request
+from serving.engines.openvino_runtime import core, reason_of, shape_of
 from serving.engines.trial import pace_of_runs
 from serving.engines.wanted import OPENVINO
 from serving.errors import Code, ServingError, invalid, timed_out
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, used_bytes
 from serving.servable import Array
-
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report the use of OpenVINO
-import openvino  # noqa: E402
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 # Kernels are kept for about so many batch sizes: two for each layer and size, one that computes and one that reorders.
@@ -40,8 +37,7 @@ _DTYPES = {name: np.dtype(dtype) for name, dtype in {
 # Their time or the size of their result depends on values, not on the size of their inputs.
 _LOOPS = {"Loop", "TensorIterator", "If", "NonMaxSuppression"}
 _SIZED_BY_VALUES = {"Range", "Tile", "Broadcast", "OneHot", "Interpolate", "Pad", "RandomUniform", "Multinomial"}
-_SOURCE_LINE = re.compile(r" failed at \S+:\d+:")
-_LONGEST_REASON = 300
+_NO_MEMORY = re.compile("Failed to allocate|bad_alloc|not enough memory", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +66,23 @@ class Graph:
         """Raises ServingError that names the file if OpenVINO does not take it."""
         streams = max(resources.streams, 1)
         try:
-            self._model = _core().read_model(files.model, files.weights)
+            self._model = core().read_model(files.model, files.weights)
             operations = self._model.get_ops()
-            self._compiled = _core().compile_model(self._model, "CPU", {
+            self._settings = {
                 "INFERENCE_PRECISION_HINT": _HINTS[precision], "PERFORMANCE_HINT": "LATENCY",
                 "NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": max(resources.threads, streams),
                 # Threads that are bound to a CPU stand in each other's way if several models are served.
                 "ENABLE_CPU_PINNING": False,
-                "CPU_RUNTIME_CACHE_CAPACITY": _kernels_kept(operations)})  # decision 202
+                "CPU_RUNTIME_CACHE_CAPACITY": _kernels_kept(operations)}  # decision 202
+            self._compiled = core().compile_model(self._model, "CPU", self._settings)
         except (RuntimeError, MemoryError) as error:
             raise damaged(files.path, f"OpenVINO does not take it: {reason_of(error)}", OPENVINO) from None
         self.inputs = _tensors(files, "inputs", files.inputs, self._compiled.inputs)
         self.outputs = _tensors(files, "outputs", files.outputs, self._compiled.outputs)
-        self._pool = Pool([_Request(self._compiled) for _ in range(streams)])
+        # With a single thread OpenVINO 2026.4 hides errors of runs in the calling thread, and the outputs are those of
+        # the request before. Runs that another thread begins report them. decision 201
+        self._may_run_here = self._compiled.get_property("INFERENCE_NUM_THREADS") > 1
+        self._pool = Pool([Request(self._compiled) for _ in range(streams)])
         self._may_not_end = any(operation.get_type_name() == "Loop" for operation in operations)
         self._bounded = not any(map(_unbounded, operations))
         self._pace = pace_of_runs()
@@ -122,17 +122,21 @@ class Graph:
             began = perf_counter()
             used = used_bytes() if size > self._largest else None
             try:
-                request.run(values, None if here else ends)
+                request.use(self._compiled)
+                request.run(values, None if here else ends, here and self._may_run_here)
                 found = [request.output(number, self.outputs[number].dtype) for number in wanted]
             except (RuntimeError, MemoryError) as error:
-                raise self._failed([value.shape for value in values], error) from None
+                failed = self._failed([value.shape for value in values], error)
+                if failed.code is Code.RESOURCE_EXHAUSTED:
+                    self._make_anew(request)
+                raise failed from None
             if self._bounded:
                 self._pace.note(size, began, perf_counter(), here)
             if used is not None or self._release:
                 self._give_back(size, used, request)
         return found
 
-    def _give_back(self, size: int, used: int | None, request: "_Request") -> None:
+    def _give_back(self, size: int, used: int | None, request: Request) -> None:
         """Frees what a very large request took, which OpenVINO would keep for the next one of its size."""
         if used is not None and used_bytes() - used > _LARGEST_KEPT:
             self._release = True
@@ -149,6 +153,13 @@ class Graph:
         self._pool.close()
         del self._compiled, self._model
 
+    def _make_anew(self, request: Request) -> None:
+        """Compiles the graph again: after it had no memory for a request, OpenVINO finds none for smaller ones."""
+        request.forget()
+        with self._lock, suppress(RuntimeError, MemoryError):  # then the next request that fails tries it again
+            if request.compiled is self._compiled:
+                self._compiled = core().compile_model(self._model, "CPU", self._settings)
+
     def _reserved(self, values: Sequence[Array]) -> AbstractContextManager[None]:
         examples = max([len(value) for value in values if value.ndim], default=0)
         if examples < FEWEST_EXAMPLES or self._memory.most_bytes < 0 or not self._bytes_per_example:
@@ -164,7 +175,7 @@ class Graph:
         with self._lock:
             found = self._empty.get(shapes)
             if found is None:
-                one, two = ([_shape(port) for port in self._reshaped(shapes, instead)] for instead in (1, 2))
+                one, two = ([shape_of(port) for port in self._reshaped(shapes, instead)] for instead in (1, 2))
                 found = [None if a is None or b is None or -1 in a + b else tuple(
                     max(2 * first - second, 0) for first, second in zip(a, b, strict=True))
                     for a, b in zip(one, two, strict=True)]
@@ -188,54 +199,10 @@ class Graph:
 
     def _failed(self, shapes: Sequence[tuple[int, ...]], error: Exception) -> ServingError:
         given = ", ".join(f"{one.name} {shown(shape)}" for one, shape in zip(self.inputs, shapes, strict=True))
-        if isinstance(error, MemoryError):
+        reason = reason_of(error)
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(reason):
             return ServingError(Code.RESOURCE_EXHAUSTED, f"there is no memory for a request of {given}")
-        return invalid(f"OpenVINO cannot run a request of {given}: {reason_of(error)}")
-
-
-class _Request:
-    """An infer request, with the values that it was last given, whose memory it reads."""
-
-    def __init__(self, compiled: Any) -> None:
-        self._request = compiled.create_infer_request()
-        self._values: Sequence[Array] = ()
-
-    def run(self, values: Sequence[Array], ends: float | None) -> None:
-        """Raises DEADLINE_EXCEEDED at `ends` (perf_counter), RuntimeError with OpenVINO's reason."""
-        values = [value if value.flags.c_contiguous and value.flags.writeable else value.copy() for value in values]
-        for place, value in enumerate(values):
-            self._request.set_input_tensor(place, _tensor(value))
-        self._values = values
-        if ends is None:
-            self._request.infer(share_outputs=True)
-            return
-        left = ends - perf_counter()
-        self._request.start_async()
-        if not self._request.wait_for(int(left * 1000) if left > 0 else 0):
-            self._request.cancel()
-            with suppress(RuntimeError):  # "Infer Request was canceled"
-                self._request.wait()
-            raise timed_out()
-
-    def forget(self) -> None:
-        """Forgets the values that it was given."""
-        self._values = ()
-
-    def output(self, number: int, dtype: np.dtype[Any]) -> Array:
-        """A copy, since the next run writes into the same memory."""
-        found = self._request.get_output_tensor(number).data
-        return np.array(found if found.dtype == dtype else found.view(dtype))
-
-
-@cache
-def _core() -> Any:
-    return openvino.Core()
-
-
-def _tensor(value: Array) -> Any:
-    if value.dtype == ml_dtypes.bfloat16:  # numpy has no such type of its own, and OpenVINO takes its bits
-        return openvino.Tensor(value.view(np.float16), value.shape, openvino.Type.bf16)
-    return openvino.Tensor(value, shared_memory=True)
+        return invalid(f"OpenVINO cannot run a request of {given}: {reason}")
 
 
 def _tensors(files: GraphFiles, what: str, names: Sequence[str], ports: Sequence[Any]) -> list[Tensor]:
@@ -246,21 +213,8 @@ def _tensors(files: GraphFiles, what: str, names: Sequence[str], ports: Sequence
         kind = port.get_element_type().get_type_name()
         if kind not in _DTYPES:
             raise damaged(files.path, f"tensor '{name}' is of the type {kind}, which is not served", OPENVINO)
-        found.append(Tensor(name, _DTYPES[kind], _shape(port), files.limits.get(name)))
+        found.append(Tensor(name, _DTYPES[kind], shape_of(port), files.limits.get(name)))
     return found
-
-
-def _shape(port: Any) -> tuple[int, ...] | None:
-    """The shape of an input or output of a graph; -1: any size; None: any rank."""
-    shape = port.get_partial_shape()
-    return None if shape.rank.is_dynamic else tuple(-1 if size.is_dynamic else size.get_length() for size in shape)
-
-
-def reason_of(error: Exception) -> str:
-    """What OpenVINO says, in one line, without its source files."""
-    lines = [_SOURCE_LINE.sub("", line).strip() for line in str(error).splitlines()]
-    said = ": ".join(line for line in lines if line and not line.startswith(("Exception from ", "Caught exception: ")))
-    return said[:_LONGEST_REASON]
 
 
 def _kernels_kept(operations: Sequence[Any]) -> int:
@@ -280,5 +234,5 @@ def _bytes_per_example(compiled: Any) -> int:
     """
     sizes = [port.get_element_type().size * math.prod(shape[1:]) for operation in compiled.get_runtime_model().get_ops()
              for port in operation.outputs()
-             if (shape := _shape(port)) and shape[0] < 0 and min(shape[1:], default=0) >= 0]
+             if (shape := shape_of(port)) and shape[0] < 0 and min(shape[1:], default=0) >= 0]
     return sum(sorted(sizes)[-2:])

@@ -20,7 +20,7 @@ import tensorflow_alone
 from serving.client.grpc import GrpcClient
 from serving.client.rest import RestClient
 from serving.config import Flags, NotStartedError
-from serving.engines import process
+from serving.engines import choice, process
 from serving.engines.choice import Engines
 from serving.engines.wanted import engines_wanted
 from serving.errors import Code, ServingError
@@ -208,6 +208,17 @@ def test_a_version_without_the_files_falls_back_to_tensorflow(openvino: Path, tm
     assert caplog.messages == ["version 1 of model m has no assets.extra/openvino/engine.json: TensorFlow runs it"]
     for one in (fallback, converted):
         one.close()
+
+
+def test_openvino_gets_the_threads_that_the_process_may_use_or_the_flag_says(
+        openvino: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "cpus", lambda: 3)
+    for flags, threads, streams in (({}, 3, 1), ({"tensorflow_intra_op_parallelism": 2}, 2, 1),
+                                    ({"tensorflow_session_parallelism": 1}, 1, 1), ({"openvino_streams": 2}, 3, 2)):
+        model = Engines(Flags(engine="openvino", **flags), MemoryLimit(-1)).load("m", 1, openvino / "lite" / "1")
+        settings = model._graphs[0]._settings
+        assert (settings["INFERENCE_NUM_THREADS"], settings["NUM_STREAMS"]) == (threads, streams)
+        model.close()
 
 
 def test_signatures_that_were_left_out_are_run_by_tensorflow(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """assets.extra/openvino/ run by OpenVINO: the answers of TensorFlow, and a clear refusal of everything else."""
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -25,8 +26,9 @@ ROOT = Path(__file__).resolve().parents[3]
 v1 = tf.compat.v1
 
 
-def loaded(path: Path, streams: int = 1, memory: MemoryLimit | None = None, beside: Any = None) -> OpenVINOModel:
-    return load("m", 1, path, ["serve"], Resources(2, streams, memory or MemoryLimit(-1)), beside)
+def loaded(path: Path, streams: int = 1, memory: MemoryLimit | None = None, beside: Any = None,
+           threads: int = 2) -> OpenVINOModel:
+    return load("m", 1, path, ["serve"], Resources(threads, streams, memory or MemoryLimit(-1)), beside)
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +166,14 @@ def test_unknown_tensors_are_refused(model: OpenVINOModel) -> None:
         assert refused.value.code is Code.INVALID_ARGUMENT
 
 
-def test_an_error_while_running_is_one_line_and_leaves_the_next_request_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_while_running_is_one_line_and_leaves_the_next_request_alone(tmp_path: Path, threads: int) -> None:
     def nodes() -> None:
         x, z = (v1.placeholder(tf.float32, (None, 4), name) for name in "xz")
         tf.add(x, z, name="y")
-    made = loaded(openvino_models.write(tmp_path / "1", nodes, {"s": ({"x": "x", "z": "z"}, {"y": "y"})}))
+    made = loaded(openvino_models.write(tmp_path / "1", nodes, {"s": ({"x": "x", "z": "z"}, {"y": "y"})}),
+                  threads=threads)
+    made._graphs[0]._pace.quick_bytes = 1 << 20
 
     def added(first: int, second: int, timeout_s: float | None) -> Any:
         return made.run(["z:0", "x:0"], [np.ones((second, 4), np.float32), np.ones((first, 4), np.float32)], ["y:0"],
@@ -234,8 +239,9 @@ def test_a_run_ends_at_its_deadline(tmp_path: Path) -> None:
     made.close()
 
 
-def test_with_a_timeout_of_zero_only_what_is_known_to_be_quick_is_run(path: Path) -> None:
-    made = loaded(path)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_with_a_timeout_of_zero_only_what_is_known_to_be_quick_is_run(path: Path, threads: int) -> None:
+    made = loaded(path, threads=threads)
     with pytest.raises(ServingError, match="Timed out"):
         scores(made, images(1), timeout_s=0)
     made._graphs[0]._pace.quick_bytes = images(1).nbytes
@@ -305,6 +311,38 @@ def test_many_batch_sizes_do_not_take_memory_each(path: Path) -> None:
         return int(last - first)
     limited, unlimited = grown(openvino_graph._SIZES_KEPT), grown(100_000)
     assert limited < 0.7 * unlimited, (limited, unlimited)
+
+
+def wide() -> None:
+    x = v1.placeholder(tf.float32, (None, 32, 32, 3), "x")
+    y = tf.nn.relu(tf.nn.conv2d(x, seeded((3, 3, 3, 64)), 1, "SAME"))
+    tf.reduce_mean(tf.nn.conv2d(y, seeded((3, 3, 64, 8)), 4, "SAME"), [1, 2], name="y")
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_after_a_request_without_memory_others_are_answered(tmp_path: Path, threads: str) -> None:
+    """In a process of its own, whose address space ends soon, and without the limit that would refuse the request."""
+    path = openvino_models.write(tmp_path / "1", wide, {"s": ({"x": "x"}, {"y": "y"})})
+    code = ("import resource, sys; from pathlib import Path; import numpy as np\n"
+            "from serving.engines.openvino_files import read_openvino_files\n"
+            "from serving.engines.openvino_graph import Graph, Resources\n"
+            "from serving.errors import Code, ServingError\n"
+            "from serving.memory import MemoryLimit\n"
+            "graph = Graph(read_openvino_files(Path(sys.argv[1])).graphs[0], 'float32',\n"
+            "              Resources(int(sys.argv[2]), 1, MemoryLimit(-1)))\n"
+            "x = np.ones((3000, 32, 32, 3), np.float32)\n"
+            "before = graph.run([x[:2]], [0], None, None)[0]\n"
+            "used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20),) * 2)\n"
+            "for timeout_s in (None, 60, None):\n"
+            "    try: graph.run([x], [0], timeout_s, None)\n"
+            "    except ServingError as error: assert error.code is Code.RESOURCE_EXHAUSTED, error\n"
+            "    else: raise AssertionError('there was memory, or the error was hidden')\n"
+            "    assert (graph.run([x[:2]], [0], timeout_s, None)[0] == before).all()\n"
+            "print('answered')\n")
+    done = subprocess.run([sys.executable, "-c", code, str(path), threads], cwd=ROOT, capture_output=True,
+                          text=True, check=False)
+    assert (done.stdout, done.returncode) == ("answered\n", 0), done.stderr
 
 
 # -- files
@@ -436,3 +474,27 @@ def test_openvino_reports_to_nobody(path: Path) -> None:
             "assert sys.modules['openvino_telemetry'] is None\n"
             "assert 'tensorflow' not in sys.modules\n")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_threads_are_those_that_it_is_given(path: Path) -> None:
+    """OpenVINO alone would take all CPUs of the machine. A stream has one thread at least."""
+    for threads, streams, wanted in ((1, 1, 1), (2, 1, 2), (2, 2, 2), (1, 2, 2)):
+        made = loaded(path, streams, threads=threads)
+        graph = made._graphs[0]
+        assert graph._settings["INFERENCE_NUM_THREADS"] == wanted
+        assert graph._compiled.get_property("INFERENCE_NUM_THREADS") == min(wanted, len(os.sched_getaffinity(0)))
+        assert scores(made, images(2)).shape == (2, 5)
+        made.close()
+
+
+def test_with_one_cpu_nothing_runs_where_errors_are_hidden(path: Path) -> None:
+    """However many threads are asked for, OpenVINO then has one."""
+    code = ("import os, sys; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+            "from pathlib import Path\n"
+            "from serving.engines.openvino_files import read_openvino_files\n"
+            "from serving.engines.openvino_graph import Graph, Resources\n"
+            "from serving.memory import MemoryLimit\n"
+            "files = read_openvino_files(Path(sys.argv[1])).graphs[0]\n"
+            "print(Graph(files, 'float32', Resources(2, 1, MemoryLimit(-1)))._may_run_here)\n")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
