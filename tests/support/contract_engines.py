@@ -1,7 +1,8 @@
 """The recorded cases on another engine: its files for the recorded models, and the server that a case is sent to.
 
 A model.tflite has one set of inputs, so a model with several sets becomes several files: the first one of each model
-is served by one server, the second one by another. A case goes to the one that has its signature.
+is served by one server, the second one by another. A case goes to the one that has its signature. OpenVINO has a graph
+for each signature, and TensorFlow runs the others beside it: one server has all.
 """
 import json
 import re
@@ -19,7 +20,7 @@ from contract_servers import ContractServer, running
 from google.protobuf import text_format
 
 from export import saved_model
-from export.engines import conversion, converter, litert
+from export.engines import conversion, converter, litert, openvino
 from export.engines.convertible import convertible
 from export.engines.limits import Limits
 from export.freeze import freeze
@@ -30,24 +31,26 @@ from serving.servable import DEFAULT_SIGNATURE
 
 # The signature of requests for all signatures.
 METADATA = "(metadata)"
-FLAGS = {"litert": "--prefer_tflite_model"}
-WRITERS = {"litert": litert.write}
 
 
 @dataclass
 class EngineModels:
     """Directories of models, and where each signature is.
 
-    `places`: (model, signature) -> the number of its directory; `left`: why the engine cannot run it.
+    `places`: (model, signature) -> the number of its directory; `left`: why the engine cannot run it; `beside`: whether
+    TensorFlow then runs it.
     """
 
     engine: str
     roots: list[Path] = field(default_factory=list)
     places: dict[tuple[str, str], int] = field(default_factory=dict)
     left: dict[tuple[str, str], str] = field(default_factory=dict)
+    beside: bool = False
 
     def place(self, model: str, signature: str) -> int | str:
         """The number of the directory; or why there is none. What no model has can be asked anywhere."""
+        if self.beside:
+            return 0
         if signature == METADATA and sum(one == model for one, _ in (*self.places, *self.left)) > 1:
             return "a file for LiteRT lists its own signatures alone"
         if (model, signature) in self.left:
@@ -64,18 +67,31 @@ def _here(folder: Path, limits: Limits) -> None:
 
 def converted(models: Path, to: Path, engine: str, only: Collection[str] | None = None) -> EngineModels:
     """The recorded models for the engine, in numbered directories in `to`; `only`: of these names."""
-    made, apart = EngineModels(engine), conversion._run
+    made, apart = EngineModels(engine, beside=engine == "openvino"), conversion._run
+    if made.beside:
+        made.roots = [to / "0"]
     conversion._run = _here
     try:
         for path in sorted(models.glob("*/*")):
             if path.parent.name != "other_tag" and (only is None or path.parent.name in only):
-                _convert(path, to, made)
+                (_with_openvino if made.beside else _as_files)(path, to, made)
     finally:
         conversion._run = apart
     return made
 
 
-def _convert(path: Path, to: Path, made: EngineModels) -> None:
+def _with_openvino(path: Path, to: Path, made: EngineModels) -> None:
+    frozen, name = freeze(saved_model.read(path)), path.parent.name
+    version = to / "0" / name / path.name
+    shutil.copytree(path, version)
+    try:
+        left = openvino.write(version, frozen.graph, frozen.signatures, "float32", [], Limits()).left
+    except conversion.ConversionError as error:
+        left = dict.fromkeys(frozen.signatures, str(error))
+    made.left |= {(name, key): reason for key, reason in left.items()}
+
+
+def _as_files(path: Path, to: Path, made: EngineModels) -> None:
     frozen, name = freeze(saved_model.read(path)), path.parent.name
     found = convertible(frozen.signatures, frozen.graph)
     made.left |= {(name, key): reason for key, reason in found.left.items()}
@@ -88,8 +104,7 @@ def _convert(path: Path, to: Path, made: EngineModels) -> None:
         version = to / str(number) / name / path.name
         version.mkdir(parents=True)
         try:
-            WRITERS[made.engine](version, frozen.graph, {key: frozen.signatures[key] for key in keys}, "float32", [],
-                                 Limits())
+            litert.write(version, frozen.graph, {key: frozen.signatures[key] for key in keys}, "float32", [], Limits())
             serving_litert.load(name, 1, version, 1, 1).close()
         except (conversion.ConversionError, ServingError) as error:
             shutil.rmtree(version)
@@ -117,7 +132,7 @@ def serving(config: dict[str, Any], models: Path, work: Path, engine: str) -> It
         del listed.model_config_list.config[:]
         listed.model_config_list.config.extend(kept)
         files["models.config"] = text_format.MessageToString(listed)
-    flags = [*(config.get("flags") or []), FLAGS[engine]]
+    flags = [*(config.get("flags") or []), altered_files.FLAGS[engine]]
     with running({**config, "flags": flags, "files": files,
                   "ready": [name for name in config.get("ready") or [] if name in there]}, models, work) as server:
         yield server
