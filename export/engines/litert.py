@@ -50,9 +50,11 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
 
 
 def _renamed(signature: Any, names: Mapping[str, str]) -> Any:
-    """The signature with the tensors' names in the file."""
+    """The signature with the tensors' names in the file; servers find "x" under "x:0" too, as clients read it."""
     made = type(signature)()
     made.CopyFrom(signature)
     for info in (*made.inputs.values(), *made.outputs.values()):
-        info.name = names[info.name if ":" in info.name else f"{info.name}:0"]
+        known = info.name if ":" in info.name else f"{info.name}:0"
+        if names[known] != known.removesuffix(":0"):
+            info.name = names[known]
     return made

@@ -22,7 +22,7 @@ def with_signatures(content: bytes, signatures: Mapping[str, Any]) -> bytes:
     builder = flexbuffers.Builder()
     with builder.Map():
         for key, text in texts.items():
-            builder.Key(key)
+            builder.Key(key.encode())
             builder.String(text)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     kept = [one for one in model.metadata or [] if one.name != _NAME]
@@ -59,6 +59,6 @@ def _without_zeros(key: str, message: Any) -> _Bytes:
         if not info.tensor_shape.dim and not info.tensor_shape.unknown_rank:
             info.ClearField("tensor_shape")  # a scalar's, with the same meaning
     text = _Bytes(copy.SerializeToString(deterministic=True))
-    if 0 in text:
+    if 0 in text or "\0" in key:
         raise UserError(f"signature '{key}' cannot be written into a .tflite file: a name or a shape of it is empty")
     return text

@@ -48,7 +48,9 @@ class Engines:  # decision 200
         if engine == LITERT:
             from serving.engines import litert
             interpreters = max(flags.num_tflite_pools, 1) * max(flags.num_tflite_interpreters_per_pool, 1)
-            return litert.load(name, version, path, interpreters, cpus() // interpreters)
+            model = litert.load(name, version, path, interpreters, cpus() // interpreters)
+            model.memory = self._memory
+            return model
         if engine == OPENVINO:
             from serving.engines import openvino
             from serving.engines.openvino_graph import Resources

@@ -39,9 +39,19 @@ def scores(model: LiteRTModel, x: Any, timeout_s: float | None = None) -> Any:
     return model.run(["x"], [x], ["y"], timeout_s)[0]
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 8, 257])
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 8, 100, 257])
 def test_answers_are_those_of_tensorflow_at_every_batch_size(model: LiteRTModel, batch: int) -> None:
     np.testing.assert_allclose(scores(model, images(batch)), tflite_models.answers(images(batch)), atol=1e-6)
+
+
+def test_int8_answers_each_example_alike_at_every_batch_size(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(tflite_models.quantized())
+    model = load("m", 1, tmp_path, 1, 1)
+    each = np.concatenate([scores(model, images(257)[index:index + 1]) for index in range(257)])
+    assert len(np.unique(each, axis=0)) > 20  # eight bits of softmax: few are between 0 and 1
+    for batch in (3, 7, 100, 257):
+        np.testing.assert_array_equal(scores(model, images(257)[:batch]), each[:batch])
+    assert scores(model, images(0)).shape == (0, 5)
 
 
 def test_an_empty_batch_has_an_empty_answer(model: LiteRTModel) -> None:
@@ -76,11 +86,68 @@ def test_sizes_of_one_may_be_left_out(tmp_path: Path) -> None:
     assert scores(model, seeded((2, 6, 6, 1))).shape == (2, 6, 6, 4)
 
 
+def test_a_shape_of_many_dimensions_is_refused(model: LiteRTModel, tmp_path: Path) -> None:
+    """LiteRT ends the process at a shape of 11 dimensions, though all but two of them are 1."""
+    def scaled() -> None:
+        tf.multiply(tf.compat.v1.placeholder(tf.float32, (None, 3), "x"), 2.0, name="y")
+    small = load("m", 1, tflite_models.write(tmp_path / "1", scaled, {"s": ({"x": "x"}, {"y": "y"})}), 1, 1)
+    assert scores(small, np.ones((2, 1, 1, 3), np.float32)).shape == (2, 1, 1, 3)
+    for ones in (3, 9):
+        with pytest.raises(ServingError, match=r"tensor x \[2,1,1,1,.*3\] is not compatible with expected shape"):
+            scores(small, np.ones((2, *[1] * ones, 3), np.float32))
+
+
+def any_rank() -> None:
+    x = tf.compat.v1.placeholder(tf.float32, None, "x")
+    tf.add(x, 1.0, name="y")
+    tf.shape(x, name="sizes")
+
+
+def test_an_input_of_unknown_rank_takes_up_to_four_dimensions(tmp_path: Path) -> None:
+    """In the file it looks like a scalar; the signature says that it is none."""
+    model = load("m", 1, tflite_models.write(tmp_path / "1", any_rank, {"s": ({"x": "x"}, {"y": "y"})}), 1, 1)
+    model.try_out()
+    assert model.answers
+    for shape in ((3,), (2, 2), (1, 2, 2), (2, 1, 3, 1)):
+        np.testing.assert_array_equal(scores(model, seeded(shape)), seeded(shape) + 1)
+    with pytest.raises(ServingError, match=r"tensor x \[1,1,1,1,2\] is not compatible with expected shape <unknown>"):
+        scores(model, seeded((1, 1, 1, 1, 2)))
+
+
+def test_no_examples_have_the_shape_that_follows_from_one_and_two(tmp_path: Path) -> None:
+    def nodes() -> None:
+        x = tf.compat.v1.placeholder(tf.float32, (None, 4), "x")
+        tf.reshape(tf.transpose(x), [4, -1, 1], name="turned")
+        tf.reduce_sum(x, name="total")
+    path = tflite_models.write(tmp_path / "1", nodes, {
+        "turned": ({"x": "x"}, {"y": "turned"}), "total": ({"x": "x"}, {"y": "total"})})
+    model, nothing = load("m", 1, path, 1, 1), np.zeros((0, 4), np.float32)
+    assert model.run(["x"], [nothing], ["turned"])[0].shape == (4, 0, 1)
+    with pytest.raises(ServingError, match=r"an empty batch has no 'total': its shape is \[\]") as refused:
+        model.run(["x"], [nothing], ["total"])
+    assert refused.value.code is Code.INVALID_ARGUMENT
+    model = load("m", 1, tflite_models.write(tmp_path / "2", any_rank, {
+        "s": ({"x": "x"}, {"y": "y", "sizes": "sizes"})}), 1, 1)
+    assert model.run(["x"], [np.zeros((2, 0), np.float32)], ["y"])[0].shape == (2, 0)
+    with pytest.raises(ServingError, match=r"an empty batch has no 'sizes'"):
+        model.run(["x"], [np.zeros((2, 0), np.float32)], ["sizes"])
+
+
+def test_metadata_has_the_names_that_the_file_states(model: LiteRTModel) -> None:
+    message = model.metadata.signature_def["serving_default"]
+    assert (message.inputs["image"].name, message.outputs["scores"].name) == ("x:0", "y:0")
+
+
+def test_the_name_of_a_signature_may_have_any_letter(tmp_path: Path) -> None:
+    path = tflite_models.write(tmp_path / "1", signatures={"größe / é": tflite_models.ONE["serving_default"]})
+    assert list(load("m", 1, path, 1, 1).signatures) == ["größe / é"]
+
+
 def test_signatures_are_those_of_the_file(model: LiteRTModel) -> None:
     signature = model.signatures["serving_default"]
     assert [(alias, spec.name, spec.shape) for alias, spec in signature.inputs.items()] == [
-        ("image", "x", (-1, 6, 6, 3))]
-    assert [(alias, spec.name, spec.shape) for alias, spec in signature.outputs.items()] == [("scores", "y", (-1, 5))]
+        ("image", "x:0", (-1, 6, 6, 3))]
+    assert [(alias, spec.name, spec.shape) for alias, spec in signature.outputs.items()] == [("scores", "y:0", (-1, 5))]
     assert signature.method_name == "tensorflow/serving/predict"
     assert list(model.metadata.signature_def) == ["serving_default"]
 
