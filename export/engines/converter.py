@@ -59,7 +59,8 @@ def _openvino(folder: Path, task: Task) -> None:
             model_type=nncf.ModelType.TRANSFORMER if task.transformer else None)
     ports = [_port(model.inputs, name) for name in task.inputs]
     # An output that is an input as it came in has lost the name of its mark; others may have lost their own.
-    results = [_port(model.outputs, mark, name) for mark, name in zip(task.marks or task.outputs, task.outputs, strict=True)]
+    marks = task.marks or task.outputs
+    results = [_port(model.outputs, mark, name) for mark, name in zip(marks, task.outputs, strict=True)]
     ordered = openvino.Model([result.get_node() for result in results], [port.get_node() for port in ports], "model")
     openvino.save_model(ordered, folder / "model.xml", compress_to_fp16=False)
 
