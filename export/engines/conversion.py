@@ -55,13 +55,13 @@ class Task:
 
 
 @contextmanager
-def converted(kind: str, precision: str, graph: Graph, ends: Ends, requests: Sequence[Mapping[str, Array]],
+def converted(home: Path, kind: str, precision: str, graph: Graph, ends: Ends, requests: Sequence[Mapping[str, Array]],
               limits: Limits, marks: Sequence[str] = (), transformer: bool = False) -> Iterator[Path]:  # decision 213
-    """A folder with what the converter made, which is deleted at the end. Raises ConversionError.
+    """A folder in `home` with what the converter made, which is deleted at the end. Raises ConversionError.
 
     requests: arrays by input tensor, for the ranges of int8; those with other inputs are not used.
     """
-    with tempfile.TemporaryDirectory(prefix="convert-") as name:
+    with tempfile.TemporaryDirectory(prefix=".convert-", dir=home) as name:
         folder = Path(name)
         try:
             write_graph_def(folder / "graph.pb", served(graph))

@@ -38,7 +38,7 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     left |= {key: f"it takes other inputs than '{first}', and a .tflite file has one set of inputs"
              for key in found.ends if key not in taken}
     ends = Ends(inputs, tuple(dict.fromkeys(name for key in taken for name in found.ends[key].outputs)))
-    with converted("litert", precision, only(graph, ends), ends, requests, limits) as folder:
+    with converted(version.parent, "litert", precision, only(graph, ends), ends, requests, limits) as folder:
         content = (folder / TFLITE).read_bytes()
     names = dict(zip((*ends.inputs, *ends.outputs), tensor_names(content), strict=True))
     try:

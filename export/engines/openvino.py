@@ -61,7 +61,8 @@ def _write(folder: Path, number: int, part: Graph, ends: Ends, precision: str,
                        T=tensor_dtype(part, normal(name), {})) for index, name in enumerate(ends.outputs)]
     marked = part.with_nodes([*part.nodes.values(), *marks])
     names = [f"{mark.name}:0" for mark in marks]
-    with converted("openvino", precision, marked, ends, requests, limits, names, _attends(part)) as made:
+    home = folder.parents[2]
+    with converted(home, "openvino", precision, marked, ends, requests, limits, names, _attends(part)) as made:
         for suffix in ("xml", "bin"):
             shutil.move(made / f"model.{suffix}", folder / f"{number}.{suffix}")
     return {"model": f"{number}.xml", "weights": f"{number}.bin", "inputs": list(ends.inputs),

@@ -1,7 +1,8 @@
 """Converters in a process of their own: its limits, its reasons, and that nothing is left of it."""
 import os
-import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,15 +30,19 @@ def decomposed() -> None:
     tf.identity(tf.linalg.svd(x, compute_uv=False), "y")
 
 
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary folders are made: empty at the end of each test, and without a process that still runs."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """Where a conversion has its folder: empty at the end of each test, and without a process that still runs."""
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
 
 
-def graph(nodes: object = doubled) -> Graph:
-    return Graph.from_graph_def(build(nodes), ["x"], ["y"])  # type: ignore[arg-type]
+def convert(home: Path, kind: str = "litert", nodes: Callable[[], None] = doubled, limits: Limits = Limits(),
+            precision: str = "float32", requests: Sequence[Mapping[str, Any]] = ()) -> list[str]:
+    """The names of the files in the folder after a conversion."""
+    graph = Graph.from_graph_def(build(nodes), ["x"], ["y"])
+    with converted(home, kind, precision, graph, ENDS, requests, limits) as folder:
+        return sorted(file.name for file in folder.iterdir())
 
 
 def children() -> set[int]:
@@ -46,61 +51,51 @@ def children() -> set[int]:
 
 @pytest.mark.parametrize(("kind", "file"), [("litert", "model.tflite"), ("openvino", "model.xml")])
 def test_a_graph_is_converted_and_its_folder_deleted(kind: str, file: str, own_folder: Path) -> None:
-    with converted(kind, "float32", graph(), ENDS, [], Limits()) as folder:
-        assert (folder / file).stat().st_size
+    assert file in convert(own_folder, kind)
     assert os.listdir(own_folder) == []
 
 
 @pytest.mark.parametrize("kind", ["litert", "openvino"])
 def test_an_operation_that_the_engine_does_not_have_is_named(kind: str, own_folder: Path) -> None:
-    with pytest.raises(ConversionError) as found, converted(kind, "float32", graph(decomposed), ENDS, [], Limits()):
-        pass
+    with pytest.raises(ConversionError) as found:
+        convert(own_folder, kind, decomposed)
     assert str(found.value) == "it has no Svd"
     assert os.listdir(own_folder) == []
 
 
-def test_a_converter_that_takes_too_long_is_ended(own_folder: Path) -> None:
-    with pytest.raises(ConversionError) as found, converted("litert", "float32", graph(), ENDS, [], Limits(0.05)):
-        pass
-    assert str(found.value) == "the converter was not done in 0.05 s (--max-convert-time)"
-    assert not children()
-    assert os.listdir(own_folder) == []
-
-
-def test_a_converter_that_takes_too_much_memory_is_ended(own_folder: Path) -> None:
-    with pytest.raises(ConversionError) as found, converted("litert", "float32", graph(), ENDS, [],
-                                                            Limits(most_bytes=1 << 20)):
-        pass
-    assert str(found.value).startswith("the converter took over 0.0 GB of memory")
+@pytest.mark.parametrize(("limits", "reason"), [
+    (Limits(0.05), "the converter was not done in 0.05 s (--max-convert-time)"),
+    (Limits(most_bytes=1 << 20), "the converter took over 0.0 GB of memory, most of what was free"),
+], ids=["time", "memory"])
+def test_a_converter_that_takes_too_much_is_ended(limits: Limits, reason: str, own_folder: Path) -> None:
+    with pytest.raises(ConversionError) as found:
+        convert(own_folder, limits=limits)
+    assert str(found.value) == reason
     assert not children()
     assert os.listdir(own_folder) == []
 
 
 def test_a_converter_that_crashes_is_a_reason(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Python ends a process whose memory fault it is told to report; the variable is the only thing from outside here.
-    real = conversion._environment
-    crash = own_folder / "site"
+    real, crash = conversion._environment, own_folder.parent / "site"
     crash.mkdir()
-    (crash / "sitecustomize.py").write_text("import os, signal, sys\n"
-                                            "if 'export.engines.converter' in ' '.join(sys.orig_argv):\n"
-                                            "    os.kill(os.getpid(), signal.SIGSEGV)\n")
+    (crash / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "if 'export.engines.converter' in ' '.join(sys.orig_argv): os.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setattr(conversion, "_environment", lambda folder: {**real(folder), "PYTHONPATH": str(crash)})
-    with pytest.raises(ConversionError) as found, converted("litert", "float32", graph(), ENDS, [], Limits()):
-        pass
+    with pytest.raises(ConversionError) as found:
+        convert(own_folder)
     assert str(found.value) == "the converter's process ended with SIGSEGV"
 
 
-def test_requests_with_other_inputs_are_not_used() -> None:
+def test_requests_with_other_inputs_are_not_used(own_folder: Path) -> None:
     some = [{"x": np.ones([1, 3], np.float32)}, {"other": np.ones(3, np.float32)}]
-    with converted("litert", "int8", graph(), ENDS, some, Limits()) as folder:
-        assert sorted(file.name for file in folder.glob("*.npz")) == ["0.npz"]
+    assert [name for name in convert(own_folder, precision="int8", requests=some) if name.endswith(".npz")] == ["0.npz"]
 
 
 @pytest.mark.parametrize("kind", ["litert", "openvino"])
-def test_int8_needs_an_example_with_all_inputs(kind: str) -> None:
-    with pytest.raises(ConversionError) as found, converted(
-            kind, "int8", graph(), ENDS, [{"other": np.ones(3, np.float32)}], Limits()):
-        pass
+def test_int8_needs_an_example_with_all_inputs(kind: str, own_folder: Path) -> None:
+    with pytest.raises(ConversionError) as found:
+        convert(own_folder, kind, precision="int8", requests=[{"other": np.ones(3, np.float32)}])
     assert str(found.value).startswith("no example has all of its inputs (x:0)")
 
 
