@@ -1,5 +1,6 @@
 """Converters in a process of their own: its limits, its reasons, and that nothing is left of it."""
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from export.engines.converter import _reason
 from export.engines.convertible import Ends
 from export.engines.limits import Limits
 from export.graph import Graph
+from export.node import make_const
 
 v1 = tf.compat.v1
 ENDS = Ends(("x:0",), ("y:0",))
@@ -49,6 +51,20 @@ def test_a_graph_is_converted_and_its_folder_deleted(kind: str, file: str, own_f
     with converted(kind, "float32", graph(), ENDS, [], Limits()) as folder:
         assert (folder / file).stat().st_size
     assert os.listdir(own_folder) == []
+
+
+def test_a_scalar_that_was_a_variable_is_read(own_folder: Path) -> None:
+    """OpenVINO takes a scalar whose message states no shape for 0."""
+    def scaled() -> None:
+        tf.multiply(v1.placeholder(tf.float32, [None], "x"), tf.constant(2.0, name="factor"), "y")
+    made = graph(scaled)
+    factor = make_const("factor", np.array(3.0, np.float32))
+    made = made.with_nodes([factor if node.name == "factor" else node for node in made.nodes.values()])
+    with converted("openvino", "float32", made, ENDS, [], Limits(), marks=ENDS.outputs) as folder:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        import openvino
+        model = openvino.Core().compile_model(folder / "model.xml", "CPU")
+        assert model(np.ones(2, np.float32))[0].tolist() == [3.0, 3.0]
 
 
 @pytest.mark.parametrize("kind", ["litert", "openvino"])
