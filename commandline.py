@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -212,9 +213,18 @@ def steps(title: str, total: int) -> Iterator[Callable[[], None]]:
     console.print(f"[green]✓[/green] {title} [dim]{perf_counter() - began:.1f} s[/dim]", soft_wrap=True)
 
 
+# Of two threads that turn descriptor 2 away at once, the second would take the first one's file for standard error.
+_turned_away = threading.RLock()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Holds back what TensorFlow's C++ side writes to stderr while imported; shows it if the import fails."""
+    with _turned_away:
+        yield from _quiet()
+
+
+def _quiet() -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as captured:

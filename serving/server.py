@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from time import monotonic
 from typing import Any, TextIO
@@ -238,7 +238,7 @@ def command(arguments: list[str]) -> None:
     Several, with versions and labels, as in models.config:
       python -m serving serve --model_config_file=models.config --rest_api_port=8501
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         flags = parse_flags(arguments)
         if flags.version:
@@ -251,6 +251,19 @@ def command(arguments: list[str]) -> None:
         if not _same_output():
             click.echo(error.original)
         fail(str(error), EXIT_NOT_STARTED)
+
+
+def log_to_stderr() -> None:
+    """Writes the log to standard error, under a descriptor of its own.
+
+    A version that needs TensorFlow may be the first one in a running server. While TensorFlow is imported, descriptor 2
+    leads elsewhere (see commandline.quiet), for all threads.
+    """
+    stream = sys.stderr
+    with suppress(OSError, ValueError, AttributeError):  # it is closed, or no file
+        stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding=sys.stderr.encoding,
+                           errors=sys.stderr.errors)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", stream=stream)
 
 
 def _same_output() -> bool:

@@ -189,3 +189,25 @@ def test_the_help_of_every_command_says_its_exit_statuses_in_one_spelling(progra
         shown = " ".join(command.get_help(click.Context(command, info_name=name)).split())
         assert len(EXIT_STATUS.findall(shown)) == 1, f"{program} {name}"
         assert len(re.findall("exit (status|code)", shown, re.IGNORECASE)) == 1, f"{program} {name}"
+
+
+def test_two_imports_at_once_leave_standard_error_where_it_was() -> None:
+    program = """
+import os, threading
+from commandline import quiet
+before, inside, left = os.fstat(2), threading.Event(), threading.Event()
+def second():
+    with quiet():
+        inside.set()
+        left.wait()
+other = threading.Thread(target=second)
+with quiet():
+    other.start()
+    inside.wait(0.3)  # it comes in now only if it does not wait for the first one
+    os.write(2, b"noise")
+left.set()
+other.join()
+os.write(2, b"the last line" if os.path.samestat(before, os.fstat(2)) else b"it leads elsewhere")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "the last line"

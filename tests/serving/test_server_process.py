@@ -228,3 +228,29 @@ def test_mistakes_are_reported_before_tensorflow_is_imported(models: Path, wrong
                               check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     assert [line[:7] for line in done.stderr.splitlines()] == ["error: "]
+
+
+def test_the_log_goes_on_while_tensorflow_is_imported() -> None:
+    """As in a running server, when the first version comes that another engine does not run."""
+    program = """
+import logging, os, threading
+from serving.server import log_to_stderr
+log_to_stderr()
+stop, log, count = threading.Event(), logging.getLogger("serving"), 0
+def write():
+    global count
+    while not stop.wait(0.001):
+        log.info("line %d", count)
+        count += 1
+writer = threading.Thread(target=write)
+writer.start()
+from serving.engines import runtime
+assert count > 100
+stop.set()
+writer.join()
+log.info("%d lines", count)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    *lines, last = [line.partition(" I ")[2] for line in done.stderr.splitlines()]
+    assert lines == [f"line {number}" for number in range(len(lines))]
+    assert last == f"{len(lines)} lines"

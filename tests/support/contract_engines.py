@@ -80,6 +80,9 @@ def converted(models: Path, to: Path, engine: str, only: Collection[str] | None 
     return made
 
 
+_REASON = re.compile(r"signature '([^']*)': (.*?)(?=; signature '|$)")
+
+
 def _with_openvino(path: Path, to: Path, made: EngineModels) -> None:
     frozen, name = freeze(saved_model.read(path)), path.parent.name
     version = to / "0" / name / path.name
@@ -87,7 +90,7 @@ def _with_openvino(path: Path, to: Path, made: EngineModels) -> None:
     try:
         left = openvino.write(version, frozen.graph, frozen.signatures, "float32", [], Limits()).left
     except conversion.ConversionError as error:
-        left = dict.fromkeys(frozen.signatures, str(error))
+        left = dict(_REASON.findall(str(error)))
     made.left |= {(name, key): reason for key, reason in left.items()}
 
 

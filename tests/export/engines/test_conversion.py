@@ -19,6 +19,7 @@ from export.graph import Graph
 
 v1 = tf.compat.v1
 ENDS = Ends(("x:0",), ("y:0",))
+LIMITS = Limits()
 
 
 def doubled() -> None:
@@ -37,7 +38,7 @@ def own_folder(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def convert(home: Path, kind: str = "litert", nodes: Callable[[], None] = doubled, limits: Limits = Limits(),
+def convert(home: Path, kind: str = "litert", nodes: Callable[[], None] = doubled, limits: Limits = LIMITS,
             precision: str = "float32", requests: Sequence[Mapping[str, Any]] = ()) -> list[str]:
     """The names of the files in the folder after a conversion."""
     graph = Graph.from_graph_def(build(nodes), ["x"], ["y"])
