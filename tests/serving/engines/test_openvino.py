@@ -273,15 +273,16 @@ def test_a_request_that_memory_has_no_room_for_is_refused(path: Path) -> None:
 
 
 def test_what_a_very_large_request_took_is_given_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_graph, "_LARGEST_KEPT", 1 << 20)
     made = loaded(path)
+    wanted = openvino_models.answers(images(60_000))
+    scores(made, images(2))  # the first run of a process takes memory that has nothing to do with the request
+    monkeypatch.setattr(openvino_graph, "_LARGEST_KEPT", 4 << 20)
     graph, released = made._graphs[0], []
     real = graph._compiled.release_memory
     monkeypatch.setattr(type(graph._compiled), "release_memory", lambda self: released.append(real()))
-    scores(made, images(2))
+    scores(made, images(3))
     assert not released
-    wanted = openvino_models.answers(images(20_000))
-    np.testing.assert_allclose(scores(made, images(20_000)), wanted, atol=1e-6)
+    np.testing.assert_allclose(scores(made, images(60_000)), wanted, atol=1e-6)
     assert len(released) == 1
     np.testing.assert_allclose(scores(made, images(3)), openvino_models.answers(images(3)), atol=1e-6)
     assert len(released) == 1
