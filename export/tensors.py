@@ -81,7 +81,6 @@ def to_proto(array: Array, dtype: int | None = None) -> TensorProto:
     """A TensorProto of `array`; `dtype` names a quantized type whose integers the array holds."""
     from tensorflow.core.framework.tensor_pb2 import TensorProto
     proto = TensorProto(dtype=dtype_of(array) if dtype is None else dtype)
-    proto.tensor_shape.SetInParent()  # OpenVINO reads a scalar that states no shape as 0
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if array.dtype == object:

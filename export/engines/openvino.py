@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from export.engines.convertible import Ends, convertible, index_limits, only, wi
 from export.engines.limits import Limits
 from export.engines.written import Written, sha256, told
 from export.functions import tensor_dtype
-from export.graph import Graph, make_node, normal, producer
+from export.graph import Graph, Node, make_node, normal, producer
 from export.tensors import Array
 from version_directory import OPENVINO
 
@@ -59,7 +60,7 @@ def _write(folder: Path, number: int, part: Graph, ends: Ends, precision: str,
     # For OpenVINO, what nothing reads is an output, and nothing else is.
     marks = [make_node(f"engine_output_{index}", "Identity", [normal(name)],
                        T=tensor_dtype(part, normal(name), {})) for index, name in enumerate(ends.outputs)]
-    marked = part.with_nodes([*part.nodes.values(), *marks])
+    marked = part.with_nodes([*map(_with_shape, part.nodes.values()), *marks])
     names = [f"{mark.name}:0" for mark in marks]
     home = folder.parents[2]
     with converted(home, "openvino", precision, marked, ends, requests, limits, names, _attends(part)) as made:
@@ -67,6 +68,16 @@ def _write(folder: Path, number: int, part: Graph, ends: Ends, precision: str,
             shutil.move(made / f"model.{suffix}", folder / f"{number}.{suffix}")
     return {"model": f"{number}.xml", "weights": f"{number}.bin", "inputs": list(ends.inputs),
             "outputs": list(ends.outputs), "limits": index_limits(part)}
+
+
+def _with_shape(item: Node) -> Node:
+    """OpenVINO reads a scalar constant whose message states no shape as 0."""
+    if item.op != "Const" or item.attrs["value"].tensor.HasField("tensor_shape"):
+        return item
+    value = type(item.attrs["value"])()
+    value.CopyFrom(item.attrs["value"])
+    value.tensor.tensor_shape.SetInParent()
+    return replace(item, attrs={**item.attrs, "value": value})
 
 
 def _attends(graph: Graph) -> bool:
