@@ -55,9 +55,9 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
             why=choice.why, batch_of_interest=list(trials.batches), signature=trials.signature, candidates=candidates)
 
 
-def refuse_unequal(trials: Trials, plain: Float32) -> None:
+def refuse_unequal(trials: Trials, plain: Float32, alive: bool = True) -> None:
     """Raises NotEqualError if the float32 graph is wrong: everything else would be made from it."""
-    one, ready = trials.attempt(plain), trials.ready
+    one, ready = trials.attempt(plain, alive), trials.ready
     if one.lost:
         report = trials.report(FLOAT32)
         raise NotEqualError(ready.steps, report, {

@@ -37,8 +37,9 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
         candidate = _candidate(ready, reference)
         if why := candidate.why_not():
             raise UserError(f"{job.reduction}: {why}")
-        if job.reduction.engine:  # its saved_model.pb is what every other server runs
-            refuse_unequal(trials, Float32(ready))
+        # Of an engine's version every other server runs saved_model.pb, which is as good as `optimize` alone makes it.
+        if job.reduction.engine:
+            refuse_unequal(trials, Float32(ready), alive=False)
         one = trials.attempt(candidate)
         if not one.possible:
             what = "cannot be converted" if job.reduction.engine else "has nothing to reduce"
@@ -47,7 +48,7 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
             raise NotEqualError(ready.steps, trials.report(one.name), _refused(trials, one), f"{one.name}: {one.lost}")
         lines = []
         if not job.reduction.storage and not job.reduction.unmeasured:
-            trials.attempt(Float32(ready))
+            trials.attempt(Float32(ready), alive=False)
             ratios = trials.timed(FLOAT32, [one.name])[one.name]
             one.time(ratios)
             one.lost = pointless(one.name, ratios)

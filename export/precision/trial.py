@@ -118,16 +118,16 @@ class Trials:
     def survivors(self) -> list[str]:
         return [one.name for one in self.tried.values() if one.survives]
 
-    def attempt(self, candidate: Candidate) -> Tried:
-        """Makes and proves a candidate, unless an interrupted run has."""
-        recipe = self._recipe(candidate.name)
+    def attempt(self, candidate: Candidate, alive: bool = True) -> Tried:
+        """Makes and proves a candidate, unless an interrupted run has; `alive` False: its answers alone."""
+        recipe = self._recipe(candidate.name, alive)
         if known := self.work.known(candidate.name, recipe):
             one = Tried(**known)
         else:
             one = Tried(candidate.name, candidate.precision, lost=candidate.why_not())
             if one.survives:
                 with self.ready.stages(candidate.name):
-                    self._make(candidate, one)
+                    self._make(candidate, one, alive)
                 self.work.remember(candidate.name, recipe, one.to_json())
         self.tried[one.name] = one
         return one
@@ -135,11 +135,11 @@ class Trials:
     def _recipe(self, *parts: Any) -> dict[str, Any]:
         return {"made_from": self._wanted, "cpu_class": self._cpu, "parts": parts}
 
-    def _make(self, candidate: Candidate, one: Tried) -> None:
+    def _make(self, candidate: Candidate, one: Tried, alive: bool) -> None:
         try:
             proof = self._fitting(candidate, one)
             self._reports[one.name] = proof.report
-            if not one.lost:
+            if alive and not one.lost:
                 self._prove_alive(one)
         except CannotBeMadeError as error:
             one.lost, one.possible = str(error), False
