@@ -54,14 +54,14 @@ from whole_file import write_json
 @tags_option
 @inputs_option
 @outputs_option
-@click.option("--engine", type=click.Choice(tuple(ENGINES)), default="",
+@click.option("--engine", type=click.Choice(tuple(ENGINES)),
               help="Run AFTER with this engine, from the files that it has for it.")
 @json_option
 def command(before: str, after: str, sample_file: Path | None, batches: tuple[int, ...],
             allow_constant: tuple[str, ...] | None, atol: float | None, rtol: float | None, seed: int,
             made_up: int | None, allow: frozenset[str], allow_random: frozenset[str],
             signatures: tuple[str, ...] | None, tags: tuple[str, ...], inputs: str | None, outputs: str | None,
-            engine: str, json_path: str | None) -> int:
+            engine: str | None, json_path: str | None) -> int:
     """Compare the answers of the models BEFORE and AFTER: exit 0 equal, 1 not equal, 2 could not be run.
 
     Each is a SavedModel, a Keras file, a checkpoint or a frozen graph, as `optimize` takes them.
@@ -76,7 +76,7 @@ def command(before: str, after: str, sample_file: Path | None, batches: tuple[in
       python -m export verify models/mnist/original models/mnist/lite --engine litert
     """
     report = _verified(before, after, sample_file, batches, allow_constant, atol, rtol, seed, made_up, allow,
-                       allow_random, signatures, tags, inputs, outputs, engine)
+                       allow_random, signatures, tags, inputs, outputs, engine or "")
     if json_path != "-":
         show(report)
     if json_path:
