@@ -10,7 +10,6 @@ import click
 from commandline import json_option, progress, user_errors
 from export import loaded, manifest, saved_model
 from export.asking import Plan
-from export.engines import packages
 from export.equivalence import Report, check
 from export.options import (
     allow_constant_option,
@@ -25,11 +24,11 @@ from export.options import (
     signatures_option,
     tags_option,
 )
-from export.precision.layer import FULL
 from export.precision.reduction import ENGINES
 from export.samples import refuse_strangers, specs
 from export.sources import Source, inputs_option, outputs_option
 from export.stages import Stages
+from other_engines import OTHER_ENGINES
 from serving.client import payloads
 from serving.client.answers import Budget
 from user_error import FailedError, UserError
@@ -133,7 +132,7 @@ def _verified(before: str, after: str, sample_file: Path | None, batches: tuple[
 
 def _of_engine(version: Path, engine: str, name: str) -> dict[str, Any]:
     """What the manifest says of the version's files for an engine. Raises UserError if it has none or cannot run."""
-    if why := packages.why_missing(engine, FULL):
+    if why := OTHER_ENGINES[engine].why_missing():
         raise UserError(f"--engine {engine}: {why}")
     found = (manifest.read(version) or {}).get("engines", {})
     if engine not in found:

@@ -6,11 +6,7 @@ from typing import Any
 from serving.errors import UNREADABLE, Code, ServingError, not_found
 from serving.protos import saved_model_pb2
 from serving.remote_path import StorageError
-from version_directory import EXTRA, DamagedModelError, NoModelError, read_model
-
-# Beside saved_model.pb: the same model for LiteRT, and the list of its files for OpenVINO.
-TFLITE = "model.tflite"
-OPENVINO_FILES = Path(EXTRA, "openvino", "engine.json")
+from version_directory import DamagedModelError, NoModelError, read_model
 
 
 def read_meta_graph(path: Path, tags: Sequence[str]) -> Any:

@@ -6,11 +6,12 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from other_engines import LITERT
 from serving import text_proto
 from serving.config import Flags, Model, check_platforms, read_models, tags_of
-from serving.engines.wanted import LITERT, engines_wanted
+from serving.engines.wanted import engines_wanted
 from serving.errors import Code, ServingError, invalid
-from serving.saved_model_file import TFLITE, read_meta_graph
+from serving.saved_model_file import read_meta_graph
 from serving.version_files import Failure, unservable
 
 # A day: longer than any request, and a time that every timer can take.
@@ -65,7 +66,7 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     # If loads are retried, a version that is broken now may be complete at the next try.
     final = flags.max_num_load_retries <= 0
     failures = unservable(models, lambda path: read_meta_graph(path, tags) if final and not (
-        LITERT in engines.all() and (path / TFLITE).is_file()) else None)
+        LITERT.name in engines.all() and (path / LITERT.file).is_file()) else None)
     if failures:
         raise did_not_load("servable", failures)
     return models

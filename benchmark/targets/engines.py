@@ -1,32 +1,18 @@
 """The engines that can run a version: what each needs to be measured, and how a server is told to use it."""
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from other_engines import LITERT, OPENVINO, OTHER_ENGINES
 from user_error import UserError
-from version_directory import OPENVINO, TFLITE, read_manifest
+from version_directory import read_manifest
 
 TENSORFLOW = "tensorflow"
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What an engine beside TensorFlow needs: its file in a version, a package, the project's extra that installs the
-    package, and the flag by which a server is told to use the engine."""
-
-    file: Path
-    package: str
-    extra: str
-    flag: str
-
-
-# TensorFlow Serving knows the first flag, not the second, which it ignores (see `Instance.wait`).
-BESIDE = {"litert": Needs(Path(TFLITE), "ai_edge_litert", "litert", "--prefer_tflite_model"),
-          "openvino": Needs(OPENVINO / "engine.json", "openvino", "openvino", "--engine=openvino")}
-ENGINES = (TENSORFLOW, *BESIDE)
+# The flag by which a server is told to use an engine. TensorFlow Serving knows the first, and ignores the second (see
+# `Instance.wait`).
+_FLAGS = {LITERT.name: "--prefer_tflite_model", OPENVINO.name: "--engine=openvino"}
+ENGINES = (TENSORFLOW, *OTHER_ENGINES)
 
 
 def named(text: str) -> tuple[str, str]:
@@ -45,7 +31,7 @@ def named(text: str) -> tuple[str, str]:
 
 def flags(engine: str) -> tuple[str, ...]:
     """The flags that make a server use the engine: none for TensorFlow, which every server uses."""
-    return (BESIDE[engine].flag,) if engine in BESIDE else ()
+    return (_FLAGS[engine],) if engine in _FLAGS else ()
 
 
 def refuse_unable(text: str, engine: str, here: bool, version: Path, signature: str) -> None:
@@ -54,12 +40,11 @@ def refuse_unable(text: str, engine: str, here: bool, version: Path, signature: 
     Args:
         text: what the user typed; here: whether this project's packages run the engine, and no container or binary.
     """
-    beside = BESIDE.get(engine)
+    beside = OTHER_ENGINES.get(engine)
     if beside is None:
         return
-    if here and find_spec(beside.package) is None:
-        raise UserError(f"{text}: the package {beside.package} is not installed; install it with: "
-                        f"pip install -e '.[{beside.extra}]'")
+    if here and (why := beside.why_missing()):
+        raise UserError(f"{text}: {why}")
     if not (version / beside.file).is_file():
         source, to = version.parent.with_name("original"), version.parent
         # An original keeps what was trained; what is made from it goes beside.
@@ -75,7 +60,7 @@ def refuse_unable(text: str, engine: str, here: bool, version: Path, signature: 
 def stated(engine: str, version: Path) -> dict[str, Any]:
     """What the version's manifest says of itself as the engine runs it; nothing if it has no readable manifest."""
     manifest = read_manifest(version) or {}
-    if engine not in BESIDE:
+    if engine not in OTHER_ENGINES:
         return manifest
     found = manifest.get("engines")
     own = found.get(engine) if isinstance(found, dict) else None
@@ -84,21 +69,22 @@ def stated(engine: str, version: Path) -> dict[str, Any]:
 
 def files(engine: str, version: Path) -> Sequence[Path] | None:
     """The files that the engine runs; None for TensorFlow, which runs the version."""
-    if engine not in BESIDE:
+    if engine not in OTHER_ENGINES:
         return None
-    file = version / BESIDE[engine].file
-    return [file] if engine == "litert" else sorted(path for path in file.parent.iterdir() if path.is_file())
+    file = version / OTHER_ENGINES[engine].file
+    return [file] if engine == LITERT.name else sorted(path for path in file.parent.iterdir() if path.is_file())
 
 
 def _left(engine: str, version: Path) -> dict[str, str]:
     """The signatures that are not converted, with the reasons."""
     found = stated(engine, version)
-    if engine == "openvino":
+    if engine == OPENVINO.name:
         # The server follows this file, also in a version that has no manifest.
+        listing = version / OPENVINO.file
         try:
-            found = json.loads((version / BESIDE[engine].file).read_text(encoding="utf-8"))
+            found = json.loads(listing.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise UserError(f"{version / BESIDE[engine].file} cannot be read ({error}): make the version again with "
+            raise UserError(f"{listing} cannot be read ({error}): make the version again with "
                             "'python -m export optimize ... --engine openvino'") from None
     left = found.get("left") if isinstance(found, dict) else None
     return left if isinstance(left, dict) else {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cpu_class
-from export.engines import litert, openvino, packages
+from export.engines import litert, openvino
 from export.engines.conversion import ConversionError
 from export.precision.candidates import CannotBeMadeError, Changes
 from export.precision.guard import guarded
@@ -14,6 +14,7 @@ from export.precision.reduction import ENGINES, FLOAT16
 from export.precision.reference import Reference
 from export.precision.variant import why_no_ranges
 from export.prepared import Prepared
+from other_engines import OTHER_ENGINES
 
 _WRITE = {"litert": litert.write, "openvino": openvino.write}
 # Examples for the ranges of int8: more change them little, and converters are slow.
@@ -39,7 +40,7 @@ class ForEngine:
         return f"{self.engine}-{self.kind}"
 
     def why_not(self) -> str:
-        if missing := packages.why_missing(self.engine, self.kind):
+        if missing := OTHER_ENGINES[self.engine].why_missing(self.kind == "int8"):
             return missing
         if self.kind == "bfloat16" and not (self.cpu.has_bf16 or self.ready.job.reduction.unmeasured):
             return f"this CPU ({self.cpu}) has no instructions for bfloat16, which is then slower than float32"

@@ -9,10 +9,10 @@ from typing import Any, get_args
 import click
 
 import cpu_class
-from export.engines import packages
 from export.engines.limits import MAX_S, Limits
 from export.options import positive_sizes
 from export.precision.layer import FULL, Precision
+from other_engines import OTHER_ENGINES
 from user_error import UserError
 
 AUTO = "auto"
@@ -138,7 +138,8 @@ class Reduction:
                 "batch_of_interest": self.batches, "ranges": self.ranges, "keep_float32": sorted(self.keep or ()),
                 "storage": self.storage, "unmeasured": self.unmeasured, "max_time": self.max_time,
                 "engine": self.engine, "engines": self.engines,
-                "packages": {name: packages.installed(name) for name in packages.of(self.engine, self.engines == ALL)},
+                "packages": {name: one.versions() for name, one in OTHER_ENGINES.items()
+                             if name == self.engine or self.engines == ALL},
                 "cpu_class": str(cpu_class.current())}
 
 

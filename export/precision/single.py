@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from export.engines import packages
 from export.engines.candidate import ForEngine
 from export.job import Job
 from export.outcome import NotEqualError, Optimized, RefusedError
@@ -17,6 +16,7 @@ from export.precision.trial import Trials, Tried
 from export.precision.variant import Variants
 from export.precision.workspace import workspace
 from export.prepared import Prepared, prepared
+from other_engines import OTHER_ENGINES
 from user_error import UserError
 
 
@@ -27,8 +27,9 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
     faster than float32.
     """
     _refuse_without_effect(job)
-    if job.reduction.engine and (why := packages.why_missing(job.reduction.engine, job.reduction.precision)):
-        raise UserError(f"--engine {job.reduction.engine}: {why}")
+    engine = job.reduction.engine
+    if engine and (why := OTHER_ENGINES[engine].why_missing(job.reduction.precision == "int8")):
+        raise UserError(f"--engine {engine}: {why}")
     with workspace(job.base) as work, prepared(job) as ready:
         if not job.reduction.engine:
             variant.refuse(ready)

@@ -1,5 +1,4 @@
 """Loads each version with the engine wanted for its model, or with TensorFlow if it has no files for that engine."""
-import importlib.util
 import logging
 import threading
 from collections.abc import Callable
@@ -7,17 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_alone
+from other_engines import LITERT, OPENVINO, OTHER_ENGINES
 from serving.config import Flags, tags_of
 from serving.engines.cpus import cpus
-from serving.engines.wanted import LITERT, OPENVINO, TENSORFLOW, engines_wanted
+from serving.engines.wanted import TENSORFLOW, engines_wanted
 from serving.errors import Code, ServingError
 from serving.memory import MemoryLimit
-from serving.saved_model_file import OPENVINO_FILES, TFLITE
 
 log = logging.getLogger("serving")
-# Engine -> the package that runs it, and the extra that installs it; engine -> the file that a version needs for it.
-_PACKAGES = {LITERT: ("ai_edge_litert", "litert"), OPENVINO: ("openvino", "openvino")}
-_FILES = {LITERT: Path(TFLITE), OPENVINO: OPENVINO_FILES}
 
 
 class Engines:  # decision 200
@@ -34,24 +30,26 @@ class Engines:  # decision 200
         self._tensorflow: Callable[[str, int, Path], Any] | None = None
         self._wanted = engines_wanted(flags)
         for engine in sorted(self._wanted.all() - {TENSORFLOW}):
-            _refuse_missing(engine, "--engines_file" if engine != self._wanted.default else
-                            f"--engine={engine}" if flags.engine else "--prefer_tflite_model")
+            if why := OTHER_ENGINES[engine].why_missing():
+                asked = "--engines_file" if engine != self._wanted.default else (
+                    f"--engine={engine}" if flags.engine else "--prefer_tflite_model")
+                raise ServingError(Code.FAILED_PRECONDITION, f"{asked}: {why}")
         if self._wanted.all() == {TENSORFLOW}:
             self._load_with_tensorflow()
 
     def load(self, name: str, version: int, path: Path) -> Any:
         """A version, not yet tried. Raises ServingError with TensorFlow Serving's code and message."""
         flags, engine = self._flags, self._wanted.of(name)
-        if engine != TENSORFLOW and not (path / _FILES[engine]).is_file():
-            log.info("version %s of model %s has no %s: TensorFlow runs it", version, name, _FILES[engine])
+        if engine in OTHER_ENGINES and not (path / (file := OTHER_ENGINES[engine].file)).is_file():
+            log.info("version %s of model %s has no %s: TensorFlow runs it", version, name, file)
             engine = TENSORFLOW
-        if engine == LITERT:
+        if engine == LITERT.name:
             from serving.engines import litert
             interpreters = max(flags.num_tflite_pools, 1) * max(flags.num_tflite_interpreters_per_pool, 1)
             model = litert.load(name, version, path, interpreters, cpus() // interpreters)
             model.memory = self._memory
             return model
-        if engine == OPENVINO:
+        if engine == OPENVINO.name:
             from serving.engines import openvino
             from serving.engines.openvino_graph import Resources
             threads = flags.tensorflow_intra_op_parallelism or flags.tensorflow_session_parallelism or cpus()
@@ -81,10 +79,3 @@ class Engines:  # decision 200
             return model
         self._tensorflow = loaded
         return loaded
-
-
-def _refuse_missing(engine: str, asked: str) -> None:
-    package, extra = _PACKAGES[engine]
-    if importlib.util.find_spec(package) is None:
-        raise ServingError(Code.FAILED_PRECONDITION, f"{asked}: the package {package} is not installed; install it "
-                           f"with: pip install -e '.[{extra}]'")

@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from other_engines import LITERT
 from serving.engines import litert_file
 from serving.engines.inputs import check_type, fits, no_examples, wrong_shape
 from serving.engines.lending import Pool
 from serving.engines.litert_memory import LiteRTMemory
 from serving.engines.signatures import signatures_of
 from serving.engines.trial import Zeros, pace_of_runs, run_zeros
-from serving.engines.wanted import LITERT
 from serving.errors import Code, ServingError, timed_out
 from serving.memory import MemoryLimit
 from serving.protos import get_model_metadata_pb2, meta_graph_pb2
-from serving.saved_model_file import TFLITE
 from serving.servable import DEFAULT_SIGNATURE, PREDICT_METHOD, Array, Signature
 from serving.tensor_proto import data_type
 
@@ -36,7 +35,7 @@ _KEPT_BYTES = 512 << 20
 class LiteRTModel:  # decision 198
     """A Servable whose requests are run by LiteRT's interpreters."""
 
-    engine = LITERT
+    engine = LITERT.name
 
     def __init__(self, name: str, version: int, content: bytes, interpreters: int, threads: int) -> None:
         """`threads`: of each interpreter. Raises ServingError if LiteRT does not take the file."""
@@ -229,8 +228,8 @@ def load(name: str, version: int, path: Path, interpreters: int, threads: int) -
 
 def _name(tensor: Mapping[str, Any]) -> str:
     if tensor["dtype"] in (np.bytes_, np.str_, np.object_):
-        raise ServingError(Code.UNIMPLEMENTED, f"tensor '{tensor['name']}' of {TFLITE} holds strings, and LiteRT runs "
-                           "none here", "Serve the SavedModel: leave --prefer_tflite_model out.")
+        raise ServingError(Code.UNIMPLEMENTED, f"tensor '{tensor['name']}' of {LITERT.file} holds strings, and LiteRT "
+                           "runs none here", "Serve the SavedModel: leave --prefer_tflite_model out.")
     return str(tensor["name"])
 
 

@@ -16,12 +16,11 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 from google.protobuf.message import DecodeError
 
+from other_engines import LITERT
 from serving.engines.damage import check_digest, damaged
-from serving.engines.wanted import LITERT
 from serving.errors import Code, ServingError, invalid
 from serving.memory import free_bytes
 from serving.protos import meta_graph_pb2
-from serving.saved_model_file import TFLITE
 from version_directory import MANIFEST, read_manifest
 
 SIGNATURES = b"signature_defs_metadata"  # the name that the original looks for
@@ -33,7 +32,7 @@ _LONGEST_S = 300.0
 
 def read(version: Path) -> bytes:  # decision 205
     """The content of a version's model.tflite. Raises ServingError that says what is wrong with it."""
-    file = version / TFLITE
+    file = version / LITERT.file
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -43,7 +42,7 @@ def read(version: Path) -> bytes:  # decision 205
     if (stated := _stated(version)) is None:
         _try_apart(file, content)
     else:
-        check_digest(file, content, stated, MANIFEST.name, LITERT)
+        check_digest(file, content, stated, MANIFEST.name, LITERT.name)
     return content
 
 
@@ -65,7 +64,7 @@ _SLOW = "a process that ran it once did not come to an end"
 def _stated(version: Path) -> Any:
     """The checksum that the manifest has for the file; None if it has none."""
     found: Any = read_manifest(version)
-    for key in ("engines", LITERT, "sha256", TFLITE):
+    for key in ("engines", LITERT.name, "sha256", str(LITERT.file)):
         found = found.get(key) if isinstance(found, dict) else None
     return found
 
@@ -77,13 +76,14 @@ def _try_apart(file: Path, content: bytes) -> None:
     try:
         trial = subprocess.run(command, input=content, capture_output=True, timeout=_LONGEST_S, check=False)
     except subprocess.TimeoutExpired:
-        raise damaged(file, _SLOW, LITERT) from None
+        raise damaged(file, _SLOW, LITERT.name) from None
     except OSError as error:
         raise ServingError(Code.RESOURCE_EXHAUSTED, f"{file} cannot be tried in a process of its own: "
                            f"{error.strerror}", "See whether the server may start processes.") from None
     if trial.returncode < 0:
         name = signal.Signals(-trial.returncode).name
-        raise damaged(file, _SLOW if name == "SIGXCPU" else f"a process that ran it once was ended by {name}", LITERT)
+        reason = _SLOW if name == "SIGXCPU" else f"a process that ran it once was ended by {name}"
+        raise damaged(file, reason, LITERT.name)
     if trial.returncode:
         said = trial.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise ServingError(Code.INTERNAL, f"{file} cannot be tried in a process of its own: {said}")
@@ -94,7 +94,7 @@ def _try_apart(file: Path, content: bytes) -> None:
         case "allocate":
             raise not_allocated(found["reason"])
         case "memory":
-            raise damaged(file, f"a process that ran it once found no memory: {found['reason']}", LITERT)
+            raise damaged(file, f"a process that ran it once found no memory: {found['reason']}", LITERT.name)
 
 
 def signatures(content: bytes) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from other_engines import OPENVINO
 from serving.engines.damage import again, damaged
 from serving.engines.openvino_files import read_openvino_files
 from serving.engines.openvino_graph import Graph, Resources
 from serving.engines.signatures import map_of, signatures_of
 from serving.engines.trial import Zeros, run_zeros
-from serving.engines.wanted import OPENVINO
 from serving.errors import ServingError, invalid, timed_out
-from serving.saved_model_file import OPENVINO_FILES, read_meta_graph
+from serving.saved_model_file import read_meta_graph
 from serving.servable import DEFAULT_SIGNATURE, Array, Signature
 from serving.tensor_proto import data_type, data_type_name
 
@@ -29,7 +29,7 @@ _MOST_PLANS = 1000
 class OpenVINOModel:  # decision 201
     """A Servable whose requests are run by OpenVINO's graphs."""
 
-    engine = OPENVINO
+    engine = OPENVINO.name
 
     def __init__(self, name: str, version: int, metadata: Any, graphs: Sequence[Graph]) -> None:
         """`metadata`: the SignatureDefMap of saved_model.pb."""
@@ -112,8 +112,8 @@ class OpenVINOModel:  # decision 201
         known = {one.name for graph in self._graphs for one in (*graph.inputs, *graph.outputs)}
         name = next((one for one in (*feeds, *fetches) if one not in known), None)
         raise invalid(f"Tensor {name}, specified in either feed_devices or fetch_devices was not found in the Graph"
-                      if name else f"No graph of {OPENVINO_FILES.parent} takes {', '.join(feeds)} and gives "
-                      f"{', '.join(fetches)}", "" if name else again(OPENVINO))
+                      if name else f"No graph of {OPENVINO.file.parent} takes {', '.join(feeds)} and gives "
+                      f"{', '.join(fetches)}", "" if name else again(OPENVINO.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _check_types(path: Path, metadata: Any, graphs: Sequence[Graph]) -> None:
             if wanted is None or data_type(tensor.dtype) != wanted:
                 known = ("in no signature of saved_model.pb" if wanted is None else
                          f"{data_type_name(data_type(tensor.dtype))}, and {data_type_name(wanted)} in saved_model.pb")
-                raise damaged(path / OPENVINO_FILES, f"its tensor '{tensor.name}' is {known}", OPENVINO)
+                raise damaged(path / OPENVINO.file, f"its tensor '{tensor.name}' is {known}", OPENVINO.name)
 
 
 def _tensors(signature: Signature) -> tuple[tuple[str, ...], tuple[str, ...]]:

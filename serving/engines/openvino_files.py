@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from other_engines import OPENVINO
 from serving.engines.damage import again, check_digest, damaged
-from serving.engines.wanted import OPENVINO
 from serving.errors import UNREADABLE, Code, ServingError
 from serving.remote_path import StorageError
-from serving.saved_model_file import OPENVINO_FILES
 
 PRECISIONS = "float32", "bfloat16", "int8"
 
@@ -49,24 +48,24 @@ class OpenVINOFiles:
 
 def read_openvino_files(version: Path) -> OpenVINOFiles:
     """Reads and checks the files of a version. Raises ServingError that names the file that is not as it was made."""
-    listing = version / OPENVINO_FILES
+    listing = version / OPENVINO.file
     try:
         content = json.loads(_bytes(listing))
     except ValueError:
-        raise damaged(listing, "it is not JSON", OPENVINO) from None
+        raise damaged(listing, "it is not JSON", OPENVINO.name) from None
     try:
         precision, left, digests = content["precision"], content["left"], content["sha256"]
         named = [(one["model"], one["weights"], one["inputs"], one["outputs"], one.get("limits", {}))
                  for one in content["graphs"]]
     except (KeyError, TypeError) as error:
         missing = f"it has no {error}" if isinstance(error, KeyError) else "it has another form"
-        raise damaged(listing, missing, OPENVINO) from None
+        raise damaged(listing, missing, OPENVINO.name) from None
     if precision not in PRECISIONS:
-        raise damaged(listing, f"its precision is {precision!r}, not one of {', '.join(PRECISIONS)}", OPENVINO)
+        raise damaged(listing, f"its precision is {precision!r}, not one of {', '.join(PRECISIONS)}", OPENVINO.name)
     if not (isinstance(left, dict) and isinstance(digests, dict) and named
             and all(_are_texts([model, weights]) and _are_texts(inputs) and _are_texts(outputs) and outputs
                     and _are_sizes(limits) for model, weights, inputs, outputs, limits in named)):
-        raise damaged(listing, "it has another form", OPENVINO)
+        raise damaged(listing, "it has another form", OPENVINO.name)
     return OpenVINOFiles(precision, [GraphFiles(
         listing.parent / model, _checked(listing, model, digests), _checked(listing, weights, digests), inputs, outputs,
         limits) for model, weights, inputs, outputs, limits in named], left)
@@ -74,9 +73,9 @@ def read_openvino_files(version: Path) -> OpenVINOFiles:
 
 def _checked(listing: Path, name: str, digests: Mapping[str, Any]) -> bytes:
     if name not in digests or Path(name).name != name:
-        raise damaged(listing, f"it has no checksum of a file '{name}'", OPENVINO)
+        raise damaged(listing, f"it has no checksum of a file '{name}'", OPENVINO.name)
     content = _bytes(listing.parent / name)
-    check_digest(listing.parent / name, content, digests[name], listing.name, OPENVINO)
+    check_digest(listing.parent / name, content, digests[name], listing.name, OPENVINO.name)
     return content
 
 
@@ -88,7 +87,7 @@ def _bytes(file: Path) -> bytes:
     except PermissionError:
         raise ServingError(Code.PERMISSION_DENIED, f"{file}; Permission denied", UNREADABLE) from None
     except OSError as error:
-        raise ServingError(Code.NOT_FOUND, f"{file}; {error.strerror}", again(OPENVINO)) from None
+        raise ServingError(Code.NOT_FOUND, f"{file}; {error.strerror}", again(OPENVINO.name)) from None
 
 
 def _are_sizes(values: Any) -> bool:

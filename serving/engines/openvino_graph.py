@@ -11,6 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from other_engines import OPENVINO
 from serving.engines.damage import damaged
 from serving.engines.inputs import check_indices, check_type, fits, no_examples, shown, wrong_shape
 from serving.engines.lending import Pool
@@ -18,7 +19,6 @@ from serving.engines.openvino_files import GraphFiles
 from serving.engines.openvino_request import Request
 from serving.engines.openvino_runtime import core, reason_of, shape_of
 from serving.engines.trial import pace_of_runs
-from serving.engines.wanted import OPENVINO
 from serving.errors import Code, ServingError, invalid, timed_out
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, used_bytes
 from serving.servable import Array
@@ -76,7 +76,7 @@ class Graph:
                 "CPU_RUNTIME_CACHE_CAPACITY": _kernels_kept(operations)}  # decision 202
             self._compiled = core().compile_model(self._model, "CPU", self._settings)
         except (RuntimeError, MemoryError) as error:
-            raise damaged(files.path, f"OpenVINO does not take it: {reason_of(error)}", OPENVINO) from None
+            raise damaged(files.path, f"OpenVINO does not take it: {reason_of(error)}", OPENVINO.name) from None
         self.inputs = _tensors(files, "inputs", files.inputs, self._compiled.inputs)
         self.outputs = _tensors(files, "outputs", files.outputs, self._compiled.outputs)
         # With a single thread OpenVINO 2026.4 hides errors of runs in the calling thread, and the outputs are those of
@@ -207,12 +207,12 @@ class Graph:
 
 def _tensors(files: GraphFiles, what: str, names: Sequence[str], ports: Sequence[Any]) -> list[Tensor]:
     if len(names) != len(ports):
-        raise damaged(files.path, f"it has {len(ports)} {what}, and engine.json names {len(names)}", OPENVINO)
+        raise damaged(files.path, f"it has {len(ports)} {what}, and engine.json names {len(names)}", OPENVINO.name)
     found = []
     for name, port in zip(names, ports, strict=True):
         kind = port.get_element_type().get_type_name()
         if kind not in _DTYPES:
-            raise damaged(files.path, f"tensor '{name}' is of the type {kind}, which is not served", OPENVINO)
+            raise damaged(files.path, f"tensor '{name}' is of the type {kind}, which is not served", OPENVINO.name)
         found.append(Tensor(name, _DTYPES[kind], shape_of(port), files.limits.get(name)))
     return found
 

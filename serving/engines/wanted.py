@@ -7,11 +7,13 @@ import tomllib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
+from other_engines import LITERT, OTHER_ENGINES
 from serving.config import Flags
 from serving.errors import UNREADABLE, Code, ServingError, invalid, not_found
 from serving.remote_path import path_of
 
-TENSORFLOW, LITERT, OPENVINO = ENGINES = "tensorflow", "litert", "openvino"
+TENSORFLOW = "tensorflow"
+ENGINES = (TENSORFLOW, *OTHER_ENGINES)
 _SECTION = "models"
 
 
@@ -35,7 +37,7 @@ def engines_wanted(flags: Flags) -> Wanted:
     """Reads --engines_file. Raises ServingError that names the flag, or the file and its line or key."""
     if flags.engine not in ("", *ENGINES):
         raise invalid(f"--engine={flags.engine}: it takes {', '.join(ENGINES)}")
-    return Wanted(flags.engine or (LITERT if flags.prefer_tflite_model else TENSORFLOW),
+    return Wanted(flags.engine or (LITERT.name if flags.prefer_tflite_model else TENSORFLOW),
                   _read(flags.engines_file) if flags.engines_file else {})
 
 

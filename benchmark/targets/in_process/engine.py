@@ -23,6 +23,7 @@ from typing import Any
 
 import tensorflow_alone
 from benchmark.targets import engines
+from other_engines import OTHER_ENGINES
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -144,14 +145,14 @@ def _or_die(*arguments: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmark.targets.in_process.engine")
-    parser.add_argument("kind", choices=("session", "predictor", *engines.BESIDE))
+    parser.add_argument("kind", choices=("session", "predictor", *OTHER_ENGINES))
     parser.add_argument("directory", type=Path)
     parser.add_argument("socket")
     parser.add_argument("--signature", default="serving_default")
     parser.add_argument("--grappler", choices=("on", "off"), default="on")
     options = parser.parse_args()
     tensorflow_alone.own_process = True
-    if options.kind in engines.BESIDE:
+    if options.kind in OTHER_ENGINES:
         signature, run = engine(engines.flags(options.kind), str(options.directory), options.signature)
     else:
         load = {"session": session, "predictor": predictor}[options.kind]

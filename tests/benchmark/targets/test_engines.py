@@ -64,11 +64,12 @@ def test_what_cannot_be_measured_is_refused_before_anything_starts(text: str, si
 
 
 @pytest.mark.parametrize(("text", "package", "extra"), [
-    ("original@litert", "ai_edge_litert", "litert"), ("session:ov@openvino", "openvino", "openvino")])
+    ("original@litert", "ai-edge-litert", "litert"), ("session:ov@openvino", "openvino", "openvino")])
 def test_a_package_that_is_not_installed_is_named(text: str, package: str, extra: str, models: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    module = package.replace("-", "_")
     real = importlib.util.find_spec
-    monkeypatch.setattr("benchmark.targets.engines.find_spec", lambda name: None if name == package else real(name))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == module else real(name))
     with pytest.raises(UserError, match=re.escape(f"{text}: the package {package} is not installed; install it with: "
                                                   f"pip install -e '.[{extra}]'")):
         find_target(text, models, "mine")

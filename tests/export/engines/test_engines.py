@@ -1,4 +1,5 @@
 """`optimize --engine`: what is published beside saved_model.pb, what is refused; it is proven as it is served."""
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,6 @@ import tensorflow as tf
 from saved_models import random, save_v1, signature
 
 import export
-from export.engines import packages
 from serving.config import Flags
 from serving.engines.choice import Engines
 from serving.memory import MemoryLimit
@@ -117,7 +117,7 @@ def test_answers_outside_of_the_budget_are_refused(model: Path, samples: Path, t
 
 def test_an_engine_that_is_not_installed_is_one_line_before_anything_is_loaded(
         model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     said = refused(UserError, "--engine litert: the package ai-edge-litert is not installed; install it with: "
                    "pip install -e '.[litert]'", model, tmp_path, engine="litert")
     assert "\n" not in said

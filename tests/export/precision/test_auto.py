@@ -17,12 +17,12 @@ from waiting import until
 import cpu_class
 import export
 from export import saved_model
-from export.engines import packages
 from export.graph import Graph, make_const
 from export.outcome import NotEqualError
 from export.precision import candidates
 from export.precision.choice import FLOAT32, ORIGINAL, Ratio, choose
 from export.precision.towers import Ends, two_towers
+from other_engines import OtherEngine
 from user_error import FailedError, UserError
 from version_directory import TFLITE, versions
 
@@ -115,7 +115,7 @@ def test_the_fastest_is_published_and_all_others_say_why_they_lost(loose: Run, t
 def test_other_engines_are_candidates_only_if_asked_for_and_only_where_they_are_installed(
         model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = "the package openvino is not installed; install it with: pip install -e '.[openvino]'"
-    monkeypatch.setattr(packages, "why_missing", lambda engine, precision: missing if engine == "openvino" else "")
+    monkeypatch.setattr(OtherEngine, "why_missing", lambda engine, int8=False: missing * (engine.name == "openvino"))
     times = MadeUpTimes({"litert-int8@litert": 5.0}, others=1.25)
     with replaced(times):
         made = export.optimize(model, to=tmp_path / "fastest", precision="auto", engines="all",

@@ -96,11 +96,11 @@ def test_without_the_flag_the_file_is_not_looked_at(models: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("flags", "words"), [
-    ({"prefer_tflite_model": True}, "--prefer_tflite_model: the package ai_edge_litert"),
-    ({"engine": "litert"}, "--engine=litert: the package ai_edge_litert"),
+    ({"prefer_tflite_model": True}, "--prefer_tflite_model: the package ai-edge-litert"),
+    ({"engine": "litert"}, "--engine=litert: the package ai-edge-litert"),
     ({"engine": "openvino"}, "--engine=openvino: the package openvino"),
     ({"engines_file": 'other = "openvino"'}, "--engines_file: the package openvino"),
-    ({"engines_file": 'other = "openvino"', "prefer_tflite_model": True}, "--prefer_tflite_model: the package ai_edge"),
+    ({"engines_file": 'other = "openvino"', "prefer_tflite_model": True}, "--prefer_tflite_model: the package ai-edge"),
 ])
 def test_without_the_package_the_flag_is_refused_before_anything_is_loaded(
         monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: dict[str, Any], words: str) -> None:
@@ -111,7 +111,7 @@ def test_without_the_package_the_flag_is_refused_before_anything_is_loaded(
         flags = {**flags, "engines_file": engines_file(tmp_path, "[models]\n" + flags["engines_file"])}
     with pytest.raises(ServingError) as refused:
         Engines(Flags(**flags), MemoryLimit(-1))
-    extra = "litert" if "litert" in words.partition("package")[2] or "ai_edge" in words else "openvino"
+    extra = "litert" if "litert" in words.partition("package")[2] or "ai-edge" in words else "openvino"
     assert refused.value.message.startswith(words)
     assert refused.value.message.endswith(f"is not installed; install it with: pip install -e '.[{extra}]'")
     assert refused.value.code is Code.FAILED_PRECONDITION
