@@ -114,8 +114,8 @@ def whole(found: dict[str, Any], batches: tuple[int, ...]) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("engine", "precision"), FORMS, ids=["-".join(form) for form in FORMS])
+@pytest.mark.parametrize("name", MODELS)
 def test_models_by_engines(name: str, engine: str, precision: str, tmp_path: Path) -> None:
     found = Proof("engines", 0, ABOUT).row(f"{name} {engine} {precision} {cpu_class.current()}", lambda: row(
         name, engine, precision, tmp_path))
