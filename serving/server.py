@@ -25,6 +25,7 @@ from serving.config import (
     reread_models,
 )
 from serving.errors import Code, ServingError, invalid
+from serving.heap import keep_freed_memory
 from serving.memory import MemoryLimit, longest_message
 from serving.metrics import AccessLog, Call, Metrics
 from serving.model_store import ModelStore, Retries
@@ -245,6 +246,7 @@ def command(arguments: list[str]) -> None:
             click.echo(f"TensorFlow ModelServer: embedded server (Python {sys.version.split()[0]})\n"
                        f"TensorFlow Library: {version('tensorflow')}")
             return
+        keep_freed_memory()
         _serve(flags)
     except NotStartedError as error:
         # Scripts written for the original read this line from standard output. At a terminal it would appear twice.

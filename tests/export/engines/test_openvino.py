@@ -29,7 +29,7 @@ def samples(model: Path) -> Path:
     return small_classifier.labelled(model.parent / "x.npz", model)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.proof), "bfloat16", "int8"])
 def test_a_graph_of_openvino_is_published_beside_a_saved_model_in_float32(
         model: Path, samples: Path, tmp_path: Path, precision: str) -> None:
     loss = {} if precision == "float32" else {"max_accuracy_drop": 10.0}
@@ -84,7 +84,8 @@ def test_an_input_of_unknown_rank_stays_with_tensorflow(tmp_path: Path) -> None:
         export.optimize(tmp_path / "source/1", to=tmp_path / "out", engine="openvino", unmeasured=True, batches=(1, 3))
 
 
-@pytest.mark.parametrize("kind", ["four_outputs", "defaults", "v1_control_flow", "recurrent"])
+@pytest.mark.parametrize("kind", ["four_outputs", "v1_control_flow", *(
+    pytest.param(kind, marks=pytest.mark.proof) for kind in ("defaults", "recurrent"))])
 def test_kinds_of_models_that_openvino_runs_with_equal_answers(kind: str, tmp_path: Path) -> None:
     """An output that is an input, scalars that were variables, an input with a default, loops of TensorFlow 1 and 2."""
     BUILDERS[kind](tmp_path / "source/1")
