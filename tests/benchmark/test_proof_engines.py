@@ -127,8 +127,8 @@ def test_models_by_engines(name: str, engine: str, precision: str, tmp_path: Pat
     whole(found, MODELS[name])
 
 
-@pytest.mark.parametrize(("engine", "write"), [("litert", engine_versions.litert),
-                                               ("openvino", engine_versions.openvino)])
+@pytest.mark.parametrize(("engine", "write"), [
+    ("litert", engine_versions.litert), pytest.param("openvino", engine_versions.openvino, marks=pytest.mark.proof)])
 def test_one_small_model_by_an_engine(engine: str, write: Callable[..., Path], tmp_path: Path) -> None:
     write(tmp_path / "tiny/original/1")
     version = write(tmp_path / "tiny/made/1", 1.01, {

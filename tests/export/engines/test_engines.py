@@ -38,7 +38,8 @@ def refused(kind: type[UserError], words: str, source: Path, to: Path, **options
     return str(found.value)
 
 
-@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.proof), "float16", "int8"])
+@pytest.mark.parametrize("precision", [*(pytest.param(precision, marks=pytest.mark.proof)
+                                         for precision in ("float32", "float16")), "int8"])
 def test_a_tflite_file_is_published_beside_a_saved_model_in_float32(
         model: Path, samples: Path, tmp_path: Path, precision: str) -> None:
     loss = {} if precision == "float32" else {"max_accuracy_drop": 10.0}
