@@ -41,3 +41,5 @@ LITERT = OtherEngine("litert", Path(TFLITE), {"ai-edge-litert": "ai_edge_litert"
 # The list of its files, which are beside it.
 OPENVINO = OtherEngine("openvino", OPENVINO_FOLDER / "engine.json", {"openvino": "openvino"}, {"nncf": "nncf"})
 OTHER_ENGINES = {one.name: one for one in (LITERT, OPENVINO)}
+TENSORFLOW = "tensorflow"
+ENGINES = (TENSORFLOW, *OTHER_ENGINES)

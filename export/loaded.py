@@ -198,7 +198,6 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str,
     from time import perf_counter
 
     from export import saved_model
-    from export.engines.running import running_by
     from export.parts import parts
     from export.runtime import tf
     began = perf_counter()
@@ -210,7 +209,7 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str,
     if where:
         os.chdir(where)
     try:
-        with running_by(engine, path, tags) if engine else _in_session(path, tags) as (signatures, running):
+        with _by_engine(engine, path, tags) if engine else _in_session(path, tags) as (signatures, running):
             pipe.send((perf_counter() - began, {key: one.SerializeToString() for key, one in signatures.items()},
                        frozenset() if engine else _without_value(running)))
             ends = {name: [{part: tensor for key, info in side.items() for part, tensor in parts(key, info).items()}
@@ -232,6 +231,11 @@ def _serve(pipe: Any, path: str, tags: tuple[str, ...], said: str, where: str,
         pipe.send(RunError(str(error)))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass
+
+
+def _by_engine(engine: str, path: str, tags: tuple[str, ...]) -> Any:
+    from export.engines.running import running_by
+    return running_by(engine, path, tags)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Makes a signature from tensors of a graph, by the keys that clients will use."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -13,6 +13,7 @@ from export.ops import output_dtypes
 from user_error import UserError
 
 PREDICT = "tensorflow/serving/predict"
+DEFAULT = "serving_default"
 
 
 def signature(graph: Graph, inputs: Mapping[str, str], outputs: Mapping[str, str], method: str = PREDICT) -> Any:
@@ -33,6 +34,11 @@ def signature(graph: Graph, inputs: Mapping[str, str], outputs: Mapping[str, str
             side[key].dtype = dtypes[port(normal(ref))]
     _infer_shapes(graph, made)
     return made
+
+
+def main_signature(keys: Collection[str]) -> str:
+    """The one that counts most: what clients get who name none, or else the first."""
+    return DEFAULT if DEFAULT in keys else next(iter(keys))
 
 
 def _infer_shapes(graph: Graph, made: Any) -> None:

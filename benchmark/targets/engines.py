@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from other_engines import LITERT, OPENVINO, OTHER_ENGINES
+from other_engines import ENGINES, LITERT, OPENVINO, OTHER_ENGINES
 from user_error import UserError
 from version_directory import read_manifest
 
-TENSORFLOW = "tensorflow"
 # The flag by which a server is told to use an engine. TensorFlow Serving knows the first, and ignores the second (see
 # `Instance.wait`).
 _FLAGS = {LITERT.name: "--prefer_tflite_model", OPENVINO.name: "--engine=openvino"}
-ENGINES = (TENSORFLOW, *OTHER_ENGINES)
 
 
 def named(text: str) -> tuple[str, str]:

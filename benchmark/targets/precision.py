@@ -2,8 +2,9 @@
 
 Each engine that runs a version has an entry of its own there: TensorFlow's answers may be exact, LiteRT's in int8.
 """
-from benchmark.targets.engines import TENSORFLOW, stated
+from benchmark.targets.engines import stated
 from benchmark.targets.target import Target
+from other_engines import TENSORFLOW
 from serving.client.answers import Budget
 from serving.client.protocol import DEFAULT_SIGNATURE
 

@@ -11,6 +11,7 @@ from benchmark.targets.child import Child, Container, PortTakenError, free_ports
 from benchmark.targets.connections import ClientConnection, Connection
 from benchmark.targets.in_process.connection import Engine, InProcessConnection
 from benchmark.targets.target import IN_PROCESS, Target
+from other_engines import TENSORFLOW
 from serving.client.payloads import Arrays
 from serving.client.protocol import AnswerError, UnreachableError
 from serving.client.rest import RestApi
@@ -106,7 +107,7 @@ class Instance:
             return
         why = (f"does {' '.join(self.target.flags) or 'the server'} choose it?" if said else
                f"only the embedded server has that engine, so leave '{self.target.backend}:' out")
-        raise FailedError(f"the server of {self.target.name} runs the model by {said or engines.TENSORFLOW}, not by "
+        raise FailedError(f"the server of {self.target.name} runs the model by {said or TENSORFLOW}, not by "
                           f"{engine}: {why}")
 
     def _client(self) -> RestApi:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmark.targets import engines
 from benchmark.targets.addresses import Access
+from other_engines import TENSORFLOW
 from serving.client.protocol import DEFAULT_SIGNATURE
 from serving.protos import saved_model_pb2
 from user_error import UserError
@@ -62,7 +63,7 @@ class Target:
 
     @property
     def by_tensorflow(self) -> bool:
-        return self.engine in ("", engines.TENSORFLOW)
+        return self.engine in ("", TENSORFLOW)
 
 
 def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), signature: str = "",
@@ -76,7 +77,7 @@ def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), 
     variant, engine = engines.named(rest)
     if backend not in SERVERS + IN_PROCESS:
         raise UserError(f"no backend '{backend}' in '{text}': choose from {', '.join(SERVERS + IN_PROCESS)}")
-    if backend == "predictor" and engine not in ("", engines.TENSORFLOW):
+    if backend == "predictor" and engine not in ("", TENSORFLOW):
         raise UserError(f"{text}: a predictor is TensorFlow's own; session:{rest} measures {engine} without a server")
     base = models / model / variant
     if not (models / model).is_dir():

@@ -43,7 +43,7 @@ class ConversionError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """`kind`: the engine; ends: the tensors of the graph that is converted; requests: how many there are for ranges."""
+    """`kind`: the engine; inputs and outputs: tensors of the graph; requests: how many there are for ranges."""
 
     kind: str
     precision: str

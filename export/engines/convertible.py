@@ -1,4 +1,4 @@
-"""Which signatures another engine can have, as tensors that go in and come out; and why not, for the others.  Pure."""
+"""Which signatures another engine can have, as tensors that go in and come out; and why not, for the others. Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from export.tensors import BOOL, INT8, INT16, INT32, INT64, RESOURCE, STRING, UI
 
 _VARIABLES = frozenset(("Variable", "VariableV2"))
 _WIDE = (INT64, UINT32, UINT64)
-# These move integers, all of them, and do not compute with them.
-_MOVING = IDENTITIES | {"IdentityN", "Reshape", "ExpandDims", "Squeeze", "Concat", "ConcatV2", "Transpose", "Pack",
-                        "Tile", "BroadcastTo"}
+# These move all elements of some inputs, which a slice picks, and do not compute with them; other inputs say how.
+_MOVED = {"Concat": slice(1, None), "ConcatV2": slice(-1), "Pack": slice(None), **dict.fromkeys((
+    *IDENTITIES, "Reshape", "ExpandDims", "Squeeze", "Transpose", "Tile", "BroadcastTo"), slice(1))}
 # These give 64-bit integers that are small: places in a tensor.
 _PLACES = frozenset(("ArgMax", "ArgMin", "Where"))
 _SMALL = (BOOL, INT8, UINT8, INT16, UINT16, INT32)
@@ -97,13 +97,17 @@ def index_limits(graph: Graph) -> dict[str, int]:  # decision 212
     found: dict[str, int] = {}
     moved = {ref: {ref} for ref in graph.inputs}  # by tensor, the fed tensors that it holds
     for item in graph.order():
-        holds = set().union(*(moved.get(ref, set()) for ref in item.data)) if item.data else set()
-        if item.op in _MOVING and holds and item.name not in graph.fed:
+        holds = set().union(*(moved.get(ref, set()) for ref in _moved(item)))
+        if holds and item.name not in graph.fed:
             moved[item.name] = holds
         size = _table_size(graph, item)
         for ref in moved.get(item.data[1], set()) if size is not None else ():
             found[ref] = min(size or 0, found.get(ref, size or 0))
     return {tensor_name(producer(ref), port(ref)) if ":" in ref else f"{ref}:0": size for ref, size in found.items()}
+
+
+def _moved(item: Node) -> tuple[str, ...]:
+    return item.data[_MOVED[item.op]] if item.op in _MOVED else ()
 
 
 def _table_size(graph: Graph, item: Node) -> int | None:
@@ -131,9 +135,8 @@ def wide_integers(graph: Graph) -> str:  # decision 212
             continue
         depends.add(item.name)
         taken = [place for place, ref in enumerate(item.data) if producer(ref) in wide]
-        if item.op in _MOVING:
-            if taken:
-                wide.add(item.name)
+        if item.op in _MOVED and {item.data[place] for place in taken} <= set(_moved(item)):
+            wide |= {item.name} if taken else set()
         elif taken and not (taken == [1] and _table_size(graph, item) is not None):
             return f"'{item.name}' ({item.op}) computes with 64-bit integers"
         elif _gives_wide(item) and item.op not in _PLACES and not (

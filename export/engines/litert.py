@@ -15,11 +15,10 @@ from export.engines.limits import Limits
 from export.engines.tflite_file import tensor_names, with_signatures
 from export.engines.written import Written, sha256, told
 from export.graph import Graph
+from export.signatures import main_signature
 from export.tensors import Array
 from user_error import UserError
 from version_directory import TFLITE
-
-DEFAULT_SIGNATURE = "serving_default"
 
 
 def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision: str,
@@ -32,7 +31,7 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     left = dict(found.left)
     if not found.ends:
         raise ConversionError(told(left))
-    first = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in found.ends else next(iter(found.ends))
+    first = main_signature(found.ends)
     inputs = found.ends[first].inputs
     taken = [key for key, ends in found.ends.items() if set(ends.inputs) == set(inputs)]
     left |= {key: f"it takes other inputs than '{first}', and a .tflite file has one set of inputs"

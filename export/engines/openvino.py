@@ -12,13 +12,11 @@ from export.engines.conversion import ConversionError, converted
 from export.engines.convertible import Ends, convertible, index_limits, only, wide_integers
 from export.engines.limits import Limits
 from export.engines.written import Written, sha256, told
+from export.folding.contraction import PRODUCTS
 from export.functions import tensor_dtype
 from export.graph import Graph, Node, make_node, normal, producer
 from export.tensors import Array
-from version_directory import OPENVINO
-
-INDEX = "engine.json"
-PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+from other_engines import OPENVINO
 
 
 def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision: str,
@@ -29,7 +27,7 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     """
     found = convertible(signatures, graph)
     left, taken = dict(found.left), []
-    folder = version / OPENVINO
+    folder = (version / OPENVINO.file).parent
     folder.mkdir(parents=True)
     graphs: dict[Ends, dict[str, Any]] = {}
     for key, ends in found.ends.items():
@@ -50,7 +48,7 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
         shutil.rmtree(folder)
         raise ConversionError(told(left))
     digests = {file.name: sha256(file) for file in sorted(folder.iterdir())}
-    (folder / INDEX).write_text(json.dumps({
+    (version / OPENVINO.file).write_text(json.dumps({
         "precision": precision, "graphs": list(graphs.values()), "left": left, "sha256": digests}, indent=2) + "\n")
     return Written("openvino", precision, tuple(taken), left, {}, sum(file.stat().st_size for file in folder.iterdir()))
 

@@ -21,7 +21,7 @@ from export.tensors import DOUBLE, FLOAT, Array
 _OPS = {"Conv2D": (0, 1, 4), "DepthwiseConv2dNative": (0, 1, 4), "Conv2DBackpropInput": (2, 1, 4), "Conv3D": (0, 1, 5),
         "MatMul": (0, 1, 2), "BatchMatMul": (0, 1, 0), "BatchMatMulV2": (0, 1, 0), "BatchMatMulV3": (0, 1, 0)}
 CONTRACTIONS = frozenset(_OPS)
-_PRODUCTS = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"})
+PRODUCTS = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"})
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Contraction:
 
     @property
     def channels_first(self) -> bool:
-        return self.node.op not in _PRODUCTS and str(attribute(self.node, "data_format")).startswith("NC")
+        return self.node.op not in PRODUCTS and str(attribute(self.node, "data_format")).startswith("NC")
 
     @property
     def outputs(self) -> int:
@@ -56,7 +56,7 @@ class Contraction:
             return shape[2] * shape[3]
         if op == "Conv2DBackpropInput":
             return shape[2]
-        return shape[-2] if op in _PRODUCTS and self._transposed else shape[-1]
+        return shape[-2] if op in PRODUCTS and self._transposed else shape[-1]
 
     @property
     def _transposed(self) -> bool:
@@ -69,7 +69,7 @@ class Contraction:
         op = self.node.op
         if op == "DepthwiseConv2dNative":
             return weights * scale.reshape(weights.shape[2:])
-        if op == "Conv2DBackpropInput" or (op in _PRODUCTS and self._transposed):
+        if op == "Conv2DBackpropInput" or (op in PRODUCTS and self._transposed):
             return weights * scale[:, None]
         return weights * scale
 
@@ -77,7 +77,7 @@ class Contraction:
         """Weights for an input that is no longer multiplied by `scale`: one number, or one per input channel."""
         if scale.ndim == 0:
             return weights * scale
-        if self.node.op in _PRODUCTS:
+        if self.node.op in PRODUCTS:
             if attribute(self.node, "transpose_a" if self.node.op == "MatMul" else "adj_x"):
                 raise Skip("the input is transposed, so its last axis is not what is summed over")
             across = weights.swapaxes(-1, -2) if self._transposed else weights
@@ -102,7 +102,7 @@ class Contraction:
         padding makes it differ at the border."""
         if not np.any(offset):
             return np.zeros(self.outputs)
-        if self.node.op in _PRODUCTS:
+        if self.node.op in PRODUCTS:
             if attribute(self.node, "transpose_a" if self.node.op == "MatMul" else "adj_x") and offset.ndim:
                 raise Skip("the input is transposed, so its last axis is not what is summed over")
             if weights.ndim != 2 and any(size != 1 for size in weights.shape[:-2]):
@@ -110,7 +110,7 @@ class Contraction:
         else:
             self._without_border(weights)
         moved = self.over_inputs(weights, offset)
-        if self.node.op in _PRODUCTS:
+        if self.node.op in PRODUCTS:
             moved = moved.reshape(moved.shape[-2:])
             return moved.sum(axis=1 if self._transposed else 0)
         if self.node.op == "DepthwiseConv2dNative":

@@ -18,6 +18,7 @@ from export.precision.budget import Accuracy, Measured
 from export.precision.layer import FULL
 from export.prepared import Prepared
 from export.samples import Maker
+from export.signatures import main_signature
 from export.tensors import Array
 from serving.client import payloads
 from serving.client.answers import Answer, Budget, combine, compare, is_float, prove
@@ -25,7 +26,6 @@ from user_error import UserError
 
 # Real examples in one request: enough to keep the cores busy, few enough for the activations of large images.
 PIECE = 64
-DEFAULT_SIGNATURE = "serving_default"
 # Larger than any error of numbers that are not NaN: what is allowed is decided over all examples together.
 _ANY = 1e30
 
@@ -91,7 +91,7 @@ class Reference:
     @property
     def main(self) -> str:
         """The signature whose speed counts."""
-        return DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in self.signatures else next(iter(self.signatures))
+        return main_signature(self.signatures)
 
     @property
     def some_real(self) -> bool:

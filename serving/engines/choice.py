@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_alone
-from other_engines import LITERT, OPENVINO, OTHER_ENGINES
+from other_engines import LITERT, OPENVINO, OTHER_ENGINES, TENSORFLOW
 from serving.config import Flags, tags_of
 from serving.engines.cpus import cpus
-from serving.engines.wanted import TENSORFLOW, engines_wanted
+from serving.engines.wanted import engines_wanted
 from serving.errors import Code, ServingError
 from serving.memory import MemoryLimit
 

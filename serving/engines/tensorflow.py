@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from other_engines import TENSORFLOW
 from serving.engines.runtime import SavedModelLoader, op_def_registry, pywrap_tf_session, tf
 from serving.engines.signatures import map_of, signatures_of
 from serving.engines.trial import Zeros, pace_of_runs, run_zeros
-from serving.engines.wanted import TENSORFLOW
 from serving.errors import Code, ServingError, invalid, not_found, timed_out
 from serving.memory import FEWEST_EXAMPLES, MemoryLimit, bytes_per_example
 from serving.pace import Pace, Steps

@@ -7,13 +7,11 @@ import tomllib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
-from other_engines import LITERT, OTHER_ENGINES
+from other_engines import ENGINES, LITERT, TENSORFLOW
 from serving.config import Flags
 from serving.errors import UNREADABLE, Code, ServingError, invalid, not_found
 from serving.remote_path import path_of
 
-TENSORFLOW = "tensorflow"
-ENGINES = (TENSORFLOW, *OTHER_ENGINES)
 _SECTION = "models"
 
 

@@ -39,6 +39,20 @@ def copied(source: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Pat
 
 
 @pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version of tests/support/small_classifier.py, which no test changes."""
+    import small_classifier
+    return small_classifier.write(tmp_path_factory.mktemp("classifier") / "1")
+
+
+@pytest.fixture(scope="session")
+def samples(model: Path) -> Path:
+    """Labelled examples for `model`."""
+    import small_classifier
+    return small_classifier.labelled(model.parent / "x.npz", model)
+
+
+@pytest.fixture(scope="session")
 def run() -> Callable[..., object]:
     """run("optimize", ...) runs a command in this process, which has TensorFlow imported already."""
     def call(name: str, *args: object) -> object:

@@ -5,7 +5,6 @@ This is not how `optimize --engine openvino` makes the files; it is the shortest
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -15,9 +14,10 @@ from graph_session import build, seeded, session_run
 from saved_models import save_v1, signature
 
 from export.runtime import tf
-
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino  # noqa: E402
+from serving.engines.openvino import OpenVINOModel, load
+from serving.engines.openvino_graph import Resources
+from serving.engines.openvino_runtime import openvino
+from serving.memory import MemoryLimit
 
 v1 = tf.compat.v1
 Signatures = Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]
@@ -80,3 +80,18 @@ def _graph(graph_def: Any, inputs: list[str], outputs: list[str], folder: Path, 
 def answers(x: Any, fetch: str = "y", nodes: Callable[[], None] = layers) -> Any:
     """What TensorFlow answers to `x`."""
     return session_run(build(nodes), [fetch], {"x": x})[fetch]
+
+
+def loaded(path: Path, streams: int = 1, memory: MemoryLimit | None = None, beside: Any = None,
+           threads: int = 2) -> OpenVINOModel:
+    """The version as the server has it, in this process; the caller closes it."""
+    return load("m", 1, path, ["serve"], Resources(threads, streams, memory or MemoryLimit(-1)), beside)
+
+
+def images(batch: int, seed: int = 1) -> Any:
+    """What `layers` takes."""
+    return seeded((batch, 6, 6, 3), seed)
+
+
+def scores(model: OpenVINOModel, x: Any, timeout_s: float | None = None) -> Any:
+    return model.run(["x:0"], [x], ["y:0"], timeout_s)[0]

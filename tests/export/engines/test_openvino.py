@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_classifier
 import tensorflow as tf
 from saved_models import BUILDERS, random, save_v1, signature
 
@@ -17,16 +16,6 @@ from user_error import FailedError, UserError
 from version_directory import OPENVINO
 
 v1 = tf.compat.v1
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_classifier.write(tmp_path_factory.mktemp("classifier") / "1")
-
-
-@pytest.fixture(scope="module")
-def samples(model: Path) -> Path:
-    return small_classifier.labelled(model.parent / "x.npz", model)
 
 
 @pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.proof), "bfloat16", "int8"])

@@ -10,6 +10,7 @@ import small_classifier
 import tensorflow as tf
 from click.testing import CliRunner
 from made_up_times import MadeUpTimes, replaced
+from refused_runs import refused
 
 import export
 from commandline import status_of
@@ -17,28 +18,7 @@ from export import optimization
 from export.outcome import NotEqualError, RefusedError
 from export.precision.choice import Ratio
 from export.precision.single import pointless
-from user_error import FailedError, UserError
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_classifier.write(tmp_path_factory.mktemp("classifier") / "1")
-
-
-@pytest.fixture(scope="module")
-def samples(model: Path) -> Path:
-    return small_classifier.labelled(model.parent / "x.npz", model)
-
-
-def refused(kind: type[UserError], words: str, source: Path, to: Path, **options: Any) -> UserError:
-    """The error of a run that must not publish anything; its class gives the exit status."""
-    with pytest.raises(UserError) as found:
-        export.optimize(source, to=to / "out", **options)
-    assert words in str(found.value)
-    assert "\n" not in str(found.value)
-    assert isinstance(found.value, FailedError) == issubclass(kind, FailedError)
-    assert os.listdir(to) == []
-    return found.value
+from user_error import UserError
 
 
 def test_int8_is_published_with_its_layers_budget_and_accuracy(model: Path, samples: Path, tmp_path: Path) -> None:

@@ -53,21 +53,28 @@ def predicted(port: int, rows: Any) -> Any:
         return np.array(json.loads(answer.read())["predictions"])
 
 
-def test_a_version_of_tflite_alone_is_served_without_tensorflow(models: Path) -> None:
+def served_by(engine: str, base: Path, answers: Any, *flags: str) -> str:
+    """Starts a server of `base`/lite, compares its answer, and returns its log: nothing of TensorFlow is loaded."""
     port = free_port()
-    words = command(models, "lite", f"--port={free_port()}", f"--rest_api_port={port}", "--prefer_tflite_model",
-                    "--num_tflite_pools=2", "--max_num_load_retries=0")
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+    words = command(base, "lite", f"--port={free_port()}", f"--rest_api_port={port}", "--max_num_load_retries=0",
+                    *flags)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             until(lambda: process.poll() is not None or listens(port), 90)
             x = seeded((3, 6, 6, 3), 4)
-            np.testing.assert_allclose(predicted(port, x), tflite_models.answers(x), atol=1e-6)
+            np.testing.assert_allclose(predicted(port, x), answers(x), atol=1e-6)
             assert "libtensorflow" not in libraries(process.pid)
-            assert "litert" in libraries(process.pid)
+            assert engine in libraries(process.pid)
         finally:
             process.terminate()
-            process.communicate(timeout=60)
-    assert process.returncode == 0
+            log = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, log
+    return log
+
+
+def test_a_version_of_tflite_alone_is_served_without_tensorflow(models: Path) -> None:
+    assert "and run by litert" in served_by(
+        "litert", models, tflite_models.answers, "--prefer_tflite_model", "--num_tflite_pools=2")
 
 
 @pytest.fixture(scope="module")
@@ -180,21 +187,7 @@ def openvino(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_version_of_openvino_is_served_without_tensorflow(openvino: Path) -> None:
-    port = free_port()
-    words = command(openvino, "lite", f"--port={free_port()}", f"--rest_api_port={port}", "--engine=openvino",
-                    "--max_num_load_retries=0")
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        try:
-            until(lambda: process.poll() is not None or listens(port), 90)
-            x = seeded((3, 6, 6, 3), 4)
-            np.testing.assert_allclose(predicted(port, x), openvino_models.answers(x), atol=1e-6)
-            assert "libtensorflow" not in libraries(process.pid)
-            assert "openvino" in libraries(process.pid)
-        finally:
-            process.terminate()
-            log = process.communicate(timeout=60)[1]
-    assert process.returncode == 0, log
-    assert "and run by openvino" in log
+    assert "and run by openvino" in served_by("openvino", openvino, openvino_models.answers, "--engine=openvino")
 
 
 def test_a_version_without_the_files_falls_back_to_tensorflow(openvino: Path, tmp_path: Path,
