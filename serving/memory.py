@@ -18,6 +18,8 @@ FEWEST_EXAMPLES = 16
 _SMALL_BYTES = 64 << 20
 # The share of the free memory that requests may take in the graph: messages and other processes need some, too.
 _SHARE = 0.75
+# What a request took is kept for the next one: so many bytes in any case, and more up to this share of the free memory.
+_KEPT_BYTES, _KEPT_SHARE = 256 << 20, 0.25
 
 
 # A gRPC message is held up to five times: as received, in two copies by grpcio, parsed, and as arrays.
@@ -96,6 +98,14 @@ def bytes_per_example(one: Mapping[str, int], two: Mapping[str, int]) -> int:
     """The estimate from traced runs with one and with two examples (node -> bytes of its outputs); 0: nothing grows."""
     grown = sorted((two[name] - size for name, size in one.items() if name in two), reverse=True)
     return sum(size for size in grown[:2] if size > 0)
+
+
+def worth_keeping(taken: int, free: Callable[[], int | None] | None = None) -> bool:  # decision 219
+    """Whether an engine may keep the bytes that a request took, for the next request of its size."""
+    if taken <= _KEPT_BYTES:
+        return True
+    left = (free or free_bytes)()
+    return left is not None and taken <= (left + taken) * _KEPT_SHARE
 
 
 def used_bytes(statm: Path = Path("/proc/self/statm")) -> int:

@@ -110,15 +110,28 @@ class PreparedConnection:
         """Whether `raw` is the expected answer to request `index`; always true for a connection without checks."""
         return not self._check or self.checker.right(index % len(self._requests), raw)
 
-    def block(self, count: int, **labels: Any) -> Block:
-        """Sends `count` requests back to back; the answers are decoded and compared after the measured time."""
-        order = [(self._next + i) % len(self._requests) for i in range(count)]
-        self._next = (self._next + count) % len(self._requests)
-        taken: list[tuple[float, Any]] = []
+    def block(self, count: int, lead_s: float = 0.0, **labels: Any) -> Block:
+        """Sends `count` requests back to back; the answers are decoded and compared after the measured time.
+
+        lead_s: for so many seconds it sends requests before; their answers are compared, their time is not measured.
+        """
+        led: list[tuple[int, Any]] = []
+        began = perf_counter()
+        while perf_counter() - began < lead_s:
+            index = self._following()
+            led.append((index, self.send(index)[1]))
+        taken: list[tuple[int, float, Any]] = []
         began, cpu = perf_counter(), process_time()
-        for index in order:
-            taken.append(self.connection.timed(self._requests[index]))
+        for _ in range(count):
+            index = self._following()
+            taken.append((index, *self.connection.timed(self._requests[index])))
         wall, cpu = perf_counter() - began, process_time() - cpu
-        wrong = sum(not self.checker.right(index, raw) for index, (_, raw) in zip(order, taken, strict=True))
-        return Block(latencies=tuple(seconds for seconds, _ in taken), wall_s=wall, cpu_s=cpu, wrong=wrong,
+        wrong = sum(not self.checker.right(index, raw) for index, raw in [
+            *led, *((index, raw) for index, _, raw in taken)])
+        return Block(latencies=tuple(seconds for _, seconds, _ in taken), wall_s=wall, cpu_s=cpu, wrong=wrong,
                      batch=self.workload.batch, **labels)
+
+    def _following(self) -> int:
+        index = self._next
+        self._next = (index + 1) % len(self._requests)
+        return index

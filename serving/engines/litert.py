@@ -21,15 +21,13 @@ from serving.engines.litert_memory import LiteRTMemory
 from serving.engines.signatures import signatures_of
 from serving.engines.trial import Zeros, pace_of_runs, run_zeros
 from serving.errors import Code, ServingError, timed_out
-from serving.memory import MemoryLimit
+from serving.memory import MemoryLimit, worth_keeping
 from serving.protos import get_model_metadata_pb2, meta_graph_pb2
 from serving.servable import DEFAULT_SIGNATURE, PREDICT_METHOD, Array, Signature
 from serving.tensor_proto import data_type
 
 # Some operations end the process at tensors of more dimensions than they know.
 _MOST_RANK = 4  # decision 208
-# An interpreter keeps the memory of its largest request, up to this.
-_KEPT_BYTES = 512 << 20
 
 
 class LiteRTModel:  # decision 198
@@ -97,7 +95,7 @@ class LiteRTModel:  # decision 198
                 started()
             began = perf_counter()
             found = worker.run(given, shapes, [int(one["index"]) for one in wanted])
-            if examples * each > _KEPT_BYTES:
+            if not worth_keeping(examples * each):
                 worker.give_back()
             if self._bounded:
                 self._pace.note(size, began, perf_counter(), here)
@@ -197,7 +195,10 @@ class _Worker:
                 self._interpreter.allocate_tensors()
                 self.shapes = shapes
             for index, value in values.items():
-                self._interpreter.set_tensor(index, value)
+                if value.ndim:  # set_tensor takes twice as long: 2.1 ms instead of 1.0 for 19 MB
+                    self._interpreter.tensor(index)()[...] = value
+                else:
+                    self._interpreter.set_tensor(index, value)
             self._interpreter.invoke()
             return [self._interpreter.get_tensor(index) for index in wanted]
         except (RuntimeError, ValueError) as error:

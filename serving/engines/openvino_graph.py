@@ -20,14 +20,13 @@ from serving.engines.openvino_request import Request
 from serving.engines.openvino_runtime import core, reason_of, shape_of
 from serving.engines.trial import pace_of_runs
 from serving.errors import Code, ServingError, invalid, timed_out
-from serving.memory import FEWEST_EXAMPLES, MemoryLimit, used_bytes
+from serving.memory import FEWEST_EXAMPLES, MemoryLimit, used_bytes, worth_keeping
 from serving.servable import Array
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 # Kernels are kept for about so many batch sizes: two for each layer and size, one that computes and one that reorders.
 _SIZES_KEPT = 8
 _LAYERS = re.compile("Convolution|MatMul|Pool|Reduce|Softmax|Sequence|Normalize|Interpolate")
-_LARGEST_KEPT = 256 << 20
 _MOST_ZEROS = 1 << 24
 _MOST_SHAPES = 100  # clients choose the shapes of empty inputs
 _DTYPES = {name: np.dtype(dtype) for name, dtype in {
@@ -137,8 +136,8 @@ class Graph:
         return found
 
     def _give_back(self, size: int, used: int | None, request: Request) -> None:
-        """Frees what a very large request took, which OpenVINO would keep for the next one of its size."""
-        if used is not None and used_bytes() - used > _LARGEST_KEPT:
+        """Frees what a request took, if that is too much to be kept for the next one of its size."""
+        if used is not None and not worth_keeping(used_bytes() - used):
             self._release = True
         if not self._release:
             self._largest = max(self._largest, size)

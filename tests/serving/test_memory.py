@@ -18,7 +18,7 @@ import pytest
 from serving.config import Flags
 from serving.engines.tensorflow import LoadedModel, load
 from serving.errors import Code, ServingError
-from serving.memory import MemoryLimit, bytes_per_example, free_bytes, longest_message, used_bytes
+from serving.memory import MemoryLimit, bytes_per_example, free_bytes, longest_message, used_bytes, worth_keeping
 from serving.protos import predict_pb2
 from serving.servable import ModelSpec
 from serving.server import Server, start
@@ -115,6 +115,13 @@ def test_free_memory_is_the_smaller_of_the_machines_and_the_cgroups(
     (group / names[1]).write_text(f"{4 * MB}\n")
     (group / "memory.stat").write_text(f"anon 5\n{names[2]}inactive_file {MB}\n")
     assert free_bytes(tmp_path) == free
+
+
+def test_what_a_request_took_is_kept_if_much_more_is_free() -> None:
+    assert worth_keeping(256 * MB, lambda: 0)
+    assert worth_keeping(400 * MB, lambda: 1200 * MB)
+    assert not worth_keeping(400 * MB, lambda: 1199 * MB)
+    assert not worth_keeping(400 * MB, lambda: None)
 
 
 def test_the_longest_message_leaves_room_for_its_copies() -> None:

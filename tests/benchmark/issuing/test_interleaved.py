@@ -9,6 +9,7 @@ from simulated_latency import simulated_blocks
 
 from benchmark.issuing import interleaved
 from benchmark.issuing.interleaved import Outcome, Plan, measure
+from benchmark.targets.connections import PreparedConnection
 from benchmark.targets.target import Target
 from benchmark.verdicts import comparison
 from benchmark.verdicts.comparison import Block, compare, precise
@@ -69,3 +70,18 @@ def test_the_time_limit_ends_a_run_and_keeps_its_rounds(null_server: Callable[..
         assert outcome.ended[f"gRPC batch {batch}"].startswith("the time limit (--max-time), after")
         # At least two rounds: a single round has no spread.
         assert len({block.round for block in outcome.blocks if block.batch == batch}) >= 2
+
+
+@pytest.mark.parametrize(("long_s", "lead_s"), [(0.0, 0.0), (60.0, interleaved.LEAD_S)])
+def test_each_turn_of_quick_requests_has_a_lead_and_turns_of_long_ones_have_none(
+        long_s: float, lead_s: float, null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleaved, "_LONG_REQUEST_S", long_s)
+    real, leads = PreparedConnection.block, []
+
+    def block(self: PreparedConnection, count: int, lead: float = 0.0, **labels: Any) -> Block:
+        if labels["round"] >= 0:
+            leads.append(lead)
+        return real(self, count, lead, **labels)
+    monkeypatch.setattr(PreparedConnection, "block", block)
+    measure(_plan(null_server, 1, 2, repeat=8))
+    assert set(leads) == {lead_s}

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark.targets import connections
 from benchmark.targets.connections import MOST_KEPT, Checker, PreparedConnection, Workload
 from serving.client.answers import Budget
 
@@ -82,3 +83,13 @@ def test_each_block_continues_with_the_next_request(count: int) -> None:
     blocks = [measured.block(count, target="t", replica=0, protocol="rest", round=i) for i in range(3)]
     assert connection.sent == [i % 4 for i in range(3 * count)]
     assert all(block.latencies == (0.25,) * count and not block.wrong for block in blocks)
+
+
+def test_the_requests_of_the_lead_are_checked_and_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.arange(0.0, 100.0))
+    monkeypatch.setattr(connections, "perf_counter", lambda: next(clock))
+    connection, other = CountingConnection(), {"y": EXPECTED["y"] + 1}
+    workload = Workload(1, [{"x": np.array([i])} for i in range(4)], [other, EXPECTED, EXPECTED, EXPECTED])
+    block = PreparedConnection(connection, workload).block(2, 3.0, target="t", replica=0, protocol="rest", round=0)
+    assert connection.sent == [0, 1, 2, 3]  # two before three seconds have passed, then two that are measured
+    assert (block.latencies, block.wall_s, block.wrong) == ((0.25, 0.25), 1.0, 1)

@@ -84,7 +84,7 @@ def test_what_a_very_large_request_took_is_given_back(path: Path, monkeypatch: p
     made = loaded(path)
     wanted = openvino_models.answers(images(60_000))
     scores(made, images(2))  # the first run of a process takes memory that has nothing to do with the request
-    monkeypatch.setattr(openvino_graph, "_LARGEST_KEPT", 4 << 20)
+    monkeypatch.setattr(openvino_graph, "worth_keeping", lambda taken: taken <= 4 << 20)
     graph, released = made._graphs[0], []
     real = graph._compiled.release_memory
     monkeypatch.setattr(type(graph._compiled), "release_memory", lambda self: released.append(real()))
