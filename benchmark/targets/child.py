@@ -23,7 +23,9 @@ STOP_S = 20.0
 # Below the ephemeral ports (32768 and above on Linux), which the system may give to another process at any moment.
 PORTS = range(15_000, 30_000)
 PORT_TAKEN = re.compile(r"already in use|failed to bind|cannot be bound", re.IGNORECASE)
-INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b|^py-spy> |^@ +0x|^\*\*\* ")
+INFORMATION = re.compile(r"^(\S+ \S+: )?(I\d{4} |I |\d{4}-\d\d-\d\d \S+ I )|^INFO\b|^py-spy> |^@ +0x|^\*\*\* "
+                         # tfserving.sh's own last line: the server's is before it.
+                         r"|; its reason is above$")
 
 
 class PortTakenError(FailedError):
@@ -61,7 +63,7 @@ class Child:
         """The last line it printed that is neither information nor a C++ stack: its last `most` characters."""
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines()]
-        notable = [line for line in lines if line and not INFORMATION.match(line)]
+        notable = [line for line in lines if line and not INFORMATION.search(line)]
         return notable[-1][-most:] if notable else "its log does not say why"
 
     def check(self, doing: str) -> None:

@@ -34,6 +34,8 @@ def test_ports_are_free_different_and_not_ephemeral() -> None:
     ("import sys; sys.exit('error: no such model')", "exit status 1): error: no such model"),
     ("import sys; print('2026-11-22 02:56:04,702 I Exporting HTTP/REST API'); sys.exit(3)",
      "exit status 3): its log does not say why"),
+    ("import sys; sys.exit('error: no such model\\nerror: the server ended, with status 1; its reason is above')",
+     "exit status 1): error: no such model"),
     ("import os; os.kill(os.getpid(), 9)", "signal SIGKILL): its log does not say why; was memory short")])
 def test_the_error_for_a_child_that_ended_gives_the_reason(code: str, words: str) -> None:
     with _python(code) as child, pytest.raises(UserError) as caught:
