@@ -18,7 +18,7 @@ Backend: the first of these that can run here, unless --backend chooses one:
 Options:
   --backend NAME   use this backend (or BACKEND=NAME)
   --pull           pull the image when it is not there
-  -- FLAG ...      further flags for the server, such as --enable_batching
+  -- FLAG ...      further flags for the server, such as --enable_batching or --engine=litert (docs/serving.md)
   -h, --help       this text
 
 Environment:
@@ -33,6 +33,7 @@ Examples:
   ./tfserving.sh optimized               # models/mnist/optimized
   MODEL=ssd ./tfserving.sh int8 --backend embedded
   ./tfserving.sh optimized -- --prefer_tflite_model    # run by LiteRT, if the version has a model.tflite
+  IMAGE=yours ./tfserving.sh optimized -- --engine=openvino    # an image of this project's server, or embedded
 USAGE
 }
 
@@ -253,12 +254,19 @@ await_ready() {
   done
 }
 
+# engine: prints what runs the model, if the server says it; TensorFlow Serving does not
+engine() { rest_get /models | sed -n 's/.*"engine": "\([a-z]*\)".*/\1/p' | head -n 1; }
+
 # announce: prints the model's addresses and a command to try
 announce() {
-  local newest request url=http://127.0.0.1:$rest_port/v1/models/$model
+  local newest request by url=http://127.0.0.1:$rest_port/v1/models/$model
   newest=$(versions "$models/$model/$variant" | tail -n 1)
   request=$models/$model/$variant/$newest/assets.extra/request.json
-  say "ready: $model, variant $variant, version $newest"
+  by=$(engine) || by=''
+  say "ready: $model, variant $variant, version $newest${by:+, run by $by}"
+  if [[ -z $by && " ${flags[*]+"${flags[*]}"}" == *' --engine'* ]]; then
+    say 'this server may ignore --engine, as TensorFlow Serving does; LiteRT is --prefer_tflite_model there'
+  fi
   say "REST $url   gRPC 127.0.0.1:$port"
   if [[ -e $request ]]; then
     say "try: curl -d $(printf %q "@$request") $url:predict"

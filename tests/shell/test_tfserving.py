@@ -5,75 +5,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
+from running_server import free_port
+from tfserving_runs import SCRIPT, Run, hosting
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "tfserving.sh"
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
-
-Run = Callable[..., "Hosted"]
-
-
-class Hosted:
-    """A running tfserving.sh; `log` is the file with everything that it has printed so far."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path, cwd: Path) -> None:
-        self.log = log
-        self.rest_port = int(environment["REST_PORT"])
-        with log.open("w") as out:
-            self.process = subprocess.Popen([str(SCRIPT), *arguments], stdout=out, stderr=out, cwd=cwd,
-                                            env=os.environ | environment, stdin=subprocess.DEVNULL,
-                                            start_new_session=True)
-
-    def await_text(self, text: str, seconds: float = 150) -> str:
-        deadline = time.monotonic() + seconds
-        while text not in (output := self.log.read_text()):
-            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{output}"
-            assert time.monotonic() < deadline, f"no '{text}' in time:\n{output}"
-            time.sleep(0.05)
-        return output
-
-    def stop(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(60)
-
-    def end(self) -> None:
-        """Ends the script and every process that it started, even after a failed test."""
-        try:
-            if self.process.poll() is None:
-                self.stop(signal.SIGTERM)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
 
 @pytest.fixture
 def host(models: Path, tmp_path: Path) -> Iterator[Run]:
-    running: list[Hosted] = []
-
-    def start(*arguments: str, **environment: str) -> Hosted:
-        hosted = Hosted(list(arguments), {"MODELS": str(models), "MODEL": "half", "PORT": str(free_port()),
-                                          "REST_PORT": str(free_port()), **environment},
-                        tmp_path / f"log{len(running)}", tmp_path)
-        running.append(hosted)
-        return hosted
-
-    yield start
-    for hosted in running:
-        hosted.end()
+    with hosting(models, tmp_path, MODEL="half") as start:
+        yield start
 
 
 def refused(*arguments: str, **environment: str) -> str:
@@ -91,7 +37,7 @@ def test_hosts_original_by_default_and_stops_cleanly(host: Run, number: signal.S
     hosted = host(**NO_ENGINE)
     output = hosted.await_text("Ctrl-C stops it")
     assert "backend: embedded (no Docker engine answers; no tensorflow_model_server on PATH)" in output
-    assert "variant original, version 7" in output
+    assert "variant original, version 7, run by tensorflow\n" in output
     url = f"http://127.0.0.1:{hosted.rest_port}/v1/models/half"
     assert f"try: curl {url}/metadata" in output
     answer = requests.post(f"{url}:predict", json={"instances": [1.0, 2.0, 5.0]}, timeout=60)
@@ -112,6 +58,30 @@ def test_a_binary_on_path_is_preferred_to_the_embedded_server(host: Run, tmp_pat
     assert "backend: binary (no Docker engine answers)" in output
     assert "variant optimized, version 7" in output
     assert hosted.stop(signal.SIGINT) == 0
+
+
+def test_a_server_that_does_not_say_its_engine_may_ignore_the_flag(host: Run, tmp_path: Path) -> None:
+    """The stand-in answers as TensorFlow Serving does: what it does not know is a malformed request."""
+    binary = tmp_path / "bin" / "tensorflow_model_server"
+    binary.parent.mkdir()
+    binary.write_text(f"""#!{sys.executable}
+import http.server, sys
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        known = self.path == "/v1/models/half"
+        self.send_response(200 if known else 404)
+        self.end_headers()
+        self.wfile.write(b'{{"model_version_status": [{{"state": "AVAILABLE"}}]}}' if known else b'{{"error": "no"}}')
+[port] = [int(each.partition("=")[2]) for each in sys.argv if each.startswith("--rest_api_port=")]
+http.server.HTTPServer(("127.0.0.1", port), Answers).serve_forever()
+""")
+    binary.chmod(0o755)
+    for flags in ([], ["--", "--engine=openvino"]):
+        hosted = host("optimized", *flags, **NO_ENGINE, PATH=f"{binary.parent}:{os.environ['PATH']}")
+        output = hosted.await_text("Ctrl-C stops it")
+        assert "ready: half, variant optimized, version 7\n" in output
+        assert ("this server may ignore --engine, as TensorFlow Serving does" in output) == bool(flags)
+        assert hosted.stop(signal.SIGTERM) == 0
 
 
 CHOSEN = "half/7 was chosen on amx; this CPU is "

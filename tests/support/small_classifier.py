@@ -47,8 +47,12 @@ _MIDDLE = np.float32([-5.6, -1.5, -4.1, 1.5, 4.3])
 
 def labelled(path: Path, version: Path, examples: int = EXAMPLES, name: str = "image") -> Path:
     """Writes a file of samples whose labels are the version's own top classes."""
+    np.savez(path, **{name: images(examples), "labels": np.argmax(scores(version, images(examples)), 1)})
+    return path
+
+
+def scores(version: Path, x: Any) -> Any:
+    """What TensorFlow answers to `x`."""
     with v1.Graph().as_default(), v1.Session() as session:
         v1.saved_model.load(session, ["serve"], str(version))
-        scores = session.run("scores:0", {"image:0": images(examples)})
-    np.savez(path, **{name: images(examples), "labels": np.argmax(scores, 1)})
-    return path
+        return session.run("scores:0", {"image:0": x})
