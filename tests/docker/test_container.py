@@ -2,71 +2,43 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import half_model
+import engine_versions
+import numpy as np
 import pytest
 import requests
+import tiny_saved_model
+from containers import IMAGE, engine_of, there
+from running_server import free_port
+from tfserving_runs import SCRIPT, Run
 
-ROOT = Path(__file__).resolve().parents[2]
-IMAGE = "tfserving-embedded:test"
+ROOT = SCRIPT.parent
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
 
-def docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout
+Compose = Callable[..., tuple[int, int]]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def image() -> None:
-    subprocess.run([str(Path(__file__).with_name("build_image.sh")), IMAGE], check=True)
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    half_model.save(root / "half" / "original" / "1", offset=2.0)
-    half_model.save(root / "half" / "optimized" / "1", offset=3.0)
-    return root
-
-
-def answer(rest_port: int) -> list[float]:
-    reply = requests.post(f"http://127.0.0.1:{rest_port}/v1/models/half:predict", json={"instances": [1.0, 2.0]},
+def answer(rest_port: int, model: str = "half", instances: Any = (1.0, 2.0)) -> Any:
+    reply = requests.post(f"http://127.0.0.1:{rest_port}/v1/models/{model}:predict", json={"instances": instances},
                           timeout=60)
     return reply.json()["predictions"]
 
 
-@pytest.fixture
-def hosted(models: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    log = tmp_path / "log"
-    environment = os.environ | {
-        "MODELS": str(models), "MODEL": "half", "IMAGE": IMAGE, "PORT": "18500", "REST_PORT": "18501"}
-    with log.open("w") as out:
-        process = subprocess.Popen([str(ROOT / "tfserving.sh"), "optimized"], env=environment, stdout=out, stderr=out,
-                                   stdin=subprocess.DEVNULL)
-    yield process, log
-    if process.poll() is None:
-        process.terminate()
-        process.wait(60)
-
-
-def test_the_container_is_chosen_and_is_removed_after_a_stop(hosted: tuple[subprocess.Popen[bytes], Path]) -> None:
-    process, log = hosted
-    deadline = time.monotonic() + 120
-    while "Ctrl-C stops it" not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-    assert f"backend: container (a Docker engine answers and has {IMAGE})" in log.read_text()
-    assert answer(18501) == [3.5, 4.0]
-    process.terminate()
-    assert process.wait(60) == 0
-    assert docker("ps", "-aq", "--filter", "name=tfserving-half-optimized") == ""
+def test_the_container_is_chosen_and_is_removed_after_a_stop(host: Run) -> None:
+    hosted = host("optimized")
+    assert f"backend: container (a Docker engine answers and has {IMAGE})" in hosted.await_text("Ctrl-C stops it")
+    assert answer(hosted.rest_port) == [3.5, 4.0]
+    assert hosted.stop(signal.SIGTERM) == 0
+    assert there("tfserving-half-optimized") == ""
 
 
 def test_a_container_is_compared_with_the_embedded_server(models: Path) -> None:
@@ -81,35 +53,58 @@ def test_a_container_is_compared_with_the_embedded_server(models: Path) -> None:
     # The memory of the server in the container (the same program as the embedded server), not of the docker client.
     in_container, embedded = (result["targets"][name]["resident_bytes"] for name in ("container:original", "original"))
     assert in_container > embedded / 2
-    assert docker("ps", "-aq", "--filter", "name=tfserving-half-original") == ""
+    assert there("tfserving-half-original") == ""
 
 
 def test_a_missing_image_is_not_pulled_automatically(models: Path) -> None:
     done = subprocess.run(
-        [str(ROOT / "tfserving.sh"), "--backend=container"], capture_output=True, text=True, timeout=60, check=False,
+        [str(SCRIPT), "--backend=container"], capture_output=True, text=True, timeout=60, check=False,
         stdin=subprocess.DEVNULL, env=os.environ | {"MODELS": str(models), "MODEL": "half", "IMAGE": "no/such:image"})
     assert done.returncode == 2
     assert done.stderr == "error: the image is not here; get it with: docker pull no/such:image\n"
 
 
-def test_compose_runs_original_and_optimized_side_by_side(models: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def composed(tmp_path: Path) -> Iterator[Compose]:
+    """Starts docker-compose.yml with a folder of models and variables; returns the REST ports of original and optimized
+    as soon as both are healthy."""
     # Compose mounts the models/ directory beside its file, as in a checkout.
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
-    shutil.copytree(models, tmp_path / "models")
-    environment = os.environ | {"MODEL": "half", "IMAGE": IMAGE, "PORT": "18600", "REST_PORT": "18601",
-                                "OPTIMIZED_PORT": "18610", "OPTIMIZED_REST_PORT": "18611"}
+    ports = {name: free_port() for name in ("PORT", "REST_PORT", "OPTIMIZED_PORT", "OPTIMIZED_REST_PORT")}
+    environment = os.environ | {"IMAGE": IMAGE} | {name: str(port) for name, port in ports.items()}
 
     def compose(*arguments: str) -> str:
         return subprocess.run(["docker-compose", *arguments], cwd=tmp_path, env=environment, capture_output=True,
                               text=True, check=True).stdout
 
-    compose("up", "-d")
-    try:
+    def start(models: Path, **variables: str) -> tuple[int, int]:
+        shutil.copytree(models, tmp_path / "models")
+        environment.update(variables)
+        compose("up", "-d")
         deadline = time.monotonic() + 120
         while compose("ps").count("(healthy)") < 2:
             assert time.monotonic() < deadline, compose("ps") + compose("logs")
             time.sleep(0.5)
-        assert answer(18601) == [2.5, 3.0]
-        assert answer(18611) == [3.5, 4.0]
-    finally:
-        compose("down")
+        return ports["REST_PORT"], ports["OPTIMIZED_REST_PORT"]
+
+    yield start
+    compose("down")
+
+
+def test_compose_runs_original_and_optimized_side_by_side(models: Path, composed: Compose) -> None:
+    original, optimized = composed(models, MODEL="half")
+    assert answer(original) == [2.5, 3.0]
+    assert answer(optimized) == [3.5, 4.0]
+
+
+def test_compose_gives_further_flags_to_both_servers(tmp_path_factory: pytest.TempPathFactory,
+                                                    composed: Compose) -> None:
+    models = tmp_path_factory.mktemp("models")
+    tiny_saved_model.write_tiny_saved_model(models / "tiny/original/1")
+    engine_versions.litert(models / "tiny/optimized/1", factor=2.0)  # TensorFlow would answer as the original does
+    original, optimized = composed(models, MODEL="tiny", SERVER_FLAGS="--engine=litert --rest_api_num_threads=2")
+    assert engine_of(original) == "tensorflow"  # it has no files for another
+    assert engine_of(optimized) == "litert"
+    x = [[1.0, 2.0, 3.0, 4.0]]
+    expected = np.array(answer(original, "tiny", x)) * 2
+    np.testing.assert_allclose(answer(optimized, "tiny", x), expected, rtol=1e-5)
