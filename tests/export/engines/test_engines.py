@@ -66,6 +66,7 @@ def several(path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_signatures_that_are_left_out_are_named(tmp_path: Path) -> None:
     made = export.optimize(several(tmp_path / "source" / "1"), to=tmp_path / "out", engine="litert", unmeasured=True,
                            batches=(1, 3))
@@ -110,6 +111,7 @@ def test_int8_without_examples_is_refused(model: Path, tmp_path: Path) -> None:
             precision="int8", unmeasured=True)
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_answers_outside_of_the_budget_are_refused(model: Path, samples: Path, tmp_path: Path) -> None:
     refused(FailedError, "litert-int8: 'scores' is off by", model, tmp_path, engine="litert", precision="int8",
             samples=samples, max_error=1e-6, max_accuracy_drop=100, unmeasured=True)
