@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from export.engines.checks import checks
 from export.engines.conversion import ConversionError, converted
 from export.engines.convertible import Ends, convertible, only
 from export.engines.limits import Limits
@@ -45,7 +46,8 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     except UserError as error:
         raise ConversionError(str(error)) from None
     (version / TFLITE).write_bytes(content)
-    return Written("litert", precision, tuple(taken), left, {TFLITE: sha256(version / TFLITE)}, len(content))
+    return Written("litert", precision, tuple(taken), left, {TFLITE: sha256(version / TFLITE)}, len(content),
+                   {key: checks(graph, found.ends[key]) for key in taken})
 
 
 def _renamed(signature: Any, names: Mapping[str, str]) -> Any:

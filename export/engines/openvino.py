@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from export.engines.checks import checks
 from export.engines.conversion import ConversionError, converted
 from export.engines.convertible import Ends, convertible, index_limits, only, wide_integers
 from export.engines.limits import Limits
@@ -50,7 +51,8 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     digests = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     (version / OPENVINO.file).write_text(json.dumps({
         "precision": precision, "graphs": list(graphs.values()), "left": left, "sha256": digests}, indent=2) + "\n")
-    return Written("openvino", precision, tuple(taken), left, {}, sum(file.stat().st_size for file in folder.iterdir()))
+    return Written("openvino", precision, tuple(taken), left, {}, sum(file.stat().st_size for file in folder.iterdir()),
+                   {key: checks(graph, found.ends[key]) for key in taken})
 
 
 def _write(folder: Path, number: int, part: Graph, ends: Ends, precision: str,

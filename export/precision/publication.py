@@ -16,6 +16,8 @@ from export.precision.storage import Stored
 from export.precision.trial import Trials, Tried
 from version_directory import MANIFEST
 
+_MOST_CHECKS = 4
+
 
 def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Sequence[str] = (),
               **facts: Any) -> Optimized:
@@ -45,11 +47,22 @@ def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Seque
 
 
 def how_to_serve(one: Tried) -> list[str]:
-    """What runs the files of another engine, and the signatures that they do not have."""
+    """What runs the files of another engine, the signatures that they do not have, and the checks."""
     if one.written is None:
         return []
     return [f"{one.name}: {one.bytes / 1e6:.2f} MB; {HOW_TO_SERVE[one.engine]}"] + [
-        f"  signature '{key}' is not converted: {reason}" for key, reason in one.written["left"].items()]
+        f"  signature '{key}' is not converted: {reason}" for key, reason in one.written["left"].items()] + [
+        f"  {one.engine} leaves out {_checks(found)} of signature '{key}' and answers what TensorFlow refuses for: "
+        f"{_named(found)}" for key, found in one.written["checks_left_out"].items()]
+
+
+def _checks(found: Sequence[object]) -> str:
+    return f"{len(found)} check{'s' * (len(found) > 1)}"
+
+
+def _named(found: Sequence[Mapping[str, str]]) -> str:
+    named = [f"'{one['node']}' ({one['op']})" for one in found[:_MOST_CHECKS]]
+    return ", ".join(named + [f"{len(found) - _MOST_CHECKS} more (--json has all)"] * (len(found) > _MOST_CHECKS))
 
 
 def stays(one: Tried) -> list[str]:

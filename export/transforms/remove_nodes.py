@@ -1,3 +1,4 @@
+from export.effects import functions_of
 from export.graph import Graph, port, producer
 from export.ops import CONTROL_FLOW, PLACEHOLDERS, output_dtypes
 from export.pattern import Skip
@@ -15,8 +16,8 @@ def remove_nodes(graph: Graph, args: Arguments, record: Record) -> Graph:
     Control inputs of a removed node move to its readers, and nodes that waited for it wait for its inputs.
 
     Safe when: the op passes its first input on unchanged (Identity, StopGradient, CheckNumerics, ...), which is not
-      checked; the node is not a requested input or output, has one used output, and is neither part of a v1 loop or
-      conditional nor the only node that keeps another one in it.
+      checked; the node is not a requested input or output, has one used output, is neither part of a v1 loop or
+      conditional nor the only node that keeps another one in it, and nothing waits for what functions gave it.
     Source: Graph Transform Tool, remove_nodes (which dropped control inputs and broke v1 loops).
     """
     ops = frozenset(args["op"])
@@ -50,6 +51,9 @@ def _remove(draft: Draft, name: str) -> None:
         raise Skip("a further output of it is read")
     if waiting and before.op in CONTROL_FLOW:
         raise Skip(f"'{waiting[0].name}' waits for it to know that this branch of '{before.op}' was taken")
+    if waiting and any(functions_of(before.attrs)):
+        # When TensorFlow inlines them, only a reader of a result waits for an Assert that the result waits for.
+        raise Skip(f"'{waiting[0].name}' waits for it to know that the functions of '{before.name}' ran")
     if item.controls and any(reader.op in ("Merge", "NextIteration", "RefMerge") for reader in readers):
         raise Skip("its control input belongs to one branch of a merge")
     for reader in readers:

@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -50,6 +50,14 @@ def samples(model: Path) -> Path:
     """Labelled examples for `model`."""
     import small_classifier
     return small_classifier.labelled(model.parent / "x.npz", model)
+
+
+@pytest.fixture
+def converted_here() -> Iterator[None]:
+    """Converters run in this process."""
+    from converted_here import converters_here
+    with converters_here():
+        yield
 
 
 @pytest.fixture(scope="session")

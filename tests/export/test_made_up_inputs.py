@@ -143,9 +143,9 @@ def test_a_signature_that_no_client_can_call_is_refused_before_anything_runs(
 
 def test_a_model_that_never_answers_ends_the_run_with_its_name(
         awkward: Callable[[str], Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaded, "ANSWER_S", 4)
+    monkeypatch.setattr(loaded, "ANSWER_S", 2)
     line = refused(run, "optimize", awkward("never_ends"), "--to", tmp_path / "to", "--batch", "1")
-    assert "never_ends/1 has no answer to the inputs made for it (no answer in 4 s); give real ones with --s" in line
+    assert "never_ends/1 has no answer to the inputs made for it (no answer in 2 s); give real ones with --s" in line
     np.savez(tmp_path / "x.npz", x=np.arange(24, dtype=np.float32).reshape(4, 6) + 2)
     run("optimize", awkward("never_ends"), "--to", tmp_path / "to", "--samples", tmp_path / "x.npz", "--batch", "1,3")
 

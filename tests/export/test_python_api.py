@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import engine_versions
 import pytest
 from tiny_saved_model import write_tiny_saved_model
 
@@ -22,7 +23,9 @@ def _run(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_tiny_saved_model(tmp_path / "models/mine/original/1")
+    # What is compared is run by LiteRT, whose processes start without TensorFlow.
+    engine_versions.litert(tmp_path / "models/mine/original/1")
+    engine_versions.litert(tmp_path / "models/mine/far/1", 2.0)
     write_tiny_saved_model(tmp_path / "models/mine/other/1", scale=2)
     return tmp_path
 
@@ -66,8 +69,8 @@ refused("'faster'", benchmark.compare, "original", "other", model="mine", fail_i
 refused("no protocol 'smtp'", benchmark.compare, "original", "other", model="mine", protocol="smtp")
 refused("at least 1", benchmark.compare, "original", "other", model="mine", batch=0)
 refused("is no objective", benchmark.compare, "original", "other", model="mine", budget="soon")
-refused("gives other answers than", benchmark.compare, "session:original", "session:other", model="mine", repeat=8,
-        processes=1)
+refused("gives other answers than", benchmark.compare, "session:original@litert", "session:far@litert",
+        model="mine", repeat=8, processes=1)
 refused("r.json", benchmark.compare, "original", "other", model="mine", against="r.json")
 """)
 
@@ -86,19 +89,19 @@ def test_the_functions_exist_in_every_order_of_imports(first: str, second: str) 
 
 
 def test_compare_returns_a_typed_result(folder: Path) -> None:
-    write_tiny_saved_model(folder / "models/mine/twin/1")
+    engine_versions.litert(folder / "models/mine/twin/1")
     done = _run(folder, """
 import benchmark
-found = benchmark.compare("session:original", "session:twin", model="mine", batch=[1, 4], repeat=16, processes=1,
-                          budget=["mean=1us", "max=100s"])
+found = benchmark.compare("session:original@litert", "session:twin@litert", model="mine", batch=[1, 4], repeat=16,
+                          processes=1, budget=["mean=1us", "max=100s"])
 assert found.verdict in ("faster", "slower", "cannot tell")
 assert [(each["protocol"], each["batch"]) for each in found.comparisons] == [("in-process", 1), ("in-process", 4)]
 assert len(found.failures) == 2 and all("--budget mean" in each for each in found.failures), found.failures
 found.save("r.json")
 found.html("reports/r.html")
 assert "session:twin" in str(found)
-again = benchmark.compare("session:original", "session:twin", model="mine", batch=4, repeat=16, processes=1,
-                          against="r.json")
+again = benchmark.compare("session:original@litert", "session:twin@litert", model="mine", batch=4, repeat=16,
+                          processes=1, against="r.json")
 assert len(again.result["against"]) == 1
 """)
     assert done.stdout == ""

@@ -17,10 +17,11 @@ from urllib.parse import unquote
 import altered_files
 from contract_rest import body_of
 from contract_servers import ContractServer, running
+from converted_here import converters_here
 from google.protobuf import text_format
 
 from export import saved_model
-from export.engines import conversion, converter, litert, openvino
+from export.engines import conversion, litert, openvino
 from export.engines.convertible import convertible
 from export.engines.limits import Limits
 from export.freeze import freeze
@@ -58,25 +59,15 @@ class EngineModels:
         return self.places.get((model, signature), 0)
 
 
-def _here(folder: Path, limits: Limits) -> None:
-    """Converts in this process: another one would import TensorFlow, 3 s for each of some 70 files."""
-    converter.main(folder)
-    if (folder / "reason.json").exists():
-        raise conversion.ConversionError(json.loads((folder / "reason.json").read_text()))
-
-
 def converted(models: Path, to: Path, engine: str, only: Collection[str] | None = None) -> EngineModels:
     """The recorded models for the engine, in numbered directories in `to`; `only`: of these names."""
-    made, apart = EngineModels(engine, beside=engine == "openvino"), conversion._run
+    made = EngineModels(engine, beside=engine == "openvino")
     if made.beside:
         made.roots = [to / "0"]
-    conversion._run = _here
-    try:
+    with converters_here():
         for path in sorted(models.glob("*/*")):
             if path.parent.name != "other_tag" and (only is None or path.parent.name in only):
                 (_with_openvino if made.beside else _as_files)(path, to, made)
-    finally:
-        conversion._run = apart
     return made
 
 

@@ -135,7 +135,7 @@ def test_digest_and_size_are_those_of_the_files_that_the_engine_runs(models: Pat
 
 
 def test_the_engine_alone_is_compared_within_its_budget(models: Path) -> None:
-    found = benchmark.compare("session:original", "session:int8@litert", model="mine", models=models, repeat=8,
+    found = benchmark.compare("session:original@litert", "session:int8@litert", model="mine", models=models, repeat=8,
                               processes=1, batch=[1, 3])
     assert {each["candidate"] for each in found.result["comparisons"]} == {"session:int8@litert"}
     assert "int8 by its manifest, |a-b| <= 30" in str(found)

@@ -88,6 +88,7 @@ def test_a_converter_that_crashes_is_a_reason(own_folder: Path, monkeypatch: pyt
     assert str(found.value) == "the converter's process ended with SIGSEGV"
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_requests_with_other_inputs_are_not_used(own_folder: Path) -> None:
     some = [{"x": np.ones([1, 3], np.float32)}, {"other": np.ones(3, np.float32)}]
     assert [name for name in convert(own_folder, precision="int8", requests=some) if name.endswith(".npz")] == ["0.npz"]

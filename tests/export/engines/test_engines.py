@@ -3,6 +3,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from refused_runs import refused
@@ -11,6 +12,7 @@ from saved_models import random, save_v1, signature
 import export
 from serving.config import Flags
 from serving.engines.choice import Engines
+from serving.errors import ServingError
 from serving.memory import MemoryLimit
 from user_error import FailedError, UserError
 
@@ -46,21 +48,25 @@ def test_a_version_without_the_engine_cannot_be_verified_with_it(model: Path) ->
 
 
 def several(path: Path) -> Path:
-    """One signature of each kind: two with the same input, one with another, one that takes strings."""
+    """Signatures of each kind: two with the same input, one with another, one that takes strings; two with checks."""
     with v1.Graph().as_default(), v1.Session() as session:
         x, z = v1.placeholder(tf.float32, [None, 4], "x"), v1.placeholder(tf.float32, [None, 4], "z")
         words = v1.placeholder(tf.string, [None], "words")
         weights = tf.constant(random(4, 5))
-        scores = tf.nn.softmax(x @ weights, name="scores")
+        below = tf.raw_ops.Assert(condition=tf.reduce_all(x < 1e6), data=["too large"], name="below")
+        with tf.control_dependencies([below, v1.assert_greater(x, -1e6, name="above")]):
+            scores = tf.nn.softmax(x @ weights, name="scores")
+        other = tf.debugging.check_numerics(z, "not finite", name="finite")
         numbers = tf.strings.to_number(words)
         save_v1(path, session, {
             "serving_default": signature({"image": x}, {"scores": scores}),
             "embedding": signature({"image": x}, {"vector": tf.nn.relu(x @ weights, name="vector")}),
-            "other": signature({"z": z}, {"scores": tf.nn.softmax(z @ weights, name="others")}),
+            "other": signature({"z": z}, {"scores": tf.nn.softmax(other @ weights, name="others")}),
             "text": signature({"words": words}, {"number": numbers})})
     return path
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_signatures_that_are_left_out_are_named(tmp_path: Path) -> None:
     made = export.optimize(several(tmp_path / "source" / "1"), to=tmp_path / "out", engine="litert", unmeasured=True,
                            batches=(1, 3))
@@ -70,10 +76,25 @@ def test_signatures_that_are_left_out_are_named(tmp_path: Path) -> None:
         "other": "it takes other inputs than 'serving_default', and a .tflite file has one set of inputs",
         "text": "input 'words' holds strings, and engines compute with numbers only"}
     assert made.made is not None
-    assert [line.split(" is not converted")[0] for line in made.made.lines[1:]] == [
+    assert [line.split(" is not converted")[0] for line in made.made.lines[1:3]] == [
         "  signature 'text'", "  signature 'other'"]
+    # Checks are named for the signatures that were converted.
+    assert made.made.lines[3:] == (
+        "  litert leaves out 2 checks of signature 'serving_default' and answers what TensorFlow refuses for: "
+        "'above/Assert/AssertGuard/Assert' (Assert), 'below' (Assert)",)
+    assert made.to_json()["engines"]["litert"]["checks_left_out"] == {"serving_default": [
+        {"node": "above/Assert/AssertGuard/Assert", "op": "Assert"}, {"node": "below", "op": "Assert"}]}
+    assert made.to_json()["candidates"][-1]["written"]["checks_left_out"] == found["checks_left_out"]
+    refused = {size: np.full([1, 4], size, np.float32) for size in (1e7, -1e7)}
     servable = Engines(Flags(prefer_tflite_model=True), MemoryLimit(-1)).load("m", 1, made.path)
     assert sorted(servable.signatures) == ["embedding", "serving_default"]
+    for values in refused.values():
+        assert servable.run(["x:0"], [values], ["scores:0"])[0].shape == (1, 5)
+    servable.close()
+    servable = Engines(Flags(), MemoryLimit(-1)).load("m", 1, made.path)
+    for values in refused.values():
+        with pytest.raises(ServingError, match="assertion failed"):
+            servable.run(["x:0"], [values], ["scores:0"])
     servable.close()
 
 
@@ -90,6 +111,7 @@ def test_int8_without_examples_is_refused(model: Path, tmp_path: Path) -> None:
             precision="int8", unmeasured=True)
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_answers_outside_of_the_budget_are_refused(model: Path, samples: Path, tmp_path: Path) -> None:
     refused(FailedError, "litert-int8: 'scores' is off by", model, tmp_path, engine="litert", precision="int8",
             samples=samples, max_error=1e-6, max_accuracy_drop=100, unmeasured=True)

@@ -19,7 +19,7 @@ import export
 from export import saved_model
 from export.graph import Graph, make_const
 from export.outcome import NotEqualError
-from export.precision import candidates
+from export.precision import auto, candidates
 from export.precision.choice import FLOAT32, ORIGINAL, Ratio, choose
 from export.precision.towers import Ends, two_towers
 from other_engines import OtherEngine
@@ -112,8 +112,10 @@ def test_the_fastest_is_published_and_all_others_say_why_they_lost(loose: Run, t
     assert made.made.lines[1] == f"Chosen on {facts['cpu_class']}: {facts['why']}"
 
 
+@pytest.mark.usefixtures("converted_here")
 def test_other_engines_are_candidates_only_if_asked_for_and_only_where_they_are_installed(
         model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "KINDS", ())  # those that other tests make
     missing = "the package openvino is not installed; install it with: pip install -e '.[openvino]'"
     monkeypatch.setattr(OtherEngine, "why_missing", lambda engine, int8=False: missing * (engine.name == "openvino"))
     times = MadeUpTimes({"litert-int8@litert": 5.0}, others=1.25)
@@ -130,6 +132,8 @@ def test_other_engines_are_candidates_only_if_asked_for_and_only_where_they_are_
     assert lost(made)["openvino-int8"] == missing
     assert made.made is not None
     assert any("run it with --prefer_tflite_model" in line for line in made.made.lines)
+    assert tried(made)["litert-float32"]["written"]["checks_left_out"] == {}
+    assert not any("leaves out" in line for line in made.made.lines)
     assert export.verify(model, made.path, samples=tmp_path / "x.npz", engine="litert").equal
 
 

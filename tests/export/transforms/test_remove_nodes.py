@@ -88,6 +88,21 @@ def test_the_pivots_of_a_conditional_stay():
         assert compared(before, after, ["y"], {"x": value}).equal
 
 
+def test_what_nodes_wait_for_after_a_function_stays():
+    def make():
+        x = v1.placeholder(tf.float32, [], "x")
+        with tf.control_dependencies([v1.assert_positive(x, name="positive")]):
+            tf.add(x, 1.0, name="y")
+    before = build(make)
+    assert "If" in ops(before)
+    after, report = transformed(before, ["x"], ["y"], "remove_nodes(op=Identity)")
+    assert any("waits for it to know that the functions of" in reason for reason in reasons(report))
+    assert compared(before, after, ["y"], {"x": 1.0}).equal
+    for graph_def in (before, after):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="assertion failed"):
+            session_run(graph_def, ["y"], {"x": -1.0})
+
+
 def test_a_node_that_changes_the_type_stays():
     def make():
         tf.add(tf.cast(v1.placeholder(tf.int32, [2], "x"), tf.float32), 1.0, name="y")
