@@ -23,10 +23,10 @@ from benchmark.targets.engines import files
 from benchmark.verdicts.comparison import Block
 from version_directory import newest, read_manifest
 
-ABOUT = ("export/engines", "serving/engines", "serving/grpc_service.py", "serving/heap.py",
+ABOUT = ("export/engines", "serving/engines", "serving/grpc_service.py", "serving/heap.py", "serving/memory.py",
          "serving/predictor.py", "serving/tensor_proto.py", "serving/client/answers.py", "serving/client/grpc.py",
-         "benchmark/issuing/interleaved.py", "benchmark/targets/engines.py", "benchmark/targets/in_process",
-         "benchmark/verdicts", "cpu_class.py")
+         "benchmark/issuing/interleaved.py", "benchmark/targets/connections.py", "benchmark/targets/engines.py",
+         "benchmark/targets/in_process", "benchmark/verdicts", "cpu_class.py")
 MODELS = {"mnist": (1, 100), "mobilenet_v2": (1, 32), "resnet50": (1, 8), "efficientnet_b0": (1, 8),
           "detector": (1, 8)}
 FORMS = [("litert", "float32"), ("litert", "int8"), ("openvino", "float32"), ("openvino", "bfloat16"),
