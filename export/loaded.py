@@ -92,6 +92,7 @@ class LoadedModel:
 
     def _begin(self) -> None:
         self._pipe, far = _CONTEXT.Pipe()
+        self._busy = False  # with a request whose answer was not waited for
         self._process = _CONTEXT.Process(daemon=True, target=_serve, args=(
             far, str(self.path.absolute()), self._tags, str(self._folder / _SAID), str(self._where or ""),
             self._summary, self._engine))
@@ -108,7 +109,7 @@ class LoadedModel:
 
     def _end(self) -> None:
         self._pipe.close()
-        self._process.join(5)
+        self._process.join(0 if self._busy else 5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
@@ -136,6 +137,7 @@ class LoadedModel:
         return {key: SignatureDef.FromString(packed) for key, packed in self._signatures.items()}
 
     def start(self, signature: str, inputs: Mapping[str, Array]) -> None:
+        self._busy = True
         with suppress(BrokenPipeError, ConnectionResetError):  # `finish` says how the process ended
             self._pipe.send((signature, dict(inputs)))
 
@@ -177,6 +179,7 @@ class LoadedModel:
             code = self._process.exitcode or 0
             end = signal.Signals(-code).name if code < 0 else f"status {code}"
             raise DiedError(f"its process ended with {end}{self._last_words()}") from None
+        self._busy = False
         if isinstance(answer, Exception):
             raise answer
         return answer
