@@ -14,13 +14,15 @@ import tensorflow as tf
 from saved_models import WORDS
 from tiny_saved_model import write_tiny_saved_model
 
+from benchmark.targets.export_command import ExportError
 from benchmark.targets.first_answers import FirstAnswers, first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import Instance, start
 from benchmark.targets.target import Target
+from export.__main__ import COMMANDS
 from serving.client.payloads import Arrays
 from serving.client.protocol import AnswerError
-from user_error import FailedError
+from user_error import FailedError, UserError
 
 
 def rows_of_a_small_table(path: Path) -> None:
@@ -53,6 +55,17 @@ def refuses_everything(path: Path) -> None:
         with tf.control_dependencies([tf.debugging.assert_greater(x, 1e6, "far too small")]):
             return {"y": x * 2}
     awkward_models.serving(path, serve, tf.TensorSpec([None, 4], tf.float32, name="x"))
+
+
+@pytest.fixture
+def exported_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs `python -m export` in this process, which has imported TensorFlow; other tests run it as the command."""
+    def export(command: str, *arguments: str) -> None:
+        try:
+            COMMANDS.main([command, *arguments], standalone_mode=False)
+        except UserError as error:
+            raise ExportError(str(error)) from None
+    monkeypatch.setattr("benchmark.targets.inputs.export", export)
 
 
 @contextmanager
@@ -96,6 +109,7 @@ def test_inputs_that_metadata_cannot_show_are_made_from_the_graph(
         assert _different(found, output) >= least
 
 
+@pytest.mark.usefixtures("exported_here")
 def test_words_come_from_a_file_among_the_assets_once_for_a_command(tmp_path: Path) -> None:
     inputs = Inputs()
     with started(tmp_path, saved_models.table) as instance:
@@ -105,6 +119,7 @@ def test_words_come_from_a_file_among_the_assets_once_for_a_command(tmp_path: Pa
     assert words == [word for batch in again.batches for word in batch["words"].tolist()]
 
 
+@pytest.mark.usefixtures("exported_here")
 def test_a_server_is_asked_over_the_wire_with_them(tmp_path: Path) -> None:
     with started(tmp_path, rows_of_a_small_table, "embedded") as instance:
         assert _different(asked(instance, Inputs()), "row") == 3
@@ -117,6 +132,7 @@ def test_what_metadata_shows_is_enough_for_most_models(tmp_path: Path) -> None:
         assert asked(instance, Inputs()).inputs == "random inputs from the model's metadata, seed 0"
 
 
+@pytest.mark.usefixtures("exported_here")
 def test_a_model_whose_answers_never_change(tmp_path: Path) -> None:
     with started(tmp_path, always_the_same) as instance:
         inputs = Inputs()
@@ -125,6 +141,7 @@ def test_a_model_whose_answers_never_change(tmp_path: Path) -> None:
         assert asked(instance, inputs, vary=False).constant
 
 
+@pytest.mark.usefixtures("exported_here")
 @pytest.mark.parametrize(("build", "words"), [
     (reads_files, r"original takes strings as 'names', and its metadata does not say which, and python -m export "
                   r"samples makes no others: .*ReadFile"),
