@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -103,7 +104,8 @@ class ModelStore:
         with self._lock:
             version.pins -= 1
             if version.pins == 0 and version.state is State.UNLOADING:
-                self._workers.submit(self._take_down, version)
+                with suppress(RuntimeError):  # Python ends, has closed all its pools, and takes the version with it
+                    self._workers.submit(self._take_down, version)
 
     def status(self, spec: ModelSpec) -> list[VersionStatus]:
         """The known versions of a model, newest first; a label is ignored, as in the original."""

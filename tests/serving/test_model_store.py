@@ -226,6 +226,14 @@ def test_stopping_waits_for_requests_and_frees_everything(stage: Stage) -> None:
     assert all(servable.closed for servable in stage.loader.loaded)
 
 
+def test_a_request_that_outlives_the_pools_of_a_process_that_ends_is_answered(stage: Stage) -> None:
+    stage.store.configure([stage.add("m", 1)])
+    with stage.store.pin(ModelSpec("m")) as servable:
+        stage.store.stop(0)
+        stage.store._workers.shutdown()  # as Python does at its end
+        assert servable.version == 1
+
+
 def test_no_request_fails_while_versions_are_swapped(stage: Stage) -> None:
     stage.store.configure([stage.add("m", 1)])
     failures: list[ServingError] = []
