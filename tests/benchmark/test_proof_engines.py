@@ -70,7 +70,7 @@ def measured(models: Path, name: str, engine: str, batches: tuple[int, ...], *op
 
     def speedup(baseline: str, candidate: str) -> dict[str, Any]:
         found = pair(baseline, candidate)
-        means = {(each["target"], each["batch"]): round(each["mean_ms"], 3) for each in found["summaries"]}
+        means = {(each["target"], each["batch"]): round(each["mean_ms"], 6) for each in found["summaries"]}
         return {str(each["batch"]): {**{key: each[key] for key in _KEPT},
                                      "original_ms": means[baseline, each["batch"]],
                                      "engine_ms": means[candidate, each["batch"]]}
