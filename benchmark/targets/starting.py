@@ -137,8 +137,9 @@ def start(target: Target) -> Instance:
         return Instance(target, None, target.rest, target.grpc)
     if target.backend in IN_PROCESS:
         assert target.version_directory is not None
-        kind = target.backend if target.by_tensorflow else target.engine
-        engine = Engine(kind, target.name, target.version_directory, target.signature, target.grappler)
+        kind = target.kind or (target.backend if target.by_tensorflow else target.engine)
+        engine = Engine(kind, target.name, target.version_directory, target.signature, target.grappler, target.threads,
+                        target.env, target.prefix, target.python)
         return Instance(target, engine, None, None)
     grpc_port, rest_port = free_ports(2)
     env, flags = dict(target.env), (*engines.flags(target.engine), *target.flags)

@@ -24,6 +24,10 @@ class Target:
 
     In `argv`, {port} and {rest_port} are replaced by free ports; the program must report its status as TensorFlow
     Serving does. `engine`: what runs the model, "" where the name does not say; that is TensorFlow, but at an address.
+    Of a target in process: `kind`, what runs the version where that is no engine of the server's (see
+    in_process/engine.py); `threads` of one operation and between operations, 0 for what TensorFlow chooses; `python`,
+    the interpreter of another environment. `env` and `prefix` are the process's environment and what stands before its
+    command line, such as taskset.
     """
 
     name: str
@@ -40,6 +44,9 @@ class Target:
     argv: tuple[str, ...] = ()
     access: Access | None = None
     engine: str = ""
+    kind: str = ""
+    threads: int = 0
+    python: str = ""
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -63,7 +70,7 @@ class Target:
 
     @property
     def by_tensorflow(self) -> bool:
-        return self.engine in ("", TENSORFLOW)
+        return self.engine in ("", TENSORFLOW) and self.kind in ("", "client-loop")
 
 
 def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), signature: str = "",

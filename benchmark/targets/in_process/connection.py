@@ -1,6 +1,7 @@
 """The client side of benchmark.targets.in_process.engine: starts the process that runs a model, and connects to it."""
 import subprocess
 import tempfile
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Client
 from pathlib import Path
@@ -17,7 +18,11 @@ MEASURED_BY = {"session": "a v1 Session in a separate process, timed around the 
                "litert": "LiteRT in a separate process, with the threads that the server gives it, timed around the "
                          "run",
                "openvino": "OpenVINO in a separate process, with the threads that the server gives it, timed around "
-                           "the run"}
+                           "the run",
+               "client-loop": "a loop of runs of a v1 Session in a separate process, timed around the whole loop",
+               "onnxruntime": "ONNX Runtime in a separate process, timed around the run",
+               "keras": "Keras' predict in a separate process, timed around the call"}
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class EngineError(AnswerError):
@@ -32,15 +37,20 @@ class Engine(Child):  # decision 109
     """A process that loads the model, then accepts connections and answers them in parallel. `kind`: see MEASURED_BY.
     """
 
-    def __init__(self, kind: str, title: str, version: Path, signature_name: str, grappler: bool) -> None:
+    def __init__(self, kind: str, title: str, version: Path, signature_name: str, grappler: bool, threads: int = 0,
+                 env: Iterable[tuple[str, str]] = (), prefix: Sequence[str] = (), python: str = "") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="engine-")
         self._socket = str(Path(self._folder.name, "socket"))
         self.kind = kind
         argv = python_module("benchmark.targets.in_process.engine", kind, str(version), self._socket, "--signature",
-                             signature_name or "serving_default", "--grappler", "on" if grappler else "off")
+                             signature_name or "serving_default", "--grappler", "on" if grappler else "off",
+                             "--threads", str(threads))
+        # Another environment has this project's code by its path only.
+        own = dict(env) | ({"PYTHONPATH": str(ROOT)} if python else {})
+        argv = [*prefix, python or argv[0], *argv[1:]]
         # The engine ends when its standard input is closed, so it ends with this process even where the kernel does not
         # kill children with their parent.
-        super().__init__(f"process of {title}", argv, stdin=subprocess.PIPE)
+        super().__init__(f"process of {title}", argv, env=own, stdin=subprocess.PIPE)
 
     def loaded(self) -> bool:
         """Whether the engine accepts connections."""

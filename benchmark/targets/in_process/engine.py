@@ -1,16 +1,22 @@
 """A process that runs a model without a server.
 
     python -m benchmark.targets.in_process.engine KIND VERSION_DIRECTORY SOCKET [--signature NAME] [--grappler on|off]
+        [--threads N]
 
     session     a v1 Session with the graph's feeds and fetches compiled once: what TensorFlow Serving does per request
     predictor   the signature as a Python function (tf.saved_model.load), as the old tf.contrib.predictor offered it
     litert      the embedded server's own class for model.tflite, with the threads that the server gives it;
     openvino    the same for assets.extra/openvino/. Neither imports TensorFlow
+    client-loop, onnxruntime, keras
+                for studies; see the modules of LOADERS
+
+--threads: of one operation and between operations, for what TensorFlow runs and for LOADERS; 0: what each chooses.
 
 Listens on the Unix socket SOCKET. Each connection has its own thread, so that one loaded model answers connections in
 parallel (see connection.py). The process ends when its standard input is closed.
 """
 import argparse
+import importlib
 import os
 import re
 import sys
@@ -28,18 +34,20 @@ from other_engines import OTHER_ENGINES
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 Run = Callable[[dict[str, Any]], dict[str, Any]]
+# {kind: a module with load(directory, signature name, threads) -> (SignatureDef, Run)}
+LOADERS = {"client-loop": "client_loop", "onnxruntime": "onnx_runtime", "keras": "keras_predict"}
 
 # Lines of a TensorFlow error that say where its graph was made, and not what is wrong.
 _WHERE = re.compile(r"(Graph execution error|Detected at node|Node: |File \"|<stack traces? |Original stack trace|"
                     r"\d+ root error|\[\[\{\{node)")
 
 
-def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
+def session(directory: str, signature_name: str, grappler: bool, threads: int = 0) -> tuple[Any, Run]:
     """(SignatureDef, function that runs it) in a v1 Session."""
     with tensorflow_alone.importing():
         import tensorflow as tf
 
-    config = tf.compat.v1.ConfigProto()
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
     config.graph_options.rewrite_options.disable_meta_optimizer = not grappler
     run_session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     with run_session.graph.as_default():
@@ -51,12 +59,14 @@ def session(directory: str, signature_name: str, grappler: bool) -> tuple[Any, R
     return signature, lambda inputs: dict(zip(fetches, call(*(inputs[name] for name in names)), strict=True))
 
 
-def predictor(directory: str, signature_name: str, grappler: bool) -> tuple[Any, Run]:
+def predictor(directory: str, signature_name: str, grappler: bool, threads: int = 0) -> tuple[Any, Run]:
     """(SignatureDef, function that runs it) with the loaded SavedModel's signature function."""
     import tensorflow as tf
     from tensorflow.python.saved_model import loader_impl
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not grappler})
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
     loaded = tf.saved_model.load(directory)
     saved = loader_impl.parse_saved_model(directory)
     served = next(graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags)
@@ -145,18 +155,22 @@ def _or_die(*arguments: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmark.targets.in_process.engine")
-    parser.add_argument("kind", choices=("session", "predictor", *OTHER_ENGINES))
+    parser.add_argument("kind", choices=("session", "predictor", *OTHER_ENGINES, *LOADERS))
     parser.add_argument("directory", type=Path)
     parser.add_argument("socket")
     parser.add_argument("--signature", default="serving_default")
     parser.add_argument("--grappler", choices=("on", "off"), default="on")
+    parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     tensorflow_alone.own_process = True
     if options.kind in OTHER_ENGINES:
         signature, run = engine(engines.flags(options.kind), str(options.directory), options.signature)
+    elif options.kind in LOADERS:
+        module = importlib.import_module(f"benchmark.targets.in_process.{LOADERS[options.kind]}")
+        signature, run = module.load(str(options.directory), options.signature, options.threads)
     else:
         load = {"session": session, "predictor": predictor}[options.kind]
-        signature, run = load(str(options.directory), options.signature, options.grappler == "on")
+        signature, run = load(str(options.directory), options.signature, options.grappler == "on", options.threads)
     with Listener(options.socket, "AF_UNIX", backlog=64) as listener:
         threading.Thread(target=accept, args=(listener, signature, run), daemon=True).start()
         sys.stdin.buffer.read()

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import engine_versions
 import numpy as np
+import psutil
 import pytest
 
 from benchmark.targets.in_process.connection import Engine, InProcessConnection
+from benchmark.targets.starting import start
+from benchmark.targets.target import Target
 from serving.client.protocol import AnswerError
 from user_error import FailedError
 
@@ -90,3 +93,18 @@ def test_the_error_for_a_model_that_does_not_load_gives_the_reason(kind: str, ve
     with (Engine(kind, "session:original", version, "absent", grappler=True) as engine,
           pytest.raises(FailedError, match="no signature 'absent': there are serving_default")):
         engine.wait_until(engine.loaded, 60, "while loading the model")
+
+
+def test_a_process_has_the_targets_environment_threads_and_cores(version: Path) -> None:
+    target = Target("one core", "tiny", "session", version.parent, env=(("ONEDNN_MAX_CPU_ISA", "AVX2"),),
+                    prefix=("taskset", "-c", "0"), threads=1)
+    started = start(target)
+    try:
+        started.ready()
+        assert started.child is not None
+        process = psutil.Process(started.child.process.pid)
+        assert process.cpu_affinity() == [0]
+        assert process.environ()["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+        assert process.cmdline()[-2:] == ["--threads", "1"]
+    finally:
+        started.stop()
