@@ -3,7 +3,7 @@ from typing import Any, Protocol
 
 from rich.table import Table
 
-from benchmark.reports import compare, overhead, profile, run, search, split, sweep, tune
+from benchmark.reports import compare, overhead, profile, run, search, split, study, sweep, tune
 from benchmark.reports.head import Head
 
 
@@ -18,7 +18,7 @@ class Kind(Protocol):  # decision 105
 
 
 KINDS: dict[str, Kind] = {"compare": compare, "run": run, "sweep": sweep, "search": search, "split": split,
-                          "profile": profile, "overhead": overhead, "tune": tune}
+                          "profile": profile, "overhead": overhead, "tune": tune, "study": study}
 
 
 def of(result: Head) -> Kind:
