@@ -110,6 +110,7 @@ class StudyResult(Head):
     limits: list[Limit]
     goals: list[StudyGoal]
     does_not_run: list[Missing]
+    took_s: float  # measuring, without making the versions
 
 
 NEEDED = StudyResult.__required_keys__

@@ -1,0 +1,116 @@
+"""Measures the parts of a study, each once: what an earlier run finished is not measured again."""
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cpu_class
+from benchmark import measured
+from benchmark.issuing.interleaved import Plan, measure
+from benchmark.options import announce
+from benchmark.reports.environment import digest
+from benchmark.studies.making import Made
+from benchmark.studies.rows import rows
+from benchmark.studies.stages import Stages
+from benchmark.studies.study import Part, Step
+from benchmark.targets.inputs import Inputs
+from benchmark.targets.target import Target, find_target
+from benchmark.verdicts.demands import Demands
+from commandline import progress, step
+from user_error import FailedError, UserError
+from whole_file import write_json
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How the parts are measured: the versions made for them, and the form. `wanted`: by part, what it depends on."""
+
+    made: Made
+    stages: Stages
+    quick: bool = False
+    seed: int = 0
+    _wanted: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def left(self, parts: Sequence[Part]) -> list[Part]:
+        """The parts that are not measured yet."""
+        return [part for part in parts if self.stages.done(part.key, self._depends_on(part)) is None]
+
+    def measured(self, part: Part) -> dict[str, Any]:
+        """The part's figures, measured now or before: {"rows", "missing", "inputs", "took_s"}.
+
+        `missing` is why targets were left out, by model and label. Raises FailedError if a server dies or answers are
+        wrong while it is measured.
+        """
+        return self.stages.run(part.key, self._depends_on(part), lambda raw: self._measure(part, raw))
+
+    def _depends_on(self, part: Part) -> dict[str, Any]:
+        """What the part's figures depend on; its title and note do not count."""
+        if part.key not in self._wanted:
+            definition = {key: value for key, value in asdict(part).items() if key not in ("title", "note")}
+            versions = {name: digest(version) for name in sorted({each.variant for each in part.steps})
+                        if (version := self.made.version(part.model, name))}
+            self._wanted[part.key] = {"part": definition, "versions": versions, "quick": self.quick,
+                                      "seed": self.seed, "cpu": str(cpu_class.current())}
+        return dict(self._wanted[part.key])
+
+    def _measure(self, part: Part, raw: Path) -> dict[str, Any]:
+        """Measures a part; the whole comparison is written to `raw`."""
+        inputs = Inputs(part.signature, None, self.seed)
+        targets, missing = _targets(part, self.made)
+        targets, untried = _tried(part, targets, inputs)
+        if len(targets) < 2:  # nothing is left to compare the first one with
+            return {"rows": [], "missing": missing | untried, "inputs": ""}
+        requests = (part.quick if self.quick else part.requests) or None
+        plan = measured.planned(targets, inputs, _protocols(part), part.batches, requests, part.warmup, part.processes,
+                                None, part.quick_s if self.quick else part.most_s, Demands())
+        announce(f"{part.title}: {measured.description(plan)}")
+        result = measured.run(plan, raw)
+        write_json(raw, result)
+        if result["first_wrong"]:
+            raise FailedError(f"{part.title}: wrong answers while it was measured: {result['first_wrong']}")
+        return {"rows": rows(result, {each.label: each.target for each in part.steps}, part.baselines,
+                             self.seed), "missing": missing | untried,
+                "inputs": result["inputs"]}
+
+
+def _protocols(part: Part) -> tuple[str, ...] | None:
+    return None if part.protocols == ("in-process",) else part.protocols
+
+
+def _targets(part: Part, made: Made) -> tuple[list[Target], dict[str, str]]:
+    """The part's targets in order, and why steps are left out. Raises UserError if the first one is missing."""
+    found, missing = [], {}
+    for each in part.steps:
+        refused = made.refused.get((part.model, each.variant))
+        try:
+            if refused:
+                raise UserError(refused)
+            found.append(_target(part, each, made.models))
+        except UserError as error:
+            if not found:
+                raise
+            missing[f"{part.model}: {each.label}"] = str(error)
+    return found, missing
+
+
+def _target(part: Part, each: Step, models: Path) -> Target:
+    target = find_target(each.target, models, part.model, each.flags, each.signature or part.signature, each.grappler)
+    return replace(target, name=each.label, kind=each.kind, threads=each.threads, env=each.env, prefix=each.prefix,
+                   python=each.python)
+
+
+def _tried(part: Part, targets: Sequence[Target], inputs: Inputs) -> tuple[list[Target], dict[str, str]]:
+    """The targets without those foreign ones that do not start or give other answers, and why."""
+    foreign = {each.label for each in part.steps if each.foreign}
+    kept, missing = [], {}
+    for target in targets:
+        if target.name in foreign:
+            try:
+                with step(f"Try {target.name} on {part.model}"), progress(False):
+                    measure(Plan((targets[0], target), _protocols(part) or ("in-process",), part.batches, 1, 0, 0,
+                                 inputs, 1))
+            except UserError as error:
+                missing[f"{part.model}: {target.name}"] = str(error)
+                continue
+        kept.append(target)
+    return kept, missing

@@ -1,0 +1,58 @@
+"""Puts the result of a study together from what its parts found."""
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cpu_class
+from benchmark.options import announce
+from benchmark.reports.head import FORMAT, head
+from benchmark.reports.study import Row, StudyPart, StudyResult
+from benchmark.studies import rows
+from benchmark.studies.conduct import Conduct
+from benchmark.studies.making import Made, counted, make
+from benchmark.studies.stages import Stages
+from benchmark.studies.study import Study
+from benchmark.targets.target import find_target
+
+
+def conduct(study: Study, models: Path, stages: Stages, quick: bool, seed: int, command: str) -> StudyResult:
+    """Runs the whole study; what an earlier run of it finished is taken from `stages`.
+
+    Raises FailedError if a model cannot be built, a server dies, or answers are wrong; finished parts are kept.
+    """
+    made = make(study, models, quick)
+    own, parts = Conduct(made, stages, quick, seed), study.of_form(quick)
+    left = own.left(parts)
+    announce(f"{len(left)} of {len(parts)} parts to measure{': ' if left else ''}"
+             f"{'; '.join(part.title for part in left)}")
+    found = {part.key: own.measured(part) for part in parts}
+    return assembled(study, made, found, quick, seed, command)
+
+
+def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], quick: bool, seed: int, command: str
+              ) -> StudyResult:
+    """The result. `found`: of each part's key, what `Conduct.measured` returned."""
+    missing = {f"{model}: {variant}": why for (model, variant), why in made.refused.items()}
+    for each in found.values():
+        missing |= each["missing"]
+    parts: list[StudyPart] = [
+        {"key": part.key, "title": part.title, "unit": "ms", "rows": found[part.key]["rows"],
+         "notes": [part.note] if part.note else []} for part in study.of_form(quick)]
+    by_key: dict[str, list[Row]] = {part["key"]: part["rows"] for part in parts}
+    first = study.parts[0]
+    conditions = head("study", [find_target(first.steps[0].target, made.models, first.model)], seed,
+                      found[study.way.part]["inputs"])
+    article = study.article
+    return {
+        **conditions, "format": FORMAT, "study": study.name, "title": study.title, "quick": quick, "command": command,
+        "seed": seed, "commit": conditions["environment"].get("revision") or "",
+        "cpu_class": str(cpu_class.current()), "measured": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        "article": {"author": article.author, "year": article.year, "title": article.title, "url": article.url,
+                    "table": {"head": list(article.head), "rows": [list(row) for row in article.rows]}},
+        "way": {"title": study.way.title, "steps": rows.way(study.way, by_key[study.way.part]),
+                "published": [{"label": label, "ratio": ratio} for label, ratio in article.ratios]},
+        "parts": parts, "variants": counted(made, study.shown), "limits": [],
+        "goals": [rows.goal(each, by_key[each.part]) for each in study.goals if each.part in by_key],
+        "does_not_run": [{"what": what, "why": why} for what, why in missing.items()],
+        "took_s": round(sum(each["took_s"] for each in found.values()), 1)}
