@@ -1,0 +1,82 @@
+"""Letters to phonemes, rewritten for serving: a recipe for models that predict one symbol after the other.
+
+    grapheme int32 [-1,20] (a word and its end, PAD behind) -> phoneme int32 [-1,20], filled with END behind the last
+
+The steps: docs/recipes/autoregressive.md.
+"""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from commandline import step
+from export.runtime import tf, writing
+from export.zoo import g2p_article, g2p_weights
+from export.zoo.g2p_weights import UNITS
+from export.zoo.g2p_words import END, GRAPHEMES, START, STEPS, WORDS, graphemes
+from version_directory import EXTRA, SAMPLES
+
+
+def build(version: Path, name: str, form: str, seed: int, weights: Path) -> dict[str, Any]:
+    """Writes one form's SavedModel into `version`; returns facts about it for the manifest."""
+    with step(f"read {weights}"):
+        values = g2p_weights.read(weights)
+    samples = {"grapheme": graphemes(WORDS)}
+    with step(f"export the form '{form}'"):
+        if form == "article":
+            g2p_article.export(version, values)
+            samples["phoneme"] = np.zeros_like(samples["grapheme"])
+        else:
+            _export(version, {"loop": _Loop(values), "serving": _Loop(values), "serving_xla": _Loop(values)}[form])
+        (version / EXTRA).mkdir(exist_ok=True)
+        np.savez_compressed(version / SAMPLES, **samples)
+    return {"weights": "g2p-en 2.1.0", "form": form, "samples": f"{len(WORDS)} words",
+            "parameters": sum(value.size for value in values.values())}
+
+
+@dataclass
+class _Loop:
+    """The article's model with its loop in the graph: encodes once, decodes 20 symbols, and nothing else is changed."""
+
+    weights: Mapping[str, np.ndarray]
+
+    def __call__(self, grapheme: Any) -> Any:
+        length = tf.reduce_sum(tf.sign(grapheme), 1)
+        state = tf.zeros([tf.shape(grapheme)[0], UNITS])
+
+        def encode(number: Any, state: Any) -> tuple[Any, Any]:
+            after = self._cell("enc", grapheme[:, number], state)
+            return number + 1, tf.where((number < length)[:, None], after, state)
+
+        _, state = tf.while_loop(lambda number, _: number < STEPS, encode, [0, state])
+
+        def decode(number: Any, symbol: Any, state: Any, answer: Any) -> tuple[Any, ...]:
+            state = self._cell("dec", symbol, state)
+            logits = tf.matmul(state, self.weights["fc_w"], transpose_b=True) + self.weights["fc_b"]
+            symbol = tf.argmax(logits, 1, output_type=tf.int32)
+            return number + 1, symbol, state, answer.write(number, symbol)
+
+        array = tf.TensorArray(tf.int32, STEPS, element_shape=[None])
+        symbol = tf.fill(tf.shape(length), START)
+        _, _, _, array = tf.while_loop(lambda number, *_: number < STEPS, decode, [0, symbol, state, array])
+        answer = tf.transpose(array.stack())
+        ended = tf.cumsum(tf.cast(tf.equal(answer, END), tf.int32), 1) > 0
+        return tf.where(ended, END, answer)
+
+    def _cell(self, part: str, ids: Any, state: Any) -> Any:
+        own = {name: self.weights[f"{part}_{name}"] for name in ("emb", "w_ih", "w_hh", "b_ih", "b_hh")}
+        of_input = tf.matmul(tf.gather(own["emb"], ids), own["w_ih"], transpose_b=True) + own["b_ih"]
+        of_state = tf.matmul(state, own["w_hh"], transpose_b=True) + own["b_hh"]
+        gates = tf.sigmoid(of_input[:, :2 * UNITS] + of_state[:, :2 * UNITS])
+        new = tf.tanh(of_input[:, 2 * UNITS:] + gates[:, :UNITS] * of_state[:, 2 * UNITS:])
+        return (1 - gates[:, UNITS:]) * new + gates[:, UNITS:] * state
+
+
+def _export(version: Path, answers: Any) -> None:
+    module = tf.Module()
+    module.serve = tf.function(lambda grapheme: {"phoneme": answers(grapheme)}, input_signature=[
+        tf.TensorSpec([None, STEPS], tf.int32, name="grapheme")])
+    with writing(version):
+        tf.saved_model.save(module, str(version), signatures=module.serve)
