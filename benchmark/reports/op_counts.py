@@ -24,7 +24,8 @@ def rows(variants: Sequence[Variant], most: int = 30) -> list[list[str]]:
     first. Operations past `most` are summed up. The last rows are all nodes and the size on disk."""
     names = _ranked(variants)
     shown, rest = names[:most], names[most:]
-    made = [[name, *_changed([f"{each['ops'].get(name, 0):,}" for each in variants])] for name in shown]
+    made = [[name, *("–" if cell in ("0", "0 → 0") else cell for cell in _changed(
+        [f"{each['ops'].get(name, 0):,}" for each in variants]))] for name in shown]
     if rest:
         sums = [f"{sum(each['ops'].get(name, 0) for name in rest):,}" for each in variants]
         made.append([f"{len(rest)} other operations", *_changed(sums)])
@@ -45,14 +46,16 @@ def size(count: float) -> str:
 
 def svg(title: str, variants: Sequence[Variant]) -> str:
     """Rings of the operations of up to four variants, the counts below, and the size of every variant as a bar."""
-    ringed, body = list(variants[:RINGS]), []
+    ringed, body = [each for each in variants if each["ops"]][:RINGS], []
     y = 34.0
-    for line in picture.lines(words(f"{title}: operations and sizes"), 17, ROOM, 2):
+    for line in picture.lines(words(title), 17, ROOM, 2, bold=True):
         body.append(picture.line(EDGE, y, line, 17, bold=True))
         y += 21
+    body.append(picture.line(EDGE, y, words("operations and sizes", "soft"), 12.5))
+    y += 12
     # An operation has one colour in all rings; those that have none of their own are summed up in the last colour.
     peaks = sorted(_ranked(ringed), key=lambda name: -max(each["ops"].get(name, 0) for each in ringed))
-    coloured = peaks[:OWN_COLOUR] if len(peaks) > OWN_COLOUR + 1 else peaks
+    coloured = [name for name in _ranked(ringed) if len(peaks) <= OWN_COLOUR + 1 or name in peaks[:OWN_COLOUR]]
     for index, each in enumerate(ringed):
         last = index == len(ringed) - 1
         centre = WIDTH / 2 if last and index % 2 == 0 else WIDTH * (0.26 if index % 2 == 0 else 0.74)
@@ -96,7 +99,7 @@ def _ring(each: Variant, coloured: Sequence[str], x: float, y: float) -> list[st
         angle += sweep
     made.append(picture.line(x, y + 2, words(f"{each['nodes']:,}"), 21, bold=True, anchor="middle"))
     made.append(picture.line(x, y + 18, words("nodes", "soft"), 12, anchor="middle"))
-    name = picture.lines(words(each["name"]), 13.5, ROOM / 2 - 8, 1)
+    name = picture.lines(words(each["name"]), 13.5, ROOM / 2 - 8, 1, bold=True)
     return [*made, *(picture.line(x, y + RADIUS + THICK / 2 + 24, line, 13.5, bold=True, anchor="middle")
                      for line in name)]
 
@@ -119,8 +122,15 @@ def _legend(body: list[str], y: float, ringed: Sequence[Variant], coloured: Sequ
     others = len(_ranked(ringed)) - len(coloured)
     names = [*coloured, *([f"{others} others"] if others else [])]
     counts = [[f"{count:,}" for count in _counts(each, coloured)] for each in ringed]
-    column = max(52.0, max((picture.width_of(cell, 13) for cells in counts for cell in cells), default=0) + 12)
+    widest = max((picture.width_of(cell, 13) for cells in counts for cell in cells), default=0) + 12
+    named = max((picture.width_of(each["name"], 12) for each in ringed), default=0) + 12
+    column = max(52.0, widest, min(named, (ROOM - 170) / max(len(ringed), 1)))
     room = ROOM - 20 - column * len(ringed)
+    for place, each in enumerate(ringed):
+        x = WIDTH - EDGE - column * (len(ringed) - 1 - place)
+        body += [picture.line(x, y, line, 12, anchor="end")
+                 for line in picture.lines(words(each["name"], "soft"), 12, column - 10, 1)]
+    y += 20
     for index, name in enumerate(names):
         body.append(picture.box(EDGE, y - 10, 12, 12, f"op{min(index, OWN_COLOUR)}", 3))
         body.append(picture.line(EDGE + 20, y, picture.lines([Word(name)], 13, room, 1)[0], 13))
@@ -138,7 +148,7 @@ def _sizes(body: list[str], y: float, variants: Sequence[Variant]) -> float:
     y += 24
     for each in variants:
         text = size(each["bytes"])
-        label = picture.lines(words(each["name"]), 13, ROOM - picture.width_of(text, 14) - 8, 1)
+        label = picture.lines(words(each["name"]), 13, ROOM - picture.width_of(text, 13) * picture.BOLD - 8, 1)
         body += [picture.line(EDGE, y, line, 13) for line in label]
         body.append(picture.line(WIDTH - EDGE, y, words(text), 13, bold=True, anchor="end"))
         body.append(picture.box(EDGE, y + 7, ROOM, 9, "track", 3))

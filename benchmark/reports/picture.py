@@ -6,6 +6,7 @@ from unicodedata import category, east_asian_width
 
 WIDTH, EDGE = 400, 18  # decision 231
 ROOM = WIDTH - 2 * EDGE
+BOLD = 1.13  # how much wider bold text is
 SHOWN = 1.8  # pixels of the file's own size for each unit: 720 pixels wide where there is room
 FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif'
 MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
@@ -35,8 +36,9 @@ def words(text: str, style: str = "ink") -> list[Word]:
     return [Word(word, style) for word in _allowed(text).split()]
 
 
-def lines(text: Sequence[Word], size: float, room: float, most: int = 4) -> list[list[Word]]:
+def lines(text: Sequence[Word], size: float, room: float, most: int = 4, bold: bool = False) -> list[list[Word]]:
     """`text` in lines that are at most `room` units wide; what is past the last line is left out, with "…" for it."""
+    size *= BOLD if bold else 1
     made: list[list[Word]] = [[]]
     for each in text:
         fitting = _cut(each, size, room)
@@ -88,9 +90,11 @@ def _style() -> str:
     def rules(page: int) -> str:
         return "".join(f".{name}{{fill:{colours[page]}}}" for name, colours in COLOURS.items()) + "".join(
             f".{kind}{{fill:none;stroke:{COLOURS[name][page]}}}"
-            for kind, name in (("frame", "frame"), ("whisker", "ink"), ("halo", "paper"), ("mark", "published")))
+            for kind, name in (("frame", "frame"), ("whisker", "ink"), ("halo", "paper"), ("mark", "published"))
+        ) + f".slice{{stroke:{COLOURS['paper'][page]}}}"
     shared = (f"text{{font-family:{FONT};font-variant-numeric:tabular-nums}}.mono{{font-family:{MONO}}}"
-              ".whisker,.mark{stroke-width:1.5}.halo{stroke-width:3.5;stroke-opacity:.55}")
+              ".whisker,.mark{stroke-width:1.5}.halo{stroke-width:3.5;stroke-opacity:.55}"
+              ".slice{stroke-width:1}")
     return f"{shared}{rules(0)}@media(prefers-color-scheme:dark){{{rules(1)}}}"
 
 

@@ -8,6 +8,7 @@ from benchmark.reports import charts, picture
 from benchmark.reports.picture import EDGE, ROOM, WIDTH, Word, words
 
 LOGARITHMIC = 10.0  # past this ratio, the axis is logarithmic
+LEAST = 1e-3  # where a logarithmic axis begins at the latest
 BAR, ROW = 14.0, 48.0
 # The style of a bar -> that of its figure.
 NUMBERS = {"start": "ink", "faster": "ink", "fastest": "fastest", "slower": "slower", "cannot": "soft"}
@@ -108,9 +109,10 @@ class _Axis:
         bounds = [bound for step in way["steps"] for bound in charts.drawable(*step["ci95"]) or ()]
         # One wide interval must not push all bars together: it is cut off instead.
         high = max(max(ratios), min(max(bounds, default=0), 1.25 * max(ratios)), 1.0)
-        low = min(min(ratios), max(min(bounds, default=1), 0.75 * min(ratios)), 1.0)
+        low = max(min(min(ratios), max(min(bounds, default=1), 0.75 * min(ratios)), 1.0), LEAST)
         self.logarithmic = max(ratios) > LOGARITHMIC
-        self.low, self.high = (low / high ** 0.03, high * high ** 0.02) if self.logarithmic else (0.0, high * 1.03)
+        self.low: float = low / high ** 0.03 if self.logarithmic else 0.0
+        self.high: float = high * high ** 0.02 if self.logarithmic else high * 1.03
 
     def x(self, ratio: float) -> float:
         at: Callable[[float], float] = math.log if self.logarithmic else float
@@ -129,7 +131,7 @@ class _Axis:
 def _heading(result: Drawn) -> tuple[float, list[str]]:
     way, best = result["way"], fastest(result["way"])
     y, body = 34.0, []
-    for line in picture.lines(words(result["title"]), 17, ROOM, 2):
+    for line in picture.lines(words(result["title"]), 17, ROOM, 2, bold=True):
         body.append(picture.line(EDGE, y, line, 17, bold=True))
         y += 21
     machine = [result["cpu_class"], result["measured"][:10], *(["a quick run"] if result["quick"] else [])]
@@ -141,7 +143,7 @@ def _heading(result: Drawn) -> tuple[float, list[str]]:
         body.append(picture.line(EDGE, y + 14, words("No step is proven faster", "soft"), 15, bold=True))
         return y + 48, body
     big = ratio_text(best["ratio"])
-    left = EDGE + picture.width_of(big, 44) + 12
+    left = EDGE + picture.width_of(big, 42) * picture.BOLD + 8
     body.append(picture.line(EDGE, y + 41, words(big, "fastest"), 42, bold=True))
     beside = picture.lines(words(f"{way['steps'][0]['label']} → {best['label']}", "soft"), 12, WIDTH - EDGE - left, 2)
     top = y + (24 if len(beside) < 2 else 16)
@@ -154,7 +156,7 @@ def _row(body: list[str], y: float, axis: _Axis, ratio: float, label: Sequence[W
          style: str) -> float:
     """Adds a row's label and note, its ratio at the right, and the track of its bar; returns the y of the track."""
     number = ratio_text(ratio)
-    room = ROOM - picture.width_of(number, 17) - 10
+    room = ROOM - picture.width_of(number, 16) * picture.BOLD - 10
     made = picture.lines(label, 13.5, room, 3)
     # The note is set after the label is cut, so that it is shown however long the label is.
     made[-1:] = picture.lines([*(made[-1] if made else []), *note], 13.5, room, 2)
@@ -175,7 +177,7 @@ def _bar(axis: _Axis, y: float, step: Step, style: str) -> list[str]:
         left, width = base - 2, 4
     made = [picture.box(left, y, width, BAR, style, 3)]
     if bounds := charts.drawable(*step["ci95"]):
-        low, high = map(axis.x, bounds)
+        low, high = axis.x(bounds[0]), axis.x(bounds[1])
         middle = y + BAR / 2
         caps = "".join(f"M{x:.1f} {middle - 3.5:.1f}v7" for x, bound in zip((low, high), bounds, strict=True)
                        if axis.low < bound < axis.high)

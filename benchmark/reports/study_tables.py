@@ -1,0 +1,137 @@
+"""The tables of a study, the same on its HTML page and in its Markdown."""
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from benchmark.reports import charts, op_counts
+from benchmark.reports.environment import described_class
+from benchmark.reports.figures import marked, megabytes, plain, share, short
+from benchmark.reports.study_result import Row, StudyPart, StudyResult
+from benchmark.reports.way import fastest, ratio_text
+from benchmark.verdicts.scenario import protocol_name
+from benchmark.verdicts.statistics import samples_needed
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its first `text` columns are words, all others numbers but those in `words`, which can be long."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text: int = 1
+    words: Sequence[str] = field(default=())
+
+
+def machine(result: StudyResult) -> Grid:
+    """What the figures were measured on and with: without it they say nothing."""
+    on = result["environment"]
+    known = [("measured", result["measured"]), ("class of CPU", result["cpu_class"]),
+             ("CPU", f"{on['cpu']}, {on['cpu_quota']:g} CPUs"), ("memory", megabytes(on.get("memory_bytes"))),
+             ("software", plain({"Python": on.get("python", ""), **on.get("packages", {})})),
+             ("variables", plain(on.get("variables", {}))), ("inputs", result["inputs"]),
+             ("command", f"`{result['command']}`" + (", a quick run" if result["quick"] else "")),
+             ("seed", str(result["seed"])), ("commit", result["commit"])]
+    return Grid(("", "on and with"), [row for row in known if row[1]], 2)
+
+
+def article(result: StudyResult) -> Grid:
+    """The article's own table, and beside each of its rows the same measured here; then the rows that only we have.
+
+    Ours are the rows of the first part that have its first protocol and batch size. The rate is shown where the article
+    has one, else the total time.
+    """
+    table, ours = result["article"]["table"], _first_group(result["parts"])
+    year = result["article"]["year"]
+    width = max((len(row) for row in [table["head"], *table["rows"]]), default=0) or 1
+    head = [*table["head"], *[""] * (width - len(table["head"]))]
+    rate = any("/s" in name or "second" in name for name in head)
+    made = []
+    for row in table["rows"]:
+        same = next((each for each in ours if row[0].lower() in (each["label"].lower(), each["target"].lower())), None)
+        ours = [each for each in ours if each is not same]
+        made.append([*row, *[""] * (width - len(row)), *(_here(same, rate) if same else [""] * 3)])
+    made += [[each["label"], *[""] * (width - 1), *_here(each, rate)] for each in ours]
+    return Grid([head[0], *(f"{year}: {name}" for name in head[1:]),
+                 *(f"here: {name}" for name in ("examples/s" if rate else "total s", "mean ms", "ratio, 95 %"))], made)
+
+
+def beside_the_article(result: StudyResult) -> list[str]:
+    """A sentence for each figure of an article: what was published, and what the fastest step reaches here."""
+    best = fastest(result["way"])
+    here = f"{ratio(best['ratio'], best['ci95'])}: {best['label']}" if best else "no step is proven faster"
+    return [f"Published: {each['label']}, {ratio_text(each['ratio'])}; here ({result['way']['title']}), {here}."
+            for each in result["way"]["published"]]
+
+
+def part(result: StudyResult, measured: StudyPart) -> Grid:
+    """All rows of one measurement, what matters most on the left; columns without any value are left out."""
+    other_machine = {each["cpu_class"] for each in measured["rows"]} != {result["cpu_class"]}
+    head = ("", "protocol", "batch", "mean ms", "ratio, 95 %", "verdict", "right", "p50 ms", "p99 ms", "examples/s",
+            "requests", "total s", "answers", "class of CPU")
+    rows = [(each["label"], protocol_name(each["protocol"]), f"{each['batch']:,}", short(each["mean_ms"]),
+             "" if each["ratio"] is None else ratio(each["ratio"], each["ci95"]),
+             each["verdict"] if each["valid"] else "INVALID", "" if each["right"] is None else share(each["right"]),
+             marked(each["p50_ms"], 50, each["requests"]), marked(each["p99_ms"], 99, each["requests"]),
+             charts.number(each["examples_per_s"]), f"{each['requests']:,}", f"{each['total_s']:,.2f}",
+             each["answers"], each["cpu_class"] if other_machine else "") for each in measured["rows"]]
+    kept = [index for index in range(len(head)) if not index or any(row[index] for row in rows)]
+    return Grid([head[index] for index in kept], [[row[index] for index in kept] for row in rows], 2,
+                ("verdict", "answers", "class of CPU"))
+
+
+def variants(result: StudyResult) -> Grid:
+    return Grid(op_counts.head(result["variants"]), op_counts.rows(result["variants"]))
+
+
+def limits(result: StudyResult) -> Grid:
+    """How much of the machine is used: the share of what its best kernels reach in that precision."""
+    return Grid(("model", "target", "precision", "batch", "GFLOP", "GFLOP/s", "most here", "share"),
+                [(each["model"], each["target"], each["precision"], f"{each['batch']:,}", charts.number(each["gflop"]),
+                  charts.number(each["gflop_per_s"]), charts.number(each["ceiling_gflop_per_s"]),
+                  f"{each['share']:.0%}") for each in result["limits"]], 3)
+
+
+def goals(result: StudyResult) -> Grid:
+    return Grid(("goal", "seen", ""), [(each["goal"], each["seen"], "met" if each["met"] else "NOT met")
+                                       for each in result["goals"]], 3)
+
+
+def missing(result: StudyResult) -> Grid:
+    return Grid(("", "why it does not run"), [(each["what"], each["why"]) for each in result["does_not_run"]], 2)
+
+
+def measured_on(result: StudyResult) -> str:
+    """The class of CPU and the date that stand beside figures."""
+    kind = result["cpu_class"] or described_class(result["environment"]) or "not known"
+    return f"Class of CPU: {kind}; {result['measured'][:10]}" + ("; a quick run." if result["quick"] else ".")
+
+
+def below(result: StudyResult, measured: StudyPart) -> str:
+    """What stands below the rows of one measurement."""
+    few = any(each["requests"] < samples_needed(99) for each in measured["rows"])
+    return measured_on(result) + (f" ~: p99 needs {samples_needed(99)} requests to be reliable." if few else "")
+
+
+def ratio(value: float, ci95: Sequence[float | None] | None) -> str:
+    """A ratio and its interval with the same number of decimals: "2.80× [2.75, 2.84]"."""
+    bounds = charts.drawable(*ci95) if ci95 else None
+    decimals = len(ratio_text(value).rstrip("×").partition(".")[2])
+    return ratio_text(value) + (f" [{bounds[0]:.{decimals}f}, {bounds[1]:.{decimals}f}]" if bounds else "")
+
+
+def groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows that were measured in turns: those of one protocol and batch size."""
+    def key(row: Row) -> tuple[str, int]:
+        return row["protocol"], row["batch"]
+    order = list(dict.fromkeys(map(key, rows)))
+    return [list(group) for _, group in groupby(sorted(rows, key=lambda row: order.index(key(row))), key)]
+
+
+def _first_group(parts: Sequence[StudyPart]) -> list[Row]:
+    rows = parts[0]["rows"] if parts else []
+    return groups(rows)[0] if rows else []
+
+
+def _here(row: Row, rate: bool) -> list[str]:
+    return [charts.number(row["examples_per_s"]) if rate else f"{row['total_s']:,.2f}", short(row["mean_ms"]),
+            "1" if row["ratio"] is None else ratio(row["ratio"], row["ci95"])]

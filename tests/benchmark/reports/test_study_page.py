@@ -1,0 +1,117 @@
+"""The pages in docs/studies/: blocks are filled in, and all else stays as it was."""
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.reports import op_counts, stored, study_page, way
+from user_error import UserError
+
+DATA = Path(__file__).with_name("data")
+STUDIES = ("study", "study_ssd", "study_g2p", "study_keras")
+KEYS = ["machine", "article", "parts", "variants", "limits", "goals", "missing"]
+
+
+def _result(name: str = "study") -> Any:
+    return stored.load(DATA / f"{name}.json")
+
+
+def _page(*keys: str) -> str:
+    blocks = "".join(f"Words before {key}.\n\n<!-- study: {key} -->\nold\n<!-- end of study: {key} -->\n"
+                     for key in keys)
+    return f"# A study\n\n{blocks}\nThe end, <!-- a comment of another kind -->.\n"
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_blocks_are_replaced_and_all_else_stays(name: str) -> None:
+    result = _result(name)
+    made = study_page.blocks(result)
+    assert list(made) == KEYS
+    page = study_page.fill(_page(*KEYS), result)
+    assert "old" not in page.split()
+    rest = page
+    for key, block in made.items():
+        assert block
+        whole = f"<!-- study: {key} -->\n\n{block}\n\n<!-- end of study: {key} -->"
+        assert rest.count(whole) == 1
+        rest = rest.replace(whole, f"<!-- study: {key} -->\nold\n<!-- end of study: {key} -->")
+    assert rest == _page(*KEYS)
+    assert study_page.fill(page, result) == page
+
+
+def test_a_page_without_blocks_stays_as_it_is() -> None:
+    assert study_page.fill("# A page\n\nWords.\n", _result()) == "# A page\n\nWords.\n"
+
+
+@pytest.mark.parametrize(("page", "words"), [
+    ("<!-- study: speed -->\n<!-- end of study: speed -->", "docs/studies/mnist.md: <!-- study: speed --> is none of "
+     "machine, article, parts, variants, limits, goals, missing"),
+    ("<!-- study: goals -->\n", "<!-- study: goals --> has no end: write <!-- end of study: goals --> after it"),
+    ("<!-- study: goals -->\n<!-- study: parts -->\n<!-- end of study: parts -->", "<!-- study: goals --> has no end"),
+    ("<!-- study: goals -->\n<!-- end of study: parts -->", "<!-- end of study: parts --> ends no block"),
+    ("<!-- end of study: parts -->",
+     "<!-- end of study: parts --> ends no block: write <!-- study: parts --> before it")])
+def test_a_comment_that_is_not_understood_is_refused(page: str, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        study_page.fill(page, _result())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_prose_is_short_and_tables_are_whole(name: str) -> None:
+    for block in study_page.blocks(_result(name)).values():
+        for line in block.splitlines():
+            assert line.startswith("|") or len(line) <= 120
+        for table in re.findall(r"(?:^\|.*\n?)+", block, re.MULTILINE):
+            columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+            assert len(columns) == 1, table
+
+
+def test_figures_stand_beside_their_class_of_cpu_and_date() -> None:
+    made = study_page.blocks(_result())
+    for key in ("article", "parts", "limits", "goals"):
+        assert "Class of CPU: avx512_vnni with bf16; 2026-11-29." in made[key]
+    assert "| class of CPU | avx512_vnni with bf16 |" in made["machine"]
+    assert "| command | `python -m benchmark study mnist` |" in made["machine"]
+    assert "| int8 | gRPC | 100 | 6.01 | 2.80× [2.75, 2.84] | faster | 97.2% |" in made["parts"]
+    assert "| Const | 396 → 165 |" in study_page.blocks(_result("study_ssd"))["variants"]
+    assert "| 1.05 in float32 with a verdict | 1.04 [1.02, 1.05] faster | NOT met |" in made["goals"]
+
+
+def test_characters_of_markdown_are_escaped_in_tables() -> None:
+    result = _result()
+    result["does_not_run"] = [{"what": "a_b *c* _d_", "why": "<class 'X'> | see `x_*|y`\n[link](to)"}]
+    assert study_page.blocks(result)["missing"].splitlines()[-1] == (
+        r"| a_b \*c\* \_d\_ | &lt;class 'X'> \| see `x_*\|y` [link]\(to) |")
+
+
+def test_what_is_empty_is_said() -> None:
+    empty: Any = {**_result("study_keras"), "variants": [], "parts": [], "does_not_run": []}
+    made = study_page.blocks(empty)
+    assert made["limits"] == "Not measured in this study."
+    assert made["missing"] == "All that was tried runs."
+    assert made["goals"] == "This study has no goals."
+    assert made["variants"] == "None was counted."
+    assert made["article"].startswith("No article")
+    assert list(study_page.pictures(empty)) == ["keras.svg"]
+
+
+def test_page_and_pictures_are_written(tmp_path: Path) -> None:
+    result = _result()
+    (tmp_path / "mnist.md").write_text(_page(*KEYS))
+    study_page.write(tmp_path, result)
+    assert (tmp_path / "mnist.md").read_text() == study_page.fill(_page(*KEYS), result)
+    assert (tmp_path / "mnist.svg").read_text() == way.svg(result)
+    assert (tmp_path / "mnist-ops.svg").read_text() == op_counts.svg(result["title"], result["variants"])
+    assert {path.name for path in tmp_path.iterdir()} == {"mnist.md", "mnist.svg", "mnist-ops.svg"}
+    assert study_page.pictures(json.loads(json.dumps(result))) == study_page.pictures(result)
+
+
+def test_a_page_that_is_not_there_or_not_right_changes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mnist\.md does not exist: write its prose first"):
+        study_page.write(tmp_path, _result())
+    (tmp_path / "mnist.md").write_text("<!-- study: goals -->")
+    with pytest.raises(UserError, match="has no end"):
+        study_page.write(tmp_path, _result())
+    assert [path.name for path in tmp_path.iterdir()] == ["mnist.md"]
