@@ -13,6 +13,8 @@ COMMANDS = Commands("benchmark", __doc__, {
                  "Measure what the server adds to Session.run, compared with empty servers and FastAPI."),
     "profile": ("benchmark.profile", "Show a flame graph of the server, time by operation, and CPU instructions used."),
     "tune": ("benchmark.tune", "Find a server's fastest settings for a load, within the CPU quota."),
+    "study": ("benchmark.study",
+              "Repeat a published experiment, and show every step from its original to the fastest."),
     "report": ("benchmark.report", "Show stored results, or several side by side, as tables, HTML, Markdown or JSON."),
     "null-server": ("benchmark.targets.null_server",
                     "Start a server that does nothing, to measure the load generator itself."),

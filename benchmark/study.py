@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,15 +11,15 @@ from benchmark.options import announce
 from benchmark.reports import study as pages
 from benchmark.reports import study_page
 from benchmark.reports.stored import load
-from benchmark.reports.study import StudyResult
-from benchmark.studies import keras, mnist, ssd
+from benchmark.reports.study_result import StudyResult
+from benchmark.studies import g2p, keras, mnist, ssd
 from benchmark.studies.result import conduct
 from benchmark.studies.stages import Stages
 from benchmark.studies.study import Study
 from user_error import UserError
 from whole_file import refuse_unwritable, write_json, write_text
 
-STUDIES: dict[str, Study] = {each.STUDY.name: each.STUDY for each in (mnist, ssd, keras)}
+STUDIES: dict[str, Study] = {each.STUDY.name: each.STUDY for each in (mnist, ssd, g2p, keras)}
 DOCS = Path("docs")
 _QUICK_SHARE = 5  # the quick form takes about a fifth of the full one
 
@@ -45,15 +46,22 @@ quick form writes reports/study_NAME_quick.json. Nothing else should run on the 
 @click.option("--work", type=click.Path(path_type=Path), default=Path("reports/studies"), show_default=True,
               help="Folder for the finished parts, with all their samples.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random inputs and of the bootstrap.")
+@click.option("--cloud", "clouds", multiple=True, metavar="VARIANT=URL",
+              help="Of mnist: also measure the endpoint that serves the variant, such as "
+                   "original=vertex:projects/P/locations/L/endpoints/E; repeatable.")
 @click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
 @click.option("--json", "json_path", metavar="PATH",
               help="Write the result to PATH ('-': standard output), and leave docs/ as it is.")
-def command(name: str, quick: bool, again: bool, models: Path, work: Path, seed: int, html_path: str | None,
-            json_path: str | None) -> None:
+def command(name: str, quick: bool, again: bool, models: Path, work: Path, seed: int, clouds: tuple[str, ...],
+            html_path: str | None, json_path: str | None) -> None:
     """Repeats a published experiment: the original and every step after it, measured in turns in one run."""
     chosen = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
     if json_path and len(chosen) > 1:
         raise UserError("--json is for one study: each of 'all' writes its own file; name one study, or leave it out")
+    if clouds:
+        if name != "mnist":
+            raise UserError("--cloud is of the study mnist: name that, or leave it out")
+        chosen = [mnist.on_cloud(dict(map(_endpoint, clouds)))]
     for path in (html_path, json_path):
         if path not in (None, "-"):
             refuse_unwritable(Path(str(path)))
@@ -62,6 +70,15 @@ def command(name: str, quick: bool, again: bool, models: Path, work: Path, seed:
     results = [_run(each, quick, again, models, work, seed, json_path) for each in chosen]
     if html_path:
         write_text(html_path, pages.html(results[0]) if len(results) == 1 else pages.html_all(results))
+
+
+def _endpoint(text: str) -> tuple[str, str]:
+    variant, equals, url = text.partition("=")
+    made = {"original", *(each.name for each in mnist.VARIANTS)}
+    if not equals or not url or variant not in made:
+        raise UserError(f"--cloud {text} is not VARIANT=URL: name one of {', '.join(sorted(made))}, as in "
+                        "original=vertex:projects/P/locations/L/endpoints/E")
+    return variant, url
 
 
 def _run(study: Study, quick: bool, again: bool, models: Path, work: Path, seed: int, json_path: str | None
@@ -83,10 +100,9 @@ def _run(study: Study, quick: bool, again: bool, models: Path, work: Path, seed:
 
 
 def _publish(study: Study, result: StudyResult) -> None:
-    """Writes the proof file, the charts, and the tables of the study's page."""
+    """Writes the proof file, the charts, and the figures of the study's page."""
     write_json(_proof(study), result)
-    for path, content in study_page.files(DOCS, result).items():
-        write_text(path, content)
+    study_page.write(DOCS / "studies", result)
 
 
 def _proof(study: Study) -> Path:
@@ -98,5 +114,6 @@ def _minutes(study: Study, quick: bool) -> int:
     """
     minutes: float = study.about_minutes
     if _proof(study).is_file():
-        minutes = load(_proof(study)).get("took_s", minutes * 60) / 60
+        stored: Any = load(_proof(study))
+        minutes = stored["took_s"] / 60
     return max(1, round(minutes / (_QUICK_SHARE if quick else 1)))

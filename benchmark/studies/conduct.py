@@ -13,6 +13,7 @@ from benchmark.studies.making import Made
 from benchmark.studies.rows import rows
 from benchmark.studies.stages import Stages
 from benchmark.studies.study import Part, Step
+from benchmark.targets.addresses import Access
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.target import Target, find_target
 from benchmark.verdicts.demands import Demands
@@ -95,6 +96,10 @@ def _targets(part: Part, made: Made) -> tuple[list[Target], dict[str, str]]:
 
 def _target(part: Part, each: Step, models: Path) -> Target:
     target = find_target(each.target, models, part.model, each.flags, each.signature or part.signature, each.grappler)
+    if each.address:
+        # An endpoint does not report its signatures: clients read them from the version's files.
+        return replace(target, name=each.label, backend="address", rest=each.address, base_path=None,
+                       access=Access(saved_model=str(target.version_directory)))
     return replace(target, name=each.label, kind=each.kind, threads=each.threads, env=each.env, prefix=each.prefix,
                    python=each.python)
 

@@ -4,6 +4,9 @@ The article trains the classifier, exports it, freezes and transforms it, and se
 last sections try quantized weights, which make the file smaller and nothing faster, and name batches of one image as
 what to try next.
 """
+from collections.abc import Mapping
+from dataclasses import replace
+
 from benchmark.studies.study import Article, Ceiling, Goal, Part, Step, Study, Variant, Way, optimized
 
 MODEL = "mnist"
@@ -66,3 +69,15 @@ STUDY = Study(
     {(MODEL, "original"): "original", (MODEL, "article"): "the article's transforms",
      (MODEL, "optimized"): "optimized", (MODEL, "stored-int8"): "weights stored in 8 bits", (MODEL, "int8"): "int8"},
     about_minutes=15)
+
+
+def on_cloud(endpoints: Mapping[str, str]) -> Study:
+    """The study with one more part: the article's 1,000 batches sent to endpoints in the cloud, too.
+
+    endpoints: by variant, the address of the endpoint that serves it, as in `python -m benchmark compare --url`.
+    """
+    steps = (Step("original, here", "original"),
+             *(Step(f"{variant}, in the cloud", variant, address=url) for variant, url in endpoints.items()))
+    part = Part("cloud", "In the cloud: 1,000 batches of 100 images", MODEL, steps, (100,), ("rest",), requests=1000,
+                quick=20, most_s=1800, processes=1)
+    return replace(STUDY, parts=(*STUDY.parts, part))

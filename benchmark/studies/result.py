@@ -7,7 +7,7 @@ from typing import Any
 import cpu_class
 from benchmark.options import announce
 from benchmark.reports.head import FORMAT, head
-from benchmark.reports.study import Row, StudyPart, StudyResult
+from benchmark.reports.study_result import Row, StudyPart, StudyResult
 from benchmark.studies import rows
 from benchmark.studies.conduct import Conduct
 from benchmark.studies.making import Made, counted, make

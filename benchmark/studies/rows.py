@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark.reports.compare import CompareResult, compared
-from benchmark.reports.study import Limit, Row, StudyGoal
+from benchmark.reports.study_result import Limit, Row, StudyGoal
 from benchmark.reports.way import Step as WayStep
 from benchmark.studies.study import Goal, Way
 from benchmark.verdicts.comparison import Block

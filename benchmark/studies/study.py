@@ -38,7 +38,8 @@ class Variant:
 class Step:
     """One target of a part, and its label in tables and charts. `target` is what `compare` takes.
 
-    The other fields are those of Target. `foreign`: an engine whose answers are tried first; if they are wrong, or if
+    The other fields are those of Target. `address`: a server that already runs the variant, such as a Vertex AI
+    endpoint. `foreign`: an engine whose answers are tried first; if they are wrong, or if
     it does not start, the study goes on without it and says why.
     """
 
@@ -52,6 +53,7 @@ class Step:
     signature: str = ""
     flags: tuple[str, ...] = ()
     python: str = ""
+    address: str = ""
     foreign: bool = False
 
     @property
@@ -61,7 +63,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Part:
+class Part:  # decision 221
     """Targets that are measured in turns in one run; the first is what the others are compared with.
 
     requests: per target, protocol and batch size; 0: as many as `compare` takes by itself (200 to 1,000), in at most

@@ -8,9 +8,10 @@ from typing import Any
 from benchmark.targets import engines
 from benchmark.targets.addresses import connect
 from benchmark.targets.child import Child, Container, PortTakenError, free_ports, python_module
+from benchmark.targets.client_loop import ClientLoop
 from benchmark.targets.connections import ClientConnection, Connection
 from benchmark.targets.in_process.connection import Engine, InProcessConnection
-from benchmark.targets.target import IN_PROCESS, Target
+from benchmark.targets.target import CLIENT_LOOP, IN_PROCESS, Target
 from other_engines import TENSORFLOW
 from serving.client.payloads import Arrays
 from serving.client.protocol import AnswerError, UnreachableError
@@ -55,7 +56,8 @@ class Instance:
         address = {"rest": self.rest, "grpc": self.grpc}.get(protocol)
         if address is None:
             raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
-        return ClientConnection(connect(protocol, address, self.target.model, self.target.access), signature_name)
+        made = ClientConnection(connect(protocol, address, self.target.model, self.target.access), signature_name)
+        return ClientLoop(made) if self.target.kind == CLIENT_LOOP else made
 
     def await_death(self, doing: str, timeout_s: float = 1.0) -> None:
         """Raises FailedError if the server's process has ended or ends within `timeout_s`.

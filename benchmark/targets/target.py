@@ -16,6 +16,7 @@ from version_directory import newest, read_model
 PROTOCOLS = ("rest", "grpc")
 SERVERS = ("embedded", "container", "binary")
 IN_PROCESS = ("session", "predictor")
+CLIENT_LOOP = "client-loop"
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Target:
 
     In `argv`, {port} and {rest_port} are replaced by free ports; the program must report its status as TensorFlow
     Serving does. `engine`: what runs the model, "" where the name does not say; that is TensorFlow, but at an address.
-    Of a target in process: `kind`, what runs the version where that is no engine of the server's (see
-    in_process/engine.py); `threads` of one operation and between operations, 0 for what TensorFlow chooses; `python`,
-    the interpreter of another environment. `env` and `prefix` are the process's environment and what stands before its
-    command line, such as taskset.
+    `kind`: CLIENT_LOOP, many calls are one request (see client_loop.py); of a target in process also what runs the
+    version where that is no engine of the server's (see in_process/engine.py). Of a target in process: `threads` of
+    one operation and between operations, 0 for what TensorFlow chooses; `python`, the interpreter of another
+    environment. `env` and `prefix` are the process's environment and what stands before its command line.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Target:
 
     @property
     def by_tensorflow(self) -> bool:
-        return self.engine in ("", TENSORFLOW) and self.kind in ("", "client-loop")
+        return self.engine in ("", TENSORFLOW) and self.kind in ("", CLIENT_LOOP)
 
 
 def find_target(text: str, models: Path, model: str, flags: Sequence[str] = (), signature: str = "",

@@ -32,7 +32,8 @@ EFFECTS: dict[str, list[str]] = {
     "compare": ["benchmark.measured.measure"], "run": ["benchmark.run.repeats", "benchmark.issuing.loops.run"],
     "sweep": ["benchmark.sweep.grow"], "search": ["benchmark.search.bracket"], "split": ["benchmark.split.start_all"],
     "overhead": ["benchmark.overhead.measure"], "profile": ["benchmark.profile.sampled", "benchmark.profile.traced"],
-    "tune": [], "null-server": ["benchmark.targets.null_server._serve"], "scenarios": [], "report": []}
+    "tune": [], "study": ["benchmark.study.conduct"], "null-server": ["benchmark.targets.null_server._serve"],
+    "scenarios": [], "report": []}
 
 # The arguments without the option, and the option with a value other than its default.
 Case = tuple[list[str], list[str]]
@@ -85,6 +86,8 @@ CASES: dict[str, dict[str, Case]] = {
     "tune": _source(["original"], [], None) | _changes(
         ["original"], slo="p90=9ms", protocol="rest", batch="3", clients="9", candidates="3", seconds="9",
         out="{elsewhere}"),
+    "study": _changes(["mnist"], work="{out}", models="{elsewhere}", seed="5", cloud="int8=vertex:projects/1")
+        | {name: (["mnist"], [name]) for name in ("--quick", "--again")},
     "null-server": _changes(["--rest-port", "1", "--grpc-port", "2"], rest_port="3", grpc_port="4", work_ms="5"),
     "scenarios": {}, "report": {}}
 # The options that name files for the result: they do not change what is measured. A path that cannot be written is

@@ -67,8 +67,8 @@ def test_another_version_is_measured_again(models: Path, tmp_path: Path) -> None
 def test_a_foreign_engine_that_answers_otherwise_is_left_out_with_its_reason(models: Path, tmp_path: Path) -> None:
     engine_versions.litert(models / "tiny/other/1", factor=1.5)
     foreign = Step("LiteRT", "session:other@litert", foreign=True)
-    found = results.conduct(study(foreign, Step("B", "session:original@openvino")), models, Stages(tmp_path / "work"), True, 0,
-                            "x")
+    found = results.conduct(study(foreign, Step("B", "session:original@openvino")), models, Stages(tmp_path / "work"),
+                            True, 0, "x")
     assert {row["label"] for row in found["parts"][0]["rows"]} == {"original", "B"}
     missing, = found["does_not_run"]
     assert missing["what"] == "tiny: LiteRT"
