@@ -1,5 +1,6 @@
 """The operations of a study's variants, before and after: rows for a table, and rings with sizes as one SVG file."""
 import math
+import re
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -7,6 +8,7 @@ from benchmark.reports import charts, picture
 from benchmark.reports.picture import EDGE, ROOM, WIDTH, Word, words
 
 RINGS, OWN_COLOUR = 4, 7  # at most; of more variants or operations, the rest is in the table
+SIDE_BY_SIDE = 5  # more variants than this are the rows of their table, not its columns
 RADIUS, THICK = 58.0, 26.0
 
 
@@ -38,6 +40,29 @@ def head(variants: Sequence[Variant]) -> list[str]:
     return ["operation", *_changed([each["name"] for each in variants])]
 
 
+def head_by_variant(variants: Sequence[Variant]) -> list[str]:
+    """The heads of the columns of `rows_by_variant`."""
+    return ["", "size on disk", "nodes", *_most_used(variants)]
+
+
+def rows_by_variant(variants: Sequence[Variant]) -> list[list[str]]:
+    """Name, size, nodes and the counts of the most used operations, a row for each variant."""
+    return [[each["name"], size(each["bytes"]), f"{each['nodes']:,}",
+             *(f"{each['ops'].get(name, 0):,}" for name in _most_used(variants))] for each in variants]
+
+
+def counts(variants: Sequence[Variant], name: str) -> list[int]:
+    """How many operations of that name each variant has, in any version (FusedBatchNorm, FusedBatchNormV3), or how many
+    nodes, for "nodes"; nothing if no variant has any."""
+    if name.lower() == "nodes":
+        return [each["nodes"] for each in variants]
+
+    def plain(op: str) -> str:
+        return re.sub(r"V\d+$", "", op)
+    found = [sum(number for op, number in each["ops"].items() if plain(op) == plain(name)) for each in variants]
+    return found if any(found) else []
+
+
 def size(count: float) -> str:
     """Bytes with three significant digits: 22.1 MB, 2.78 MB, 4.2 kB."""
     unit, name = next((unit for unit in ((1e9, "GB"), (1e6, "MB")) if count >= unit[0]), (1e3, "kB"))
@@ -46,7 +71,7 @@ def size(count: float) -> str:
 
 def svg(title: str, variants: Sequence[Variant]) -> str:
     """Rings of the operations of up to four variants, the counts below, and the size of every variant as a bar."""
-    ringed, body = [each for each in variants if each["ops"]][:RINGS], []
+    ringed, body = [each for each in _of_the_first(variants) if each["ops"]][:RINGS], []
     y = 34.0
     for line in picture.lines(words(title), 17, ROOM, 2, bold=True):
         body.append(picture.line(EDGE, y, line, 17, bold=True))
@@ -77,6 +102,18 @@ def _ranked(variants: Sequence[Variant]) -> list[str]:
     """All operations, those that the first variant has most of first; then those of the second, and so on."""
     names = dict.fromkeys(name for each in variants for name in each["ops"])
     return sorted(names, key=lambda name: ([-each["ops"].get(name, 0) for each in variants], name))
+
+
+def _most_used(variants: Sequence[Variant]) -> list[str]:
+    total = {name: sum(each["ops"].get(name, 0) for each in variants) for name in _ranked(variants)}
+    return sorted(total, key=lambda name: -total[name])[:OWN_COLOUR]
+
+
+def _of_the_first(variants: Sequence[Variant]) -> list[Variant]:
+    """Those of the first model, where names are "MODEL, VARIANT"; else all."""
+    model, comma, _ = variants[0]["name"].partition(", ") if variants else ("", "", "")
+    own = [each for each in variants if each["name"].startswith(f"{model}{comma}")]
+    return own if comma and len(own) > 1 else list(variants)
 
 
 def _changed(cells: Sequence[str]) -> list[str]:

@@ -104,10 +104,10 @@ def _article(result: StudyResult) -> str:
     article = result["article"]
     source = f'<a href="{escape(article["url"])}">{escape(article["title"])}</a>' if article["url"].startswith(
         ("https://", "http://")) else escape(article["title"])
-    by = f"<p>{escape(article['author'])}, {article['year']}: {source}</p>" if article["author"] else (
-        "<p>No article: the first row is what the others are compared with.</p>")
+    by = f"<p>{escape(article['author'])}, {article['year']}: {source}</p>" if article["author"] else ""
     said = "".join(f"<p>{escape(line)}</p>" for line in study_tables.beside_the_article(result))
-    return by + said + _table(study_tables.article(result)) + _soft(study_tables.measured_on(result))
+    made = '<div class="below"></div>'.join(map(_table, study_tables.article(result)))
+    return by + said + made + _soft(study_tables.measured_on(result))
 
 
 def _charts(part: StudyPart) -> str:
@@ -125,8 +125,10 @@ def _charts(part: StudyPart) -> str:
 
 def _variants(result: StudyResult) -> str:
     variants = result["variants"]
-    sizes = [charts.Bar("on disk", _short(each["name"]), each["bytes"] / 1e6, None, index)
-             for index, each in enumerate(variants)]
+    # Names are "MODEL, VARIANT" where a study has several models.
+    split = [each["name"].rpartition(", ") for each in variants]
+    sizes = [charts.Bar(model or "on disk", _short(name), each["bytes"] / 1e6, None, index)
+             for index, (each, (model, _, name)) in enumerate(zip(variants, split, strict=True))]
     made = [figure(f"Operations of {each['name']}", charts.donut(list(each["ops"].items()), f"{each['nodes']:,} nodes"))
             for each in variants if each["ops"]]
     return figures([*made, figure("Size", charts.bars(sizes, "MB"))]) + '<div class="below">' + _table(

@@ -11,26 +11,22 @@ from benchmark.reports import op_counts, study_tables, way
 from benchmark.reports.study_result import StudyResult
 from benchmark.reports.study_tables import Grid
 from user_error import UserError
-from whole_file import write_text
 
 COMMENT = re.compile(r"<!-- (end of )?study: *(.*?) *-->")
 WIDTH = 120
 
 
-def write(folder: Path, result: StudyResult) -> None:
-    """Fills folder/NAME.md, which must exist, and writes the pictures beside it.
+def files(docs: Path, result: StudyResult) -> dict[Path, str]:
+    """The page docs/studies/NAME.md filled in, and its pictures, by path. A page that is not there yet begins with all
+    blocks under headings; its prose is still to be written.
 
     Raises:
-        UserError: there is no such page, or its comments are not as `fill` wants them.
+        UserError: the page's comments are not as `fill` wants them.
     """
+    folder = docs / "studies"
     path = folder / f"{result['study']}.md"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: write its prose first, with a line <!-- study: KEY --> and a line "
-                        f"<!-- end of study: KEY --> where figures belong ({', '.join(BLOCKS)})")
-    filled = fill(path.read_text(encoding="utf-8"), result)
-    for name, picture in pictures(result).items():
-        write_text(folder / name, picture)
-    write_text(path, filled)
+    page = path.read_text(encoding="utf-8") if path.is_file() else _empty(result)
+    return {path: fill(page, result), **{folder / name: text for name, text in pictures(result).items()}}
 
 
 def pictures(result: StudyResult) -> dict[str, str]:
@@ -71,16 +67,22 @@ def fill(page: str, result: StudyResult) -> str:  # decision 232
     return "".join([*parts, page[at:]])
 
 
+def _empty(result: StudyResult) -> str:
+    shown = f"![{_plain(way.described(result['way']))}]({result['study']}.svg)"
+    parts = [f"## {title}\n\n<!-- study: {key} -->\n<!-- end of study: {key} -->\n" for key, title in TITLES.items()]
+    return "\n".join([f"# {result['title']}\n", f"{shown}\n", *parts])
+
+
 def _machine(result: StudyResult) -> list[str]:
     return [_table(study_tables.machine(result))]
 
 
 def _article(result: StudyResult) -> list[str]:
     article = result["article"]
-    by = f"{article['author']}, {article['year']}: [{_plain(article['title'])}]({article['url']})." if (
-        article["author"]) else "No article: the first row is what the others are compared with."
-    return [_prose(by), *map(_prose, study_tables.beside_the_article(result)), _table(study_tables.article(result)),
-            _prose(study_tables.measured_on(result))]
+    title = f"[{_plain(article['title'])}]({article['url']})" if article["url"] else _plain(article["title"])
+    by = f"{article['author']}, {article['year']}: {title}." if article["author"] else ""
+    return [_prose(by), *map(_prose, study_tables.beside_the_article(result)),
+            *map(_table, study_tables.article(result)), _prose(study_tables.measured_on(result))]
 
 
 def _parts(result: StudyResult) -> list[str]:
@@ -118,6 +120,11 @@ def _missing(result: StudyResult) -> list[str]:
 BLOCKS: dict[str, Callable[[StudyResult], list[str]]] = {
     "machine": _machine, "article": _article, "parts": _parts, "variants": _variants, "limits": _limits,
     "goals": _goals, "missing": _missing}
+
+
+TITLES = {"article": "Beside the article", "parts": "Measurements",
+          "variants": "Operations and sizes, before and after", "limits": "Against the machine", "goals": "Goals",
+          "missing": "What does not run", "machine": "Measured on"}
 
 
 def _of_operations(result: StudyResult) -> str:

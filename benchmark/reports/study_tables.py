@@ -11,6 +11,8 @@ from benchmark.reports.way import fastest, ratio_text
 from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import samples_needed
 
+BESIDE = 3  # variants that have a column beside an article's counts
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -34,25 +36,31 @@ def machine(result: StudyResult) -> Grid:
     return Grid(("", "on and with"), [row for row in known if row[1]], 2)
 
 
-def article(result: StudyResult) -> Grid:
-    """The article's own table, and beside each of its rows the same measured here; then the rows that only we have.
+def article(result: StudyResult) -> list[Grid]:
+    """The article's own table and ours: one table if they have rows in common, ours beside the article's; else two.
 
-    Ours are the rows of the first part that have its first protocol and batch size. The rate is shown where the article
-    has one, else the total time.
+    Ours are the rows of the first part that have its first protocol and batch size, with their rate where the article
+    has one, else their total time. An article's row about operations has ours beside it in either case.
     """
     table, ours = result["article"]["table"], _first_group(result["parts"])
-    year = result["article"]["year"]
-    width = max((len(row) for row in [table["head"], *table["rows"]]), default=0) or 1
+    width = max((len(row) for row in [table["head"], *table["rows"]]), default=0)
     head = [*table["head"], *[""] * (width - len(table["head"]))]
-    rate = any("/s" in name or "second" in name for name in head)
+    theirs = [[*row, *[""] * (width - len(row))] for row in table["rows"]]
+    rate = any("/s" in name or "second" in name for name in [*head, *(row[0] for row in theirs)])
+    own_head = ["examples/s" if rate else "total s", "mean ms", "ratio, 95 %"]
+    names = [row[0].lower() for row in theirs]
+    if not any(_place(names, row) is not None for row in ours):
+        own = Grid(["here", *own_head], [[row["label"], *_here(row, rate)] for row in ours])
+        return [*([_with_operations(result, head, theirs)] if theirs else []), *([own] if ours else [])]
+    beside: dict[int | None, list[Row]] = {}
+    for row in ours:
+        beside.setdefault(_place(names, row), []).append(row)
     made = []
-    for row in table["rows"]:
-        same = next((each for each in ours if row[0].lower() in (each["label"].lower(), each["target"].lower())), None)
-        ours = [each for each in ours if each is not same]
-        made.append([*row, *[""] * (width - len(row)), *(_here(same, rate) if same else [""] * 3)])
-    made += [[each["label"], *[""] * (width - 1), *_here(each, rate)] for each in ours]
-    return Grid([head[0], *(f"{year}: {name}" for name in head[1:]),
-                 *(f"here: {name}" for name in ("examples/s" if rate else "total s", "mean ms", "ratio, 95 %"))], made)
+    for place, cells in enumerate(theirs):
+        made += [[*cells, *_here(row, rate)] for row in beside.get(place, [])] or [[*cells, *[""] * len(own_head)]]
+    made += [[row["label"], *[""] * (width - 1), *_here(row, rate)] for row in beside.get(None, [])]
+    year = result["article"]["year"]
+    return [Grid([head[0], *(f"{year}: {name}" for name in head[1:]), *(f"here: {name}" for name in own_head)], made)]
 
 
 def beside_the_article(result: StudyResult) -> list[str]:
@@ -80,7 +88,11 @@ def part(result: StudyResult, measured: StudyPart) -> Grid:
 
 
 def variants(result: StudyResult) -> Grid:
-    return Grid(op_counts.head(result["variants"]), op_counts.rows(result["variants"]))
+    """Operations by variant; variants by operation if there are many variants."""
+    own = result["variants"]
+    if len(own) > op_counts.SIDE_BY_SIDE:
+        return Grid(op_counts.head_by_variant(own), op_counts.rows_by_variant(own))
+    return Grid(op_counts.head(own), op_counts.rows(own))
 
 
 def limits(result: StudyResult) -> Grid:
@@ -130,6 +142,23 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
 def _first_group(parts: Sequence[StudyPart]) -> list[Row]:
     rows = parts[0]["rows"] if parts else []
     return groups(rows)[0] if rows else []
+
+
+def _place(names: Sequence[str], row: Row) -> int | None:
+    """The index of the article's row of the same name."""
+    return next((index for index, name in enumerate(names) if name in (row["label"].lower(), row["target"].lower())),
+                None)
+
+
+def _with_operations(result: StudyResult, head: Sequence[str], theirs: Sequence[Sequence[str]]) -> Grid:
+    """The article's table, and beside its rows about operations the counts of the variants here."""
+    variants = result["variants"][:BESIDE]
+    counts = [op_counts.counts(variants, row[0]) for row in theirs]
+    if not any(counts):
+        return Grid(head, theirs)
+    return Grid([*head, *(f"here: {each['name']}" for each in variants)],
+                [[*row, *([f"{each:,}" for each in own] or [""] * len(variants))]
+                 for row, own in zip(theirs, counts, strict=True)])
 
 
 def _here(row: Row, rate: bool) -> list[str]:

@@ -9,6 +9,7 @@ from benchmark.reports.picture import EDGE, ROOM, WIDTH, Word, words
 
 LOGARITHMIC = 10.0  # past this ratio, the axis is logarithmic
 LEAST = 1e-3  # where a logarithmic axis begins at the latest
+NOT_FASTER = {"slower": "slower", "cannot tell": "cannot", "INVALID": "cannot"}  # verdict -> style of the bar
 BAR, ROW = 14.0, 48.0
 # The style of a bar -> that of its figure.
 NUMBERS = {"start": "ink", "faster": "ink", "fastest": "fastest", "slower": "slower", "cannot": "soft"}
@@ -17,7 +18,7 @@ NUMBERS = {"start": "ink", "faster": "ink", "fastest": "fastest", "slower": "slo
 class Step(TypedDict):
     """One step of the way: `ratio` is the original's time over the step's; `note` is its absolute figure in words.
 
-    `verdict` is "" for the original, which the ratios are of; else faster, slower or cannot tell.
+    `verdict` is "" for the original, which the ratios are of; else faster, slower, cannot tell or INVALID.
     """
 
     label: str
@@ -87,7 +88,13 @@ def described(way: Way) -> str:
                  step["verdict"], step["note"]]
         steps.append(f"{step['label']}: {', '.join(filter(None, known))}")
     steps += [f"{each['label']}, published: {ratio_text(each['ratio'])}" for each in way["published"]]
-    return f"The first step's time over the time of each step. {'; '.join(steps)}."
+    return f"How many times as fast as {baseline(way)} each step is. {'; '.join(steps)}."
+
+
+def baseline(way: Way) -> str:
+    """What the ratios are of, in words: the step without a verdict; if none is shown, an original at its best settings.
+    """
+    return next((step["label"] for step in way["steps"] if not step["verdict"]), "the original at its best settings")
 
 
 def fastest(way: Way) -> Step | None:
@@ -145,7 +152,7 @@ def _heading(result: Drawn) -> tuple[float, list[str]]:
     big = ratio_text(best["ratio"])
     left = EDGE + picture.width_of(big, 42) * picture.BOLD + 8
     body.append(picture.line(EDGE, y + 41, words(big, "fastest"), 42, bold=True))
-    beside = picture.lines(words(f"{way['steps'][0]['label']} → {best['label']}", "soft"), 12, WIDTH - EDGE - left, 2)
+    beside = picture.lines(words(f"{baseline(way)} → {best['label']}", "soft"), 12, WIDTH - EDGE - left, 2)
     top = y + (24 if len(beside) < 2 else 16)
     body.append(picture.line(left, top, words("as fast"), 14, bold=True))
     body += [picture.line(left, top + 17 + 15 * index, line, 12) for index, line in enumerate(beside)]
@@ -201,17 +208,17 @@ def _ticks(body: list[str], y: float, axis: _Axis) -> float:
 
 def _note(step: Step) -> list[Word]:
     """The step's figure; a verdict that its colour alone would say is one word, so that it is not split."""
-    said = [Word(step["verdict"], "soft")] if step["verdict"] in ("slower", "cannot tell") else []
+    said = [Word(step["verdict"], "soft")] if step["verdict"] in NOT_FASTER else []
     return [*words(step["note"] + ("," if said and step["note"] else ""), "soft"), *said]
 
 
 def _style(step: Step, way: Way) -> str:
     if step is fastest(way):
         return "fastest"
-    return {"faster": "faster", "slower": "slower", "cannot tell": "cannot"}.get(step["verdict"], "start")
+    return {"faster": "faster", **NOT_FASTER}.get(step["verdict"], "start")
 
 
 def _legend(way: Way, axis: _Axis) -> str:
     known = any(charts.drawable(*step["ci95"]) for step in way["steps"])
-    return f"Times as fast as the first step{', 95 % intervals' if known else ''}" + (
+    return f"Times as fast as {baseline(way)}{', 95 % intervals' if known else ''}" + (
         "; logarithmic scale" if axis.logarithmic else "")

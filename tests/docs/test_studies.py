@@ -8,7 +8,7 @@ from benchmark.reports.study_result import StudyResult
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs/studies"
 PROOFS = sorted((ROOT / "docs/proof").glob("study_*.json"))
-AGAIN = "fill it in again with benchmark.reports.study_page.write"
+AGAIN = "write the files of benchmark.reports.study_page.files again"
 
 
 def test_each_study_has_a_page_with_its_figures() -> None:

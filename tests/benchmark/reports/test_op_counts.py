@@ -1,7 +1,7 @@
 """Operations before and after: the rows of the table, and the rings."""
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -53,6 +53,27 @@ def test_rare_operations_are_summed_up() -> None:
     assert len(rows) == 33
     assert rows[30] == ["10 other operations", str(sum(50 - i for i in range(30, 40)))]
     assert rows[31] == ["all nodes", f"{sum(50 - i for i in range(40)):,}"]
+
+
+def test_many_variants_have_a_row_each() -> None:
+    variants = _variants()
+    assert op_counts.head_by_variant(variants)[:5] == ["", "size on disk", "nodes", "Const", "Identity"]
+    assert op_counts.rows_by_variant(variants)[1][:5] == ["optimized", "101 MB", "612", "165", "0"]
+
+
+def test_an_operation_is_counted_in_all_its_versions() -> None:
+    variant = _variant("a", 5, FusedBatchNorm=2, FusedBatchNormV3=3, Const=4)
+    pair = [variant, _variant("b", 5, Const=1)]
+    assert op_counts.counts(pair, "FusedBatchNorm") == op_counts.counts(pair, "FusedBatchNormV3") == [5, 0]
+    assert op_counts.counts(pair, "nodes") == [9, 1]
+    assert op_counts.counts(pair, "Conv2D") == op_counts.counts(pair, "served: 1,000 batches, s") == []
+
+
+def test_of_several_models_the_firsts_variants_have_rings() -> None:
+    variants = [{**each, "name": f"{model}, {each['name']}"} for model in ("A", "B", "C") for each in _variants()]
+    texts = _texts(_drawn(cast(list[Variant], variants)))
+    assert texts.count("nodes") == 2
+    assert {"A, original", "B, optimized", "C, original"} <= set(texts)  # all have a bar for their size
 
 
 @pytest.mark.parametrize(("count", "text"), [(22_060_000, "22.1 MB"), (2_780_000, "2.78 MB"), (4_200, "4.2 kB"),

@@ -47,23 +47,39 @@ def test_every_row_is_in_the_table_of_its_part(name: str) -> None:
 
 
 def test_the_articles_rows_stand_beside_the_same_rows_here() -> None:
-    grid = study_tables.article(_result())
+    grid, = study_tables.article(_result())
     assert grid.head == ["", "2018: total s", "2018: ms/batch", "here: total s", "here: mean ms", "here: ratio, 95 %"]
     assert grid.rows == [["original", "189.8", "189.8", "16.80", "16.8", "1"],
                          ["optimized", "162.4", "162.4", "16.20", "16.2", "1.04× [1.02, 1.05]"],
                          ["int8", "", "", "6.01", "6.01", "2.80× [2.75, 2.84]"],
                          ["int8, LiteRT", "", "", "4.88", "4.88", "3.45× [3.39, 3.50]"]]
-    assert study_tables.article(_result("study_ssd")).rows[1] == [
+    assert study_tables.article(_result("study_ssd"))[0].rows[1] == [
         "optimized", "26.9", "1.66", "44.8", "22.3", "1.71× [1.69, 1.73]"]
 
 
-def test_rows_without_a_partner_are_kept() -> None:
-    rows = study_tables.article(_result("study_g2p")).rows
-    assert rows[0] == ["threads 1/1", "5.9x", "", "", ""]
-    assert rows[-1] == ["with XLA", "", "0.04", "0.207", "152× [147, 158]"]
+def test_without_common_rows_there_are_two_tables() -> None:
+    theirs, ours = study_tables.article(_result("study_g2p"))
+    assert theirs.head == ["step", "times"]
+    assert theirs.rows[0] == ["threads 1/1", "5.9x"]
+    assert ours.head == ["here", "total s", "mean ms", "ratio, 95 %"]
+    assert ours.rows[-1] == ["with XLA", "0.04", "0.207", "152× [147, 158]"]
     none: Any = {**_result(), "parts": []}
-    assert study_tables.article(none).rows[0] == ["original", "189.8", "189.8", "", "", ""]
-    assert [row[0] for row in study_tables.article(_result("study_keras")).rows] == ["Keras predict", "int8", "litert"]
+    assert study_tables.article(none)[0].rows[0] == ["original", "189.8", "189.8"]
+    ours, = study_tables.article(_result("study_keras"))
+    assert [row[0] for row in ours.rows] == ["Keras predict", "int8", "litert"]
+    assert study_tables.article({**none, "article": _result("study_keras")["article"]}) == []
+
+
+def test_counts_of_operations_stand_beside_the_articles() -> None:
+    result = _result("study_ssd")
+    result["article"]["table"] = {"head": ["", "original", "optimized", "gain"], "rows": [
+        ["pictures a second", "15.67", "", "1.66"], ["FusedBatchNormV3", "77", "0"], ["Nodes", "2,000"], ["AddN", "4"]]}
+    theirs, ours = study_tables.article(result)
+    assert theirs.head == ["", "original", "optimized", "gain", "here: original", "here: optimized"]
+    assert theirs.rows == [["pictures a second", "15.67", "", "1.66", "", ""],
+                           ["FusedBatchNormV3", "77", "0", "", "77", "0"], ["Nodes", "2,000", "", "", "1,254", "612"],
+                           ["AddN", "4", "", "", "", ""]]
+    assert ours.head[1] == "examples/s"
 
 
 def test_the_published_figure_is_told_beside_ours() -> None:
@@ -131,3 +147,16 @@ def test_the_terminal_shows_the_way_the_parts_and_the_goals() -> None:
         "NOT met: 1.05 in float32 with a verdict: 1.04 [1.02, 1.05] faster")
     assert study.lines(result)[1].startswith("Met: at or past 2.92")
     assert study.lines(result)[2].startswith("Does not run: zenTF: no wheel")
+
+
+def test_many_variants_are_rows() -> None:
+    result = _result("study_ssd")
+    result["variants"] = [{**each, "name": f"{model}, {each['name']}"} for model in
+                          ("ResNet50", "MobileNetV2", "Encoder") for each in result["variants"]]
+    grid = study_tables.variants(result)
+    assert grid.head[:4] == ["", "size on disk", "nodes", "Const"]
+    assert [row[0] for row in grid.rows] == [each["name"] for each in result["variants"]]
+    assert grid.rows[0][:4] == ["ResNet50, original", "102 MB", "1,254", "396"]
+    page = study.html(result)
+    assert re.findall(r'<text class="group"[^>]*>(ResNet50|MobileNetV2|Encoder)<', page) == [
+        "ResNet50", "MobileNetV2", "Encoder"]

@@ -93,25 +93,28 @@ def test_what_is_empty_is_said() -> None:
     assert made["missing"] == "All that was tried runs."
     assert made["goals"] == "This study has no goals."
     assert made["variants"] == "None was counted."
-    assert made["article"].startswith("No article")
+    assert made["article"] == "Class of CPU: avx512_vnni with bf16; 2026-11-29."
     assert list(study_page.pictures(empty)) == ["keras.svg"]
 
 
-def test_page_and_pictures_are_written(tmp_path: Path) -> None:
-    result = _result()
-    (tmp_path / "mnist.md").write_text(_page(*KEYS))
-    study_page.write(tmp_path, result)
-    assert (tmp_path / "mnist.md").read_text() == study_page.fill(_page(*KEYS), result)
-    assert (tmp_path / "mnist.svg").read_text() == way.svg(result)
-    assert (tmp_path / "mnist-ops.svg").read_text() == op_counts.svg(result["title"], result["variants"])
-    assert {path.name for path in tmp_path.iterdir()} == {"mnist.md", "mnist.svg", "mnist-ops.svg"}
-    assert study_page.pictures(json.loads(json.dumps(result))) == study_page.pictures(result)
-
-
-def test_a_page_that_is_not_there_or_not_right_changes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mnist\.md does not exist: write its prose first"):
-        study_page.write(tmp_path, _result())
-    (tmp_path / "mnist.md").write_text("<!-- study: goals -->")
+def test_the_files_of_a_study_are_its_page_and_pictures(tmp_path: Path) -> None:
+    result, folder = _result(), tmp_path / "studies"
+    folder.mkdir()
+    (folder / "mnist.md").write_text(_page(*KEYS))
+    made = study_page.files(tmp_path, result)
+    assert made == {folder / "mnist.md": study_page.fill(_page(*KEYS), result), folder / "mnist.svg": way.svg(result),
+                    folder / "mnist-ops.svg": op_counts.svg(result["title"], result["variants"])}
+    assert study_page.files(tmp_path, json.loads(json.dumps(result))) == made
+    (folder / "mnist.md").write_text("<!-- study: goals -->")
     with pytest.raises(UserError, match="has no end"):
-        study_page.write(tmp_path, _result())
-    assert [path.name for path in tmp_path.iterdir()] == ["mnist.md"]
+        study_page.files(tmp_path, result)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_page_that_is_not_there_begins_with_every_block(name: str, tmp_path: Path) -> None:
+    result = _result(name)
+    page = study_page.files(tmp_path, result)[tmp_path / f"studies/{result['study']}.md"]
+    assert page.startswith(f"# {result['title']}\n\n![")
+    assert f"]({result['study']}.svg)" in page
+    assert all(block in page for block in study_page.blocks(result).values())
+    assert study_page.fill(page, result) == page

@@ -107,6 +107,20 @@ def test_colours_say_the_verdict_and_words_say_it_too() -> None:
     assert "No step is proven faster" in _texts(_drawn(_result(steps=[ORIGINAL, steps[3]])))
 
 
+def test_what_the_ratios_are_of_is_named_even_if_it_is_not_shown() -> None:
+    assert "Times as fast as client loop of 20 calls, 95 % intervals" in " ".join(_texts(_drawn(_result("study_g2p"))))
+    steps = [_step("original", 0.9, [0.88, 0.92], "slower"), _step("int8", 2.0, [1.9, 2.1], "faster")]
+    drawn = _drawn(_result(steps=steps))
+    assert "Times as fast as the original at its best settings" in " ".join(_texts(drawn))
+    assert [style for style, _, _ in _bars(drawn)] == ["slower", "fastest"]
+
+
+def test_an_invalid_step_says_so() -> None:
+    drawn = _drawn(_result(steps=[ORIGINAL, _step("a", 2.0, [1.9, 2.1], "INVALID")]))
+    assert "a 1 ms, INVALID" in _texts(drawn)
+    assert [style for style, _, _ in _bars(drawn)] == ["start", "cannot"]
+
+
 def test_a_missing_interval_has_no_whisker() -> None:
     def whiskers(ci95: list[float | None]) -> int:
         return way.svg(_result(steps=[ORIGINAL, _step("a", 2.0, ci95, "faster")])).count('class="whisker"')
