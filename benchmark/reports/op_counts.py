@@ -71,12 +71,13 @@ def size(count: float) -> str:
 
 def svg(title: str, variants: Sequence[Variant]) -> str:
     """Rings of the operations of up to four variants, the counts below, and the size of every variant as a bar."""
-    ringed, body = [each for each in _of_the_first(variants) if each["ops"]][:RINGS], []
+    model, own = _of_the_first(variants)
+    ringed, body = [each for each in own if each["ops"]][:RINGS], []
     y = 34.0
     for line in picture.lines(words(title), 17, ROOM, 2, bold=True):
         body.append(picture.line(EDGE, y, line, 17, bold=True))
         y += 21
-    body.append(picture.line(EDGE, y, words("operations and sizes", "soft"), 12.5))
+    body.append(picture.line(EDGE, y, words(f"operations{f' of {model}' if model else ''} and sizes", "soft"), 12.5))
     y += 12
     # An operation has one colour in all rings; those that have none of their own are summed up in the last colour.
     peaks = sorted(_ranked(ringed), key=lambda name: -max(each["ops"].get(name, 0) for each in ringed))
@@ -109,11 +110,13 @@ def _most_used(variants: Sequence[Variant]) -> list[str]:
     return sorted(total, key=lambda name: -total[name])[:OWN_COLOUR]
 
 
-def _of_the_first(variants: Sequence[Variant]) -> list[Variant]:
-    """Those of the first model, where names are "MODEL, VARIANT"; else all."""
-    model, comma, _ = variants[0]["name"].partition(", ") if variants else ("", "", "")
-    own = [each for each in variants if each["name"].startswith(f"{model}{comma}")]
-    return own if comma and len(own) > 1 else list(variants)
+def _of_the_first(variants: Sequence[Variant]) -> tuple[str, list[Variant]]:
+    """The first model and its variants without its name, where all names are "MODEL, VARIANT"; else "" and all."""
+    if len(variants) <= SIDE_BY_SIDE or not all(", " in each["name"] for each in variants):
+        return "", list(variants)
+    model = variants[0]["name"].rpartition(", ")[0]
+    own = [each for each in variants if each["name"].rpartition(", ")[0] == model]
+    return model, [{**each, "name": each["name"].rpartition(", ")[2]} for each in own]
 
 
 def _changed(cells: Sequence[str]) -> list[str]:
@@ -161,7 +164,7 @@ def _legend(body: list[str], y: float, ringed: Sequence[Variant], coloured: Sequ
     counts = [[f"{count:,}" for count in _counts(each, coloured)] for each in ringed]
     widest = max((picture.width_of(cell, 13) for cells in counts for cell in cells), default=0) + 12
     named = max((picture.width_of(each["name"], 12) for each in ringed), default=0) + 12
-    column = max(52.0, widest, min(named, (ROOM - 170) / max(len(ringed), 1)))
+    column = max(52.0, widest, min(named, (ROOM - 135) / max(len(ringed), 1)))
     room = ROOM - 20 - column * len(ringed)
     for place, each in enumerate(ringed):
         x = WIDTH - EDGE - column * (len(ringed) - 1 - place)

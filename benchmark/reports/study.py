@@ -127,8 +127,9 @@ def _variants(result: StudyResult) -> str:
     variants = result["variants"]
     # Names are "MODEL, VARIANT" where a study has several models.
     split = [each["name"].rpartition(", ") for each in variants]
-    sizes = [charts.Bar(model or "on disk", _short(name), each["bytes"] / 1e6, None, index)
-             for index, (each, (model, _, name)) in enumerate(zip(variants, split, strict=True))]
+    names = list(dict.fromkeys(name for _, _, name in split))
+    sizes = [charts.Bar(model or "on disk", _short(name), each["bytes"] / 1e6, None, names.index(name))
+             for each, (model, _, name) in zip(variants, split, strict=True)]
     made = [figure(f"Operations of {each['name']}", charts.donut(list(each["ops"].items()), f"{each['nodes']:,} nodes"))
             for each in variants if each["ops"]]
     return figures([*made, figure("Size", charts.bars(sizes, "MB"))]) + '<div class="below">' + _table(

@@ -98,8 +98,7 @@ def _parts(result: StudyResult) -> list[str]:
 def _variants(result: StudyResult) -> list[str]:
     if not result["variants"]:
         return ["None was counted."]
-    names = ", ".join(each["name"] for each in result["variants"])
-    return [f"![Operations and sizes of {_plain(names)}]({_of_operations(result)})",
+    return [f"![Operations and sizes, before and after]({_of_operations(result)})",
             _table(study_tables.variants(result))]
 
 

@@ -73,6 +73,8 @@ def test_of_several_models_the_firsts_variants_have_rings() -> None:
     variants = [{**each, "name": f"{model}, {each['name']}"} for model in ("A", "B", "C") for each in _variants()]
     texts = _texts(_drawn(cast(list[Variant], variants)))
     assert texts.count("nodes") == 2
+    assert texts.count("original") == texts.count("optimized") == 2  # below its ring, and above its column
+    assert "operations of A and sizes" in texts
     assert {"A, original", "B, optimized", "C, original"} <= set(texts)  # all have a bar for their size
 
 
