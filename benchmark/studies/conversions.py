@@ -93,7 +93,7 @@ def to_onnx(source: Path, base: Path, signature: str = DEFAULT_SIGNATURE) -> Run
 @_or_reason
 def neural_compressor(source: Path, base: Path, samples: Arrays | None = None, signature: str = DEFAULT_SIGNATURE,
                       venvs: Path = VENVS) -> Runs:
-    """The version `source` in int8 by Intel Neural Compressor, as a SavedModel that the stock runtime runs: a version of
+    """The version `source` in int8 by Intel Neural Compressor, a SavedModel that the stock runtime runs: a version of
     `base`; or why it does not run.
 
     samples: examples by input key, from which its ranges are; None: the version's own, or random ones. The manifest

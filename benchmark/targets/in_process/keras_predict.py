@@ -41,7 +41,7 @@ def _loaded(version: Path, signature_name: str, threads: int) -> tuple[Any, Run]
         model = keras.models.load_model(file, compile=False)
     except Exception as error:  # noqa: BLE001 - Keras raises whatever its layers raise
         why = " ".join(str(error).split())
-        raise UserError(f"Keras does not load {file}: {why[:200]}; save it again with this version of Keras") from None
+        raise UserError(f"Keras does not load {KERAS}: {why[:200]}; save it again with this version of Keras") from None
     feeds = _fed(sorted(signature.inputs), [tensor.name for tensor in model.inputs], file)
     keys = sorted(signature.outputs, key=_in_order)
 

@@ -44,7 +44,7 @@ def _loaded(version: Path, signature_name: str, threads: int) -> tuple[Any, Run]
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - its exceptions have no base class of their own
-        raise UserError(f"ONNX Runtime does not take {file}: {' '.join(str(error).split())}; {_AGAIN}") from None
+        raise UserError(f"ONNX Runtime does not take {ONNX}: {' '.join(str(error).split())}; {_AGAIN}") from None
     # tf2onnx leaves out an input that nothing reads.
     fed = {one.name for one in session.get_inputs()}
     feeds = {key: tensor.name for key, tensor in signature.inputs.items() if tensor.name in fed}
