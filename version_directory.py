@@ -7,6 +7,8 @@
             model.tflite            the same model for LiteRT
             assets.extra/           files about a version; TensorFlow does not read them to load it
                 openvino/           the same model for OpenVINO
+                model.onnx          the same model for ONNX Runtime, and
+                model.keras         for Keras: only for comparisons with these
 """
 import json
 import re
@@ -29,6 +31,9 @@ SAMPLES = Path(EXTRA, "samples.npz")
 MANIFEST = Path(EXTRA, "manifest.json")
 # The same model for OpenVINO.
 OPENVINO = Path(EXTRA, "openvino")
+# The same model for ONNX Runtime and for Keras, with which a study compares.
+ONNX = Path(EXTRA, "model.onnx")
+KERAS = Path(EXTRA, "model.keras")
 # The body of one REST request, to try the model with.
 REQUEST = Path(EXTRA, "request.json")
 

@@ -19,9 +19,11 @@ MAY_IMPORT = {  # decision 63
                        "serving.timing"),
     "serving": ("serving",),
     "benchmark": ("benchmark", "serving.client", "serving.protos", "serving.tensor_proto", "serving.recording"),
-    # decision 209
+    # decisions 209 and 228
     "benchmark.targets.in_process": ("benchmark", "serving.client", "serving.protos", "serving.config",
-                                     "serving.engines.choice", "serving.errors", "serving.memory"),
+                                     "serving.engines.choice", "serving.engines.cpus", "serving.errors",
+                                     "serving.memory", "export.freeze", "export.graph", "export.precision",
+                                     "export.runtime", "export.saved_model", "export.tensors"),
     "loadtest": ("benchmark.verdicts.histogram", "serving.client", "serving.protos", "serving.tensor_proto",
                  "serving.recording"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),

@@ -17,10 +17,10 @@ import pytest
 from graph_session import seeded, session_run
 from graph_strategies import SHAPE, seeded_graph
 from int8_graphs import written
-from model_work import gigaflop
 from proof import ROOT, Proof
 
 import cpu_class
+from benchmark.targets.in_process.model_work import gigaflop
 from export import pipeline, saved_model
 from export.freeze import freeze
 from export.graph import Graph
@@ -32,7 +32,7 @@ from export.precision.int8 import quantize, wanted_tensors
 from export.precision.ranges import Histogram
 
 ABOUT = ("export", "serving/client/answers.py", "serving/client/payloads.py", "benchmark/issuing/interleaved.py",
-         "benchmark/targets/in_process", "benchmark/verdicts", "cpu_class.py", "tests/support/kernel_speed.py",
+         "benchmark/targets/in_process", "benchmark/verdicts", "cpu_class.py",
          "tests/support/session_turns.py")
 # Batch 1 and a large one. All but the first have random weights: no budget is stated, since nothing is lost by them.
 MODELS = [("mnist", (1, 100)), ("mobilenet_v2", (1, 32)), ("resnet50", (1, 8)), ("efficientnet_b0", (1, 8)),
@@ -60,7 +60,7 @@ def measured(name: str, batches: tuple[int, ...], limit: str, to: Path) -> dict[
                           "--json", "-", limit=limit))
     source = saved_model.read(ROOT / original)
     version, chosen = Path(made["path"]), next(one for one in made["candidates"] if one["name"] == made["chosen"])
-    ceilings, one_core = (json.loads(run("tests/support/kernel_speed.py", *threads, limit=limit))
+    ceilings, one_core = (json.loads(run("-m", "benchmark.targets.in_process.ceilings", *threads, limit=limit))
                           for threads in ((), ("1",)))
     row: dict[str, Any] = {
         "cpu": made["cpu_class"], "load_average": round(os.getloadavg()[0], 2), "chosen": made["chosen"],

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from graph_session import build, seeded, tf
-from model_work import gigaflop, multiply_adds
 
+from benchmark.targets.in_process.model_work import gigaflop, multiply_adds
 from export import pipeline
 from export.graph import Graph
 from export.precision.work import CONTRACTIONS

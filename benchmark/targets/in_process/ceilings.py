@@ -1,11 +1,11 @@
 """How fast this machine's kernels are at best: the ceilings that a model's speed is a share of.
 
-    python tests/support/kernel_speed.py      # {"float32": 520.1, "bfloat16": 951.0, "int8": 1713.2} in GFLOP/s
-    python tests/support/kernel_speed.py 1    # the same with one thread: one core's ceilings
+    python -m benchmark.targets.in_process.ceilings      # {"float32": 520.1, "bfloat16": 951.0, "int8": 1713.2}
+    python -m benchmark.targets.in_process.ceilings 1    # the same with one thread: one core's ceilings
 
-The ceilings are those of a chain of 3x3 convolutions of 14x14x256 numbers with bias and Relu, eight images at once:
-what TensorFlow's kernels reach where nothing else is in the way. They are measured in turns. Work by others on the
-machine lowers them: see the load average beside them.
+In GFLOP/s. The ceilings are those of a chain of 3x3 convolutions of 14x14x256 numbers with bias and Relu, eight images
+at once: what TensorFlow's kernels reach where nothing else is in the way. They are measured in turns. Work by others on
+the machine lowers them: see the load average beside them.
 """
 import json
 import sys
@@ -13,15 +13,17 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from graph_session import build, seeded, tf
-from model_work import gigaflop
 
 import cpu_class
+import tensorflow_alone
+from benchmark.targets.in_process.model_work import gigaflop
 from export.graph import Graph
 from export.graph_file import as_graph_def, whole
 from export.precision.bfloat16 import to_bfloat16
 from export.precision.int8 import quantize, wanted_tensors
 from export.precision.ranges import Range
+from export.runtime import tf
+from export.tensors import Array
 
 _SIZE, _CHANNELS, _BATCH, _LAYERS, _TURNS = 14, 256, 8, 6, 15
 
@@ -40,7 +42,7 @@ def ceilings(threads: int = 0) -> dict[str, float]:
     if cpu.runs_int8:
         graphs["int8"] = quantize(graph, ranges)[0]
     calls = {name: _call(each, threads) for name, each in graphs.items()}
-    images = np.abs(seeded((_BATCH, _SIZE, _SIZE, _CHANNELS), 1)).astype(np.float32)
+    images = np.abs(_normal((_BATCH, _SIZE, _SIZE, _CHANNELS), 1))
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(-3, _TURNS):
         for name, call in calls.items():
@@ -53,13 +55,18 @@ def ceilings(threads: int = 0) -> dict[str, float]:
 
 
 def _chain() -> Graph:
-    def made() -> None:
+    graph = tf.Graph()
+    with graph.as_default():
         x = tf.compat.v1.placeholder(tf.float32, (None, _SIZE, _SIZE, _CHANNELS), "x")
         for layer in range(_LAYERS):
-            weights = 0.03 * seeded((3, 3, _CHANNELS, _CHANNELS), layer)
+            weights = 0.03 * _normal((3, 3, _CHANNELS, _CHANNELS), layer)
             x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, tf.constant(weights), 1, "SAME"), tf.zeros([_CHANNELS])))
         tf.identity(x, "y")
-    return Graph.from_graph_def(build(made), ["x"], ["y"])
+    return Graph.from_graph_def(graph.as_graph_def(), ["x"], ["y"])
+
+
+def _normal(shape: tuple[int, ...], seed: int) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def _call(graph: Graph, threads: int) -> Any:
@@ -73,4 +80,5 @@ def _call(graph: Graph, threads: int) -> Any:
 
 
 if __name__ == "__main__":
+    tensorflow_alone.own_process = True
     print(json.dumps(ceilings(*map(int, sys.argv[1:2]))))

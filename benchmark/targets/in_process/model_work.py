@@ -1,11 +1,21 @@
-"""How many multiplications and additions a graph's contractions compute for a batch: what a speed in FLOP/s divides."""
+"""How many multiplications and additions a graph's contractions compute for a batch: what a speed in FLOP/s divides.
+
+    python -m benchmark.targets.in_process.model_work VERSION [--signature NAME]    # {"gflop": 0.599} of one example
+"""
+import argparse
+import json
 import math
+import sys
+from pathlib import Path
 
-from graph_session import tf
-
+import tensorflow_alone
+from export import saved_model
+from export.freeze import freeze
 from export.graph import Graph, Node, port, producer
 from export.graph_file import as_graph_def, whole
 from export.precision import work
+from export.runtime import tf
+from user_error import UserError
 
 # Shapes are computed from constants of this size at most, never from weights.
 _MAX_ELEMENTS = 1024
@@ -51,3 +61,20 @@ def _without_weights(item: Node) -> Node:
         return item
     shape = type(item.attrs["value"])(shape=item.attrs["value"].tensor.tensor_shape)
     return Node(item.name, "Placeholder", item.inputs, {"dtype": item.attrs["dtype"], "shape": shape}, item.device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmark.targets.in_process.model_work")
+    parser.add_argument("version", type=Path)
+    parser.add_argument("--signature", default="serving_default")
+    options = parser.parse_args()
+    try:
+        found = gigaflop(freeze(saved_model.read(options.version), [options.signature]).graph, 1)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps({"gflop": found}))
+
+
+if __name__ == "__main__":
+    tensorflow_alone.own_process = True
+    main()
