@@ -13,10 +13,13 @@ import numpy as np
 
 from commandline import step
 from export.runtime import tf, writing
-from export.zoo import g2p_article, g2p_weights
+from export import warmup
+from export.zoo import g2p_article, g2p_serving, g2p_weights
 from export.zoo.g2p_weights import UNITS
 from export.zoo.g2p_words import END, GRAPHEMES, START, STEPS, WORDS, graphemes
 from version_directory import EXTRA, SAMPLES
+
+MANY = 32  # rows of the last warm-up request
 
 
 def build(version: Path, name: str, form: str, seed: int, weights: Path) -> dict[str, Any]:
@@ -29,7 +32,11 @@ def build(version: Path, name: str, form: str, seed: int, weights: Path) -> dict
             g2p_article.export(version, values)
             samples["phoneme"] = np.zeros_like(samples["grapheme"])
         else:
-            _export(version, {"loop": _Loop(values), "serving": _Loop(values), "serving_xla": _Loop(values)}[form])
+            _export(version, _Loop(values) if form == "loop" else g2p_serving.Answers(values, xla=form == "serving_xla"))
+            # A server runs these before it is ready, so that no client waits for XLA.
+            sizes = g2p_serving.COMPILED if form == "serving_xla" else ()
+            warmup.write(version, [("serving_default", {"grapheme": samples["grapheme"][:rows]})
+                                   for rows in (*sizes, MANY)])
         (version / EXTRA).mkdir(exist_ok=True)
         np.savez_compressed(version / SAMPLES, **samples)
     return {"weights": "g2p-en 2.1.0", "form": form, "samples": f"{len(WORDS)} words",
