@@ -82,11 +82,11 @@ def _targets(part: Part, made: Made) -> tuple[list[Target], dict[str, str]]:
     """The part's targets in order, and why steps are left out. Raises UserError if the first one is missing."""
     found, missing = [], {}
     for each in part.steps:
-        refused = made.refused.get((part.model, each.variant))
+        refused = made.refused.get((part.model, each.tool or each.variant))
         try:
             if refused:
                 raise UserError(refused)
-            found.append(_target(part, each, made.models))
+            found.append(_target(part, each, made))
         except UserError as error:
             if not found:
                 raise
@@ -94,8 +94,14 @@ def _targets(part: Part, made: Made) -> tuple[list[Target], dict[str, str]]:
     return found, missing
 
 
-def _target(part: Part, each: Step, models: Path) -> Target:
-    target = find_target(each.target, models, part.model, each.flags, each.signature or part.signature, each.grappler)
+def _target(part: Part, each: Step, made: Made) -> Target:
+    if each.tool:
+        runs = made.runs.get((part.model, each.tool))
+        if runs is None:
+            raise UserError("the quick form leaves it out")
+        return runs.target(each.label, part.model, signature=part.signature, threads=each.threads)
+    target = find_target(each.target, made.models, part.model, each.flags, each.signature or part.signature,
+                         each.grappler)
     if each.address:
         # An endpoint does not report its signatures: clients read them from the version's files.
         return replace(target, name=each.label, backend="address", rest=each.address, base_path=None,

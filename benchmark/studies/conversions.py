@@ -224,3 +224,12 @@ def _hard_link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system
         shutil.copy2(source, target)
+
+
+def _by_zentf(source: Path, _: Path) -> Runs | str:
+    return zentf(source)
+
+
+# By name: (version, base path for what is made) -> how a target runs it, or why it does not run.
+TOOLS: Mapping[str, Callable[[Path, Path], Runs | str]] = {
+    "onnx": to_onnx, "neural-compressor": neural_compressor, "zentf": _by_zentf}

@@ -3,7 +3,18 @@
 No article; the question is the one that every user has: how much faster is my model, in which engine, at which batch
 size, and how far is it from what the machine can do?
 """
-from benchmark.studies.study import Article, Ceiling, Part, Step, Study, Variant, Way, optimized
+from benchmark.studies.study import (
+    OTHER_TOOLS,
+    Article,
+    Ceiling,
+    Part,
+    Step,
+    Study,
+    Variant,
+    Way,
+    converted,
+    optimized,
+)
 
 ARTICLE = Article("this project", 2026, "Keras models, and what else runs them", "")
 BATCHES = (1, 8, 32)
@@ -23,7 +34,8 @@ IN_PROCESS = (
     Step("LiteRT float32", "session:litert-float32@litert", foreign=True),
     Step("LiteRT int8", "session:litert-int8@litert", foreign=True),
     Step("OpenVINO float32", "session:openvino-float32@openvino", foreign=True),
-    Step("OpenVINO int8", "session:openvino-int8@openvino", foreign=True))
+    Step("OpenVINO int8", "session:openvino-int8@openvino", foreign=True),
+    *OTHER_TOOLS)
 SERVED = (Step("original", "original"), Step("optimized", "optimized"), Step("int8", "int8"),
           Step("LiteRT int8", "litert-int8@litert", foreign=True),
           Step("OpenVINO int8", "openvino-int8@openvino", foreign=True))
@@ -39,12 +51,13 @@ def parts(name: str) -> tuple[Part, ...]:
 
 
 STUDY = Study(
-    "keras", "Keras models", ARTICLE, tuple((name,) for name in NAMES), VARIANTS,
+    "keras", "Keras models", ARTICLE, tuple((name, "--keras") for name in NAMES), VARIANTS,
     tuple(part for name in NAMES for part in parts(name)),
     Way("mobilenet_v2-in-process", "in-process", 32, "MobileNetV2, 32 images in process",
         ("original", "optimized", "bfloat16", "LiteRT int8", "int8", "OpenVINO int8")),
     (),
     tuple(Ceiling(f"{name}-in-process", 8, label, precision) for name in NAMES
           for label, precision in (("optimized", "float32"), ("bfloat16", "bfloat16"), ("int8", "int8"))),
+    converted(*NAMES),
     {(name, variant): f"{NAMES[name]}, {variant}" for name in NAMES for variant in ("original", "optimized", "int8")},
     about_minutes=50)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.reports.op_counts import Variant as VariantRecord
+from benchmark.studies.conversions import TOOLS, Runs
 from benchmark.studies.study import Study, Variant
 from benchmark.targets.export_command import ExportError, export
 from benchmark.targets.operations import operations
@@ -13,9 +14,11 @@ from version_directory import model_bytes, newest
 
 @dataclass
 class Made:
-    """What was made: the models' folder, and why a variant could not be made, by (model, variant)."""
+    """What was made. By (model, variant or tool): how a target runs a conversion, and what could not be made and why.
+    """
 
     models: Path
+    runs: dict[tuple[str, str], Runs] = field(default_factory=dict)
     refused: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def version(self, model: str, variant: str) -> Path | None:
@@ -37,6 +40,14 @@ def make(study: Study, models: Path, quick: bool) -> Made:
         with step(f"Make {models / variant.model / variant.name}"):
             if why := _made(variant, models):
                 made.refused[variant.model, variant.name] = why
+    for each in study.conversions:
+        version = made.version(each.model, each.source)
+        if version is not None and (each.quick or not quick):
+            found = TOOLS[each.tool](version, models / each.model / each.tool)
+            if isinstance(found, str):
+                made.refused[each.model, each.tool] = found
+            else:
+                made.runs[each.model, each.tool] = found
     return made
 
 

@@ -7,7 +7,19 @@ what to try next.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from benchmark.studies.study import Article, Ceiling, Goal, Part, Step, Study, Variant, Way, optimized
+from benchmark.studies.study import (
+    OTHER_TOOLS,
+    Article,
+    Ceiling,
+    Goal,
+    Part,
+    Step,
+    Study,
+    Variant,
+    Way,
+    converted,
+    optimized,
+)
 
 MODEL = "mnist"
 ARTICLE = Article(
@@ -48,11 +60,13 @@ IN_PROCESS = (
     Step("bfloat16", "session:bfloat16"),
     Step("int8", "session:int8"),
     Step("OpenVINO int8", "session:openvino-int8@openvino"),
-    Step("LiteRT int8", "session:litert-int8@litert"))
+    Step("LiteRT int8", "session:litert-int8@litert"),
+    Step("Keras predict", "session:original", kind="keras", foreign=True),
+    *OTHER_TOOLS)
 BASELINES = ("original, one thread",)
 FASTEST = ("int8", "OpenVINO int8", "LiteRT int8")
 STUDY = Study(
-    MODEL, "The MNIST classifier of 2018", ARTICLE, ((MODEL,),), VARIANTS,
+    MODEL, "The MNIST classifier of 2018", ARTICLE, ((MODEL, "--keras"),), VARIANTS,
     (Part("served", "Served: 1,000 batches of 100 images", MODEL, SERVED, (100,), ("grpc", "rest"), requests=1000,
           most_s=1200, baselines=BASELINES),
      Part("one-image", "Served: one image a request", MODEL, SERVED, (1,), ("grpc", "rest"), requests=2000, quick=200,
@@ -66,6 +80,7 @@ STUDY = Study(
      Goal("2.37 served at batch 100, the best of docs/proof/precision.json", "served", "grpc", 100, FASTEST, 2.366)),
     (Ceiling("in-process", 100, "optimized", "float32"), Ceiling("in-process", 100, "bfloat16", "bfloat16"),
      Ceiling("in-process", 100, "int8", "int8")),
+    converted(MODEL),
     {(MODEL, "original"): "original", (MODEL, "article"): "the article's transforms",
      (MODEL, "optimized"): "optimized", (MODEL, "stored-int8"): "weights stored in 8 bits", (MODEL, "int8"): "int8"},
     about_minutes=15)

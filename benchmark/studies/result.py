@@ -1,19 +1,22 @@
 """Puts the result of a study together from what its parts found."""
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cpu_class
 from benchmark.options import announce
 from benchmark.reports.head import FORMAT, head
-from benchmark.reports.study_result import Row, StudyPart, StudyResult
+from benchmark.reports.study_result import Limit, Row, StudyPart, StudyResult
 from benchmark.studies import rows
 from benchmark.studies.conduct import Conduct
+from benchmark.studies.machine import ceilings, work
 from benchmark.studies.making import Made, counted, make
 from benchmark.studies.stages import Stages
 from benchmark.studies.study import Study
 from benchmark.targets.target import find_target
+from user_error import FailedError
 
 
 def conduct(study: Study, models: Path, stages: Stages, quick: bool, seed: int, command: str) -> StudyResult:
@@ -27,11 +30,39 @@ def conduct(study: Study, models: Path, stages: Stages, quick: bool, seed: int, 
     announce(f"{len(left)} of {len(parts)} parts to measure{': ' if left else ''}"
              f"{'; '.join(part.title for part in left)}")
     found = {part.key: own.measured(part) for part in parts}
-    return assembled(study, made, found, quick, seed, command)
+    limits = against_the_machine(study, made, {key: each["rows"] for key, each in found.items()}, stages)
+    return assembled(study, made, found, limits, quick, seed, command)
 
 
-def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], quick: bool, seed: int, command: str
-              ) -> StudyResult:
+def against_the_machine(study: Study, made: Made, by_key: Mapping[str, list[Row]], stages: Stages) -> list[Limit]:
+    """How much of what the machine can do each row of `study.ceilings` reaches; nothing where it was not measured."""
+    models = {part.key: part.model for part in study.parts}
+    wanted = [(each, row) for each in study.ceilings for row in by_key.get(each.part, ())
+              if (row["label"], row["batch"]) == (each.label, each.batch)]
+    if not wanted:
+        return []
+    kernels = stages.run("ceilings", {"cpu": str(cpu_class.current())}, lambda _: {"gflop_per_s": ceilings()})
+    found = []
+    for each, row in wanted:
+        model, version = models[each.part], made.version(models[each.part], "original")
+        assert version is not None  # it was measured
+        gflop = stages.run(f"work-{model}", {"version": str(version)}, partial(_work, version))
+        if "gflop" in gflop and each.precision in kernels["gflop_per_s"]:
+            found.append(rows.limit(model, row, each.precision, gflop["gflop"],
+                                    kernels["gflop_per_s"][each.precision]))
+    return found
+
+
+def _work(version: Path, _: Path) -> dict[str, Any]:
+    """{"gflop": of one example}, or {"why": it is not known}: a size may depend on more than the batch."""
+    try:
+        return {"gflop": work(version)}
+    except FailedError as error:
+        return {"why": str(error)}
+
+
+def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], limits: list[Limit], quick: bool,
+              seed: int, command: str) -> StudyResult:
     """The result. `found`: of each part's key, what `Conduct.measured` returned."""
     missing = {f"{model}: {variant}": why for (model, variant), why in made.refused.items()}
     for each in found.values():
@@ -52,7 +83,7 @@ def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], qui
                     "table": {"head": list(article.head), "rows": [list(row) for row in article.rows]}},
         "way": {"title": study.way.title, "steps": rows.way(study.way, by_key[study.way.part]),
                 "published": [{"label": label, "ratio": ratio} for label, ratio in article.ratios]},
-        "parts": parts, "variants": counted(made, study.shown), "limits": [],
+        "parts": parts, "variants": counted(made, study.shown), "limits": limits,
         "goals": [rows.goal(each, by_key[each.part]) for each in study.goals if each.part in by_key],
         "does_not_run": [{"what": what, "why": why} for what, why in missing.items()],
         "took_s": round(sum(each["took_s"] for each in found.values()), 1)}

@@ -4,7 +4,19 @@ The article measures the detector of TensorFlow's model zoo of 2018 with `--num_
 off (`--disable_optimize`), before and after freezing and folding. That detector's weights cannot be had without a
 network; the one here has its layers (see export/zoo/detector.py) and random weights, which show speed and size.
 """
-from benchmark.studies.study import Article, Ceiling, Goal, Part, Step, Study, Variant, Way, optimized
+from benchmark.studies.study import (
+    OTHER_TOOLS,
+    Article,
+    Ceiling,
+    Goal,
+    Part,
+    Step,
+    Study,
+    Variant,
+    Way,
+    converted,
+    optimized,
+)
 
 MODEL = "detector"
 ARTICLE = Article(
@@ -34,7 +46,8 @@ def steps(grappler: bool) -> tuple[Step, ...]:
             session("fastest stock", "fastest"),
             session("LiteRT float32", "litert-float32@litert"),
             session("OpenVINO float32", "openvino-float32@openvino"),
-            session("LiteRT int8", "litert-int8@litert"), session("OpenVINO int8", "openvino-int8@openvino"))
+            session("LiteRT int8", "litert-int8@litert"), session("OpenVINO int8", "openvino-int8@openvino"),
+            *(OTHER_TOOLS if grappler else ()))
 
 
 SERVED = (Step("original", "original"), Step("optimized", "optimized"), Step("bfloat16", "bfloat16"),
@@ -64,6 +77,7 @@ STUDY = Study(
           ("int8", "fastest stock", "LiteRT int8", "OpenVINO int8"), 4.3)),
     (Ceiling("grappler-on", 8, "optimized", "float32"), Ceiling("grappler-on", 8, "bfloat16", "bfloat16"),
      Ceiling("grappler-on", 8, "int8", "int8")),
+    converted(MODEL),
     {(MODEL, "original"): "original", (MODEL, "optimized"): "optimized", (MODEL, "bfloat16"): "bfloat16",
      (MODEL, "int8"): "int8"},
     about_minutes=15)

@@ -35,12 +35,22 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """What a tool that is not this project's makes of models/MODEL/SOURCE: a name of conversions.TOOLS."""
+
+    model: str
+    tool: str
+    source: str = "optimized"
+    quick: bool = True
+
+
+@dataclass(frozen=True)
 class Step:
     """One target of a part, and its label in tables and charts. `target` is what `compare` takes.
 
     The other fields are those of Target. `address`: a server that already runs the variant, such as a Vertex AI
-    endpoint. `foreign`: an engine whose answers are tried first; if they are wrong, or if
-    it does not start, the study goes on without it and says why.
+    endpoint. `tool`: the conversion of the variant that is measured. `foreign`: an engine whose answers are tried
+    first; if they are wrong, or if it does not start, the study goes on without it and says why.
     """
 
     label: str
@@ -54,6 +64,7 @@ class Step:
     flags: tuple[str, ...] = ()
     python: str = ""
     address: str = ""
+    tool: str = ""
     foreign: bool = False
 
     @property
@@ -151,6 +162,7 @@ class Study:
     way: Way
     goals: tuple[Goal, ...] = ()
     ceilings: tuple[Ceiling, ...] = ()
+    conversions: tuple[Conversion, ...] = ()
     shown: Mapping[tuple[str, str], str] = field(default_factory=dict)
     about_minutes: int = 30  # of the full form, where no stored run says it
 
@@ -166,6 +178,18 @@ class Study:
     def of_form(self, quick: bool) -> tuple[Part, ...]:
         """The parts of the quick or the full form."""
         return tuple(part for part in self.parts if not quick or part.quick is not None)
+
+
+OTHER_TOOLS = (
+    Step("ONNX Runtime float32", "session:optimized", tool="onnx", foreign=True),
+    Step("zenTF float32", "session:optimized", tool="zentf", foreign=True),
+    Step("Neural Compressor int8", "session:optimized", tool="neural-compressor", foreign=True))
+
+
+def converted(*models: str) -> tuple[Conversion, ...]:
+    """The conversions of OTHER_TOOLS; the quick form makes no environments of their own."""
+    return tuple(Conversion(model, tool, quick=tool == "onnx") for model in models
+                 for tool in ("onnx", "zentf", "neural-compressor"))
 
 
 def optimized(model: str, kinds: Iterable[str], batches: str = "1,3") -> tuple[Variant, ...]:
