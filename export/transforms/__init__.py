@@ -13,6 +13,7 @@ from export.transforms import (  # noqa: F401
     fold_pads,
     fold_transposes,
     freeze_requantization_ranges,
+    fuse_activations,
     fuse_layer_norm,
     fuse_pad_and_conv,
     fuse_resize_and_conv,
