@@ -152,7 +152,8 @@ def _heading(result: Drawn) -> tuple[float, list[str]]:
     big = ratio_text(best["ratio"])
     left = EDGE + picture.width_of(big, 42) * picture.BOLD + 8
     body.append(picture.line(EDGE, y + 41, words(big, "fastest"), 42, bold=True))
-    beside = picture.lines(words(f"{baseline(way) or AT_ITS_BEST} → {best['label']}", "soft"), 12, WIDTH - EDGE - left, 2)
+    steps = words(f"{baseline(way) or AT_ITS_BEST} → {best['label']}", "soft")
+    beside = picture.lines(steps, 12, WIDTH - EDGE - left, 2)
     top = y + (24 if len(beside) < 2 else 16)
     body.append(picture.line(left, top, words("as fast"), 14, bold=True))
     body += [picture.line(left, top + 17 + 15 * index, line, 12) for index, line in enumerate(beside)]
