@@ -11,19 +11,25 @@ from benchmark.reports import op_counts, study_tables, way
 from benchmark.reports.study_result import StudyResult
 from benchmark.reports.study_tables import Grid
 from user_error import UserError
+from whole_file import write_text
 
 COMMENT = re.compile(r"<!-- (end of )?study: *(.*?) *-->")
 WIDTH = 120
 
 
-def files(docs: Path, result: StudyResult) -> dict[Path, str]:
-    """The page docs/studies/NAME.md filled in, and its pictures, by path. A page that is not there yet begins with all
-    blocks under headings; its prose is still to be written.
+def write(folder: Path, result: StudyResult) -> None:
+    """Writes the `files` of a study."""
+    for path, text in files(folder, result).items():
+        write_text(path, text)
+
+
+def files(folder: Path, result: StudyResult) -> dict[Path, str]:
+    """The page folder/NAME.md filled in, and its pictures, by path. A page that is not there yet begins with all blocks
+    under headings; its prose is still to be written.
 
     Raises:
         UserError: the page's comments are not as `fill` wants them.
     """
-    folder = docs / "studies"
     path = folder / f"{result['study']}.md"
     page = path.read_text(encoding="utf-8") if path.is_file() else _empty(result)
     return {path: fill(page, result), **{folder / name: text for name, text in pictures(result).items()}}
