@@ -74,7 +74,7 @@ def fill(page: str, result: StudyResult) -> str:  # decision 232
 
 
 def _empty(result: StudyResult) -> str:
-    shown = f"![{_plain(way.described(result['way']))}]({result['study']}.svg)"
+    shown = f"![The way from the original to the fastest]({result['study']}.svg)"
     parts = [f"## {title}\n\n<!-- study: {key} -->\n<!-- end of study: {key} -->\n" for key, title in TITLES.items()]
     return "\n".join([f"# {result['title']}\n", f"{shown}\n", *parts])
 
@@ -96,8 +96,8 @@ def _parts(result: StudyResult) -> list[str]:
     for part in result["parts"]:
         notes = "\n".join("\n  ".join(wrap(f"- {note}", WIDTH - 2, break_long_words=False, break_on_hyphens=False))
                           for note in part["notes"])
-        made += [f"### {part['title']}", _table(study_tables.part(result, part)),
-                 _prose(study_tables.below(result, part)), notes]
+        rows = _table(study_tables.part(result, part)) if part["rows"] else ""
+        made += [f"### {part['title']}", rows, _prose(study_tables.below(result, part)), notes]
     return made
 
 

@@ -112,7 +112,7 @@ class _Axis:
     """Where a ratio is on the chart: linear from 0, or logarithmic, where bars begin at 1."""
 
     def __init__(self, way: Way) -> None:
-        ratios = [each["ratio"] for each in chain[Step | Published](way["steps"], way["published"])]
+        ratios = [1.0, *(each["ratio"] for each in chain[Step | Published](way["steps"], way["published"]))]
         bounds = [bound for step in way["steps"] for bound in charts.drawable(*step["ci95"]) or ()]
         # One wide interval must not push all bars together: it is cut off instead.
         high = max(max(ratios), min(max(bounds, default=0), 1.25 * max(ratios)), 1.0)

@@ -120,6 +120,7 @@ def test_a_page_that_is_not_there_begins_with_every_block(name: str, tmp_path: P
     study_page.write(tmp_path / "studies", result)
     page = (tmp_path / f"studies/{result['study']}.md").read_text()
     assert page.startswith(f"# {result['title']}\n\n![")
+    assert all(len(line) <= 120 for line in page.splitlines() if not line.startswith("|"))
     assert f"]({result['study']}.svg)" in page
     assert all(block in page for block in study_page.blocks(result).values())
     assert study_page.fill(page, result) == page
