@@ -138,7 +138,7 @@ class _Axis:
 def _heading(result: Drawn) -> tuple[float, list[str]]:
     way, best = result["way"], fastest(result["way"])
     y, body = 34.0, []
-    for line in picture.lines(words(result["title"]), 17, ROOM, 2, bold=True):
+    for line in picture.lines(words(result["title"]), 17, ROOM, 3, bold=True):
         body.append(picture.line(EDGE, y, line, 17, bold=True))
         y += 21
     machine = [result["cpu_class"], result["measured"][:10], *(["a quick run"] if result["quick"] else [])]
