@@ -84,8 +84,9 @@ def _sections(result: StudyResult, tag: str) -> list[str]:
             "</div>"]
     for part in result["parts"]:
         notes = "".join(f"<li>{escape(note)}</li>" for note in part["notes"])
-        made += [heading(part["title"]), _charts(part), _table(study_tables.part(result, part)),
-                 _soft(study_tables.below(result, part)), f"<ul>{notes}</ul>" if notes else ""]
+        shown = _charts(part) + _table(study_tables.part(result, part)) if part["rows"] else ""
+        made += [heading(part["title"]), shown, _soft(study_tables.below(result, part)),
+                 f"<ul>{notes}</ul>" if notes else ""]
     if result["variants"]:
         made += [heading("Operations and sizes, before and after"), _variants(result)]
     if result["limits"]:

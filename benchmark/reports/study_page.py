@@ -11,19 +11,25 @@ from benchmark.reports import op_counts, study_tables, way
 from benchmark.reports.study_result import StudyResult
 from benchmark.reports.study_tables import Grid
 from user_error import UserError
+from whole_file import write_text
 
 COMMENT = re.compile(r"<!-- (end of )?study: *(.*?) *-->")
 WIDTH = 120
 
 
-def files(docs: Path, result: StudyResult) -> dict[Path, str]:
-    """The page docs/studies/NAME.md filled in, and its pictures, by path. A page that is not there yet begins with all
-    blocks under headings; its prose is still to be written.
+def write(folder: Path, result: StudyResult) -> None:
+    """Writes the `files` of a study."""
+    for path, text in files(folder, result).items():
+        write_text(path, text)
+
+
+def files(folder: Path, result: StudyResult) -> dict[Path, str]:
+    """The page folder/NAME.md filled in, and its pictures, by path. A page that is not there yet begins with all blocks
+    under headings; its prose is still to be written.
 
     Raises:
         UserError: the page's comments are not as `fill` wants them.
     """
-    folder = docs / "studies"
     path = folder / f"{result['study']}.md"
     page = path.read_text(encoding="utf-8") if path.is_file() else _empty(result)
     return {path: fill(page, result), **{folder / name: text for name, text in pictures(result).items()}}
@@ -68,7 +74,7 @@ def fill(page: str, result: StudyResult) -> str:  # decision 232
 
 
 def _empty(result: StudyResult) -> str:
-    shown = f"![{_plain(way.described(result['way']))}]({result['study']}.svg)"
+    shown = f"![The way from the original to the fastest]({result['study']}.svg)"
     parts = [f"## {title}\n\n<!-- study: {key} -->\n<!-- end of study: {key} -->\n" for key, title in TITLES.items()]
     return "\n".join([f"# {result['title']}\n", f"{shown}\n", *parts])
 
@@ -90,8 +96,8 @@ def _parts(result: StudyResult) -> list[str]:
     for part in result["parts"]:
         notes = "\n".join("\n  ".join(wrap(f"- {note}", WIDTH - 2, break_long_words=False, break_on_hyphens=False))
                           for note in part["notes"])
-        made += [f"### {part['title']}", _table(study_tables.part(result, part)),
-                 _prose(study_tables.below(result, part)), notes]
+        rows = _table(study_tables.part(result, part)) if part["rows"] else ""
+        made += [f"### {part['title']}", rows, _prose(study_tables.below(result, part)), notes]
     return made
 
 

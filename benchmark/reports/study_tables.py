@@ -5,7 +5,7 @@ from itertools import groupby
 
 from benchmark.reports import charts, op_counts
 from benchmark.reports.environment import described_class
-from benchmark.reports.figures import marked, megabytes, plain, share, short
+from benchmark.reports.figures import marked, plain, share, short
 from benchmark.reports.study_result import Row, StudyPart, StudyResult
 from benchmark.reports.way import fastest, ratio_text
 from benchmark.verdicts.scenario import protocol_name
@@ -28,7 +28,7 @@ def machine(result: StudyResult) -> Grid:
     """What the figures were measured on and with: without it they say nothing."""
     on = result["environment"]
     known = [("measured", result["measured"]), ("class of CPU", result["cpu_class"]),
-             ("CPU", f"{on['cpu']}, {on['cpu_quota']:g} CPUs"), ("memory", megabytes(on.get("memory_bytes"))),
+             ("CPU", f"{on['cpu']}, {on['cpu_quota']:g} CPUs"), ("memory", op_counts.size(on.get("memory_bytes", 0))),
              ("software", plain({"Python": on.get("python", ""), **on.get("packages", {})})),
              ("variables", plain(on.get("variables", {}))), ("inputs", result["inputs"]),
              ("command", f"`{result['command']}`" + (", a quick run" if result["quick"] else "")),
@@ -73,14 +73,14 @@ def beside_the_article(result: StudyResult) -> list[str]:
 
 def part(result: StudyResult, measured: StudyPart) -> Grid:
     """All rows of one measurement, what matters most on the left; columns without any value are left out."""
-    other_machine = {each["cpu_class"] for each in measured["rows"]} != {result["cpu_class"]}
+    other_machine = not {each["cpu_class"] for each in measured["rows"]} <= {result["cpu_class"]}
     head = ("", "protocol", "batch", "mean ms", "ratio, 95 %", "verdict", "right", "p50 ms", "p99 ms", "examples/s",
             "requests", "total s", "answers", "class of CPU")
     rows = [(each["label"], protocol_name(each["protocol"]), f"{each['batch']:,}", short(each["mean_ms"]),
              "" if each["ratio"] is None else ratio(each["ratio"], each["ci95"]),
              each["verdict"] if each["valid"] else "INVALID", "" if each["right"] is None else share(each["right"]),
              marked(each["p50_ms"], 50, each["requests"]), marked(each["p99_ms"], 99, each["requests"]),
-             charts.number(each["examples_per_s"]), f"{each['requests']:,}", f"{each['total_s']:,.2f}",
+             charts.number(each["examples_per_s"]), f"{each['requests']:,}", _total(each),
              each["answers"], each["cpu_class"] if other_machine else "") for each in measured["rows"]]
     kept = [index for index in range(len(head)) if not index or any(row[index] for row in rows)]
     return Grid([head[index] for index in kept], [[row[index] for index in kept] for row in rows], 2,
@@ -120,6 +120,8 @@ def measured_on(result: StudyResult) -> str:
 
 def below(result: StudyResult, measured: StudyPart) -> str:
     """What stands below the rows of one measurement."""
+    if not measured["rows"]:
+        return "Nothing was measured here."
     few = any(each["requests"] < samples_needed(99) for each in measured["rows"])
     return measured_on(result) + (f" ~: p99 needs {samples_needed(99)} requests to be reliable." if few else "")
 
@@ -144,6 +146,11 @@ def _first_group(parts: Sequence[StudyPart]) -> list[Row]:
     return groups(rows)[0] if rows else []
 
 
+def _total(row: Row) -> str:
+    """Seconds, with two decimals or three digits."""
+    return f"{row['total_s']:,.2f}" if row["total_s"] >= 1 else charts.number(row["total_s"])
+
+
 def _place(names: Sequence[str], row: Row) -> int | None:
     """The index of the article's row of the same name."""
     return next((index for index, name in enumerate(names) if name in (row["label"].lower(), row["target"].lower())),
@@ -162,5 +169,5 @@ def _with_operations(result: StudyResult, head: Sequence[str], theirs: Sequence[
 
 
 def _here(row: Row, rate: bool) -> list[str]:
-    return [charts.number(row["examples_per_s"]) if rate else f"{row['total_s']:,.2f}", short(row["mean_ms"]),
+    return [charts.number(row["examples_per_s"]) if rate else _total(row), short(row["mean_ms"]),
             "1" if row["ratio"] is None else ratio(row["ratio"], row["ci95"])]

@@ -8,6 +8,7 @@ from benchmark.reports import charts, picture
 from benchmark.reports.picture import EDGE, ROOM, WIDTH, Word, words
 
 LOGARITHMIC = 10.0  # past this ratio, the axis is logarithmic
+AT_ITS_BEST = "the original at its best settings"  # for the name of a baseline that is no step
 LEAST = 1e-3  # where a logarithmic axis begins at the latest
 NOT_FASTER = {"slower": "slower", "cannot tell": "cannot", "INVALID": "cannot"}  # verdict -> style of the bar
 BAR, ROW = 14.0, 48.0
@@ -88,13 +89,12 @@ def described(way: Way) -> str:
                  step["verdict"], step["note"]]
         steps.append(f"{step['label']}: {', '.join(filter(None, known))}")
     steps += [f"{each['label']}, published: {ratio_text(each['ratio'])}" for each in way["published"]]
-    return f"How many times as fast as {baseline(way)} each step is. {'; '.join(steps)}."
+    return f"How many times as fast as {_of(way)} each step is. {'; '.join(steps)}."
 
 
 def baseline(way: Way) -> str:
-    """What the ratios are of, in words: the step without a verdict; if none is shown, an original at its best settings.
-    """
-    return next((step["label"] for step in way["steps"] if not step["verdict"]), "the original at its best settings")
+    """The label of the step that the ratios are of, which has no verdict; "" if it is not among the steps."""
+    return next((step["label"] for step in way["steps"] if not step["verdict"]), "")
 
 
 def fastest(way: Way) -> Step | None:
@@ -112,7 +112,7 @@ class _Axis:
     """Where a ratio is on the chart: linear from 0, or logarithmic, where bars begin at 1."""
 
     def __init__(self, way: Way) -> None:
-        ratios = [each["ratio"] for each in chain[Step | Published](way["steps"], way["published"])]
+        ratios = [1.0, *(each["ratio"] for each in chain[Step | Published](way["steps"], way["published"]))]
         bounds = [bound for step in way["steps"] for bound in charts.drawable(*step["ci95"]) or ()]
         # One wide interval must not push all bars together: it is cut off instead.
         high = max(max(ratios), min(max(bounds, default=0), 1.25 * max(ratios)), 1.0)
@@ -138,7 +138,7 @@ class _Axis:
 def _heading(result: Drawn) -> tuple[float, list[str]]:
     way, best = result["way"], fastest(result["way"])
     y, body = 34.0, []
-    for line in picture.lines(words(result["title"]), 17, ROOM, 2, bold=True):
+    for line in picture.lines(words(result["title"]), 17, ROOM, 3, bold=True):
         body.append(picture.line(EDGE, y, line, 17, bold=True))
         y += 21
     machine = [result["cpu_class"], result["measured"][:10], *(["a quick run"] if result["quick"] else [])]
@@ -152,7 +152,8 @@ def _heading(result: Drawn) -> tuple[float, list[str]]:
     big = ratio_text(best["ratio"])
     left = EDGE + picture.width_of(big, 42) * picture.BOLD + 8
     body.append(picture.line(EDGE, y + 41, words(big, "fastest"), 42, bold=True))
-    beside = picture.lines(words(f"{baseline(way)} → {best['label']}", "soft"), 12, WIDTH - EDGE - left, 2)
+    steps = words(f"{baseline(way) or AT_ITS_BEST} → {best['label']}", "soft")
+    beside = picture.lines(steps, 12, WIDTH - EDGE - left, 2)
     top = y + (24 if len(beside) < 2 else 16)
     body.append(picture.line(left, top, words("as fast"), 14, bold=True))
     body += [picture.line(left, top + 17 + 15 * index, line, 12) for index, line in enumerate(beside)]
@@ -218,7 +219,11 @@ def _style(step: Step, way: Way) -> str:
     return {"faster": "faster", **NOT_FASTER}.get(step["verdict"], "start")
 
 
+def _of(way: Way) -> str:
+    return f"“{baseline(way)}”" if baseline(way) else AT_ITS_BEST
+
+
 def _legend(way: Way, axis: _Axis) -> str:
     known = any(charts.drawable(*step["ci95"]) for step in way["steps"])
-    return f"Times as fast as {baseline(way)}{', 95 % intervals' if known else ''}" + (
+    return f"Times as fast as {_of(way)}{', 95 % intervals' if known else ''}" + (
         "; logarithmic scale" if axis.logarithmic else "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.reports import stored, study, study_tables, terminal, way
+from benchmark.reports import stored, study, study_page, study_tables, terminal, way
 
 DATA = Path(__file__).with_name("data")
 STUDIES = ("study", "study_ssd", "study_g2p", "study_keras")
@@ -62,7 +62,7 @@ def test_without_common_rows_there_are_two_tables() -> None:
     assert theirs.head == ["step", "times"]
     assert theirs.rows[0] == ["threads 1/1", "5.9x"]
     assert ours.head == ["here", "total s", "mean ms", "ratio, 95 %"]
-    assert ours.rows[-1] == ["with XLA", "0.04", "0.207", "152× [147, 158]"]
+    assert ours.rows[-1] == ["with XLA", "0.041", "0.207", "152× [147, 158]"]
     none: Any = {**_result(), "parts": []}
     assert study_tables.article(none)[0].rows[0] == ["original", "189.8", "189.8"]
     ours, = study_tables.article(_result("study_keras"))
@@ -113,6 +113,20 @@ def test_the_chart_of_a_part_is_in_its_unit() -> None:
     assert "16.8 ms</text>" in page
     assert "in-process, batch 1: throughput" in page
     assert "2,427 /s</text>" in page
+
+
+def test_a_study_in_which_nothing_ran_is_shown_too() -> None:
+    result = _result()
+    result["way"]["steps"] = []
+    for part in result["parts"]:
+        part["rows"] = []
+    result["variants"] = []
+    page = study.html(result)
+    assert page.count("Nothing was measured here.") == len(result["parts"])
+    assert [table.row_count for table in study.tables(result)][1:3] == [0, 0]
+    assert all("Nothing was measured here." in study_page.blocks(result)["parts"].split(part["title"])[1]
+               for part in result["parts"])
+    assert "No step is proven faster" in study_page.pictures(result)["mnist.svg"]
 
 
 def test_names_are_escaped() -> None:

@@ -101,20 +101,26 @@ def test_the_files_of_a_study_are_its_page_and_pictures(tmp_path: Path) -> None:
     result, folder = _result(), tmp_path / "studies"
     folder.mkdir()
     (folder / "mnist.md").write_text(_page(*KEYS))
-    made = study_page.files(tmp_path, result)
+    made = study_page.files(folder, result)
     assert made == {folder / "mnist.md": study_page.fill(_page(*KEYS), result), folder / "mnist.svg": way.svg(result),
                     folder / "mnist-ops.svg": op_counts.svg(result["title"], result["variants"])}
-    assert study_page.files(tmp_path, json.loads(json.dumps(result))) == made
+    assert study_page.files(folder, json.loads(json.dumps(result))) == made
+    study_page.write(folder, result)
+    assert {path: path.read_text() for path in folder.iterdir()} == made
+    assert study_page.files(folder, result) == made
     (folder / "mnist.md").write_text("<!-- study: goals -->")
     with pytest.raises(UserError, match="has no end"):
-        study_page.files(tmp_path, result)
+        study_page.write(folder, result)
+    assert (folder / "mnist.md").read_text() == "<!-- study: goals -->"
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_page_that_is_not_there_begins_with_every_block(name: str, tmp_path: Path) -> None:
     result = _result(name)
-    page = study_page.files(tmp_path, result)[tmp_path / f"studies/{result['study']}.md"]
+    study_page.write(tmp_path / "studies", result)
+    page = (tmp_path / f"studies/{result['study']}.md").read_text()
     assert page.startswith(f"# {result['title']}\n\n![")
+    assert all(len(line) <= 120 for line in page.splitlines() if not line.startswith("|"))
     assert f"]({result['study']}.svg)" in page
     assert all(block in page for block in study_page.blocks(result).values())
     assert study_page.fill(page, result) == page

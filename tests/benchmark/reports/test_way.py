@@ -108,10 +108,13 @@ def test_colours_say_the_verdict_and_words_say_it_too() -> None:
 
 
 def test_what_the_ratios_are_of_is_named_even_if_it_is_not_shown() -> None:
-    assert "Times as fast as client loop of 20 calls, 95 % intervals" in " ".join(_texts(_drawn(_result("study_g2p"))))
+    shown = " ".join(_texts(_drawn(_result("study_g2p"))))
+    assert "Times as fast as “client loop of 20 calls”, 95 % intervals" in shown
     steps = [_step("original", 0.9, [0.88, 0.92], "slower"), _step("int8", 2.0, [1.9, 2.1], "faster")]
     drawn = _drawn(_result(steps=steps))
-    assert "Times as fast as the original at its best settings" in " ".join(_texts(drawn))
+    texts = " ".join(_texts(drawn))
+    assert "Times as fast as the original at its best settings, 95 %" in texts
+    assert "the original at its best settings → int8" in texts
     assert [style for style, _, _ in _bars(drawn)] == ["slower", "fastest"]
 
 
