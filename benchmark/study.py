@@ -102,8 +102,7 @@ def _run(study: Study, quick: bool, again: bool, models: Path, work: Path, seed:
 def _publish(study: Study, result: StudyResult) -> None:
     """Writes the proof file, the charts, and the figures of the study's page."""
     write_json(_proof(study), result)
-    for path, text in study_page.files(DOCS, result).items():
-        write_text(path, text)
+    study_page.write(DOCS / "studies", result)
 
 
 def _proof(study: Study) -> Path:

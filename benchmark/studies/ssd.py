@@ -33,6 +33,7 @@ ARTICLE = Article(
 VARIANTS = (
     *optimized(MODEL, ("optimized", "bfloat16", "int8", "litert-float32", "openvino-float32", "litert-int8",
                        "openvino-int8")),
+    Variant(MODEL, "fused", ("--batch", "1,3", "--transforms", "default fuse_activations")),
     Variant(MODEL, "fastest", ("--batch", "1,3", "--precision", "auto", "--batch-of-interest", "1,8", "--max-time",
                                "40"), quick=False))
 
@@ -42,7 +43,7 @@ def steps(grappler: bool) -> tuple[Step, ...]:
     def session(label: str, target: str, threads: int = 0) -> Step:
         return Step(label, f"session:{target}", grappler=grappler or "@" in target, threads=threads)
     return (session("original", "original"), session("original, one thread", "original", 1),
-            session("optimized", "optimized"), session("bfloat16", "bfloat16"), session("int8", "int8"),
+            session("optimized", "optimized"), session("activations fused", "fused"), session("bfloat16", "bfloat16"), session("int8", "int8"),
             session("fastest stock", "fastest"),
             session("LiteRT float32", "litert-float32@litert"),
             session("OpenVINO float32", "openvino-float32@openvino"),
@@ -68,9 +69,11 @@ STUDY = Study(
      Part("detection", "In process: with boxes decoded and selected (non-maximum suppression)", MODEL, DETECTION, (1,),
           requests=200, most_s=300, signature="detection", quick=None)),
     Way("grappler-off", "in-process", 1, "one picture in process, Grappler off",
-        ("original", "optimized", "bfloat16", "int8", "fastest stock", "OpenVINO int8")),
-    (Goal("1.66 with Grappler off, equal in float32", "grappler-off", "in-process", 1, ("optimized",), 1.66),
-     Goal("1.3 as TensorFlow Serving runs it, equal in float32", "grappler-on", "in-process", 1, ("optimized",), 1.3),
+        ("original", "optimized", "activations fused", "bfloat16", "int8", "fastest stock", "OpenVINO int8")),
+    (Goal("1.66 with Grappler off, equal in float32", "grappler-off", "in-process", 1,
+          ("optimized", "activations fused"), 1.66),
+     Goal("1.3 as TensorFlow Serving runs it, equal in float32", "grappler-on", "in-process", 1,
+          ("optimized", "activations fused"), 1.3),
      Goal("1.3 as this project's server runs it, equal in float32", "grappler-on", "in-process", 1,
           ("optimized", "LiteRT float32", "OpenVINO float32"), 1.3),
      Goal("4.3 in int8 (published for SSD networks on amx)", "grappler-off", "in-process", 1,
@@ -78,6 +81,7 @@ STUDY = Study(
     (Ceiling("grappler-on", 8, "optimized", "float32"), Ceiling("grappler-on", 8, "bfloat16", "bfloat16"),
      Ceiling("grappler-on", 8, "int8", "int8")),
     converted(MODEL),
-    {(MODEL, "original"): "original", (MODEL, "optimized"): "optimized", (MODEL, "bfloat16"): "bfloat16",
+    {(MODEL, "original"): "original", (MODEL, "optimized"): "optimized",
+     (MODEL, "fused"): "activations fused", (MODEL, "bfloat16"): "bfloat16",
      (MODEL, "int8"): "int8"},
     about_minutes=15)
