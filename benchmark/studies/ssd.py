@@ -43,7 +43,8 @@ def steps(grappler: bool) -> tuple[Step, ...]:
     def session(label: str, target: str, threads: int = 0) -> Step:
         return Step(label, f"session:{target}", grappler=grappler or "@" in target, threads=threads)
     return (session("original", "original"), session("original, one thread", "original", 1),
-            session("optimized", "optimized"), session("activations fused", "fused"), session("bfloat16", "bfloat16"), session("int8", "int8"),
+            session("optimized", "optimized"), session("activations fused", "fused"),
+            session("bfloat16", "bfloat16"), session("int8", "int8"),
             session("fastest stock", "fastest"),
             session("LiteRT float32", "litert-float32@litert"),
             session("OpenVINO float32", "openvino-float32@openvino"),
