@@ -5,7 +5,10 @@ cannot be interrupted, so only work qualifies whose time is bounded by the size 
 """
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
+
+from serving.loops import LOOPS, ends_soon
 
 _TO_WARM_UP = 3
 _SHARE = 20
@@ -55,7 +58,7 @@ class Step(Protocol):
 class Steps:
     """Finds the graphs whose run time is bounded by the size of their inputs, and those that keep nothing.
 
-    Not bounded: loops, queues, calls out of the graph, operations whose result is as large as one of their input values
+    Not bounded: loops that are not known to end soon (see serving.loops), queues, calls out of the graph, operations whose result is as large as one of their input values
     says (Fill, Range, Tile), and operations that decode (images, examples, strings). An operation that is not listed
     below counts as unbounded.
 
@@ -66,9 +69,13 @@ class Steps:
     def __init__(self, functions: Iterable[Any], is_stateless: Callable[[str], bool] = lambda operation: False) -> None:
         """`functions`: the FunctionDefs that the graph can call; `is_stateless`: TensorFlow's list of operations."""
         self._is_stateless = is_stateless
-        each = list(functions)
-        self._unbounded = _spread(each, lambda operation: operation in _BOUNDED)
-        self._stateful = _spread(each, self._keeps_nothing)
+        self._functions = {each.signature.name: each for each in functions}
+        self._unbounded = _spread(self._functions, self._ends)
+        self._stateful = _spread(self._functions, lambda node, given: self._keeps_nothing(node.op))
+
+    def _ends(self, node: Any, given: Callable[[int], Any]) -> bool:
+        return node.op in _BOUNDED or node.op in _BRANCHES - LOOPS or (
+            node.op in LOOPS and ends_soon(node, self._functions, given))
 
     def _keeps_nothing(self, operation: str) -> bool:
         # A TensorArray lives as long as one run.
@@ -77,22 +84,36 @@ class Steps:
 
     def bounded(self, fetched: Iterable[Step], fed: Collection[str]) -> bool:
         """Whether every operation between the fed tensors ("x:0") and the fetched operations is bounded."""
-        return _all_between(fetched, fed, lambda operation: operation in _BOUNDED, self._unbounded)
+        return _all_between(fetched, fed, lambda step: self._ends(step.node_def, _inputs_of(step)), self._unbounded)
 
     def stateless(self, fetched: Iterable[Step], fed: Collection[str]) -> bool:
         """Whether every operation between the fed tensors ("x:0") and the fetched operations keeps nothing."""
-        return _all_between(fetched, fed, self._keeps_nothing, self._stateful)
+        return _all_between(fetched, fed, lambda step: self._keeps_nothing(step.type), self._stateful)
 
 
-def _spread(functions: Iterable[Any], allowed: Callable[[str], bool]) -> set[str]:
-    """The functions that hold an operation that is not allowed, also in a function that they call."""
-    called = {each.signature.name: (
-        {node.op for node in each.node_def},
-        {name for node in each.node_def for name in _functions(node.attr)}) for each in functions}
-    found = {name for name, (operations, _) in called.items() if not all(map(allowed, operations))}
-    while more := {name for name, (_, inner) in called.items() if inner & found} - found:
+def _inputs_of(step: Step) -> Callable[[int], Any]:
+    return lambda number: step.inputs[number].op.node_def if number < len(step.inputs) else None
+
+
+def _spread(functions: Mapping[str, Any], allowed: Callable[[Any, Callable[[int], Any]], bool]) -> set[str]:
+    """The functions that hold a node that is not allowed, also in a function that they call.
+
+    allowed(NodeDef, given): given(i) is the NodeDef of the node's i-th input, None for an argument of the function.
+    """
+    found = set()
+    for name, each in functions.items():
+        nodes = {node.name: node for node in each.node_def}
+        if not all(allowed(node, partial(_input_of, node, nodes)) for node in each.node_def):
+            found.add(name)
+    called = {name: {inner for node in each.node_def for inner in _functions(node.attr)}
+              for name, each in functions.items()}
+    while more := {name for name, inner in called.items() if inner & found} - found:
         found |= more
     return found
+
+
+def _input_of(node: Any, nodes: Mapping[str, Any], number: int) -> Any:
+    return nodes.get(node.input[number].partition(":")[0]) if number < len(node.input) else None
 
 
 def _functions(attributes: Mapping[str, Any]) -> Iterator[str]:
@@ -104,7 +125,7 @@ def _functions(attributes: Mapping[str, Any]) -> Iterator[str]:
             yield function.name
 
 
-def _all_between(fetched: Iterable[Step], fed: Collection[str], allowed: Callable[[str], bool],
+def _all_between(fetched: Iterable[Step], fed: Collection[str], allowed: Callable[[Step], bool],
                  refused: Set[str]) -> bool:
     seen: set[str] = set()
     pending = list(fetched)
@@ -113,7 +134,7 @@ def _all_between(fetched: Iterable[Step], fed: Collection[str], allowed: Callabl
         if step.name in seen:
             continue
         seen.add(step.name)
-        if not allowed(step.type) or (refused and not refused.isdisjoint(_functions(step.node_def.attr))):
+        if not allowed(step) or (refused and not refused.isdisjoint(_functions(step.node_def.attr))):
             return False
         pending += [tensor.op for tensor in step.inputs if tensor.name not in fed]
         pending += step.control_inputs
@@ -122,7 +143,7 @@ def _all_between(fetched: Iterable[Step], fed: Collection[str], allowed: Callabl
 
 _CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
 # They have as much state as the functions that they call, which are examined too.
-_BRANCHES = frozenset(("While", "If", "Case"))
+_BRANCHES = frozenset(("If", "StatelessIf", "Case", "StatelessCase")) | LOOPS
 _NAMES = """
     Placeholder PlaceholderWithDefault Const Identity IdentityN NoOp Snapshot StopGradient PreventGradient
     VarHandleOp ReadVariableOp VariableV2 HashTableV2 LookupTableFindV2 LookupTableSizeV2 EnsureShape Assert

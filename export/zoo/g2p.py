@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from commandline import step
-from export.runtime import tf, writing
 from export import warmup
+from export.runtime import tf, writing
 from export.zoo import g2p_article, g2p_serving, g2p_weights
 from export.zoo.g2p_weights import UNITS
-from export.zoo.g2p_words import END, GRAPHEMES, START, STEPS, WORDS, graphemes
+from export.zoo.g2p_words import END, START, STEPS, WORDS, graphemes
 from version_directory import EXTRA, SAMPLES
 
 MANY = 32  # rows of the last warm-up request

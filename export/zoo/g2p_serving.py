@@ -12,6 +12,7 @@ from export.runtime import tf
 from export.zoo.g2p_weights import UNITS
 from export.zoo.g2p_words import END, GRAPHEMES, START, STEPS
 
+POSITIONS = np.arange(STEPS, dtype=np.int32)
 NONE = len(GRAPHEMES)  # the row of a letter that is not there
 # XLA compiles a graph once for each batch size, which takes a second. It does so for these alone: 3 rows are run as 4, and
 # a larger batch by the graph without XLA, which was as fast from 8 rows on.
@@ -81,14 +82,14 @@ class Answers:
         compiled = tf.function(self.answers, jit_compile=True, input_signature=[tf.TensorSpec([size, STEPS], tf.int32)])
         if size - 1 in (0, *COMPILED):  # no other batch is run by this code
             return compiled(tf.reshape(grapheme, [size, STEPS]))
-        filled = tf.pad(grapheme, [[0, size - rows], [0, 0]])
+        filled = tf.concat([grapheme, np.zeros((size, STEPS), np.int32)], 0)[:size]
         return compiled(tf.reshape(filled, [size, STEPS]))[:rows]
 
     def answers(self, grapheme: Any) -> Any:
         """The model for known letters, without refusals."""
         tables = self._tables
         length = tf.reduce_sum(tf.sign(grapheme), 1)
-        letters = tf.transpose(tf.where(tf.range(STEPS) < length[:, None], grapheme, NONE))
+        letters = tf.transpose(tf.where(POSITIONS < length[:, None], grapheme, NONE))
         state = tf.gather(tables.pairs, letters[0] * (NONE + 1) + letters[1])
 
         def encoded(number: Any, state: Any) -> tuple[Any, Any]:
@@ -102,16 +103,16 @@ class Answers:
             likeliest = tf.argmax(tf.matmul(state, tables.logits) + tables.logits_bias, 1, output_type=tf.int32)
             ended = ended | tf.equal(likeliest, END)
             symbol = tf.where(ended, END, likeliest)
-            answer = tf.where(tf.equal(tf.range(STEPS), number)[:, None], symbol, answer)
+            answer = tf.where(tf.equal(POSITIONS, number)[:, None], symbol, answer)
             return number + 1, symbol, state, ended, answer
 
         # maximum_iterations lets a server see that the loops end.
         longest = tf.reduce_max(tf.concat([length, [0]], 0))  # of an empty batch 0
         _, state = tf.while_loop(lambda number, _: number < longest, encoded, [2, state], maximum_iterations=STEPS)
-        rows = tf.shape(grapheme)[0] if grapheme.shape[0] is None else int(grapheme.shape[0])
+        nothing = tf.zeros_like(grapheme)
         *_, answer = tf.while_loop(
             lambda number, symbol, state, ended, answer: ~tf.reduce_all(ended), decoded,
-            [0, tf.fill([rows], START), state, tf.fill([rows], False), tf.fill([STEPS, rows], END)],
+            [0, nothing[:, 0] + START, state, nothing[:, 0] > 0, tf.transpose(nothing) + END],
             maximum_iterations=STEPS)
         return tf.transpose(answer)
 
