@@ -7,6 +7,7 @@
             model.tflite            the same model for LiteRT
             assets.extra/           files about a version; TensorFlow does not read them to load it
                 openvino/           the same model for OpenVINO
+                model.keras         the Keras model that it was exported from
 """
 import json
 import re
@@ -27,6 +28,8 @@ WARMUP = Path(EXTRA, "tf_serving_warmup_requests")
 SAMPLES = Path(EXTRA, "samples.npz")
 # The sources that the version was made from, and the results of its checks.
 MANIFEST = Path(EXTRA, "manifest.json")
+# The Keras model that a version was exported from, if `build --keras` wrote it.
+KERAS = Path(EXTRA, "model.keras")
 # The same model for OpenVINO.
 OPENVINO = Path(EXTRA, "openvino")
 # The body of one REST request, to try the model with.
