@@ -7,8 +7,8 @@
             model.tflite            the same model for LiteRT
             assets.extra/           files about a version; TensorFlow does not read them to load it
                 openvino/           the same model for OpenVINO
-                model.onnx          the same model for ONNX Runtime, and
-                model.keras         for Keras: only for comparisons with these
+                model.onnx          the same model for ONNX Runtime, with which a study compares
+                model.keras         the Keras model that it was exported from
 """
 import json
 import re
@@ -29,11 +29,12 @@ WARMUP = Path(EXTRA, "tf_serving_warmup_requests")
 SAMPLES = Path(EXTRA, "samples.npz")
 # The sources that the version was made from, and the results of its checks.
 MANIFEST = Path(EXTRA, "manifest.json")
+# The Keras model that a version was exported from, if `build --keras` wrote it.
+KERAS = Path(EXTRA, "model.keras")
 # The same model for OpenVINO.
 OPENVINO = Path(EXTRA, "openvino")
-# The same model for ONNX Runtime and for Keras, with which a study compares.
+# The same model for ONNX Runtime, with which a study compares.
 ONNX = Path(EXTRA, "model.onnx")
-KERAS = Path(EXTRA, "model.keras")
 # The body of one REST request, to try the model with.
 REQUEST = Path(EXTRA, "request.json")
 

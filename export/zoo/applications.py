@@ -1,9 +1,10 @@
 """keras.applications without downloads: random weights, and batch norm statistics of real activations.
 
     image float32 [-1,224,224,3] -> MobileNetV2 | ResNet50 | EfficientNetB0 -> probabilities float32 [-1,1000]
+    image float32 [-1,299,299,3] -> InceptionV3 -> probabilities float32 [-1,1000]
 
-`python -m export build mobilenet_v2 | resnet50 | efficientnet_b0`. Nothing is trained: such a model shows speed, size
-and how far two versions of it are apart, and its classes mean nothing.
+`python -m export build mobilenet_v2 | resnet50 | efficientnet_b0 | inception_v3`. Nothing is trained: such a model
+shows speed, size and how far two versions of it are apart, and its classes mean nothing.
 """
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +14,17 @@ import keras
 import numpy as np
 
 from commandline import step
-from export.runtime import tf, writing
+from export.runtime import tf
+from export.zoo import keras_export
 from export.zoo.pictures import pictures
 from export.zoo.random_weights import smoother, spread_out
-from version_directory import EXTRA, SAMPLES
+from version_directory import SAMPLES
 
 # The class in keras.applications, and the range of pixels that its preprocessing gives: pixel * scale + offset.
 APPLICATIONS = {"mobilenet_v2": ("MobileNetV2", 1 / 127.5, -1.0), "resnet50": ("ResNet50", 1.0, -118.0),
-                "efficientnet_b0": ("EfficientNetB0", 1.0, 0.0)}
+                "efficientnet_b0": ("EfficientNetB0", 1.0, 0.0), "inception_v3": ("InceptionV3", 1 / 127.5, -1.0)}
 SIDE = {"full": 224, "small": 64}
+SIDES = {"inception_v3": {"full": 299, "small": 75}}  # 75 is the least that it takes
 EXAMPLES = 16
 
 # A network of random weights is chaotic: one rounding error of the input changes the logits as much as wrong folding
@@ -32,17 +35,18 @@ LEAST_VARIANCE = 0.05  # of a layer's mean variance
 GATES = 0.3
 
 
-def build(version: Path, name: str, size: str, seed: int) -> dict[str, Any]:
+def build(version: Path, name: str, size: str, seed: int, keeps: bool = False) -> dict[str, Any]:
     """Writes the SavedModel of an application into `version`; returns facts about it for the manifest."""
     application, scale, offset = APPLICATIONS[name]
-    side = SIDE[size]
+    side = SIDES.get(name, SIDE)[size]
     images = pictures(EXAMPLES, side, seed) * np.float32(scale) + np.float32(offset)
     with step(f"make {application} with random weights, and norms from {EXAMPLES} made-up pictures of {side}x{side}"):
         model = randomised(application, images, seed)
         spread_out(model, images)
     with step("export with keras.export.ExportArchive"):
-        _export(keras.Model(model.input, keras.layers.Softmax()(model.output)), side, version)
-        (version / EXTRA).mkdir()
+        whole = keras.Model(model.input, keras.layers.Softmax()(model.output))
+        keras_export.export(whole, version, keeps, lambda image: {"probabilities": whole(image, training=False)},
+                            [tf.TensorSpec((None, side, side, 3), tf.float32, name="image")])
         np.savez_compressed(version / SAMPLES, image=images)
     return {"weights": "random", "samples": f"{EXAMPLES} made-up pictures", "image": side,
             "parameters": model.count_params(), "seed": seed}
@@ -56,14 +60,14 @@ def randomised(application: str, images: np.ndarray, seed: int) -> keras.Model:
     """
     keras.utils.set_random_seed(seed)
     random = np.random.default_rng(seed)
-    model = getattr(keras.applications, application)(weights=None, input_shape=images.shape[1:],
-                                                     classifier_activation=None)
+    model = getattr(keras.applications, application)(
+        weights=None, input_tensor=keras.Input(images.shape[1:], name="image"), classifier_activation=None)
     for weight in model.weights:
         if weight.name == "bias":
             weight.assign(random.normal(0, 0.1, weight.shape))
         elif "_se_" in weight.path and weight.name == "kernel":  # the gates of EfficientNet's channels
             weight.assign(weight.numpy() * GATES)
-        elif len(weight.shape) == 4 and weight.shape[0] > 1:
+        elif len(weight.shape) == 4 and max(weight.shape[:2]) > 1:
             weight.assign(smoother(weight.numpy()))
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in model.layers:
@@ -97,12 +101,3 @@ def _summands(model: keras.Model) -> Iterator[str]:
             for tensor in layer.input:
                 maker = tensor._keras_history.operation
                 yield (maker.input._keras_history.operation if isinstance(maker, keras.layers.Dropout) else maker).name
-
-
-def _export(model: keras.Model, side: int, version: Path) -> None:
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", lambda image: {"probabilities": model(image, training=False)},
-                         input_signature=[tf.TensorSpec((None, side, side, 3), tf.float32, name="image")])
-    with writing(version):
-        archive.write_out(str(version), verbose=False)

@@ -2,11 +2,22 @@
 
     inputs float32 [-1,300,300,3] -> Inception v2 -> six feature maps of 19, 10, 5, 3, 2 and 1 squares a side
     -> box_encodings float32 [-1,1917,4], class_predictions_with_background float32 [-1,1917,91]   (serving_default)
-    -> detection_boxes float32 [-1,1917,4], detection_scores float32 [-1,1917,90]                  (detection)
+    -> decoded boxes, sigmoid scores, non-maximum suppression                                      (detection):
+       detection_boxes float32 [-1,100,4], detection_scores, detection_classes float32 [-1,100],
+       num_detections float32 [-1]
 
-77 convolutions have a FusedBatchNorm and a Relu6; one is depthwise, and each feature map has two more with a bias.
-Boxes are [top, left, bottom, right], 0 to 1; they are not selected (no non-maximum suppression).
-Source of the layout: Inception v2 in TF-Slim, and the SSD of the TensorFlow Object Detection API.
+77 convolutions have a FusedBatchNorm and a Relu6; before the first is a depthwise one, and each feature map has two
+more with a bias. Boxes are [top, left, bottom, right], 0 to 1. Classes are 1 to 90. The first `num_detections` of the
+100 places are detections, best first; in the others are zeros, and the class 1.
+
+The weights are random. All scores would be about 0.5 then, and suppression would work on 172,530 candidates, where a
+trained detector gives it a few. So the class heads are set by the samples: each logit of a class has the same mean,
+which is such that 48 scores of a picture (on average) are over 0.3; and black, grey and noise have lower ones, because
+no detector finds a hundred things there. The logits of `serving_default` are therefore around -6.5, those of the
+background too. Where the boxes are still means nothing.
+
+Source of the layout: Inception v2 in TF-Slim, and the SSD of the TensorFlow Object Detection API, whose
+post-processing the signature `detection` has.
 """
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +28,8 @@ import numpy as np
 
 from commandline import step
 from export.runtime import tf, writing
+from export.zoo import class_heads
+from export.zoo.boxes import CLASSES, anchors, decoded, selected
 from export.zoo.pictures import pictures
 from export.zoo.random_weights import smoother
 from version_directory import EXTRA, SAMPLES
@@ -24,7 +37,8 @@ from version_directory import EXTRA, SAMPLES
 EXAMPLES = 16
 SIDE = {"full": 300, "small": 96}
 THINNER = {"full": 1, "small": 8}  # divides the number of channels
-CLASSES = 90  # and the background
+SIGNATURES = {"serving_default": ("box_encodings", "class_predictions_with_background"),
+              "detection": ("detection_boxes", "detection_scores", "detection_classes", "num_detections")}
 EPSILON = 0.001
 # The branches of a block: each a list of convolutions (kernel, channels); "avg" and "max" pool first. A block of
 # stride 2 has the stride in each branch's last convolution, and pools without a convolution.
@@ -44,8 +58,6 @@ BLOCKS: tuple[tuple[str, int, tuple[tuple[Any, ...], ...]], ...] = (
 # make of the last.
 MAPS = ("Mixed_4c", "Mixed_5c")
 FURTHER = ((256, 512), (128, 256), (128, 256), (64, 128))
-# The boxes of a square: (size, width / height); sizes grow from map to map.
-ASPECTS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
 
 
 def build(version: Path, name: str, size: str, seed: int) -> dict[str, Any]:
@@ -59,8 +71,15 @@ def build(version: Path, name: str, size: str, seed: int) -> dict[str, Any]:
         training = _Network(weights, THINNER[size], training=True)
         training.predictions(tf.constant(images))
         weights.statistics(session.run(training.measured))
-    with (step("export with TensorFlow 1's SavedModelBuilder"), tf.Graph().as_default(), tf1.Session() as session):
-        _export(weights, side, THINNER[size], version, session)
+    with tf.Graph().as_default(), tf1.Session() as session:
+        network, inputs, outputs = _graph(weights, side, THINNER[size])
+        with step("set the class heads so that a few scores of a picture are high"):
+            network.initialise(session)
+            shown, empty = (session.run(network.features, {inputs: each}) for each in (images, _empty(side, seed)))
+            network.sees(shown, empty, seed)
+            network.initialise(session)
+        with step("export with TensorFlow 1's SavedModelBuilder"):
+            _export(inputs, outputs, version, session)
         (version / EXTRA).mkdir()
         np.savez_compressed(version / SAMPLES, inputs=images)
     return {"weights": "random", "samples": f"{EXAMPLES} made-up pictures", "image": side,
@@ -102,18 +121,37 @@ class _Network:
     def __init__(self, weights: Weights, thinner: int, training: bool) -> None:
         self._weights, self._thinner, self._training = weights, thinner, training
         self.variables: dict[str, Any] = {}
+        self.features: list[Any] = []
+        self.squares: list[tuple[int, int]] = []
         self.measured: dict[str, tuple[Any, Any]] = {}
 
-    def predictions(self, images: Any) -> tuple[Any, Any, list[tuple[int, int]]]:
-        """Images [N,side,side,3] of 0 to 255 -> encodings [N,B,4], class logits [N,B,91], and of each feature map its
-        side and the number of boxes per square."""
-        boxes, classes, squares = [], [], []
-        for index, features in enumerate(self._feature_maps(images * (2.0 / 255) - 1.0)):
+    def predictions(self, images: Any) -> tuple[Any, Any]:
+        """Images [N,side,side,3] of 0 to 255 -> encodings [N,B,4], class logits [N,B,91].
+
+        `features` has the feature maps, `squares` of each its side and the number of boxes per square.
+        """
+        boxes, classes = [], []
+        self.features = self._feature_maps(images * (2.0 / 255) - 1.0)
+        for index, features in enumerate(self.features):
             each, side = (3 if index == 0 else 6), int(features.shape[1])
             boxes.append(self._predicted(features, f"BoxPredictor_{index}/BoxEncodingPredictor", each, 4))
             classes.append(self._predicted(features, f"BoxPredictor_{index}/ClassPredictor", each, CLASSES + 1))
-            squares.append((side, each))
-        return tf.concat(boxes, 1), tf.concat(classes, 1), squares
+            self.squares.append((side, each))
+        return tf.concat(boxes, 1), tf.concat(classes, 1)
+
+    def initialise(self, session: Any) -> None:
+        """Gives the variables their values, in one run for all: Variable.load would be a run for each."""
+        session.run([variable.initializer for variable in self.variables.values()],
+                    {variable.initializer.inputs[1]: self._weights.values[name]
+                     for name, variable in self.variables.items()})
+
+    def sees(self, shown: list[np.ndarray], empty: list[np.ndarray], seed: int) -> None:
+        """Changes the class heads by the `features` of pictures and of empty ones: see class_heads."""
+        names = [f"BoxPredictor_{index}/ClassPredictor" for index in range(len(self.features))]
+        values = self._weights.values
+        for name, head in zip(names, class_heads.trained_alike(
+                [values[f"{name}/weights"] for name in names], shown, empty, np.random.default_rng(seed)), strict=True):
+            values[f"{name}/weights"], values[f"{name}/biases"] = head
 
     def _feature_maps(self, x: Any) -> list[Any]:
         found = []
@@ -162,7 +200,7 @@ class _Network:
         return tf.nn.depthwise_conv2d(x, weights, [1, 2, 2, 1], "SAME", name=f"{name}/depthwise")
 
     def _normed(self, x: Any, name: str) -> Any:
-        """Batch norm and Relu6: FusedBatchNorm as old graphs have it, FusedBatchNormV3 behind the last block."""
+        """Batch norm, in the form that graphs of TensorFlow 1 have, and Relu6."""
         norm = f"{name}/BatchNorm"
         count = (int(x.shape[3]),)
         scale = self._tensor(f"{norm}/gamma", lambda random: random.uniform(0.8, 1.8, count))
@@ -171,9 +209,8 @@ class _Network:
             means, variances = tf.constant([], tf.float32), tf.constant([], tf.float32)
         else:
             means, variances = (self._tensor(f"{norm}/moving_{kind}", None) for kind in ("mean", "variance"))
-        fused = tf.raw_ops.FusedBatchNormV3 if "Mixed_5c_" in name else tf.raw_ops.FusedBatchNorm
-        found = fused(x=x, scale=scale, offset=offset, mean=means, variance=variances, epsilon=EPSILON,
-                      is_training=self._training, name=f"{norm}/{fused.__name__}")
+        found = tf.raw_ops.FusedBatchNorm(x=x, scale=scale, offset=offset, mean=means, variance=variances,
+                                          epsilon=EPSILON, is_training=self._training, name=f"{norm}/FusedBatchNorm")
         if self._training:
             self.measured[norm] = (found.batch_mean, found.batch_variance)
         return tf.nn.relu6(found.y, name=f"{name}/Relu6")
@@ -201,52 +238,35 @@ class _Network:
         return self.variables[name]
 
 
-def anchors(squares: list[tuple[int, int]]) -> np.ndarray:
-    """The boxes that encodings are relative to, [B,4]: centre y, centre x, height, width, 0 to 1."""
-    found = []
-    for index, (side, count) in enumerate(squares):
-        size, following = (0.2 + 0.75 * (index + later) / 5 for later in (0, 1))
-        shapes = [(size / np.sqrt(aspect), size * np.sqrt(aspect)) for aspect in ASPECTS][:count]
-        if count > len(ASPECTS):
-            shapes.append((np.sqrt(size * following),) * 2)
-        for y in range(side):
-            for x in range(side):
-                found += [((y + 0.5) / side, (x + 0.5) / side, high, wide) for high, wide in shapes]
-    return np.array(found, np.float32)
+def _empty(side: int, seed: int) -> np.ndarray:
+    """Pictures [4,side,side,3] in which there is nothing: black, grey, a little noise on black, noise."""
+    random, shape = np.random.default_rng(seed), (side, side, 3)
+    return np.stack([np.zeros(shape), np.full(shape, 128.0), random.normal(0, 1, shape),
+                     random.uniform(0, 255, shape)]).astype(np.float32)
 
 
-def _decoded(encodings: Any, around: np.ndarray) -> Any:
-    """Encodings [N,B,4] -> boxes [N,B,4], as the Object Detection API's faster_rcnn_box_coder decodes them."""
-    y, x, high, wide = tf.split(encodings, 4, axis=2)
-    at_y, at_x, tall, broad = (column[None, :, None] for column in around.T)
-    y, x = y / 10.0 * tall + at_y, x / 10.0 * broad + at_x
-    high, wide = tf.exp(high / 5.0) * tall / 2.0, tf.exp(wide / 5.0) * broad / 2.0
-    return tf.clip_by_value(tf.concat([y - high, x - wide, y + high, x + wide], 2), 0.0, 1.0, name="detection_boxes")
-
-
-def _export(weights: Weights, side: int, thinner: int, version: Path, session: Any) -> None:
-    tf1 = tf.compat.v1
-    images = tf1.placeholder(tf.float32, [None, side, side, 3], name="image_tensor")
+def _graph(weights: Weights, side: int, thinner: int) -> tuple[_Network, Any, dict[str, Any]]:
+    """Adds the whole detector to the default graph: its network, its input, and the outputs of both signatures."""
+    images = tf.compat.v1.placeholder(tf.float32, [None, side, side, 3], name="image_tensor")
     network = _Network(weights, thinner, training=False)
-    boxes, classes, squares = network.predictions(images)
+    boxes, classes = network.predictions(images)
     boxes = tf.identity(boxes, name="box_encodings")
     classes = tf.identity(classes, name="class_predictions_with_background")
-    scores = tf.sigmoid(classes[:, :, 1:], name="detection_scores")
-    placed = _decoded(boxes, anchors(squares))
-    # One run for all: Variable.load would be a run for each.
-    session.run([variable.initializer for variable in network.variables.values()],
-                {variable.initializer.inputs[1]: weights.values[name] for name, variable in network.variables.items()})
+    return network, images, {"box_encodings": boxes, "class_predictions_with_background": classes,
+                             **selected(decoded(boxes, anchors(network.squares)), classes)}
 
-    def signature(**outputs: Any) -> Any:
-        return tf1.saved_model.signature_def_utils.build_signature_def(
-            {"inputs": tf1.saved_model.build_tensor_info(images)},
-            {key: tf1.saved_model.build_tensor_info(tensor) for key, tensor in outputs.items()},
-            tf1.saved_model.PREDICT_METHOD_NAME)
+
+def _export(inputs: Any, outputs: dict[str, Any], version: Path, session: Any) -> None:
+    saved = tf.compat.v1.saved_model
+
+    def signature(keys: tuple[str, ...]) -> Any:
+        return saved.signature_def_utils.build_signature_def(
+            {"inputs": saved.build_tensor_info(inputs)},
+            {key: saved.build_tensor_info(outputs[key]) for key in keys}, saved.PREDICT_METHOD_NAME)
 
     with writing(version):
         version.rmdir()  # the builder makes it
-        builder = tf1.saved_model.Builder(str(version))
-        builder.add_meta_graph_and_variables(session, [tf1.saved_model.SERVING], {
-            "serving_default": signature(box_encodings=boxes, class_predictions_with_background=classes),
-            "detection": signature(detection_boxes=placed, detection_scores=scores)})
+        builder = saved.Builder(str(version))
+        builder.add_meta_graph_and_variables(
+            session, [saved.SERVING], {key: signature(names) for key, names in SIGNATURES.items()})
         builder.save()

@@ -14,9 +14,10 @@ import keras
 import numpy as np
 
 from commandline import step
-from export.runtime import tf, writing
+from export.runtime import tf
+from export.zoo import keras_export
 from export.zoo.random_weights import spread_out
-from version_directory import EXTRA, SAMPLES
+from version_directory import SAMPLES
 
 EXAMPLES = 32
 CLASSES = 8
@@ -39,7 +40,7 @@ class Shape:
 SHAPES = {"full": Shape(), "small": Shape(2, 64, 4, 256, 16, 1200)}
 
 
-def build(version: Path, name: str, size: str, seed: int) -> dict[str, Any]:
+def build(version: Path, name: str, size: str, seed: int, keeps: bool = False) -> dict[str, Any]:
     """Writes the encoder's SavedModel into `version`; returns facts about it for the manifest."""
     shape = SHAPES[size]
     samples = texts(EXAMPLES, shape, seed)
@@ -47,8 +48,11 @@ def build(version: Path, name: str, size: str, seed: int) -> dict[str, Any]:
         model = randomised(shape, seed)
         spread_out(model, samples)
     with step("export with keras.export.ExportArchive"):
-        _export(keras.Model(model.inputs, keras.layers.Softmax(name="probabilities")(model.output)), shape, version)
-        (version / EXTRA).mkdir()
+        whole = keras.Model(model.inputs, keras.layers.Softmax(name="probabilities")(model.output))
+        keras_export.export(
+            whole, version, keeps,
+            lambda token_ids, mask: {"probabilities": whole([token_ids, mask], training=False)},
+            [tf.TensorSpec((None, shape.tokens), tf.int32, name=name) for name in ("token_ids", "mask")])
         np.savez_compressed(version / SAMPLES, token_ids=samples["token_ids"], mask=samples["mask"])
     return {"weights": "random", "samples": f"{EXAMPLES} made-up texts", "tokens": shape.tokens,
             "parameters": model.count_params(), "seed": seed}
@@ -71,7 +75,9 @@ def encoder(shape: Shape) -> keras.Model:
     ids = keras.Input((shape.tokens,), dtype="int32", name="token_ids")
     mask = keras.Input((shape.tokens,), dtype="int32", name="mask")
     x = layers.Embedding(shape.vocabulary, shape.width, name="words")(ids)
-    x = Positions(shape.tokens, shape.width, name="positions")(x)
+    # An Embedding of Keras' own, not a layer of this project: so a .keras file loads anywhere. (ids * 0 has the batch.)
+    positions = ids * 0 + np.arange(shape.tokens, dtype=np.int32)
+    x = layers.Add()([x, layers.Embedding(shape.tokens, shape.width, name="positions")(positions)])
     x = layers.LayerNormalization(epsilon=1e-12)(x)
     # What is added to the scores of tokens that the mask leaves out, as BERT does: [B,1,1,T].
     hidden = (1.0 - keras.ops.cast(mask, "float32"))[:, None, None, :] * -10000.0
@@ -82,17 +88,6 @@ def encoder(shape: Shape) -> keras.Model:
         x = layers.LayerNormalization(epsilon=1e-12)(layers.Add()([x, narrow]))
     pooled = layers.Dense(shape.width, activation="tanh", name="pooled")(x[:, 0])
     return keras.Model([ids, mask], layers.Dense(CLASSES, name="logits")(pooled))
-
-
-class Positions(keras.layers.Layer):
-    """Adds a learned vector to each position."""
-
-    def __init__(self, tokens: int, width: int, **options: Any) -> None:
-        super().__init__(**options)
-        self.vectors = self.add_weight(shape=(tokens, width), name="vectors")
-
-    def call(self, x: Any) -> Any:
-        return x + self.vectors
 
 
 def _attention(x: Any, hidden: Any, shape: Shape, number: int) -> Any:
@@ -127,13 +122,3 @@ def randomised(shape: Shape, seed: int) -> keras.Model:
             for weight in layer.weights:
                 weight.assign(random.normal(0, 0.05, weight.shape))
     return model
-
-
-def _export(model: keras.Model, shape: Shape, version: Path) -> None:
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serving_default", lambda token_ids, mask: {"probabilities": model([token_ids, mask], training=False)},
-        input_signature=[tf.TensorSpec((None, shape.tokens), tf.int32, name=name) for name in ("token_ids", "mask")])
-    with writing(version):
-        archive.write_out(str(version), verbose=False)

@@ -16,9 +16,9 @@ import tensorflow as tf
 from sklearn.datasets import load_digits
 
 from commandline import step
-from export.runtime import writing
+from export.zoo import keras_export
 from user_error import UserError
-from version_directory import EXTRA, REQUEST, SAMPLES
+from version_directory import REQUEST, SAMPLES
 
 CONNECT_TIMEOUT_S = 5
 HELD_OUT = 397  # held-out images that are stored with the version, for measurements
@@ -36,7 +36,7 @@ class Images:
     epochs: int
 
 
-def build(version: Path, name: str, data: str, seed: int) -> dict[str, Any]:
+def build(version: Path, name: str, data: str, seed: int, keeps: bool = False) -> dict[str, Any]:
     """Writes the trained SavedModel into `version`; returns facts about it for the manifest."""
     with step("read MNIST" if data == "mnist" else "read scikit-learn's handwritten digits"):
         images = _mnist() if data == "mnist" else _digits(seed)
@@ -48,12 +48,12 @@ def build(version: Path, name: str, data: str, seed: int) -> dict[str, Any]:
     with step(f"test on {len(images.test)} held-out images"):
         _, accuracy = model.evaluate(images.test, images.test_labels, batch_size=256, verbose=0)
     with step("export with keras.export.ExportArchive"):
-        _export(model, version)
-        (version / EXTRA).mkdir()
+        keras_export.export(model, version, keeps, lambda image: {"softmax": model(image, training=False)},
+                            [tf.TensorSpec((None, 28, 28), tf.float32, name="input_image")])
         np.savez_compressed(version / SAMPLES, input_image=images.test[:HELD_OUT], labels=images.test_labels[:HELD_OUT])
         one = images.test[:1].astype(float).round(4).tolist()
         (version / REQUEST).write_text(json.dumps({"instances": one}) + "\n")
-    return {"data": images.name, "trained_on": len(images.train), "held_out": len(images.test),
+    return {"data": images.name, "of": "images", "trained_on": len(images.train), "held_out": len(images.test),
             "accuracy": round(float(accuracy), 6), "parameters": model.count_params()}
 
 
@@ -73,15 +73,6 @@ def classifier() -> keras.Model:
         x = layers.Dropout(0.2)(x)
     logits = layers.Dense(10, name="logits")(x)
     return keras.Model(image, layers.Softmax(name="softmax")(logits))
-
-
-def _export(model: keras.Model, version: Path) -> None:
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", lambda image: {"softmax": model(image, training=False)},
-                         input_signature=[tf.TensorSpec((None, 28, 28), tf.float32, name="input_image")])
-    with writing(version):
-        archive.write_out(str(version), verbose=False)
 
 
 def _digits(seed: int) -> Images:

@@ -10,11 +10,11 @@ SPREAD = 1.0
 
 
 def smoother(kernels: np.ndarray) -> np.ndarray:
-    """Kernels [K,K,...] that answer to even areas about as much as to edges, as trained ones do.
+    """Kernels [H,W,...] that answer to even areas about as much as to edges, as trained ones do.
 
     Independent weights answer to noise more than to a picture; the norms behind them would multiply that.
     """
-    even = np.broadcast_to(kernels.mean((0, 1)), kernels.shape) * len(kernels)
+    even = np.broadcast_to(kernels.mean((0, 1)), kernels.shape) * float(np.sqrt(np.prod(kernels.shape[:2])))
     return 0.5 * kernels + 0.8 * even
 
 
