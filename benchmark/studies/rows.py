@@ -43,12 +43,16 @@ def rows(result: CompareResult, targets: Mapping[str, str], baselines: Sequence[
 
 
 def way(found: Way, own: Sequence[Row]) -> list[WayStep]:
-    """The steps of the opening chart, from the rows of its part; a label without a row is left out."""
+    """The steps of the opening chart, from the rows of its part; a label without a row is left out.
+
+    What the others are compared with comes first, also where it is a setting of the original that is not asked for.
+    """
     here = {row["label"]: row for row in own
             if (row["protocol"], row["batch"]) == (protocol_name(found.protocol), found.batch)}
+    baseline = [label for label, row in here.items() if row["ratio"] is None]
     return [{"label": label, "ratio": row["ratio"] or 1.0, "ci95": row["ci95"] or [1.0, 1.0],
              "verdict": row["verdict"], "note": milliseconds(row["mean_ms"])}
-            for label in (found.labels or here) if (row := here.get(label))]
+            for label in dict.fromkeys([*baseline, *(found.labels or here)]) if (row := here.get(label))]
 
 
 def goal(wanted: Goal, own: Sequence[Row]) -> StudyGoal:

@@ -68,6 +68,12 @@ def test_the_opening_chart_has_the_labels_in_order() -> None:
     assert way(Way("served", "grpc", 1, ""), own) == []
 
 
+def test_the_opening_chart_begins_with_what_the_others_are_compared_with() -> None:
+    own = rows(result(original=10.0, one_thread=6.0, fast=2.0), TARGETS, ["one thread"])
+    assert [step["label"] for step in way(Way("served", "grpc", 8, "", ("original", "fast")), own)] == [
+        "one thread", "original", "fast"]
+
+
 def test_a_goal_is_met_by_the_whole_interval_of_the_fastest() -> None:
     own = rows(result(original=10.0, fast=2.0), TARGETS)
     low = own[1]["ci95"]
