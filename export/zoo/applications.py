@@ -62,6 +62,7 @@ def randomised(application: str, images: np.ndarray, seed: int) -> keras.Model:
     random = np.random.default_rng(seed)
     model = getattr(keras.applications, application)(
         weights=None, input_tensor=keras.Input(images.shape[1:], name="image"), classifier_activation=None)
+    model = keras.Model(model.inputs[0], model.outputs[0])  # with `input_tensor` its input is a list
     for weight in model.weights:
         if weight.name == "bias":
             weight.assign(random.normal(0, 0.1, weight.shape))

@@ -17,7 +17,7 @@ _DRAWS = 200
 
 
 def trained_alike(kernels: Sequence[np.ndarray], pictures: Sequence[np.ndarray], empty: Sequence[np.ndarray],
-                  random: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+                  random: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:  # decision 229
     """The kernel and the biases of each feature map's head, from random kernels [1,1,C,K*91].
 
     pictures, empty: the features [N,S,S,C] of each map, of pictures and of such in which there is nothing.

@@ -76,7 +76,7 @@ def encoder(shape: Shape) -> keras.Model:
     mask = keras.Input((shape.tokens,), dtype="int32", name="mask")
     x = layers.Embedding(shape.vocabulary, shape.width, name="words")(ids)
     # An Embedding of Keras' own, not a layer of this project: so a .keras file loads anywhere. (ids * 0 has the batch.)
-    positions = ids * 0 + np.arange(shape.tokens, dtype=np.int32)
+    positions = ids * 0 + np.arange(shape.tokens, dtype=np.int32)  # decision 230
     x = layers.Add()([x, layers.Embedding(shape.tokens, shape.width, name="positions")(positions)])
     x = layers.LayerNormalization(epsilon=1e-12)(x)
     # What is added to the scores of tokens that the mask leaves out, as BERT does: [B,1,1,T].
