@@ -106,9 +106,9 @@ def neural_compressor(source: Path, base: Path, samples: Arrays | None = None, s
                           for key, array in feeds.items()}}
 
     def fill(version: Path, scratch: Path) -> None:
-        frozen, said = _frozen(source, signature, scratch), scratch / "signature.pb"
+        python, said = environment("neural_compressor", venvs), scratch / "signature.pb"
+        frozen = _frozen(source, signature, scratch)
         said.write_bytes(definition.SerializeToString())
-        python = environment("neural_compressor", venvs)
         finish("Intel Neural Compressor", [
             str(python), "-m", "benchmark.targets.in_process.neural_compressor", str(frozen), str(said),
             str(_written(feeds, scratch)), "--to", str(version), "--name", signature], cwd=scratch)
