@@ -179,7 +179,8 @@ def _pins(name: str) -> str:
     return (LISTS / f"{name}.txt").read_text(encoding="utf-8")
 
 
-def _kept_or_made(base: Path, recipe: Mapping[str, Any], title: str, fill: Callable[[Path, Path], None]) -> Path:
+def _kept_or_made(base: Path, recipe: Mapping[str, Any], title: str,
+                  fill: Callable[[Path, Path], None]) -> Path:  # decision 227
     """The newest version of `base` if it was made by this recipe; else a new one, filled by `fill(version, a folder
     for what is not kept)`."""
     found = newest(base)

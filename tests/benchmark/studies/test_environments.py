@@ -38,7 +38,7 @@ def said(python: Path) -> str:
 def test_it_has_the_pinned_versions_and_is_made_anew_if_unfinished_or_for_others(tmp_path: Path) -> None:
     folder, pinned = tmp_path / "venvs", tmp_path / "other.txt"
     pinned.write_text("# a list\nlone==1.0\n")
-    with pytest.raises(FailedError, match="^No matching distribution found for lone==1.0$"):
+    with pytest.raises(FailedError, match=r"^No matching distribution found for lone==1\.0$"):
         environment("other", folder, tmp_path)
     for version in ("1.0", "2.0"):
         wheel(tmp_path / "wheels", version)

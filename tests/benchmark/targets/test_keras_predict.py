@@ -102,10 +102,10 @@ def of_other_inputs(version: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "words_of_it"), [
-    (without_file, r"1 has no assets.extra/model.keras, which Keras runs: save the same model there with model.save\('"),
+    (without_file, r"1 has no assets.extra/model.keras, which Keras runs: save the same model there with "),
     (cut, r"Keras does not load assets.extra/model.keras: [^\n]+; save it again with this version of Keras"),
-    (of_other_inputs, r"model.keras has no input 'x', which the signature has, only a_second, b_first: give the model's "
-                      "inputs the names of the signature's")])
+    (of_other_inputs, r"model.keras has no input 'x', which the signature has, only a_second, b_first: give the "
+                      "model's inputs the names of the signature's")])
 def test_what_cannot_be_run_is_a_reason_in_one_line(change: Callable[[Path], None], words_of_it: str, tmp_path: Path
                                                     ) -> None:
     version = saved(tmp_path / "mine/original/1", dense())
