@@ -106,9 +106,9 @@ def neural_compressor(source: Path, base: Path, samples: Arrays | None = None, s
                           for key, array in feeds.items()}}
 
     def fill(version: Path, scratch: Path) -> None:
-        frozen, said = _frozen(source, signature, scratch), scratch / "signature.pb"
+        python, said = environment("neural_compressor", venvs), scratch / "signature.pb"
+        frozen = _frozen(source, signature, scratch)
         said.write_bytes(definition.SerializeToString())
-        python = environment("neural_compressor", venvs)
         finish("Intel Neural Compressor", [
             str(python), "-m", "benchmark.targets.in_process.neural_compressor", str(frozen), str(said),
             str(_written(feeds, scratch)), "--to", str(version), "--name", signature], cwd=scratch)
@@ -179,7 +179,8 @@ def _pins(name: str) -> str:
     return (LISTS / f"{name}.txt").read_text(encoding="utf-8")
 
 
-def _kept_or_made(base: Path, recipe: Mapping[str, Any], title: str, fill: Callable[[Path, Path], None]) -> Path:
+def _kept_or_made(base: Path, recipe: Mapping[str, Any], title: str,
+                  fill: Callable[[Path, Path], None]) -> Path:  # decision 227
     """The newest version of `base` if it was made by this recipe; else a new one, filled by `fill(version, a folder
     for what is not kept)`."""
     found = newest(base)

@@ -24,7 +24,7 @@ LONGEST_S = 1800.0
 _PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--retries", "1")
 
 
-def environment(name: str, folder: Path, lists: Path = LISTS) -> Path:
+def environment(name: str, folder: Path, lists: Path = LISTS) -> Path:  # decision 226
     """The interpreter of the environment folder/NAME. Raises FailedError with the reason if it cannot be made."""
     wanted, home = (lists / f"{name}.txt").read_text(encoding="utf-8"), folder.resolve() / name
     python, complete = home / "bin" / "python", home / "complete.txt"

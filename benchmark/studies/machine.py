@@ -10,7 +10,7 @@ from commandline import step
 from serving.client.protocol import DEFAULT_SIGNATURE
 
 
-def ceilings(threads: int = 0, env: Mapping[str, str] | None = None) -> dict[str, float]:
+def ceilings(threads: int = 0, env: Mapping[str, str] | None = None) -> dict[str, float]:  # decision 228
     """{"float32": GFLOP/s, ...} of each precision that this CPU has instructions for, in about 10 s.
 
     threads: of one operation; 0: as many as there are CPUs. env: variables, such as ONEDNN_MAX_CPU_ISA.

@@ -22,8 +22,8 @@ MAY_IMPORT = {  # decision 63
     # decisions 209 and 228
     "benchmark.targets.in_process": ("benchmark", "serving.client", "serving.protos", "serving.config",
                                      "serving.engines.choice", "serving.engines.cpus", "serving.errors",
-                                     "serving.memory", "export.freeze", "export.graph", "export.precision",
-                                     "export.runtime", "export.saved_model", "export.tensors"),
+                                     "serving.memory", "export.freeze", "export.graph", "export.graph_file",
+                                     "export.precision", "export.runtime", "export.saved_model", "export.tensors"),
     "loadtest": ("benchmark.verdicts.histogram", "serving.client", "serving.protos", "serving.tensor_proto",
                  "serving.recording"),
     "export": ("export", "serving.client.payloads", "serving.client.answers"),

@@ -3,9 +3,10 @@
     python -m benchmark.targets.in_process.neural_compressor FROZEN.pb SIGNATURE SAMPLES.npz --to DIRECTORY
         [--name NAME]
 
-SIGNATURE is a serialized SignatureDef, NAME its key. Writes DIRECTORY/saved_model.pb with this one signature, and DIRECTORY/int8.json: {"layers": how many operations it made
-int8, "operations": by type, "errors": {output: max|a-b| over the samples}, "scales": {output: max|a|}}. Weights have a
-scale for each channel, as this project's own int8, and ranges are those of the samples; all else is its default.
+SIGNATURE is a serialized SignatureDef, NAME its key. Writes DIRECTORY/saved_model.pb with this one signature, and
+DIRECTORY/int8.json: {"layers": how many operations it made int8, "operations": by type, "errors": {output: max|a-b| over
+the samples}, "scales": {output: max|a|}}. Weights have a scale for each channel, as this project's own int8, and ranges
+are those of the samples; all else is its default.
 """
 import argparse
 import json
@@ -67,13 +68,13 @@ def answers(graph_def: Any, feeds: Arrays, fetches: list[str]) -> list[list[Any]
     """The outputs for the samples in batches of one and of eight."""
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
         tf.import_graph_def(graph_def, name="")
-        return [session.run(fetches, {name: np.resize(array, (batch, *array.shape[1:])) for name, array in part.items()})
-                for batch in _BATCHES for part in _parts(feeds, batch)]
+        return [session.run(fetches, dict(part)) for batch in _BATCHES for part in _parts(feeds, batch)]
 
 
 def _parts(feeds: Arrays, batch: int) -> Iterator[Arrays]:
+    """Batches of the samples; the last one is filled up with the first samples."""
     for first in range(0, min(map(len, feeds.values())), batch):
-        yield {name: array[first:first + batch] for name, array in feeds.items()}
+        yield {name: array[np.arange(first, first + batch) % len(array)] for name, array in feeds.items()}
 
 
 def difference(before: list[list[Any]], after: list[list[Any]], keys: list[str]) -> dict[str, dict[str, float]]:

@@ -16,7 +16,8 @@ def read(version: Path, name: str) -> Any:
     if served is None:
         raise UserError(f"{version} has no graph to serve (tag 'serve'): export the model for serving")
     if name not in served.signature_def:
-        raise UserError(f"no signature '{name}': there are {', '.join(sorted(served.signature_def))}")
+        there = sorted(key for key in served.signature_def if not key.startswith("__"))  # those are TF2's own
+        raise UserError(f"no signature '{name}': there are {', '.join(there) or 'none'}")
     return served.signature_def[name]
 
 

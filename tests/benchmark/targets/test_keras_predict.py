@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from foreign_engines import answered
 
+from benchmark.targets.in_process import keras_predict
 from export.runtime import tf
 from user_error import FailedError
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
 
 def saved(version: Path, model: keras.Model) -> Path:
@@ -43,6 +46,14 @@ def words() -> keras.Model:
     return keras.Model(text, keras.layers.Rescaling(1.0)(layer(text)))
 
 
+@keras.saving.register_keras_serializable()
+class BatchSize(keras.layers.Layer):
+    """The number of examples, everywhere."""
+
+    def call(self, inputs: Any) -> Any:
+        return tf.zeros_like(inputs) + tf.cast(tf.shape(inputs)[0], tf.float32)
+
+
 def numbers(*names: str) -> Callable[[int], dict[str, Any]]:
     return lambda batch: {name: np.random.default_rng(index).random((batch, 4), np.float32)
                           for index, name in enumerate(names)}
@@ -58,7 +69,9 @@ def test_it_answers_as_the_exported_model_does(model: Callable[[], keras.Model],
     version = saved(tmp_path / "mine/original/1", model())
     requests = [inputs(batch) for batch in (1, 5, 70)]
     function = tf.saved_model.load(str(version)).signatures["serving_default"]
-    for request, found in zip(requests, answered("keras", version, *requests, threads=1), strict=True):
+    _, run = keras_predict.load(str(version), "serving_default", 0)
+    for request in requests:
+        found = run(request)
         expected = function(**{name: tf.constant(value) for name, value in request.items()})
         assert found.keys() == expected.keys()
         for key, value in expected.items():
@@ -68,13 +81,9 @@ def test_it_answers_as_the_exported_model_does(model: Callable[[], keras.Model],
 def test_a_request_is_one_batch(tmp_path: Path) -> None:
     """By default, Keras would cut it into batches of 32."""
     x = keras.Input((4,), name="x")
-    rows = keras.layers.Lambda(lambda value: tf.zeros_like(value) + tf.cast(tf.shape(value)[0], tf.float32),
-                               output_shape=(4,))(x)
-    model = keras.Model(x, rows)
+    model = keras.Model(x, BatchSize()(x))
     assert model.predict(np.zeros((70, 4)), verbose=0).max() == 32
-    keras.config.enable_unsafe_deserialization()
     version = saved(tmp_path / "mine/original/1", model)
-    from benchmark.targets.in_process import keras_predict
     _, run = keras_predict.load(str(version), "serving_default", 0)
     (answer,) = run({"x": np.zeros((70, 4), np.float32)}).values()
     assert (answer == 70).all()
@@ -93,18 +102,24 @@ def of_other_inputs(version: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "words_of_it"), [
-    (without_file, r"1 has no assets.extra/model.keras, which Keras runs: save the same model there with model.save\('"),
+    (without_file, r"1 has no assets.extra/model.keras, which Keras runs: save the same model there with "),
     (cut, r"Keras does not load assets.extra/model.keras: [^\n]+; save it again with this version of Keras"),
-    (of_other_inputs, r"model.keras has no input 'x', which the signature has, only a_second, b_first: give the model's "
-                      "inputs the names of the signature's")])
+    (of_other_inputs, r"model.keras has no input 'x', which the signature has, only a_second, b_first: give the "
+                      "model's inputs the names of the signature's")])
 def test_what_cannot_be_run_is_a_reason_in_one_line(change: Callable[[Path], None], words_of_it: str, tmp_path: Path
                                                     ) -> None:
     version = saved(tmp_path / "mine/original/1", dense())
     change(version)
-    from benchmark.targets.in_process import keras_predict
     with pytest.raises(SystemExit, match=words_of_it) as refused:
         keras_predict.load(str(version), "serving_default", 0)
     assert "\n" not in str(refused.value)
+
+
+def test_it_is_a_target_of_its_own_process(tmp_path: Path) -> None:
+    version, request = saved(tmp_path / "mine/original/1", dense()), numbers("x")(5)
+    _, run = keras_predict.load(str(version), "serving_default", 0)
+    (found,) = answered("keras", version, request, threads=1)
+    np.testing.assert_allclose(found["output_0"], run(request)["output_0"], rtol=1e-5)
 
 
 def test_an_engine_that_does_not_load_says_why(tmp_path: Path) -> None:
