@@ -35,11 +35,11 @@ def find(given: Path | None = None) -> Path:
 def read(file: Path) -> dict[str, np.ndarray]:
     """The weights by name, float32. Raises UserError for a file that has not exactly these arrays."""
     try:
-        with np.load(file) as arrays:
+        with file.open("rb") as handle, np.load(handle) as arrays:
             weights = {name: arrays[name] for name in arrays.files}
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}") from error
-    except (ValueError, BadZipFile, AttributeError) as error:  # AttributeError: np.load of a .npy gives a plain array
+    except (ValueError, BadZipFile, TypeError) as error:  # TypeError: np.load of a .npy gives one array, not a file
         raise UserError(f"{file} is not g2p-en's {FILE}: {error}") from error
     for name, shape in SHAPES.items():
         found = weights.get(name)
