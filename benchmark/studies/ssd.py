@@ -32,7 +32,7 @@ ARTICLE = Article(
     (("Intel 2021", 1.66),))
 VARIANTS = (
     *optimized(MODEL, ("optimized", "bfloat16", "int8", "litert-float32", "openvino-float32", "litert-int8",
-                       "openvino-int8")),
+                       "openvino-int8"), engine_signatures="serving_default"),
     Variant(MODEL, "fused", ("--batch", "1,3", "--transforms", "default fuse_activations")),
     Variant(MODEL, "fastest", ("--batch", "1,3", "--precision", "auto", "--batch-of-interest", "1,8", "--max-time",
                                "40"), quick=False))

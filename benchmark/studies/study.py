@@ -192,10 +192,12 @@ def converted(*models: str) -> tuple[Conversion, ...]:
                  for tool in ("onnx", "zentf", "neural-compressor"))
 
 
-def optimized(model: str, kinds: Iterable[str], batches: str = "1,3") -> tuple[Variant, ...]:
+def optimized(model: str, kinds: Iterable[str], batches: str = "1,3", engine_signatures: str = ""
+              ) -> tuple[Variant, ...]:
     """The usual variants of a model by name: optimized, bfloat16, int8, ENGINE-PRECISION.
 
-    A study measures them itself, so they are published whether they are faster or not.
+    A study measures them itself, so they are published whether they are faster or not. engine_signatures: those that
+    engines take, where they do not take all.
     """
     made = []
     for name in kinds:
@@ -204,7 +206,7 @@ def optimized(model: str, kinds: Iterable[str], batches: str = "1,3") -> tuple[V
         if name != "optimized":
             arguments.append("--unmeasured")
         if engine:
-            arguments += ["--engine", engine]
+            arguments += ["--engine", engine, *(["--signatures", engine_signatures] if engine_signatures else [])]
         if name != "optimized" and precision != "float32":
             arguments += ["--precision", precision]
         made.append(Variant(model, name, tuple(arguments)))
