@@ -4,7 +4,7 @@
         [--name NAME]
 
 SIGNATURE is a serialized SignatureDef, NAME its key. Writes DIRECTORY/saved_model.pb with this one signature, and
-DIRECTORY/int8.json: {"layers": how many operations it made int8, "operations": by type, "errors": {output: max|a-b| over
+DIRECTORY/int8.json: {"layers": how many operations it made int8, "operations": by type, "errors": {output: max|a-b| on
 the samples}, "scales": {output: max|a|}}. Weights have a scale for each channel, as this project's own int8, and ranges
 are those of the samples; all else is its default.
 """

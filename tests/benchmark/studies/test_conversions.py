@@ -110,8 +110,8 @@ def test_a_run_that_is_interrupted_leaves_nothing(source: Path, tmp_path: Path,
 
 @pytest.mark.parametrize(("change", "words"), [
     (lambda file: file.unlink(), "1 has no assets.extra/model.onnx, which ONNX Runtime runs: make a version that has"),
-    (lambda file: file.write_bytes(b"cut"), "ONNX Runtime does not take assets.extra/model.onnx: .*; convert the version "
-                                            "again"),
+    (lambda file: file.write_bytes(b"cut"), "ONNX Runtime does not take assets.extra/model.onnx: .*; convert the "
+                                            "version again"),
 ])
 def test_a_file_that_is_missing_or_cut_is_named(onnx: Path, change: Any, words: str, tmp_path: Path) -> None:
     own = shutil.copytree(onnx, tmp_path / "small/cut/1")
