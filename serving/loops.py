@@ -1,8 +1,8 @@
 """Loops whose number of turns is known before they run, as `tf.while_loop(..., maximum_iterations=20)` makes them.
 
-A loop is examined as the graph has it: While(counter, limit, ...) with the functions of its condition and its body. It is
-known to end if the condition needs `counter < limit`, the body adds a constant to the counter and leaves the limit as it
-is, and both begin as constants.
+A loop is examined as the graph has it: While(counter, limit, ...) with the functions of its condition and its body. It
+is known to end if the condition needs `counter < limit`, the body adds a constant to the counter and leaves the limit
+as it is, and both begin as constants.
 """
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +31,7 @@ def ends_soon(node: Any, functions: Mapping[str, Any], given: Callable[[int], An
         else:
             last = _integer(given(limit)) if turn.argument(turn.returned(limit)) == limit else None
         first, each = _integer(given(counter)), _added(turn, counter)
-        if None not in (first, last, each) and each > 0 and (last - first) / each <= MOST_TURNS:  # type: ignore[operator]
+        if first is not None and last is not None and each and each > 0 and (last - first) / each <= MOST_TURNS:
             return True
     return False
 

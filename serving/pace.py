@@ -58,9 +58,9 @@ class Step(Protocol):
 class Steps:
     """Finds the graphs whose run time is bounded by the size of their inputs, and those that keep nothing.
 
-    Not bounded: loops that are not known to end soon (see serving.loops), queues, calls out of the graph, operations whose result is as large as one of their input values
-    says (Fill, Range, Tile), and operations that decode (images, examples, strings). An operation that is not listed
-    below counts as unbounded.
+    Not bounded: loops that are not known to end soon (see serving.loops), queues, calls out of the graph, operations
+    whose result is as large as one of their input values says (Fill, Range, Tile), and operations that decode (images,
+    examples, strings). An operation that is not listed below counts as unbounded.
 
     Stateless: every operation is bounded, or has no state by TensorFlow's own list. Loops and decoders are among them.
     Such a graph may be run once more on a part of a request; it does what the request itself will do.

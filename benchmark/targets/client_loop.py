@@ -2,8 +2,8 @@
 
     call j: the whole word and the j symbols predicted so far -> 20 symbols, of which number j is taken
 
-It is how an autoregressive model is used whose graph has no loop over its own answers. `ClientLoop` puts the loop around a
-connection to a server, benchmark.targets.in_process.client_loop around a v1 Session.
+It is how an autoregressive model is used whose graph has no loop over its own answers. `ClientLoop` puts the loop
+around a connection to a server, benchmark.targets.in_process.client_loop around a v1 Session.
 """
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ GIVEN, GROWING, PREDICTED, ANSWER = "grapheme", "phoneme", "preds", "phoneme"
 
 
 def predicted(call: Callable[[Array, Array], Array], given: Array) -> Array:
-    """All 20 symbols of each row, int32 [N,20], as a model with the loop in its graph answers: END from the first END on.
+    """All 20 symbols of each row, int32 [N,20], as a model with the loop in its graph answers: END after END.
 
     call: (given, symbols so far, 0 behind them) -> symbols int32 [N,20].
     """
@@ -31,11 +31,11 @@ def predicted(call: Callable[[Array, Array], Array], given: Array) -> Array:
     return np.where(np.logical_or.accumulate(symbols == END, 1), np.int32(END), symbols)
 
 
-class ClientLoop:
+class ClientLoop:  # decision 224
     """A connection whose requests are 20 requests to a served model each.
 
-    What it measures is the sum of their times: from when a request is sent until its answer is there. To make the requests
-    and to decode the answers is the client's work, and not in it.
+    What it measures is the sum of their times: from when a request is sent until its answer is there. To make the
+    requests and to decode the answers is the client's work, and not in it.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -43,7 +43,7 @@ MODELS = {
     "inception_v3": Model("applications", "keras.applications.InceptionV3 (195 MB)"),
 }
 LINES = [(name, model.about) for name, model in MODELS.items()]
-# What each kind is without the option that chooses it, and the variant that each form of g2p is.
+# What each kind is without the option that chooses it, and the variant that each form of g2p is.  # decision 223
 USUAL = {"data": "digits", "size": "full", "form": "article"}
 VARIANTS = {"article": "original", "loop": "loop", "serving": "serving", "serving_xla": "serving_xla"}
 

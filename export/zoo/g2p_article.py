@@ -4,8 +4,8 @@
     -> preds int32 [-1,20]: column j follows from the first j columns of `phoneme`
 
 A client calls it 20 times with the whole word, and takes column j from call j. So each call runs the whole encoder and
-all 20 steps of the decoder. It is exported as the article does: from the checkpoint of a Saver, restored into a graph with
-the loops and the variables of TensorFlow 1.
+all 20 steps of the decoder. It is exported as the article does: from the checkpoint of a Saver, restored into a graph
+with the loops and the variables of TensorFlow 1.
 """
 import tempfile
 from collections.abc import Iterator, Mapping

@@ -14,17 +14,17 @@ from export.zoo.g2p_words import END, GRAPHEMES, START, STEPS
 
 POSITIONS = np.arange(STEPS, dtype=np.int32)
 NONE = len(GRAPHEMES)  # the row of a letter that is not there
-# XLA compiles a graph once for each batch size, which takes a second. It does so for these alone: 3 rows are run as 4, and
-# a larger batch by the graph without XLA, which was as fast from 8 rows on.
+# XLA compiles a graph once for each batch size, which takes a second. It does so for these alone: 3 rows are run as 4,
+# and a larger batch by the graph without XLA, which was as fast from 8 rows on.
 COMPILED = (1, 2, 4)
 
 
 class Tables:
     """What can be computed before any request, as float32 arrays.
 
-    pairs [900,256]: the encoder's state after the first two letters. encode [30,768], decode [74,768]: the part of the three
-    gates that a symbol gives, with all biases but one. encode_state, decode_state [256,768]: that of the state; _bias [256]:
-    what is added to its third. logits [256,74] and its bias.
+    pairs [900,256]: the encoder's state after the first two letters. encode [30,768], decode [74,768]: the part of the
+    three gates that a symbol gives, with all biases but one. encode_state, decode_state [256,768]: that of the state;
+    _bias [256]: what is added to its third. logits [256,74] and its bias.
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -89,7 +89,7 @@ class Answers:
         """The model for known letters, without refusals."""
         tables = self._tables
         length = tf.reduce_sum(tf.sign(grapheme), 1)
-        letters = tf.transpose(tf.where(POSITIONS < length[:, None], grapheme, NONE))
+        letters = tf.transpose(tf.where(length[:, None] > POSITIONS, grapheme, NONE))
         state = tf.gather(tables.pairs, letters[0] * (NONE + 1) + letters[1])
 
         def encoded(number: Any, state: Any) -> tuple[Any, Any]:

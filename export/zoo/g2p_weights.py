@@ -23,7 +23,7 @@ def find(given: Path | None = None) -> Path:
     """The file with the weights: `given`, or that of the installed package."""
     if given is not None:
         return given
-    package = importlib.util.find_spec(PACKAGE)  # finds it without importing it
+    package = importlib.util.find_spec(PACKAGE)  # decision 222: finds it without importing it
     found = [file for folder in (package.submodule_search_locations or ()) if (file := Path(folder, FILE)).is_file()
              ] if package else []
     if not found:

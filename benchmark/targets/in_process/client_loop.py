@@ -1,4 +1,4 @@
-"""An engine for benchmark.targets.in_process.engine: the article's loop of 20 calls around a v1 Session, as one request.
+"""An engine of benchmark.targets.in_process.engine: the article's 20 calls of a v1 Session as one request.
 
 The graph's feeds and fetches are compiled once (make_callable), which is the cheapest way to call a Session.
 """
@@ -12,7 +12,7 @@ Run = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def load(directory: str, signature_name: str, threads: int) -> tuple[Any, Run]:
-    """(SignatureDef grapheme -> phoneme, function that makes the calls). threads: of each pool; 0: TensorFlow's choice."""
+    """(SignatureDef grapheme -> phoneme, function that makes the calls). threads: of each pool; 0: its default."""
     with tensorflow_alone.importing():
         import tensorflow as tf
 

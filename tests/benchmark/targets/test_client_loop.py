@@ -69,7 +69,7 @@ def test_a_call_gets_what_was_predicted_before_it() -> None:
 
     def call(given: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         calls.append(symbols.copy())
-        return np.full((2, STEPS), 100 + len(calls), np.int32) if len(calls) != 4 else np.full((2, STEPS), END, np.int32)
+        return np.full((2, STEPS), END if len(calls) == 4 else 100 + len(calls), np.int32)
 
     answer = predicted(call, np.zeros((2, STEPS), np.int32))
     assert len(calls) == STEPS
@@ -81,10 +81,10 @@ def test_a_call_gets_what_was_predicted_before_it() -> None:
 def test_a_model_that_is_called_in_another_way_is_refused(models: Path) -> None:
     serving = find_target("serving", models, "g2p")
     with start_all([serving], 1) as started, closing(ClientLoop(started["serving"][0].connect("grpc"))) as connection, \
-            pytest.raises(UserError, match="calls a signature grapheme, phoneme -> preds; this one is grapheme -> phoneme"):
+            pytest.raises(UserError, match="a signature grapheme, phoneme -> preds; this one is grapheme -> phoneme"):
         connection.signature()
     alone = replace(find_target("session:serving", models, "g2p"), kind="client-loop", name="alone")
-    with pytest.raises(FailedError, match="calls a signature grapheme, phoneme -> preds; this is grapheme -> phoneme"), \
+    with pytest.raises(FailedError, match="a signature grapheme, phoneme -> preds; this is grapheme -> phoneme"), \
             start_all([alone], 1):
         pass
 

@@ -218,3 +218,9 @@ def test_an_option_of_another_model_is_refused(arguments: list[str], words: str,
     with pytest.raises(UserError, match=words):
         command.main([*arguments, "--to", str(tmp_path)], standalone_mode=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_pinned_package_is_the_one_that_errors_and_facts_name() -> None:
+    (pin,) = (line for line in (manifest.ROOT / "weights.txt").read_text().splitlines() if not line.startswith("#"))
+    assert pin == "g2p-en==2.1.0"
+    assert "--no-deps -r weights.txt" in (manifest.ROOT / "Makefile").read_text()
