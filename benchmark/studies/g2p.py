@@ -38,7 +38,7 @@ def loop(label: str, variant: str = "original", threads: int = 0, **env: str) ->
     return Step(label, f"session:{variant}", kind=CLIENT_LOOP, threads=threads, env=tuple(env.items()), prefix=ONE_CPU)
 
 
-def alone(label: str, variant: str, threads: int = 1) -> Step:
+def alone(label: str, variant: str, threads: int = -1) -> Step:
     """One run a request on one CPU."""
     return Step(label, f"session:{variant}", threads=threads, prefix=ONE_CPU)
 
@@ -51,12 +51,14 @@ CHAIN = (
     loop("threads 1/1, OMP_NUM_THREADS=1", threads=1, OMP_NUM_THREADS="1"),
     loop("threads 1/1, instructions of SSE4.1", threads=1, ONEDNN_MAX_CPU_ISA="SSE41"),
     loop("threads 1/1, instructions of AVX2", threads=1, ONEDNN_MAX_CPU_ISA="AVX2"),
+    loop("in the thread that asks", threads=-1),
     loop("threads 1/1, frozen", "frozen", 1),
     loop("threads 1/1, transformed", "transformed", 1))
 REWRITE = (
     loop("20 calls by the client", threads=1),
     loop("20 calls, TensorFlow's threads"),
-    loop("20 calls, transformed as in the article", "transformed", 1),
+    loop("20 calls, in the thread that asks", threads=-1),
+    loop("20 calls, transformed as in the article", "transformed", -1),
     alone("the loop in the graph", "loop"),
     alone("tables, early exit", "serving"),
     alone("the same, compiled by XLA", "serving_xla"))
@@ -64,6 +66,7 @@ XLA = ("--xla_cpu_compilation_enabled",)
 SERVED = (
     Step("20 calls in process", "session:original", kind=CLIENT_LOOP, threads=1),
     Step("20 calls in process, TensorFlow's threads", "session:original", kind=CLIENT_LOOP),
+    Step("20 calls in process, in the thread that asks", "session:original", kind=CLIENT_LOOP, threads=-1),
     Step("20 requests", "original", kind=CLIENT_LOOP),
     Step("the loop in the graph", "loop"),
     Step("tables, early exit", "serving"),
@@ -77,7 +80,7 @@ STUDY = Study(
           note="One core and 4 GB for each process. The wheel of today has AVX2 and oneDNN built in: what the article "
                "compiled is switched on and off here."),
      Part("rewrite", "The same network made for serving: in process, on one CPU", MODEL, REWRITE, (1, 32), requests=200,
-          quick=20, most_s=300, quick_s=40, processes=1, baselines=("20 calls, TensorFlow's threads",)),
+          quick=20, most_s=300, quick_s=40, processes=1, baselines=("20 calls, TensorFlow's threads", "20 calls, in the thread that asks")),
      Part("served", "Served: one word a request, and 32", MODEL, SERVED, (1, 32), ("grpc", "rest"), requests=100,
           quick=10, most_s=400, quick_s=60, baselines=("20 calls in process, TensorFlow's threads",))),
     Way("rewrite", "in-process", 1, "one word in process, one CPU",

@@ -27,8 +27,9 @@ class Target:
     Serving does. `engine`: what runs the model, "" where the name does not say; that is TensorFlow, but at an address.
     `kind`: CLIENT_LOOP, many calls are one request (see client_loop.py); of a target in process also what runs the
     version where that is no engine of the server's (see in_process/engine.py). Of a target in process: `threads` of
-    one operation and between operations, 0 for what TensorFlow chooses; `python`, the interpreter of another
-    environment. `env` and `prefix` are the process's environment and what stands before its command line.
+    one operation and between operations, 0 for what TensorFlow chooses, -1 for none but the one that asks; `python`,
+    the interpreter of another environment. `env` and `prefix` are the process's environment and what stands before its
+    command line.
     """
 
     name: str

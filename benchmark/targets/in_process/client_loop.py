@@ -12,12 +12,12 @@ Run = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def load(directory: str, signature_name: str, threads: int) -> tuple[Any, Run]:
-    """(SignatureDef grapheme -> phoneme, function that makes the calls). threads: of each pool; 0: its default."""
+    """(SignatureDef grapheme -> phoneme, function that makes the calls). threads: see engine.py."""
     with tensorflow_alone.importing():
         import tensorflow as tf
 
     tf1 = tf.compat.v1
-    config = tf1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    config = tf1.ConfigProto(intra_op_parallelism_threads=abs(threads), inter_op_parallelism_threads=threads)
     session = tf1.Session(graph=tf.Graph(), config=config)
     with session.graph.as_default():
         signatures = tf1.saved_model.load(session, ["serve"], directory).signature_def

@@ -10,7 +10,8 @@
     client-loop, onnxruntime, keras
                 for studies; see the modules of LOADERS
 
---threads: of one operation and between operations, for what TensorFlow runs and for LOADERS; 0: what each chooses.
+--threads: of one operation and between operations, for what TensorFlow runs and for LOADERS; 0: what each chooses;
+-1: none but the one that asks, which only a Session can do.
 
 Listens on the Unix socket SOCKET. Each connection has its own thread, so that one loaded model answers connections in
 parallel (see connection.py). The process ends when its standard input is closed.
@@ -47,7 +48,8 @@ def session(directory: str, signature_name: str, grappler: bool, threads: int = 
     with tensorflow_alone.importing():
         import tensorflow as tf
 
-    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    # A Session runs in the thread that asks where the threads between operations are -1.
+    config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=abs(threads), inter_op_parallelism_threads=threads)
     config.graph_options.rewrite_options.disable_meta_optimizer = not grappler
     run_session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     with run_session.graph.as_default():
@@ -65,8 +67,8 @@ def predictor(directory: str, signature_name: str, grappler: bool, threads: int 
     from tensorflow.python.saved_model import loader_impl
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not grappler})
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(abs(threads))
+    tf.config.threading.set_inter_op_parallelism_threads(abs(threads))
     loaded = tf.saved_model.load(directory)
     saved = loader_impl.parse_saved_model(directory)
     served = next(graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags)

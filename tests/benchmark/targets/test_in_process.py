@@ -95,6 +95,18 @@ def test_the_error_for_a_model_that_does_not_load_gives_the_reason(kind: str, ve
         engine.wait_until(engine.loaded, 60, "while loading the model")
 
 
+@pytest.mark.parametrize("kind", ["session", "predictor"])
+def test_a_run_in_the_thread_that_asks_gives_the_same_answer(kind: str, version: Path) -> None:
+    answers = []
+    for threads in (-1, 2):
+        with Engine(kind, "tiny", version, "", grappler=True, threads=threads) as engine:
+            engine.wait_until(engine.loaded, 60, "while loading the model")
+            connection = InProcessConnection(engine)
+            answers.append(connection.timed(connection.prepare({"x": np.ones((2, 4), np.float32)}))[1]["y"])
+            connection.close()
+    np.testing.assert_array_equal(*answers)
+
+
 def test_a_process_has_the_targets_environment_threads_and_cores(version: Path) -> None:
     target = Target("one core", "tiny", "session", version.parent, env=(("ONEDNN_MAX_CPU_ISA", "AVX2"),),
                     prefix=("taskset", "-c", "0"), threads=1)
