@@ -34,7 +34,7 @@ def build(version: Path, name: str, form: str, seed: int, weights: Path) -> dict
     with step(f"export the form '{form}'"):
         if form == "article":
             g2p_article.export(version, values)
-            samples["phoneme"] = g2p_serving.Answers(values)(tf.constant(samples["grapheme"])).numpy()
+            samples["phoneme"] = tf.function(g2p_serving.Answers(values))(tf.constant(samples["grapheme"])).numpy()
         else:
             xla = form == "serving_xla"
             _export(version, _Loop(values) if form == "loop" else g2p_serving.Answers(values, xla))
