@@ -80,9 +80,11 @@ STUDY = Study(
           note="One core and 4 GB for each process. The wheel of today has AVX2 and oneDNN built in: what the article "
                "compiled is switched on and off here."),
      Part("rewrite", "The same network made for serving: in process, on one CPU", MODEL, REWRITE, (1, 32), requests=200,
-          quick=20, most_s=300, quick_s=40, processes=1, baselines=("20 calls, TensorFlow's threads", "20 calls, in the thread that asks")),
+          quick=20, most_s=300, quick_s=40, processes=1,
+          baselines=("20 calls, TensorFlow's threads", "20 calls, in the thread that asks")),
      Part("served", "Served: one word a request, and 32", MODEL, SERVED, (1, 32), ("grpc", "rest"), requests=100,
-          quick=10, most_s=400, quick_s=60, baselines=("20 calls in process, TensorFlow's threads",))),
+          quick=10, most_s=400, quick_s=60,
+          baselines=("20 calls in process, TensorFlow's threads", "20 calls in process, in the thread that asks"))),
     Way("rewrite", "in-process", 1, "one word in process, one CPU",
         ("20 calls by the client", "20 calls, transformed as in the article", "the loop in the graph", *FASTEST)),
     (Goal("150 for one word, in process", "rewrite", "in-process", 1, FASTEST, 150),
