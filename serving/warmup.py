@@ -35,8 +35,9 @@ def warm_up(predictor: Predictor, servable: Servable, version: Path, iterations:
                 try:
                     _replay(predictor, servable, log)
                 except ServingError as error:
-                    # The message is the original's, which names neither the file nor the record; the advice does.
-                    raise ServingError(error.code, error.message, _advice(path, count)) from None
+                    # The message is the original's, which names neither the file nor the record; the advice does,
+                    # unless it is known what is wrong, and that it is not the record.
+                    raise ServingError(error.code, error.message, error.advice or _advice(path, count)) from None
     except tfrecord.CorruptedRecordError as error:
         hint = "" if error.offset else " (Is this even a TFRecord file?)"
         raise ServingError(Code.DATA_LOSS, f"corrupted record at {error.offset}{hint}. Please verify your warmup data "
