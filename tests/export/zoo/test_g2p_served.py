@@ -1,7 +1,6 @@
 """The compiled form of g2p behind the server: right with XLA allowed, and never served where it is not."""
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import g2p_oracle
 import numpy as np
@@ -34,5 +33,6 @@ def test_with_xla_allowed_every_batch_size_is_right(served: Target) -> None:
 
 
 def test_where_xla_is_not_allowed_the_warm_up_keeps_it_from_being_served(served: Target) -> None:
-    with pytest.raises(FailedError, match="asks for XLA: start the server with --xla_cpu_compilation_enabled"), start_all([served], 1):
+    with pytest.raises(FailedError, match="asks for XLA: start the server with --xla_cpu_compilation_enabled"), \
+            start_all([served], 1):
         pass
