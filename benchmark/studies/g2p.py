@@ -28,7 +28,8 @@ TRANSFORMS = ("strip_unused_nodes remove_nodes(op=CheckNumerics) merge_duplicate
               "fold_old_batch_norms")
 BATCHES = ("--batch", "1,3")
 VARIANTS = (Variant(MODEL, "frozen", (*BATCHES, "--transforms", FREEZE)),
-            Variant(MODEL, "transformed", (*BATCHES, "--transforms", TRANSFORMS)))
+            Variant(MODEL, "transformed", (*BATCHES, "--transforms", TRANSFORMS)),
+            Variant(MODEL, "litert", (*BATCHES, "--engine", "litert", "--unmeasured"), source="serving"))
 # The article's container: --cpus=1 --memory=4G.
 ONE_CPU = ("taskset", "-c", "0", "prlimit", "--data=4294967296")
 
@@ -61,7 +62,8 @@ REWRITE = (
     loop("20 calls, transformed as in the article", "transformed", -1),
     alone("the loop in the graph", "loop"),
     alone("tables, early exit", "serving"),
-    alone("the same, compiled by XLA", "serving_xla"))
+    alone("the same, compiled by XLA", "serving_xla"),
+    Step("the same, by LiteRT", "session:litert@litert", prefix=ONE_CPU))
 XLA = ("--xla_cpu_compilation_enabled",)
 SERVED = (
     Step("20 calls in process", "session:original", kind=CLIENT_LOOP, threads=1),
@@ -70,8 +72,9 @@ SERVED = (
     Step("20 requests", "original", kind=CLIENT_LOOP),
     Step("the loop in the graph", "loop"),
     Step("tables, early exit", "serving"),
-    Step("the same, compiled by XLA", "serving_xla", flags=XLA))
-FASTEST = ("tables, early exit", "the same, compiled by XLA")
+    Step("the same, compiled by XLA", "serving_xla", flags=XLA),
+    Step("the same, by LiteRT", "litert@litert"))
+FASTEST = ("tables, early exit", "the same, compiled by XLA", "the same, by LiteRT")
 STUDY = Study(
     MODEL, "Letters to phonemes, 2019", ARTICLE,
     ((MODEL,), (MODEL, "--form", "loop"), (MODEL, "--form", "serving"), (MODEL, "--form", "serving_xla")), VARIANTS,
