@@ -9,9 +9,9 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 
 @transform("fuse_activations")
 class FuseActivations(Rewrite):  # decision 218
-    """Relu(BiasAdd(Conv2D(x, W), b)) -> _FusedConv2D(x, W, b); of MatMul: _FusedMatMul; also Relu6, Elu and LeakyRelu.
+    """Relu(BiasAdd(Conv2D(x, W), b)) -> _FusedConv2D(x, W, b), also MatMul, Relu6, Elu, LeakyRelu
 
-    TensorFlow's optimizer, Grappler, does the same when it loads a model; this is for a runtime where it is off.
+    A product becomes _FusedMatMul. TensorFlow's optimizer, Grappler, does the same when it loads a model; this is for a runtime where it is off.
 
     Safe when: the convolution or product is float32, NHWC and on a CPU, without dilations and groups (the sizes of both
       are known), the product transposes nothing but its second factor; only BiasAdd reads it, only the activation reads

@@ -27,6 +27,7 @@ def _one_line_error(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 def test_a_known_difference_is_found_and_reported(null_server: Callable[..., Any], tmp_path: Path) -> None:
     slow, fast = null_server(work_ms=30), null_server(work_ms=1)
     html, out = tmp_path / "report" / "r.html", tmp_path / "r.json"

@@ -11,6 +11,8 @@ import pytest
 
 from benchmark.reports import environment
 
+pytestmark = pytest.mark.slow
+
 
 def _compare(*arguments: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([sys.executable, "-m", "benchmark", "compare", *arguments], capture_output=True, text=True,

@@ -16,6 +16,8 @@ from benchmark.verdicts.scenario import parse_percentile_slo
 from commandline import status_of
 from user_error import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def _benchmark(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([sys.executable, "-m", "benchmark", *arguments], capture_output=True, text=True, timeout=300)

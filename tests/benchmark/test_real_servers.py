@@ -12,6 +12,8 @@ import pytest
 import saved_models
 from tiny_saved_model import write_tiny_saved_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:

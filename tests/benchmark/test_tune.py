@@ -14,6 +14,8 @@ from benchmark.reports import environment
 from benchmark.targets.configuration import Batching, Configuration, candidates
 from benchmark.verdicts.halving import Score, rungs, successive_halving
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_rung_keeps_half_of_the_candidates_and_gives_them_twice_the_time() -> None:
     assert rungs(16, 1.0) == [(16, 1.0), (8, 2.0), (4, 4.0), (2, 8.0)]

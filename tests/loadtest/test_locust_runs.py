@@ -15,6 +15,8 @@ import requests
 from locust_runs import Run, options_for, run_locust
 from null_server import NullServer, running_null_server
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 Locust = Callable[..., Run]
 SCRIPTED = Path(__file__).parent / "scripted" / "scripted_users.py"

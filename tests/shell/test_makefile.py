@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -17,6 +19,7 @@ def _make(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
                           text=True, timeout=500)
 
 
+@pytest.mark.slow
 def test_release_takes_a_saved_model_to_a_new_version_a_report_and_a_card(models: Path, tmp_path: Path) -> None:
     done = _make(tmp_path, "release", f"SOURCE={models}/half/original", "NAME=mine", "BATCH=2",
                  "COMPARE=--repeat 8 --processes 1 --protocol grpc")

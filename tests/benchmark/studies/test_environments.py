@@ -12,6 +12,8 @@ from benchmark.studies import conversions
 from benchmark.studies.environments import LISTS, environment, finish
 from user_error import FailedError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import small_classifier
 from benchmark.studies.machine import ceilings, work
 from user_error import FailedError
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_class_of_cpu_has_ceilings_of_its_own_precisions() -> None:
     found = ceilings(1, {"ONEDNN_MAX_CPU_ISA": "AVX2"})

@@ -16,6 +16,8 @@ from export.zoo.build import command
 from export.zoo.g2p_words import END, STEPS, WORDS, graphemes
 from user_error import FailedError, UserError
 
+pytestmark = pytest.mark.slow
+
 WAYS = ("grpc", "rest", "in-process")
 
 

@@ -12,7 +12,9 @@ from benchmark.targets.in_process import keras_predict
 from export.runtime import tf
 from user_error import FailedError
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")]
 
 
 def saved(version: Path, model: keras.Model) -> Path:

@@ -16,6 +16,8 @@ from benchmark.targets.target import Target, find_target
 from serving.client.answers import compare
 from user_error import FailedError
 
+pytestmark = pytest.mark.slow
+
 INT8 = {"precision": "int8", "budget": {"disagreement": 0.01, "signatures": {"serving_default": {"y": 0.25}}}}
 BFLOAT16 = {"precision": "bfloat16", "budget": {"signatures": {"serving_default": {"y": 0.5}}}}
 

@@ -12,6 +12,8 @@ from export.zoo.build import command
 from export.zoo.g2p_words import WORDS, graphemes
 from user_error import FailedError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Target:

@@ -16,7 +16,9 @@ from serving.protos import predict_pb2
 from serving.tensor_proto import to_ndarray
 from version_directory import REQUEST, SAMPLES
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")]
 
 
 def over_rest(port: int, body: dict[str, Any] | bytes) -> Any:
