@@ -223,9 +223,12 @@ class Group:
             blocks = []
             for position, (name, replica) in enumerate(round_order(self._names, round_)):
                 count = there if position < len(self._names) else back
-                with alive(self._instances[name, replica], "while it was measured"):
+                instance = self._instances[name, replica]
+                with alive(instance, "while it was measured"):
                     blocks.append(self._measured[name, replica].block(
                         count, self._lead_s, target=name, replica=replica, protocol=self.protocol, round=round_))
+                if instance.child is not None:
+                    instance.child.settle()
             found += blocks
             yield blocks
             if self._enough(found, round_ + 1 == len(counts), began, until):

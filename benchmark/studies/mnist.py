@@ -49,6 +49,8 @@ SERVED = (
     Step("LiteRT float32", "litert-float32@litert"),
     Step("OpenVINO int8", "openvino-int8@openvino"),
     Step("LiteRT int8", "litert-int8@litert"))
+ONE_IMAGE = (*SERVED, Step("optimized, one thread", "optimized", flags=ONE_THREAD),
+             Step("int8, one thread", "int8", flags=ONE_THREAD))
 WAY = ("original", "the article's transforms", "optimized", "bfloat16", "int8", "OpenVINO int8", "LiteRT int8")
 IN_PROCESS = (
     Step("original", "session:original"),
@@ -59,6 +61,7 @@ IN_PROCESS = (
     Step("weights stored in 8 bits", "session:stored-int8"),
     Step("bfloat16", "session:bfloat16"),
     Step("int8", "session:int8"),
+    Step("int8, one thread", "session:int8", threads=1),
     Step("OpenVINO int8", "session:openvino-int8@openvino"),
     Step("LiteRT int8", "session:litert-int8@litert"),
     Step("Keras predict", "session:original", kind="keras", foreign=True),
@@ -69,8 +72,8 @@ STUDY = Study(
     MODEL, "The MNIST classifier of 2018", ARTICLE, ((MODEL, "--keras"),), VARIANTS,
     (Part("served", "Served: 1,000 batches of 100 images", MODEL, SERVED, (100,), ("grpc", "rest"), requests=1000,
           most_s=1200, baselines=BASELINES),
-     Part("one-image", "Served: one image a request", MODEL, SERVED, (1,), ("grpc", "rest"), requests=2000, quick=200,
-          most_s=600, baselines=BASELINES),
+     Part("one-image", "Served: one image a request", MODEL, ONE_IMAGE, (1,), ("grpc", "rest"), requests=2000,
+          quick=200, most_s=600, baselines=BASELINES),
      Part("in-process", "In process: 100 images and one, without a server", MODEL, IN_PROCESS, (100, 1), quick=None,
           baselines=(*BASELINES, "original, predictor"))),
     Way("served", "grpc", 100, "1,000 batches of 100 images over gRPC", WAY),

@@ -20,6 +20,9 @@ import dies_with_parent
 from user_error import FailedError
 
 STOP_S = 20.0
+# How long a process may go on using CPU after its last answer; how often that is looked at, and from which share of one
+# core on it counts. The kernel counts a running thread's time at its ticks, which are up to 4 ms apart.
+SETTLE_S, _LOOK_S, _BUSY = 0.5, 0.006, 0.1
 # Below the ephemeral ports (32768 and above on Linux), which the system may give to another process at any moment.
 PORTS = range(15_000, 30_000)
 PORT_TAKEN = re.compile(r"already in use|failed to bind|cannot be bound", re.IGNORECASE)
@@ -43,6 +46,7 @@ class Child:
         self.title = title
         self.argv = list(argv)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        self._tasks: Path | None = None
         self.began = monotonic()
         self.process = subprocess.Popen(
             dies_with_parent.argv(self.argv), cwd=cwd, env={**os.environ, **(env or {})}, start_new_session=True,
@@ -115,6 +119,28 @@ class Child:
     def server(self) -> int:
         """The process id of the server, which is not always the child's own."""
         return self.process.pid
+
+    def settle(self, most_s: float = SETTLE_S) -> None:  # decision 217
+        """Waits until the process, which has nothing to do, uses no CPU any more, for at most `most_s`.
+
+        Worker threads of some engines spin after a request, in case that another one comes: OpenMP's for 0.2 s. Where
+        the system does not say how much CPU a process uses, this does not wait.
+        """
+        deadline, used = monotonic() + most_s, self._cpu_ns()
+        while used is not None and monotonic() < deadline:
+            sleep(_LOOK_S)
+            before, used = used, self._cpu_ns()
+            if used is None or used - before < _BUSY * _LOOK_S * 1e9:
+                return
+
+    def _cpu_ns(self) -> int | None:
+        """Nanoseconds of CPU time that the server's threads have used."""
+        try:
+            if self._tasks is None:
+                self._tasks = Path(f"/proc/{self.server()}/task")
+            return sum(int(task.joinpath("schedstat").read_text().split()[0]) for task in self._tasks.iterdir())
+        except (OSError, ValueError, IndexError, psutil.Error):
+            return None
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         if self.alive:

@@ -113,3 +113,30 @@ def test_if_a_port_is_taken_before_the_server_binds_it_another_is_chosen(monkeyp
     codes += [taken] * 9
     with pytest.raises(PortTakenError), starting.start_all([Target("a", "m")], 1):
         pass
+
+
+def test_a_process_is_waited_for_until_its_threads_are_idle(tmp_path: Path) -> None:
+    stop, ready = tmp_path / "stop", tmp_path / "ready"
+    code = (f"import pathlib, threading, time\n"
+            f"def spin():\n"
+            f"    while not pathlib.Path({str(stop)!r}).exists(): pass\n"
+            f"threading.Thread(target=spin).start()\n"
+            f"pathlib.Path({str(ready)!r}).touch()\n"
+            f"time.sleep(60)\n")
+    with _python(code) as child:
+        child.wait_until(ready.exists, 30, "while it began to spin")
+        began = monotonic()
+        child.settle(most_s=0.1)
+        assert monotonic() - began >= 0.1  # it went on using CPU
+        stop.touch()
+        began = monotonic()
+        child.settle(most_s=30)
+        assert monotonic() - began < 15
+
+
+def test_a_process_that_is_gone_is_not_waited_for() -> None:
+    with _python("") as child:
+        child.process.wait(30)
+        began = monotonic()
+        child.settle(most_s=30)
+        assert monotonic() - began < 15
