@@ -111,7 +111,8 @@ def neural_compressor(source: Path, base: Path, samples: Arrays | None = None, s
         said.write_bytes(definition.SerializeToString())
         finish("Intel Neural Compressor", [
             str(python), "-m", "benchmark.targets.in_process.neural_compressor", str(frozen), str(said),
-            str(_written(feeds, scratch)), "--to", str(version), "--name", signature], cwd=scratch)
+            str(_written(feeds, scratch)), "--to", str(version.resolve()), "--name", signature],
+            cwd=scratch)
         (version / EXTRA).mkdir(exist_ok=True)
         facts = version / EXTRA / "int8.json"
         (version / "int8.json").rename(facts)
