@@ -94,10 +94,10 @@ STUDY = Study(
           requests=30, quick=4, most_s=600, quick_s=60, warmup=2, processes=1,
           note="One core and 4 GB for each process. The wheel of today has AVX2 and oneDNN built in: what the article "
                "compiled is switched on and off here."),
-     Part("rewrite", "The same network made for serving: in process, on one CPU", MODEL, REWRITE, (1, 32), requests=200,
+     Part("rewrite", "The same network made for serving: in process, on one CPU", MODEL, REWRITE, (1, 32), requests=100,
           quick=20, most_s=300, quick_s=40, processes=1,
           baselines=LOOPS),
-     Part("all-cpus", "The same in process, on all CPUs", MODEL, of_all_cpus(REWRITE), (1, 32), requests=200,
+     Part("all-cpus", "The same in process, on all CPUs", MODEL, of_all_cpus(REWRITE), (1, 32), requests=100,
           quick=None, most_s=300, processes=1, baselines=LOOPS),
      Part("served", "Served: one word a request, and 32", MODEL, SERVED, (1, 32), ("grpc", "rest"), requests=100,
           quick=10, most_s=400, quick_s=60,

@@ -63,9 +63,9 @@ STUDY = Study(
           most_s=300, baselines=BASELINES,
           note="As the article measures (--num_iter 200 --num_warmup 10 --disable_optimize). LiteRT and OpenVINO have "
                "no Grappler."),
-     Part("grappler-on", "In process, as TensorFlow Serving runs it", MODEL, steps(True), (1, 8), requests=200,
+     Part("grappler-on", "In process, as TensorFlow Serving runs it", MODEL, steps(True), (1, 8), requests=100,
           most_s=600, baselines=BASELINES),
-     Part("served", "Served: one picture a request, and eight", MODEL, SERVED, (1, 8), ("grpc", "rest"), requests=100,
+     Part("served", "Served: one picture a request, and eight", MODEL, SERVED, (1, 8), ("grpc", "rest"), requests=60,
           most_s=600, quick=20, quick_s=60),
      Part("detection", "In process: with boxes decoded and selected (non-maximum suppression)", MODEL, DETECTION, (1,),
           requests=200, most_s=300, signature="detection", quick=None)),
