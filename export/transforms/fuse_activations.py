@@ -11,7 +11,8 @@ from export.transform import Arguments, Draft, Rewrite, sole_reader, transform
 class FuseActivations(Rewrite):  # decision 218
     """Relu(BiasAdd(Conv2D(x, W), b)) -> _FusedConv2D(x, W, b), also MatMul, Relu6, Elu, LeakyRelu
 
-    A product becomes _FusedMatMul. TensorFlow's optimizer, Grappler, does the same when it loads a model; this is for a runtime where it is off.
+    A product becomes _FusedMatMul. TensorFlow's optimizer, Grappler, does the same when it loads a model; this is for a
+    runtime where it is off.
 
     Safe when: the convolution or product is float32, NHWC and on a CPU, without dilations and groups (the sizes of both
       are known), the product transposes nothing but its second factor; only BiasAdd reads it, only the activation reads
