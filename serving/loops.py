@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 LOOPS = frozenset(("While", "StatelessWhile"))
-MOST_TURNS = 1000
+MOST_TURNS = 100
 _BYTES = {3: "<i", 9: "<q"}  # DT_INT32, DT_INT64
 
 

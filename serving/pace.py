@@ -70,12 +70,15 @@ class Steps:
         """`functions`: the FunctionDefs that the graph can call; `is_stateless`: TensorFlow's list of operations."""
         self._is_stateless = is_stateless
         self._functions = {each.signature.name: each for each in functions}
+        self._looping = _spread(self._functions, lambda node, given: node.op not in LOOPS)
         self._unbounded = _spread(self._functions, self._ends)
         self._stateful = _spread(self._functions, lambda node, given: self._keeps_nothing(node.op))
 
     def _ends(self, node: Any, given: Callable[[int], Any]) -> bool:
         return node.op in _BOUNDED or node.op in _BRANCHES - LOOPS or (
-            node.op in LOOPS and ends_soon(node, self._functions, given))
+            # Not a loop of loops, whose turns multiply.
+            node.op in LOOPS and self._looping.isdisjoint(_functions(node.attr))
+            and ends_soon(node, self._functions, given))
 
     def _keeps_nothing(self, operation: str) -> bool:
         # A TensorArray lives as long as one run.

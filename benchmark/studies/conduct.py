@@ -24,7 +24,10 @@ from whole_file import write_json
 
 @dataclass(frozen=True)
 class Conduct:
-    """How the parts are measured: the versions made for them, and the form. `wanted`: by part, what it depends on."""
+    """How the parts are measured: the versions made for them, and the form.
+
+    _wanted: by part, what it depends on, since the digests of large versions take seconds.
+    """
 
     made: Made
     stages: Stages
@@ -50,7 +53,9 @@ class Conduct:
             definition = {key: value for key, value in asdict(part).items() if key not in ("title", "note")}
             versions = {name: digest(version) for name in sorted({each.variant for each in part.steps})
                         if (version := self.made.version(part.model, name))}
-            self._wanted[part.key] = {"part": definition, "versions": versions, "quick": self.quick,
+            # A tool that could not be run then and can be now makes it another measurement.
+            tools = {each.tool: (part.model, each.tool) in self.made.runs for each in part.steps if each.tool}
+            self._wanted[part.key] = {"part": definition, "versions": versions, "tools": tools, "quick": self.quick,
                                       "seed": self.seed, "cpu": str(cpu_class.current())}
         return dict(self._wanted[part.key])
 
@@ -100,14 +105,12 @@ def _target(part: Part, each: Step, made: Made) -> Target:
         if runs is None:
             raise UserError("the quick form leaves it out")
         return runs.target(each.label, part.model, signature=part.signature, threads=each.threads)
-    target = find_target(each.target, made.models, part.model, each.flags, each.signature or part.signature,
-                         each.grappler)
+    target = find_target(each.target, made.models, part.model, each.flags, part.signature, each.grappler)
     if each.address:
         # An endpoint does not report its signatures: clients read them from the version's files.
         return replace(target, name=each.label, backend="address", rest=each.address, base_path=None,
                        access=Access(saved_model=str(target.version_directory)))
-    return replace(target, name=each.label, kind=each.kind, threads=each.threads, env=each.env, prefix=each.prefix,
-                   python=each.python)
+    return replace(target, name=each.label, kind=each.kind, threads=each.threads, env=each.env, prefix=each.prefix)
 
 
 def _tried(part: Part, targets: Sequence[Target], inputs: Inputs) -> tuple[list[Target], dict[str, str]]:

@@ -1,7 +1,7 @@
 """A version as other engines run it: ONNX Runtime, Intel Neural Compressor's int8, AMD's zenTF.
 
     made = to_onnx(version, models / "mnist" / "onnx")
-    if isinstance(made, str): ...                       # "does not run: ..." in one line
+    if isinstance(made, str): ...                       # why it does not run, in one line
     target = made.target("ONNX Runtime", "mnist")
 
 What is converted becomes a version of its own beside the others, whole or not at all, and is kept as long as it is of
@@ -68,7 +68,7 @@ def _or_reason(convert: Callable[P, Runs]) -> Callable[P, Runs | str]:
         try:
             return convert(*args, **kwargs)
         except UserError as error:
-            return f"does not run: {error}"
+            return str(error)
     return found
 
 

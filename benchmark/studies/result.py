@@ -64,7 +64,7 @@ def _work(version: Path, _: Path) -> dict[str, Any]:
 def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], limits: list[Limit], quick: bool,
               seed: int, command: str) -> StudyResult:
     """The result. `found`: of each part's key, what `Conduct.measured` returned."""
-    missing = {f"{model}: {variant}": why for (model, variant), why in made.refused.items()}
+    missing: dict[str, str] = {}
     for each in found.values():
         missing |= each["missing"]
     parts: list[StudyPart] = [

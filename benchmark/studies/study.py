@@ -60,9 +60,7 @@ class Step:
     env: tuple[tuple[str, str], ...] = ()
     prefix: tuple[str, ...] = ()
     grappler: bool = True
-    signature: str = ""
     flags: tuple[str, ...] = ()
-    python: str = ""
     address: str = ""
     tool: str = ""
     foreign: bool = False

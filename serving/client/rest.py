@@ -180,6 +180,8 @@ class RestClient(RestApi):  # decision 52
             self._connection.request(method, path, body, self._headers)
             response = self._answered = self._connection.getresponse()
             answer = response.read()
+            # Not by its finalizer: Python drops what is raised there, and a Ctrl-C that comes then would be lost.
+            response.close()
         except TimeoutError:
             self._connection.close()
             raise UnreachableError(f"{self._where()}: no answer within {self._answer_timeout_s:g} s") from None

@@ -1,4 +1,5 @@
 """The REST client when connections fail: scripted peers on real sockets."""
+import http.client
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -178,3 +179,19 @@ def test_the_engine_of_the_newest_version_that_answers(body: bytes, status: str,
     with peer([answer(body, status)]) as (address, requests), RestClient(f"{address}/prefix", "m") as client:
         assert client.engine() == engine
         assert requests[0].startswith(b"GET /prefix/models ")
+
+
+def test_a_ctrl_c_while_an_answer_is_closed_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python drops what a finalizer raises: what would be raised while an answer is freed must be raised before."""
+    close = http.client.HTTPResponse.close
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupted(response: http.client.HTTPResponse) -> None:
+        close(response)
+        if interrupts:
+            raise interrupts.pop()
+
+    with peer([answer()]) as (address, _), RestClient(address, "m") as client:
+        monkeypatch.setattr(http.client.HTTPResponse, "close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.status()
