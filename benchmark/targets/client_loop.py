@@ -5,12 +5,14 @@
 It is how an autoregressive model is used whose graph has no loop over its own answers. `ClientLoop` puts the loop
 around a connection to a server, benchmark.targets.in_process.client_loop around a v1 Session.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from benchmark.targets.connections import Connection
+from benchmark.targets.turns import Turn, turn
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Signature
 from user_error import UserError
@@ -64,6 +66,9 @@ class ClientLoop:  # decision 224
 
         answer = predicted(call, request)
         return total, {ANSWER: answer}
+
+    def turn(self, requests: Sequence[Any], first: int, count: int, lead_s: float) -> Turn:
+        return turn(self.timed, requests, first, count, lead_s)
 
     def decode(self, raw: dict[str, Array]) -> dict[str, Array]:
         return raw

@@ -1,15 +1,18 @@
 """Connections to one process of a target: each times its requests and returns answers that are checked later."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any, Protocol
 
+from benchmark.targets.turns import Turn, turn
 from benchmark.verdicts.comparison import Block
 from serving.client import answers
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Client, Signature
 
 MOST_KEPT = 8  # right answers remembered for each request
+# Answers that wait for their check: the requests of a block whose answers are larger are sent in several turns.
+MOST_WAITING_BYTES = 256 << 20
 
 
 class Connection(Protocol):
@@ -25,6 +28,9 @@ class Connection(Protocol):
 
     def timed(self, request: Any) -> tuple[float, Any]:
         """Sends a prepared request; returns (seconds, raw answer). The time does not include decoding."""
+
+    def turn(self, requests: Sequence[Any], first: int, count: int, lead_s: float) -> Turn:
+        """Sends prepared requests back to back; see turns.turn."""
 
     def decode(self, raw: Any) -> dict[str, Array]: ...
 
@@ -49,6 +55,9 @@ class ClientConnection:
         began = perf_counter()
         raw = self._client.send(request)
         return perf_counter() - began, raw
+
+    def turn(self, requests: Sequence[Any], first: int, count: int, lead_s: float) -> Turn:
+        return turn(self.timed, requests, first, count, lead_s)
 
     def decode(self, raw: Any) -> dict[str, Array]:
         return self._client.decode(raw, self._signature)
@@ -101,6 +110,8 @@ class PreparedConnection:
         self.checker = Checker(connection, workload)
         self._requests = [connection.prepare(inputs) for inputs in workload.inputs]
         self._next = 0
+        self._answer_bytes = max((sum(array.nbytes for array in answer.values()) for answer in workload.expected),
+                                 default=0) or 1
 
     def send(self, index: int) -> tuple[float, Any]:
         """Sends request `index` (modulo the number of requests); returns (seconds, raw answer)."""
@@ -115,23 +126,15 @@ class PreparedConnection:
 
         lead_s: for so many seconds it sends requests before; their answers are compared, their time is not measured.
         """
-        led: list[tuple[int, Any]] = []
-        began = perf_counter()
-        while perf_counter() - began < lead_s:
-            index = self._following()
-            led.append((index, self.send(index)[1]))
-        taken: list[tuple[int, float, Any]] = []
-        began, cpu = perf_counter(), process_time()
-        for _ in range(count):
-            index = self._following()
-            taken.append((index, *self.connection.timed(self._requests[index])))
-        wall, cpu = perf_counter() - began, process_time() - cpu
-        wrong = sum(not self.checker.right(index, raw) for index, raw in [
-            *led, *((index, raw) for index, _, raw in taken)])
-        return Block(latencies=tuple(seconds for _, seconds, _ in taken), wall_s=wall, cpu_s=cpu, wrong=wrong,
-                     batch=self.workload.batch, **labels)
-
-    def _following(self) -> int:
-        index = self._next
-        self._next = (index + 1) % len(self._requests)
-        return index
+        latencies: list[float] = []
+        wall, cpu, wrong = 0.0, 0.0, 0
+        most = max(1, MOST_WAITING_BYTES // self._answer_bytes)
+        while len(latencies) < count:
+            first, size = self._next, len(self._requests)
+            taken = self.connection.turn(self._requests, first, min(most, count - len(latencies)), lead_s)
+            raws = [*taken.led, *taken.answers]
+            self._next = (first + len(raws)) % size
+            wrong += sum(not self.checker.right((first + number) % size, raw) for number, raw in enumerate(raws))
+            latencies += taken.seconds
+            wall, cpu = wall + taken.wall_s, cpu + taken.cpu_s
+        return Block(latencies=tuple(latencies), wall_s=wall, cpu_s=cpu, wrong=wrong, batch=self.workload.batch, **labels)

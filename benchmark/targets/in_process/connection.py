@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.targets.child import STOP_S, Child, python_module
+from benchmark.targets.turns import Turn
 from serving.client.payloads import Array, Arrays, specs_of
 from serving.client.protocol import AnswerError, Signature
 from serving.protos import meta_graph_pb2
@@ -72,7 +73,7 @@ class Engine(Child):  # decision 109
 
 
 class InProcessConnection:
-    """A connection to an engine, which stores prepared requests and times each run: only a request's number is sent.
+    """A connection to an engine, which stores prepared requests and times each run: only requests' numbers are sent.
 
     Each connection has its own channel and its own thread in the engine, so that workers run in parallel.
     """
@@ -90,10 +91,15 @@ class InProcessConnection:
         return int(self._call("prepare", dict(inputs)))
 
     def timed(self, request: int) -> tuple[float, dict[str, Array]]:
-        answer = self._call("run", request)
-        if isinstance(answer, str):
-            raise EngineError(answer)
-        return answer
+        found = self.turn([request], 0, 1, 0.0)
+        return found.seconds[0], found.answers[0]
+
+    def turn(self, requests: Sequence[int], first: int, count: int, lead_s: float) -> Turn:  # decision 233
+        """The whole turn runs in the engine: nothing is sent between its requests."""
+        found = self._call("turn", (requests, first, count, lead_s))
+        if isinstance(found, str):
+            raise EngineError(found)
+        return found
 
     def decode(self, raw: dict[str, Array]) -> dict[str, Array]:
         return raw

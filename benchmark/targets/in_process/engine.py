@@ -23,6 +23,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +31,7 @@ from typing import Any
 
 import tensorflow_alone
 from benchmark.targets import engines
+from benchmark.targets.turns import turn
 from other_engines import OTHER_ENGINES
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -115,11 +117,17 @@ def reason(error: Exception) -> str:
 
 
 def answer(connection: "Connection[Any, Any]", signature: Any, run: Run) -> None:
-    """Answers one connection until it closes: a run with its seconds and outputs, or with why it failed.
+    """Answers one connection until it closes: a turn of runs with their seconds and outputs, or with why one failed.
 
     Times are taken here, around the run alone.
     """
     prepared: list[dict[str, Any]] = []
+
+    def timed(inputs: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        began = perf_counter()
+        outputs = run(inputs)
+        return perf_counter() - began, outputs
+
     while True:
         try:
             command, value = connection.recv()
@@ -131,13 +139,15 @@ def answer(connection: "Connection[Any, Any]", signature: Any, run: Run) -> None
             prepared.append(value)
             connection.send(len(prepared) - 1)
         else:
-            began = perf_counter()
+            numbers, first, count, lead_s = value
             try:
-                outputs = run(prepared[value])
+                found = turn(timed, [prepared[number] for number in numbers], first, count, lead_s)
             except Exception as error:  # noqa: BLE001 - the client decides what a refused request means
                 connection.send(reason(error))
             else:
-                connection.send((perf_counter() - began, outputs))
+                # The CPU time is the model's here, and not the client's.
+                connection.send(replace(found, cpu_s=0.0))
+                del found
 
 
 def accept(listener: Listener, signature: Any, run: Run) -> None:

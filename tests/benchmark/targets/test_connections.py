@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.targets import connections
+from benchmark.targets import connections, turns
 from benchmark.targets.connections import MOST_KEPT, Checker, PreparedConnection, Workload
 from serving.client.answers import Budget
 
@@ -18,6 +18,7 @@ class CountingConnection:
 
     def __init__(self) -> None:
         self.decoded = 0
+        self.turns = 0
         self.sent: list[int] = []
 
     def signature(self) -> Any:
@@ -29,6 +30,10 @@ class CountingConnection:
     def timed(self, request: int) -> tuple[float, bytes]:
         self.sent.append(request)
         return 0.25, b"1"
+
+    def turn(self, requests: Any, first: int, count: int, lead_s: float) -> turns.Turn:
+        self.turns += 1
+        return turns.turn(self.timed, requests, first, count, lead_s)
 
     def decode(self, raw: bytes) -> dict[str, Any]:
         self.decoded += 1
@@ -87,9 +92,19 @@ def test_each_block_continues_with_the_next_request(count: int) -> None:
 
 def test_the_requests_of_the_lead_are_checked_and_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(0.0, 100.0))
-    monkeypatch.setattr(connections, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(turns, "perf_counter", lambda: next(clock))
     connection, other = CountingConnection(), {"y": EXPECTED["y"] + 1}
     workload = Workload(1, [{"x": np.array([i])} for i in range(4)], [other, EXPECTED, EXPECTED, EXPECTED])
     block = PreparedConnection(connection, workload).block(2, 3.0, target="t", replica=0, protocol="rest", round=0)
     assert connection.sent == [0, 1, 2, 3]  # two before three seconds have passed, then two that are measured
     assert (block.latencies, block.wall_s, block.wrong) == ((0.25, 0.25), 1.0, 1)
+
+
+def test_a_block_with_large_answers_is_sent_in_turns_and_checked_between_them(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_WAITING_BYTES", 3 * EXPECTED["y"].nbytes + 1)
+    connection, other = CountingConnection(), {"y": EXPECTED["y"] + 1}
+    workload = Workload(1, [{"x": np.array([i])} for i in range(4)], [other, EXPECTED, EXPECTED, EXPECTED])
+    block = PreparedConnection(connection, workload).block(8, target="t", replica=0, protocol="rest", round=0)
+    assert (connection.turns, connection.sent) == (3, [0, 1, 2, 3, 0, 1, 2, 3])
+    assert (block.latencies, block.wrong) == ((0.25,) * 8, 2)

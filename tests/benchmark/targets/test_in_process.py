@@ -54,6 +54,21 @@ def test_threads_get_the_answers_to_their_own_requests(engine: Engine) -> None:
     assert wrong == []
 
 
+def test_a_turn_goes_round_the_requests_and_keeps_each_answer(engine: Engine) -> None:
+    connection = InProcessConnection(engine)
+    inputs = [np.full((2, 4), number, np.float32) for number in range(3)]
+    requests = [connection.prepare({"x": each}) for each in inputs]
+    alone = [next(iter(connection.timed(request)[1].values())) for request in requests]
+    found = connection.turn(requests, 1, 5, 0.01)
+    connection.close()
+    answers = [next(iter(each.values())) for each in (*found.led, *found.answers)]
+    assert (len(found.seconds), len(found.answers)) == (5, 5)
+    assert found.led
+    assert all(np.array_equal(answer, alone[(1 + number) % 3]) for number, answer in enumerate(answers))
+    assert not np.array_equal(alone[0], alone[1])
+    assert 0 < sum(found.seconds) <= found.wall_s
+
+
 @pytest.mark.parametrize("kind", ["session", "litert", "openvino"])
 def test_what_a_run_raises_is_an_answer(kind: str, version: Path) -> None:
     with Engine(kind, "session:original", version, "", grappler=True) as engine:
