@@ -137,4 +137,5 @@ class PreparedConnection:
             wrong += sum(not self.checker.right((first + number) % size, raw) for number, raw in enumerate(raws))
             latencies += taken.seconds
             wall, cpu = wall + taken.wall_s, cpu + taken.cpu_s
-        return Block(latencies=tuple(latencies), wall_s=wall, cpu_s=cpu, wrong=wrong, batch=self.workload.batch, **labels)
+        return Block(latencies=tuple(latencies), wall_s=wall, cpu_s=cpu, wrong=wrong,
+                     batch=self.workload.batch, **labels)
