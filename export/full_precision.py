@@ -17,8 +17,11 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
     """The job's next version, in float32. Raises NotEqualError if its answers differ."""
     with publish.new_version(job.base, job.version) as made:
         with prepared(job) as ready:
+            with ready.stages("transform"):
+                graph = ready.graph_for_tensorflow()
             with ready.stages("write"):
-                ready.write(made.path, ready.graph)
+                ready.write(made.path, graph)
+            del graph
             ready.forget()
             with ready.stages("verify"):
                 equality = equivalence.check(ready.path, made.path, job.tags, ready.plan, job.signatures)

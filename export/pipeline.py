@@ -33,6 +33,8 @@ DEFAULT = """inline_partitionedcall strip_unused_nodes
     fold_batch_norms fold_old_batch_norms fold_affine_through
     fold_constants(ignore_errors=true) merge_duplicate_nodes sink_reshapes fold_transposes
     fold_pads merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
+# What is done last to a float32 graph that TensorFlow runs, if the default pipeline made it.
+FOR_TENSORFLOW = "fork_by_rows sort_by_execution_order"
 NAMED = {"article": ARTICLE, "default": DEFAULT}
 
 # How many reasons a step's line of text has.
@@ -163,6 +165,12 @@ def _take(pattern: re.Pattern[str], text: str, at: int, what: str) -> tuple[str,
         rest = text[at:at + 30] or "the end"
         raise TransformError(f"--transforms: looking for {what}, but found '{rest}'")
     return found[0], found.end()
+
+
+def has_default(text: str) -> bool:
+    """Whether a pipeline has all steps of the default one, one after the other."""
+    names, wanted = ([step.transform.name for step in parse(one)] for one in (text, DEFAULT))
+    return any(names[at:at + len(wanted)] == wanted for at in range(len(names)))
 
 
 def run(graph: Graph, transforms: str) -> tuple[Graph, Report]:

@@ -46,6 +46,14 @@ class Prepared:
         """The source as the user named it; `path` may be a temporary copy."""
         return self.job.given.name
 
+    def graph_for_tensorflow(self) -> Graph:
+        """The graph to write for TensorFlow in float32; its last steps are added to the report."""
+        if not pipeline.has_default(self.job.transforms):
+            return self.graph
+        graph, report = pipeline.run(self.graph, pipeline.FOR_TENSORFLOW)
+        self.report.steps += report.steps
+        return graph
+
     def write(self, directory: Path, graph: Graph) -> None:
         """Fills an empty directory with a SavedModel of the source's signatures and of `graph`."""
         saved_model.write(directory, content(self.model, self.frozen, graph, self.job.graph_limit))

@@ -23,7 +23,7 @@ class Stages:
         began = perf_counter()
         with step(title) if sys.stderr.isatty() else nullcontext():
             yield
-        self.seconds[title] = round(perf_counter() - began, 3)
+        self.seconds[title] = round(self.seconds.get(title, 0.0) + perf_counter() - began, 3)
 
     def __str__(self) -> str:
         return ", ".join(f"{title} {seconds:.1f} s" for title, seconds in self.seconds.items())
