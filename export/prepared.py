@@ -47,7 +47,7 @@ class Prepared:
         return self.job.given.name
 
     def graph_for_tensorflow(self) -> Graph:
-        """The graph to write for TensorFlow in float32; its last steps are added to the report."""
+        """The graph to write for TensorFlow in float32; its last step is added to the report."""
         if not pipeline.has_default(self.job.transforms):
             return self.graph
         graph, report = pipeline.run(self.graph, pipeline.FOR_TENSORFLOW)

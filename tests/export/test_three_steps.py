@@ -24,7 +24,7 @@ def test_by_hand_equals_optimize(mnist: Path, run: Callable[..., object], tmp_pa
     assert flags[::2] == ["--inputs", "--outputs"]
     inputs, outputs = (flag.strip("'") for flag in flags[1::2])
     run("transform", "--in_graph", frozen, "--out_graph", transformed, "--inputs", inputs, "--outputs", outputs,
-        "--transforms", "default")
+        "--transforms", "default fork_by_rows")
     run("reconvert", transformed, "--like", mnist, "--to", tmp_path / "by-hand")
     run("optimize", mnist, "--to", tmp_path / "optimized")
     by_hand, optimized = (tmp_path / name / "1" / "saved_model.pb" for name in ("by-hand", "optimized"))
