@@ -62,4 +62,4 @@ STUDY = Study(
           for label, precision in (("optimized", "float32"), ("bfloat16", "bfloat16"), ("int8", "int8"))),
     converted(*NAMES),
     {(name, variant): f"{NAMES[name]}, {variant}" for name in NAMES for variant in ("original", "optimized", "int8")},
-    about_minutes=40)
+    about_minutes=70)

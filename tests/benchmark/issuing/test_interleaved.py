@@ -85,3 +85,17 @@ def test_each_turn_of_quick_requests_has_a_lead_and_turns_of_long_ones_have_none
     monkeypatch.setattr(PreparedConnection, "block", block)
     measure(_plan(null_server, 1, 2, repeat=8))
     assert set(leads) == {lead_s}
+
+
+@pytest.mark.parametrize(("seconds", "most", "sent"), [
+    (0.1, 10, 10), (1.0, 10, 4), (30.0, 10, interleaved.LEAST_WARM), (30.0, 1, 1), (1.0, 0, 0)])
+def test_a_slow_model_is_warm_after_fewer_requests(seconds: float, most: int, sent: int) -> None:
+    took: list[float] = []
+
+    class Slow:
+        def block(self, count: int, **labels: Any) -> Block:
+            took.append(seconds)
+            return Block(latencies=(seconds,) * count, wall_s=seconds, batch=1, **labels)
+    connection: Any = Slow()
+    assert interleaved.warm_up(connection, most) == pytest.approx(seconds if sent else 0)
+    assert len(took) == sent

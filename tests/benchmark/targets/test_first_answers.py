@@ -14,9 +14,10 @@ import tensorflow as tf
 from saved_models import WORDS
 from tiny_saved_model import write_tiny_saved_model
 
+from benchmark.targets import first_answers as first_answers_module
 from benchmark.targets.export_command import ExportError
 from benchmark.targets.first_answers import FirstAnswers, first_answers
-from benchmark.targets.inputs import Inputs
+from benchmark.targets.inputs import DISTINCT, Inputs
 from benchmark.targets.starting import Instance, start
 from benchmark.targets.target import Target
 from export.__main__ import COMMANDS
@@ -181,3 +182,14 @@ def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
         assert found.inputs.startswith("inputs made by python -m export samples")
         assert instance.child is not None
         assert instance.child.alive
+
+
+def test_a_slow_model_is_asked_for_fewer_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.arange(0.0, 1000.0, 5.0))  # each answer takes five seconds
+    with started(tmp_path, awkward_models.any_rank) as instance:
+        quick = asked(instance, Inputs())
+        monkeypatch.setattr(first_answers_module, "perf_counter", lambda: next(clock))
+        slow = asked(instance, Inputs())
+    assert len(quick.batches) == len(quick.expected) == DISTINCT
+    assert len(slow.batches) == len(slow.expected) == 2
+    assert slow.inputs == f"{quick.inputs}: the first 2"
