@@ -18,7 +18,8 @@ def published(job: Job, wanted: dict[str, Any]) -> Optimized:
     with publish.new_version(job.base, job.version) as made:
         with prepared(job) as ready:
             with ready.stages("transform"):
-                graph = ready.graph_for_tensorflow()
+                graph, steps = ready.for_tensorflow()
+                ready.report.steps += steps
             with ready.stages("write"):
                 ready.write(made.path, graph)
             del graph

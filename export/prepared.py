@@ -46,13 +46,12 @@ class Prepared:
         """The source as the user named it; `path` may be a temporary copy."""
         return self.job.given.name
 
-    def graph_for_tensorflow(self) -> Graph:
-        """The graph to write for TensorFlow in float32; its last step is added to the report."""
+    def for_tensorflow(self) -> tuple[Graph, list[pipeline.StepReport]]:
+        """The graph to write for TensorFlow in float32, and its steps after those of the report."""
         if not pipeline.has_default(self.job.transforms):
-            return self.graph
+            return self.graph, []
         graph, report = pipeline.run(self.graph, pipeline.FOR_TENSORFLOW)
-        self.report.steps += report.steps
-        return graph
+        return graph, report.steps
 
     def write(self, directory: Path, graph: Graph) -> None:
         """Fills an empty directory with a SavedModel of the source's signatures and of `graph`."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import fmean
 from time import monotonic, perf_counter
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -259,11 +260,13 @@ class Group:
 
 
 def warm_up(measured: PreparedConnection, most: int) -> float:
-    """Sends `most` requests, fewer if they take long; returns the mean seconds of those that had two before them."""
+    """Sends `most` requests, fewer if they take long; returns their mean seconds without the first two."""
     took: list[float] = []
     while len(took) < most and (len(took) < LEAST_WARM or sum(took) < WARM_S):
-        took.append(measured.block(1, target="", replica=0, protocol="", round=-1).wall_s)
-    return sum(took[2:] or took) / max(1, len(took[2:] or took))
+        seconds, raw = measured.send(len(took))
+        measured.right(len(took), raw)
+        took.append(seconds)
+    return fmean(took[2:] or took or [0.0])
 
 
 def _facts(target: Target, instances: Sequence[Instance]) -> TargetRecord:

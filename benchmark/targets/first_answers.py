@@ -107,12 +107,12 @@ def _refusal(error: Exception, instance: Instance) -> str | None:
 def _asked(inputs: Inputs, instance: Instance, connection: Connection, signature: Signature, batch: int,
            version: Path | None) -> FirstAnswers:
     batches, words = inputs.batches(signature, batch, version)
-    labelled = inputs.labels(signature, batch, version) is not None
     expected: list[dict[str, Array]] = []
     began = perf_counter()
     for each in batches:
         expected.append(connection.decode(first_request(instance, connection, each)))
-        if not labelled and len(expected) >= ENOUGH and perf_counter() - began > ENOUGH_S:
+        if len(expected) >= ENOUGH and perf_counter() - began > ENOUGH_S \
+                and inputs.labels(signature, batch, version) is None:
             break
     if len(expected) < len(batches):
         batches, words = batches[:len(expected)], f"{words}: the first {len(expected)}"

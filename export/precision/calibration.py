@@ -14,6 +14,7 @@ from typing import Any
 
 from commandline import steps
 from export import saved_model
+from export.control_flow import within_control_flow
 from export.graph import Graph, Node, make_node, normal, producer
 from export.loaded import DiedError, LoadedModel, RunError
 from export.node import port
@@ -94,29 +95,12 @@ def computed(graph: Graph, fed: frozenset[str], wanted: Sequence[str]) -> list[s
 
     Not those that need another placeholder, and not those within a loop or a branch of TensorFlow 1.
     """
-    known, missing, within = frozenset(map(producer, fed)), set[str](), _within_control_flow(graph)
+    known, missing, within = frozenset(map(producer, fed)), set[str](), within_control_flow(graph)
     for item in graph.order():
         if item.name not in known and (item.op in _PLACEHOLDERS or any(
                 producer(ref) in missing for ref in item.inputs)):
             missing.add(item.name)
     return [ref for ref in wanted if producer(ref) not in missing and producer(ref) not in within]
-
-
-def _within_control_flow(graph: Graph) -> frozenset[str]:
-    """The nodes in a loop or a branch: by the Enter and Switch nodes before them that no Exit or Merge has ended."""
-    open_before: dict[str, tuple[str, ...]] = {}
-    for item in graph.order():
-        inputs = [open_before[producer(ref)] for ref in item.inputs if producer(ref) in open_before]
-        opened = max(inputs, key=len, default=())
-        kind = item.op.removeprefix("Ref")
-        if kind in ("Enter", "Switch"):
-            opened = (*opened, kind)
-        elif kind == "Merge" and opened[-1:] == ("Switch",):
-            opened = opened[:-1]
-        elif kind == "Exit" and "Enter" in opened:
-            opened = opened[:len(opened) - 1 - opened[::-1].index("Enter")]
-        open_before[item.name] = opened
-    return frozenset(name for name, opened in open_before.items() if opened)
 
 
 def answers(content: Content, asked: Sequence[Request], wanted: Sequence[str], most: int

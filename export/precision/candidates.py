@@ -58,7 +58,7 @@ class CannotBeMadeError(Exception):
 
 @dataclass
 class Float32:
-    """The optimized graph in full precision, which every other candidate is made from."""
+    """The optimized graph in full precision, as `optimize` without a precision publishes it."""
 
     ready: Prepared
     name: str = FLOAT32
@@ -68,8 +68,9 @@ class Float32:
         return ""
 
     def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
-        self.ready.write(directory, guarded(self.ready.graph))
-        return Changes()
+        graph, steps = self.ready.for_tensorflow()
+        self.ready.write(directory, guarded(graph))
+        return Changes(facts={"steps_for_tensorflow": [step.to_json() for step in steps]})
 
     def ranked(self) -> list[str]:
         return []

@@ -2,17 +2,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from export.control_flow import within_control_flow
 from export.functions import definitions
 from export.graph import Graph, Node, make_const, make_node, normal, port, producer, tensor_name
 from export.ops import attribute
 from export.pattern import Skip
-from export.tensors import FLOAT, INT32
+from export.tensors import FLOAT, INT32, INT64
 from export.transform import Arg, Arguments, Draft, Record, sole_reader, transform
+from export.transforms.inline_partitionedcall import COMPILED
 
 # oneDNN keeps the weights of a product of 7 to 80 rows in narrower blocks than those of fewer or more rows, if the
 # number of columns is a multiple of 32 over 32. Read off its log (ONEDNN_VERBOSE=1) for AVX2 and AVX-512.
 FEWEST, MOST, COLUMNS = 7, 80, 32
-# With fewer weights, to put them into other blocks costs less than the choice between two products (3 microseconds).
+# With fewer weights, to put them into other blocks costs less than the choice between two products (2 microseconds).
 LEAST_WEIGHTS = 1 << 16
 ACTIVATIONS = frozenset(("Relu", "Relu6", "Elu", "LeakyRelu", "Tanh", "Sigmoid"))
 BIASES = frozenset(("BiasAdd", "Add", "AddV2"))
@@ -20,10 +22,10 @@ BIASES = frozenset(("BiasAdd", "Add", "AddV2"))
 _MERGED = frozenset(("Add", "AddV2", "AddN", "Mul", "RealDiv", "Neg", "Square", "Pow", "Erf", "Erfc"))
 # Their result has as many rows as their first operand.
 _SAME_ROWS = ACTIVATIONS | {"MatMul", "BiasAdd", "Softmax", "Identity"}
-_COMPILED = ("_XlaMustCompile", "_XlaCompile")
 
 
-@transform("fork_by_rows", Arg("loops", "bool", False, help="also in loops, which then choose at every turn"),
+@transform("fork_by_rows",
+           Arg("loops", "bool", False, help="also in loops, which then choose at every turn, and in branches"),
            bodies=False)
 def fork_by_rows(graph: Graph, args: Arguments, record: Record) -> Graph:  # decision 234
     """BiasAdd(MatMul(x, W), b) -> two of them, for 7 to 80 rows and for others, behind a Switch
@@ -44,24 +46,15 @@ def fork_by_rows(graph: Graph, args: Arguments, record: Record) -> Graph:  # dec
 
 def _has_compiled(graph: Graph) -> bool:
     functions = definitions(graph.library).values()
-    return any(item.get(mark) for item in graph.nodes.values() for mark in _COMPILED) or any(
-        mark in function.attr and function.attr[mark].b for function in functions for mark in _COMPILED)
-
-
-def _in_loops(graph: Graph) -> set[str]:
-    """The nodes in a v1 loop."""
-    depth: dict[str, int] = {}
-    for item in graph.order():
-        before = max((depth.get(producer(ref), 0) for ref in item.inputs), default=0)
-        depth[item.name] = before + {"Enter": 1, "Exit": -1}.get(item.op, 0)
-    return {name for name, loops in depth.items() if loops > 0}
+    return any(item.get(mark) for item in graph.nodes.values() for mark in COMPILED) or any(
+        mark in function.attr and function.attr[mark].b for function in functions for mark in COMPILED)
 
 
 class _Forks:
     def __init__(self, graph: Graph, loops: bool, record: Record, prefix: str = "") -> None:
         self._graph, self._draft = graph, Draft(graph)
         self._choices: dict[str, str] = {}
-        self._left = set() if loops else _in_loops(graph)
+        self._left = frozenset[str]() if loops else within_control_flow(graph)
         for item in graph.nodes.values():
             if item.op == "MatMul":
                 try:
@@ -78,15 +71,14 @@ class _Forks:
 
     def _chain(self, item: Node) -> list[Node]:
         """Product, bias, and activation if there is one; nothing if TensorFlow keeps no weights of it, or few."""
-        weights = self._constant(item.data[1])
-        if weights is None or len(weights.shape) != 2 or weights.shape[0] * weights.shape[1] < LEAST_WEIGHTS:
+        inputs, columns = self._sizes(item)
+        if inputs * columns < LEAST_WEIGHTS:
             return []
-        columns = weights.shape[0 if attribute(item, "transpose_b") else 1]
         reader = self._only_reader(item)
         if reader is None or not self._adds_bias(reader, item, columns) or columns % COLUMNS or columns == COLUMNS:
             return []
         if item.name in self._left:
-            raise Skip("it is in a loop, which would choose at every turn (loops=true)")
+            raise Skip("it is in a loop, which would choose at every turn, or in a branch (loops=true)")
         if item.get("T") != FLOAT:
             raise Skip("its type is not float32")
         if "GPU" in item.device.upper():
@@ -111,6 +103,14 @@ class _Forks:
             raise Skip("it is one of two branches")
         return chain
 
+    def _sizes(self, product: Node) -> tuple[int, int]:
+        """(inputs, columns) of its weights; zeros if they are no constant matrix."""
+        weights = self._constant(product.data[1])
+        if weights is None or len(weights.shape) != 2:
+            return 0, 0
+        inputs, columns = weights.shape[::-1] if attribute(product, "transpose_b") else weights.shape
+        return inputs, columns
+
     def _constant(self, ref: str) -> Node | None:
         """The constant that a tensor is, in a v1 loop, too, where TensorFlow's optimizer moves it into the loop."""
         item = self._graph.nodes[producer(ref)]
@@ -130,10 +130,8 @@ class _Forks:
 
     def _fork(self, chain: list[Node]) -> None:
         product, end = self._draft.nodes[chain[0].name], chain[-1]
-        weights = self._constant(product.data[1])
-        assert weights is not None
-        x, columns = product.data[0], weights.shape[1 if attribute(product, "transpose_b") else 0]
-        choice = self._choice(x, columns, product.device)
+        x = product.data[0]
+        choice = self._choice(x, self._sizes(product)[0], product.device)
         switch = self._put(f"{end.name}/by_rows", "Switch", (x, choice), product.device, T=FLOAT)
         ends = [self._copy(chain, f"{end.name}/{name}", tensor_name(switch, output))
                 for output, name in enumerate(("wide", "narrow"))]
@@ -161,8 +159,9 @@ class _Forks:
 
     def _compared(self, x: str, columns: int, device: str) -> str:
         source = self._graph.nodes[producer(x)]
-        size = self._put(f"{source.name}/rows", "Size", (x,), device, T=FLOAT, out_type=INT32)
-        bucket = self._put(f"{source.name}/rows", "Bucketize", (size,), device, T=INT32,
+        # Size refuses a tensor whose number of elements its type does not hold.
+        size = self._put(f"{source.name}/rows", "Size", (x,), device, T=FLOAT, out_type=INT64)
+        bucket = self._put(f"{source.name}/rows", "Bucketize", (size,), device, T=INT64,
                            boundaries=[float(FEWEST * columns), float((MOST + 1) * columns)])
         # In a v1 loop a constant is kept in the loop's frame by what it waits for.
         one = make_const(self._draft.unused_name(f"{source.name}/rows/one"), np.array(1, np.int32),

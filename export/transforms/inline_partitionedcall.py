@@ -9,7 +9,7 @@ from export.pattern import Skip
 from export.transform import Arguments, Draft, Record, transform
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-_COMPILED = ("_XlaMustCompile", "_XlaCompile")
+COMPILED = ("_XlaMustCompile", "_XlaCompile")
 
 
 @transform("inline_partitionedcall", bodies=False)
@@ -77,7 +77,7 @@ class _Inliner:
         if name not in self.bodies:
             raise Skip(f"the body of function '{name}' is not in the library, or cannot be read")
         function = self.functions[name]
-        if any(call.get(mark) or (mark in function.attr and function.attr[mark].b) for mark in _COMPILED):
+        if any(call.get(mark) or (mark in function.attr and function.attr[mark].b) for mark in COMPILED):
             raise Skip("it is marked to be compiled as one unit")
         if any(value.WhichOneof("value") == "placeholder"
                for item in self.bodies[name].nodes.values() for value in item.attrs.values()):

@@ -29,12 +29,15 @@ def two_layers():
     return build(make)
 
 
-def loop():
-    """y = x, three times relu(x @ W + b)."""
+def loop(inside=True):
+    """y = x, three times relu(x @ W + b); the weights are constants `inside` the loop, or come into it."""
     def make():
+        def weights():
+            return tf.constant(seeded((256, 256)) / 16, name="W"), tf.constant(seeded((256,)), name="b")
+
         def turn(number, one):
-            weights, addend = tf.constant(seeded((256, 256)) / 16), tf.constant(seeded((256,)))
-            return number + 1, tf.nn.relu(tf.nn.bias_add(tf.matmul(one, weights), addend))
-        x = v1.placeholder(tf.float32, (None, 256), "x")
+            factor, addend = weights() if inside else outer
+            return number + 1, tf.nn.relu(tf.nn.bias_add(tf.matmul(one, factor), addend))
+        x, outer = v1.placeholder(tf.float32, (None, 256), "x"), None if inside else weights()
         tf.identity(v1.while_loop(lambda number, _: number < 3, turn, [0, x])[1], "y")
     return build(make)

@@ -93,9 +93,12 @@ def test_a_slow_model_is_warm_after_fewer_requests(seconds: float, most: int, se
     took: list[float] = []
 
     class Slow:
-        def block(self, count: int, **labels: Any) -> Block:
+        def send(self, index: int) -> tuple[float, Any]:
             took.append(seconds)
-            return Block(latencies=(seconds,) * count, wall_s=seconds, batch=1, **labels)
+            return seconds, index
+
+        def right(self, index: int, raw: Any) -> bool:
+            return bool(raw == index)
     connection: Any = Slow()
     assert interleaved.warm_up(connection, most) == pytest.approx(seconds if sent else 0)
     assert len(took) == sent

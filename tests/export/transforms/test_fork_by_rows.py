@@ -16,6 +16,7 @@ from graph_session import (
 from export.transforms.fork_by_rows import FEWEST, MOST
 
 v1 = tf.compat.v1
+OF_LOOPS = "it is in a loop, which would choose at every turn, or in a branch (loops=true)"
 SIZES = (1, FEWEST - 1, FEWEST, MOST, MOST + 1, 100)
 
 
@@ -114,18 +115,21 @@ def test_a_bias_that_tensorflow_may_merge_into_more_stays(after):
     assert reasons(report) == ["TensorFlow's optimizer may merge what reads the bias into the product"]
 
 
-def test_a_second_run_changes_nothing():
+@pytest.mark.parametrize(("loops", "reason"), [("false", OF_LOOPS), ("true", "it is one of two branches")])
+def test_a_second_run_changes_nothing(loops, reason):
     once, _ = transformed(two_layers(), ["x"], ["y1"], "fork_by_rows")
-    twice, report = transformed(once, ["x"], ["y1"], "fork_by_rows")
-    assert set(reasons(report)) == {"it is one of two branches"}
+    twice, report = transformed(once, ["x"], ["y1"], f"fork_by_rows(loops={loops})")
+    assert set(reasons(report)) == {reason}
     assert ops(twice) == ops(once)
 
 
-def test_a_v1_loop_is_forked_on_request():
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_v1_loop_is_forked_on_request(inside):
     with v1_control_flow():
-        graph_def = loop()
+        graph_def = loop(inside)
+    assert any(node.op == "Enter" and "W" in node.input for node in graph_def.node) is not inside
     _, report = transformed(graph_def, ["x"], ["y"], "fork_by_rows")
-    assert reasons(report) == ["it is in a loop, which would choose at every turn (loops=true)"]
+    assert reasons(report) == [OF_LOOPS]
     after, report = transformed(graph_def, ["x"], ["y"], "fork_by_rows(loops=true)")
     assert report.steps[0].applied == 1
     assert equal(graph_def, after, ["y"], inputs=256)

@@ -6,11 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def form(graph_def):
-    """Each node's op, attributes and inputs by their names, without the order of the nodes."""
-    return {node.name: (node.op, tuple(node.input), str(node.attr)) for node in graph_def.node}
-
-
 @given(activation=st.sampled_from(["Relu", "Tanh", "LeakyRelu", ""]), bias=st.sampled_from(["BiasAdd", "AddV2"]),
        transpose_b=st.booleans())
 def test_the_graph_is_as_before(activation, bias, transpose_b):
@@ -19,7 +14,6 @@ def test_the_graph_is_as_before(activation, bias, transpose_b):
     joined, back = transformed(forked, ["x"], ["y"], "join_by_rows strip_unused_nodes")
     assert (report.steps[0].applied, back.steps[0].applied) == (1, 1)
     assert ops(joined) == ops(graph_def)
-    assert form(joined)["y"][0] == form(graph_def)["y"][0]
     assert compared(graph_def, joined, ["y"], {"x": seeded((9, 512))}).equal
 
 
@@ -49,11 +43,11 @@ def _other_weights(node):
     node.input[1] = "other"
 
 
-def _transposed(node):
-    node.attr["grad_a"].b = True  # any attribute: the products are not alike
+def _other_attribute(node):
+    node.attr["grad_a"].b = True
 
 
-@pytest.mark.parametrize("change", [_reads_x, _other_weights, _transposed])
+@pytest.mark.parametrize("change", [_reads_x, _other_weights, _other_attribute])
 def test_products_that_differ_stay(change):
     forked, _ = transformed(dense(), ["x"], ["y"], "fork_by_rows")
     weights = next(node for node in forked.node if node.name == "W")
