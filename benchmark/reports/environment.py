@@ -105,7 +105,13 @@ def steal_s() -> float:
 
 
 def cpu_model() -> str:
-    return cpu_class.cpuinfo("model name") or platform.processor() or platform.machine()
+    """The CPU's name, with its family and model where the system tells them: a cloud calls many CPUs "AMD EPYC", and
+    one of family 26 was twice as fast in float32 as one of family 25.
+    """
+    name = cpu_class.cpuinfo("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key.removeprefix('cpu ')} {value}" for key in ("cpu family", "model")
+               if (value := cpu_class.cpuinfo(key))]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def class_of(conditions: Environment) -> str | None:

@@ -44,7 +44,7 @@ def tables(result: ProfileResult) -> list[Table]:
     for profile in result["profiles"]:
         columns += [f"{profile['target']} ms", "runs"]
     made = terminal.ruled(f"time by operation, batch {result['batch']}", columns, ("operation",))
-    for row in operation_rows(result["profiles"]):
+    for row in operation_rows([each["operations"] for each in result["profiles"]]):
         made.add_row(*map(escape_markup, row))
     return [made]
 
@@ -53,9 +53,9 @@ def lines(result: ProfileResult) -> list[str]:
     return [escape_markup(instruction_line(result["instructions"]))]
 
 
-def operation_rows(profiles: Sequence[Profile], most: int = 12) -> list[tuple[str, ...]]:
+def operation_rows(profiles: Sequence[Sequence[Operation]], most: int = 12) -> list[tuple[str, ...]]:
     """(op, ms and runs of each profile), ordered by the longest time in any profile."""
-    found = [{op["op"]: op for op in profile["operations"]} for profile in profiles]
+    found = [{op["op"]: op for op in operations} for operations in profiles]
     slowest = sorted({name for ops in found for name in ops},
                      key=lambda name: -max(ops[name]["us"] for ops in found if name in ops))
     return [(name, *(cell for ops in found for cell in (
@@ -78,7 +78,7 @@ def html(result: ProfileResult) -> str:
              figures(figure(f"Operations of {profile['target']}", charts.donut(
                  [(op["op"], op["us"] / 1e3) for op in profile["operations"]], "ms")) for profile in profiles),
              table(("operation", *(f"{name}: {what}" for name in names for what in ("ms", "runs"))),
-                   operation_rows(profiles)),
+                   operation_rows([each["operations"] for each in profiles])),
              "<h2>CPU instructions</h2>", f"<p>{escape(instruction_line(result['instructions']))}</p>"]
     for profile in profiles:
         parts += [f"<h2>Flame graph of {escape(profile['target'])}</h2>",

@@ -89,6 +89,10 @@ def _sections(result: StudyResult, tag: str) -> list[str]:
                  f"<ul>{notes}</ul>" if notes else ""]
     if result["variants"]:
         made += [heading("Operations and sizes, before and after"), _variants(result)]
+    for found in result.get("profiles", ()):
+        made += [heading(f"Where the time goes: {found['title']}"),
+                 _soft(f"{study_tables.TRACED} {study_tables.measured_on(result)}"),
+                 _table(study_tables.profile(found))]
     if result["limits"]:
         made += [heading("Against the machine"), _soft(
             "Multiplications and additions of the contractions per second, beside what the fastest kernel of that "

@@ -108,6 +108,13 @@ def _variants(result: StudyResult) -> list[str]:
             _table(study_tables.variants(result))]
 
 
+def _profiles(result: StudyResult) -> list[str]:
+    made = [text for found in result.get("profiles", ()) for text in (
+        f"{_plain(found['title'])}:", _table(study_tables.profile(found)))]
+    return [*made, _prose(f"{study_tables.TRACED} {study_tables.measured_on(result)}")] if made else [
+        "Not traced in this study."]
+
+
 def _limits(result: StudyResult) -> list[str]:
     return [_table(study_tables.limits(result)), _prose(study_tables.measured_on(result))] if result["limits"] else [
         "Not measured in this study."]
@@ -123,12 +130,14 @@ def _missing(result: StudyResult) -> list[str]:
 
 
 BLOCKS: dict[str, Callable[[StudyResult], list[str]]] = {
-    "machine": _machine, "article": _article, "parts": _parts, "variants": _variants, "limits": _limits,
+    "machine": _machine, "article": _article, "parts": _parts, "variants": _variants,
+    "profile": _profiles, "limits": _limits,
     "goals": _goals, "missing": _missing}
 
 
 TITLES = {"article": "Beside the article", "parts": "Measurements",
-          "variants": "Operations and sizes, before and after", "limits": "Against the machine", "goals": "Goals",
+          "variants": "Operations and sizes, before and after", "profile": "Where the time goes",
+          "limits": "Against the machine", "goals": "Goals",
           "missing": "What does not run", "machine": "Measured on"}
 
 

@@ -1,9 +1,10 @@
 """The result of `study`: a published experiment done again, and how far beyond it this project comes."""
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from benchmark.reports.head import Head
 from benchmark.reports.op_counts import Variant
 from benchmark.reports.way import Way
+from benchmark.verdicts.records import Operation
 
 
 class PublishedTable(TypedDict):
@@ -87,6 +88,21 @@ class Missing(TypedDict):
     why: str
 
 
+class ProfiledTarget(TypedDict):
+    """A version's operations as TensorFlow ran them: microseconds of one request, over all threads."""
+
+    target: str
+    operations: list[Operation]
+
+
+class StudyProfile(TypedDict):
+    """Where the time of some of a study's versions goes."""
+
+    title: str
+    batch: int
+    targets: list[ProfiledTarget]
+
+
 class StudyResult(Head):
     """The result of a study, which docs/proof/study_NAME.json is. `quick`: fewer requests, for a first look."""
 
@@ -102,6 +118,7 @@ class StudyResult(Head):
     way: Way
     parts: list[StudyPart]
     variants: list[Variant]
+    profiles: NotRequired[list[StudyProfile]]  # results of before 2026-12 do not have it
     limits: list[Limit]
     goals: list[StudyGoal]
     does_not_run: list[Missing]

@@ -6,11 +6,14 @@ from itertools import groupby
 from benchmark.reports import charts, op_counts
 from benchmark.reports.environment import described_class
 from benchmark.reports.figures import marked, plain, share, short
-from benchmark.reports.study_result import Row, StudyPart, StudyResult
+from benchmark.reports.profile import operation_rows
+from benchmark.reports.study_result import Row, StudyPart, StudyProfile, StudyResult
 from benchmark.reports.way import fastest, ratio_text
 from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import samples_needed
 
+TRACED = ("As TensorFlow ran them, after its own optimizations: the median of 20 traced requests, summed over threads. "
+          "Tracing takes time itself, most of all where operations are small and many.")
 BESIDE = 3  # variants that have a column beside an article's counts
 
 
@@ -101,6 +104,15 @@ def limits(result: StudyResult) -> Grid:
                 [(each["model"], each["target"], each["precision"], f"{each['batch']:,}", charts.number(each["gflop"]),
                   charts.number(each["gflop_per_s"]), charts.number(each["ceiling_gflop_per_s"]),
                   f"{each['share']:.0%}") for each in result["limits"]], 3)
+
+
+def profile(found: StudyProfile) -> Grid:
+    """Time by operation, the slowest first, and all operations together."""
+    own = [each["operations"] for each in found["targets"]]
+    sums = [cell for operations in own for cell in (f"{sum(op['us'] for op in operations) / 1e3:.3f}",
+                                                    f"{sum(op['count'] for op in operations):g}")]
+    return Grid(("operation", *(head for each in found["targets"] for head in (f"{each['target']}: ms", "runs"))),
+                [*operation_rows(own), ("all operations", *sums)])
 
 
 def goals(result: StudyResult) -> Grid:

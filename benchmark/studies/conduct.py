@@ -114,15 +114,19 @@ def _target(part: Part, each: Step, made: Made) -> Target:
 
 
 def _tried(part: Part, targets: Sequence[Target], inputs: Inputs) -> tuple[list[Target], dict[str, str]]:
-    """The targets without those foreign ones that do not start or give other answers, and why."""
+    """The targets without those foreign ones that do not start or give other answers, and why.
+
+    They are tried with the part's two smallest batch sizes: a tool that holds one shape fails at the second, and large
+    batches of large models take minutes to try.
+    """
     foreign = {each.label for each in part.steps if each.foreign}
     kept, missing = [], {}
     for target in targets:
         if target.name in foreign:
             try:
                 with step(f"Try {target.name} on {part.model}"), progress(False):
-                    measure(Plan((targets[0], target), _protocols(part) or ("in-process",), part.batches, 1, 0, 0,
-                                 inputs, 1))
+                    measure(Plan((targets[0], target), _protocols(part) or ("in-process",),
+                                 tuple(sorted(part.batches)[:2]), 1, 0, 0, inputs, 1))
             except UserError as error:
                 missing[f"{part.model}: {target.name}"] = str(error)
                 continue

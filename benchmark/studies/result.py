@@ -8,11 +8,12 @@ from typing import Any
 import cpu_class
 from benchmark.options import announce
 from benchmark.reports.head import FORMAT, head
-from benchmark.reports.study_result import Limit, Row, StudyPart, StudyResult
+from benchmark.reports.study_result import Limit, Row, StudyPart, StudyProfile, StudyResult
 from benchmark.studies import rows
 from benchmark.studies.conduct import Conduct
 from benchmark.studies.machine import ceilings, work
 from benchmark.studies.making import Made, counted, make
+from benchmark.studies.profiles import profile
 from benchmark.studies.stages import Stages
 from benchmark.studies.study import Study
 from benchmark.targets.target import find_target
@@ -31,7 +32,8 @@ def conduct(study: Study, models: Path, stages: Stages, quick: bool, seed: int, 
              f"{'; '.join(part.title for part in left)}")
     found = {part.key: own.measured(part) for part in parts}
     limits = against_the_machine(study, made, {key: each["rows"] for key, each in found.items()}, stages)
-    return assembled(study, made, found, limits, quick, seed, command)
+    profiles = [profile(study.profile, made, stages, seed)] if study.profile else []
+    return assembled(study, made, found, limits, profiles, quick, seed, command)
 
 
 def against_the_machine(study: Study, made: Made, by_key: Mapping[str, list[Row]], stages: Stages) -> list[Limit]:
@@ -61,8 +63,8 @@ def _work(version: Path, _: Path) -> dict[str, Any]:
         return {"why": str(error)}
 
 
-def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], limits: list[Limit], quick: bool,
-              seed: int, command: str) -> StudyResult:
+def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], limits: list[Limit],
+              profiles: list[StudyProfile], quick: bool, seed: int, command: str) -> StudyResult:
     """The result. `found`: of each part's key, what `Conduct.measured` returned."""
     missing: dict[str, str] = {}
     for each in found.values():
@@ -83,7 +85,7 @@ def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], lim
                     "table": {"head": list(article.head), "rows": [list(row) for row in article.rows]}},
         "way": {"title": study.way.title, "steps": rows.way(study.way, by_key[study.way.part]),
                 "published": [{"label": label, "ratio": ratio} for label, ratio in article.ratios]},
-        "parts": parts, "variants": counted(made, study.shown), "limits": limits,
+        "parts": parts, "variants": counted(made, study.shown), "profiles": profiles, "limits": limits,
         "goals": [rows.goal(each, by_key[each.part]) for each in study.goals if each.part in by_key],
         "does_not_run": [{"what": what, "why": why} for what, why in missing.items()],
         "took_s": round(sum(each["took_s"] for each in found.values()), 1)}

@@ -144,6 +144,18 @@ class Ceiling:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """Versions whose time is shown by operation: (label on the page, variant) of a model, at one batch size."""
+
+    title: str
+    model: str
+    variants: tuple[tuple[str, str], ...]
+    batch: int = 1
+    signature: str = ""
+    grappler: bool = True
+
+
+@dataclass(frozen=True)
 class Study:
     """A published experiment, repeated and beaten.
 
@@ -162,6 +174,7 @@ class Study:
     ceilings: tuple[Ceiling, ...] = ()
     conversions: tuple[Conversion, ...] = ()
     shown: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    profile: Profile | None = None
     about_minutes: int = 30  # of the full form, where no stored run says it
 
     def __post_init__(self) -> None:

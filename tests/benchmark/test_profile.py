@@ -64,8 +64,7 @@ def test_instructions_are_read_from_the_logs() -> None:
 
 def test_operations_of_both_targets_are_shown_side_by_side() -> None:
     before = [{"op": "Mul", "us": 5e3, "count": 2}, {"op": "X", "us": 1, "count": 1}]
-    rows = operation_rows([{"target": "a", "operations": before},
-                           {"target": "b", "operations": [{"op": "Conv2D", "us": 9e3, "count": 3}]}])
+    rows = operation_rows([before, [{"op": "Conv2D", "us": 9e3, "count": 3}]])
     assert rows == [("Conv2D", "", "", "9.000", "3"), ("Mul", "5.000", "2", "", ""), ("X", "0.001", "1", "", "")]
 
 

@@ -10,7 +10,7 @@
     client-loop, onnxruntime, keras
                 for studies; see the modules of LOADERS
 
---threads: of one operation and between operations, for what TensorFlow runs and for LOADERS; 0: what each chooses;
+--threads: of one operation, and between operations of what TensorFlow and LOADERS run; 0: what each chooses;
 -1: none but the one that asks, which only a Session can do.
 
 Listens on the Unix socket SOCKET. Each connection has its own thread, so that one loaded model answers connections in
@@ -176,7 +176,9 @@ def main() -> None:
     options = parser.parse_args()
     tensorflow_alone.own_process = True
     if options.kind in OTHER_ENGINES:
-        signature, run = engine(engines.flags(options.kind), str(options.directory), options.signature)
+        flags = [*engines.flags(options.kind),
+                 *([f"--tensorflow_intra_op_parallelism={options.threads}"] if options.threads > 0 else [])]
+        signature, run = engine(flags, str(options.directory), options.signature)
     elif options.kind in LOADERS:
         module = importlib.import_module(f"benchmark.targets.in_process.{LOADERS[options.kind]}")
         signature, run = module.load(str(options.directory), options.signature, options.threads)

@@ -1,5 +1,6 @@
 """The conditions that a result is stored with: the class of CPU in them, and in what a reader sees."""
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 import cpu_class
 from benchmark.reports import several
-from benchmark.reports.environment import described_class, environment
+from benchmark.reports.environment import cpu_model, described_class, environment
 
 STORED = json.loads((Path(__file__).with_name("data") / "compare.json").read_text())
 
@@ -18,6 +19,15 @@ def test_the_class_and_the_variable_that_forces_it_are_recorded(monkeypatch: pyt
     assert recorded["cpu_class"] == str(cpu_class.current())
     assert recorded["cpu_class_forced_by"] == cpu_class.current().forced_by
     assert recorded["variables"]["ONEDNN_MAX_CPU_ISA"] == "SSE41"
+
+
+@pytest.mark.parametrize(("lines", "name"), [
+    ({"model name": "AMD EPYC", "cpu family": "25", "model": "17"}, "AMD EPYC (family 25, model 17)"),
+    ({"model name": "Intel(R) Xeon(R)"}, "Intel(R) Xeon(R)"), ({}, platform.processor() or platform.machine())])
+def test_a_cpu_is_named_with_its_family_and_model(lines: dict[str, str], name: str,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_class, "cpuinfo", lines.get)
+    assert cpu_model() == name
 
 
 def _with(**conditions: Any) -> Any:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from benchmark.reports import op_counts, stored, study_page, way
+from benchmark.reports import op_counts, stored, study, study_page, way
 from user_error import UserError
 
 DATA = Path(__file__).with_name("data")
 STUDIES = ("study", "study_ssd", "study_g2p", "study_keras")
-KEYS = ["machine", "article", "parts", "variants", "limits", "goals", "missing"]
+KEYS = ["machine", "article", "parts", "variants", "profile", "limits", "goals", "missing"]
 
 
 def _result(name: str = "study") -> Any:
@@ -47,7 +47,7 @@ def test_a_page_without_blocks_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize(("page", "words"), [
     ("<!-- study: speed -->\n<!-- end of study: speed -->", "docs/studies/mnist.md: <!-- study: speed --> is none of "
-     "machine, article, parts, variants, limits, goals, missing"),
+     "machine, article, parts, variants, profile, limits, goals, missing"),
     ("<!-- study: goals -->\n", "<!-- study: goals --> has no end: write <!-- end of study: goals --> after it"),
     ("<!-- study: goals -->\n<!-- study: parts -->\n<!-- end of study: parts -->", "<!-- study: goals --> has no end"),
     ("<!-- study: goals -->\n<!-- end of study: parts -->", "<!-- end of study: parts --> ends no block"),
@@ -76,7 +76,23 @@ def test_figures_stand_beside_their_class_of_cpu_and_date() -> None:
     assert "| command | `python -m benchmark study mnist` |" in made["machine"]
     assert "| int8 | gRPC | 100 | 6.01 | 2.80× [2.75, 2.84] | faster | 97.2% |" in made["parts"]
     assert "| Const | 396 → 165 |" in study_page.blocks(_result("study_ssd"))["variants"]
+    assert "Not traced in this study." in made["profile"]
     assert "| 1.05 in float32 with a verdict | 1.04 [1.02, 1.05] faster | NOT met |" in made["goals"]
+
+
+def test_where_the_time_goes_is_shown_by_operation_with_the_sum() -> None:
+    result = _result("study_g2p")
+    result["profiles"] = [{"title": "One word", "batch": 1, "targets": [
+        {"target": "original", "operations": [{"op": "MatMul", "us": 2500.0, "count": 40.0},
+                                              {"op": "Split", "us": 100.0, "count": 20.0}]},
+        {"target": "in_tables", "operations": [{"op": "MatMul", "us": 300.0, "count": 7.0}]}]}]
+    made = study_page.blocks(result)["profile"]
+    assert made.startswith("One word:\n\n| operation | original: ms | runs | in_tables: ms | runs |")
+    assert "| MatMul | 2.500 | 40 | 0.300 | 7 |\n| Split | 0.100 | 20 |  |  |" in made
+    assert "| all operations | 2.600 | 60 | 0.300 | 7 |" in made
+    assert "Class of CPU: avx512_vnni with bf16; 2026-11-29." in made
+    assert "the median of 20 traced requests" in made
+    assert "Where the time goes: One word" in study.html(result)
 
 
 def test_characters_of_markdown_are_escaped_in_tables() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark.studies import result as results
 from benchmark.studies.stages import Stages
-from benchmark.studies.study import Article, Goal, Part, Step, Study, Variant, Way
+from benchmark.studies.study import Article, Goal, Part, Profile, Step, Study, Variant, Way
 from user_error import FailedError, UserError
 
 ARTICLE = Article("nobody", 2020, "A small article", "https://example.com", ("", "s"), (("original", "2"),),
@@ -35,6 +35,7 @@ def models(tmp_path: Path) -> Path:
 def test_a_whole_study_is_measured_once(models: Path, tmp_path: Path) -> None:
     wanted = study(Step("OpenVINO", "session:original@openvino"), Step("TensorFlow", "session:original", threads=1),
                    shown={("tiny", "original"): "original", ("tiny", "absent"): "absent"})
+    wanted = replace(wanted, profile=Profile("One", "tiny", (("original", "original"), ("absent", "absent"))))
     stages = Stages(tmp_path / "work")
     found = results.conduct(wanted, models, stages, False, 0, "python -m benchmark study tiny")
     assert [(row["batch"], row["label"]) for row in found["parts"][0]["rows"]] == [
@@ -47,9 +48,13 @@ def test_a_whole_study_is_measured_once(models: Path, tmp_path: Path) -> None:
     assert [each["name"] for each in found["variants"]] == ["original"]
     assert found["variants"][0]["ops"]["MatMul"] == 1
     assert found["took_s"] > 0
+    profiled, = found["profiles"]
+    assert [each["target"] for each in profiled["targets"]] == ["original"]
+    assert any(op["op"].endswith("MatMul") for op in profiled["targets"][0]["operations"])
     # Again: nothing is measured, and every figure is the same.
     again = results.conduct(wanted, models, stages, False, 0, "python -m benchmark study tiny")
     assert again["parts"] == found["parts"]
+    assert again["profiles"] == found["profiles"]
 
 
 def test_another_version_is_measured_again(models: Path, tmp_path: Path) -> None:

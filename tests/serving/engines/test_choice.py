@@ -203,6 +203,16 @@ def test_a_version_without_the_files_falls_back_to_tensorflow(openvino: Path, tm
         one.close()
 
 
+def test_litert_gets_a_share_of_the_threads_that_the_process_may_use_or_what_the_flag_says(
+        models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "cpus", lambda: 6)
+    for flags, threads in (({}, 6), ({"num_tflite_interpreters_per_pool": 2}, 3),
+                           ({"tensorflow_intra_op_parallelism": 1}, 1), ({"tensorflow_session_parallelism": 2}, 2)):
+        model = Engines(Flags(engine="litert", **flags), MemoryLimit(-1)).load("m", 1, models / "lite" / "1")
+        assert {worker._threads for worker in model._pool._idle} == {threads}
+        model.close()
+
+
 def test_openvino_gets_the_threads_that_the_process_may_use_or_the_flag_says(
         openvino: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "cpus", lambda: 3)
