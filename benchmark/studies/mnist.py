@@ -13,7 +13,6 @@ from benchmark.studies.study import (
     Ceiling,
     Goal,
     Part,
-    Profile,
     Step,
     Study,
     Variant,
@@ -87,7 +86,6 @@ STUDY = Study(
     converted(MODEL),
     {(MODEL, "original"): "original", (MODEL, "article"): "the article's transforms",
      (MODEL, "optimized"): "optimized", (MODEL, "stored-int8"): "weights stored in 8 bits", (MODEL, "int8"): "int8"},
-    profile=Profile("100 images", MODEL, (("original", "original"), ("optimized", "optimized"), ("int8", "int8")), 100),
     about_minutes=15)
 
 

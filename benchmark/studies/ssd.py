@@ -10,7 +10,6 @@ from benchmark.studies.study import (
     Ceiling,
     Goal,
     Part,
-    Profile,
     Step,
     Study,
     Variant,
@@ -86,7 +85,4 @@ STUDY = Study(
     {(MODEL, "original"): "original", (MODEL, "optimized"): "optimized",
      (MODEL, "fused"): "activations fused", (MODEL, "bfloat16"): "bfloat16",
      (MODEL, "int8"): "int8"},
-    profile=Profile("One picture, Grappler off", MODEL, (
-        ("original", "original"), ("optimized", "optimized"), ("activations fused", "fused"), ("int8", "int8")),
-        grappler=False),
     about_minutes=15)
