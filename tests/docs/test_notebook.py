@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tiny_saved_model import write_tiny_saved_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,6 +13,7 @@ CELLS = json.loads((ROOT / "docs/everyday.ipynb").read_text())["cells"]
 CODE = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
 
 
+@pytest.mark.slow
 def test_the_code_of_the_notebook_runs(tmp_path: Path) -> None:
     write_tiny_saved_model(tmp_path / "models/mnist/original/1")
     (tmp_path / "cells.py").write_text("\n".join(CODE))

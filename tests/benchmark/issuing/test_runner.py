@@ -126,6 +126,7 @@ def test_an_slo_is_met_or_missed(null_server: Callable[..., Any]) -> None:
     assert met == {"mean=1ms": False, "max=1ms": False, "mean=100s": True, "max=100s": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", [
     Scenario("single-stream", arrivals=Closed(1)), Scenario("server", arrivals=Poisson(40, 3)),
     Scenario("offline", arrivals=Offline(2))], ids=lambda s: s.name)
@@ -174,6 +175,7 @@ def _kept(run: Callable[[], Any]) -> tuple[int, int]:
     return measurement.answered, tracemalloc.get_traced_memory()[0] - before
 
 
+@pytest.mark.slow
 def test_memory_is_flat_however_many_samples(null_server: Callable[..., Any]) -> None:
     scenario = Scenario("x", protocol="rest", arrivals=Closed(1), measure_s=0.3)
     with connections_for(scenario, null_server()) as connections:

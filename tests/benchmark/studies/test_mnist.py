@@ -14,6 +14,7 @@ from benchmark.studies.stages import Stages
 from benchmark.studies.study import Way
 
 
+@pytest.mark.slow
 def test_an_endpoint_in_the_cloud_is_measured_beside_the_original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                                   ) -> None:
     models = tmp_path / "models"

@@ -184,6 +184,7 @@ def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
         assert instance.child.alive
 
 
+@pytest.mark.slow
 def test_a_slow_model_is_asked_for_fewer_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(0.0, 1000.0, 5.0))  # each answer takes five seconds
     with started(tmp_path, awkward_models.any_rank) as instance:
