@@ -4,14 +4,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cpu_class
 from benchmark import measured
 from benchmark.issuing.interleaved import Plan, measure
 from benchmark.options import announce
 from benchmark.reports.environment import digest
 from benchmark.studies.making import Made
 from benchmark.studies.rows import rows
-from benchmark.studies.stages import Stages
+from benchmark.studies.stages import Stages, machine
 from benchmark.studies.study import Part, Step
 from benchmark.targets.addresses import Access
 from benchmark.targets.inputs import Inputs
@@ -56,7 +55,7 @@ class Conduct:
             # A tool that could not be run then and can be now makes it another measurement.
             tools = {each.tool: (part.model, each.tool) in self.made.runs for each in part.steps if each.tool}
             self._wanted[part.key] = {"part": definition, "versions": versions, "tools": tools, "quick": self.quick,
-                                      "seed": self.seed, "cpu": str(cpu_class.current())}
+                                      "seed": self.seed, "cpu": machine()}
         return dict(self._wanted[part.key])
 
     def _measure(self, part: Part, raw: Path) -> dict[str, Any]:

@@ -3,12 +3,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cpu_class
 from benchmark.issuing.sampling import traced
 from benchmark.reports.environment import digest
 from benchmark.reports.study_result import StudyProfile
 from benchmark.studies.making import Made
-from benchmark.studies.stages import Stages
+from benchmark.studies.stages import Stages, machine
 from benchmark.studies.study import Profile
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.target import find_target
@@ -27,7 +26,7 @@ def profile(wanted: Profile, made: Made, stages: Stages, seed: int) -> StudyProf
     versions = {variant: version for _, variant in wanted.variants
                 if (version := made.version(wanted.model, variant)) is not None}
     depends_on = {"profile": asdict(wanted), "versions": {name: digest(each) for name, each in versions.items()},
-                  "seed": seed, "cpu": str(cpu_class.current())}
+                  "seed": seed, "cpu": machine()}
     targets = [(label, variant) for label, variant in wanted.variants if variant in versions]
     found = stages.run(f"profile-{wanted.model}", depends_on, lambda raw: {"targets": [
         {"target": label, "operations": _operations(wanted, variant, made.models, seed, raw.parent)}

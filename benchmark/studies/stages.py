@@ -7,15 +7,22 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import cpu_class
+from benchmark.reports.environment import cpu_model
 from whole_file import write_json
+
+
+def machine() -> str:
+    """The CPU that figures depend on: its class, name, family and model."""
+    return f"{cpu_class.current()}, {cpu_model()}"
 
 
 @dataclass(frozen=True)
 class Stages:
     """Files of finished stages in `folder`: FOLDER/KEY.json with what the stage depends on and what it found.
 
-    A stage is taken from its file if it depends on the same: its definition, the digests of the models, the class of
-    CPU. `again`: every stage is measured anew.
+    A stage is taken from its file if it depends on the same: its definition, the digests of the models, the CPU.
+    `again`: every stage is measured anew.
     """
 
     folder: Path

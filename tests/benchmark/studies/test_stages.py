@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmark.studies.stages import Stages
+import cpu_class
+from benchmark.studies.stages import Stages, machine
 from user_error import UserError
 
 
@@ -19,6 +20,15 @@ class Counted:
         self.times += 1
         raw.write_text("samples")
         return {"figure": self.times}
+
+
+def test_figures_depend_on_the_cpu_and_not_on_its_class_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = []
+    for model in ("17", "26"):
+        monkeypatch.setattr(cpu_class, "cpuinfo", {"model name": "AMD EPYC", "cpu family": "25", "model": model}.get)
+        names.append(machine())
+    assert names[0] != names[1]
+    assert names[0].endswith(", AMD EPYC (family 25, model 17)")
 
 
 def test_a_finished_stage_is_not_measured_again(tmp_path: Path) -> None:
