@@ -75,9 +75,12 @@ def sampled(chosen: Scenario, target: Target, inputs: Inputs, stacks: Path) -> t
     return lines, batches[0], description
 
 
-def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, grappler: bool, out: Path
-           ) -> tuple[list[Traced], str]:
-    """TensorFlow's time by operation and by scope of each target, and what it said on stderr while it ran."""
+def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, grappler: bool, out: Path,
+           verbose: bool = True) -> tuple[list[Traced], str]:
+    """TensorFlow's time by operation and by scope of each target, and what it said on stderr while it ran.
+
+    verbose: oneDNN says which instructions it uses, and writes a line for each kernel, which takes time.
+    """
     with tempfile.TemporaryDirectory() as directory:
         np.savez(Path(directory, "inputs.npz"), allow_pickle=True, **inputs)
         argv = python_module("benchmark.targets.in_process.trace", *(str(target.version_directory) for target in found),
@@ -85,7 +88,7 @@ def traced(found: Sequence[Target], signature: str, inputs: Arrays, runs: int, g
                              str(Path(directory, "inputs.npz")), "--runs", str(runs), "--grappler",
                              "on" if grappler else "off", "--timeline",
                              *(str(out / f"{target.name}.timeline.json") for target in found))
-        env = {**os.environ, "ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "0"}
+        env = {**os.environ, "ONEDNN_VERBOSE": str(int(verbose)), "TF_CPP_MIN_LOG_LEVEL": "0"}
         done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it printed nothing"

@@ -105,9 +105,7 @@ def steal_s() -> float:
 
 
 def cpu_model() -> str:
-    """The CPU's name, with its family and model where the system tells them: a cloud calls many CPUs "AMD EPYC", and
-    one of family 26 was twice as fast in float32 as one of family 25.
-    """
+    """The CPU's name, with its family and model where the system tells them: a cloud calls several CPUs "AMD EPYC"."""
     name = cpu_class.cpuinfo("model name") or platform.processor() or platform.machine()
     numbers = [f"{key.removeprefix('cpu ')} {value}" for key in ("cpu family", "model")
                if (value := cpu_class.cpuinfo(key))]

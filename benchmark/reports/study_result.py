@@ -88,6 +88,9 @@ class Missing(TypedDict):
     why: str
 
 
+TRACED_RUNS = 20
+
+
 class ProfiledTarget(TypedDict):
     """A version's operations as TensorFlow ran them: microseconds of one request, over all threads."""
 

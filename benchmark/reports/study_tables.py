@@ -7,13 +7,13 @@ from benchmark.reports import charts, op_counts
 from benchmark.reports.environment import described_class
 from benchmark.reports.figures import marked, plain, share, short
 from benchmark.reports.profile import operation_rows
-from benchmark.reports.study_result import Row, StudyPart, StudyProfile, StudyResult
+from benchmark.reports.study_result import TRACED_RUNS, Row, StudyPart, StudyProfile, StudyResult
 from benchmark.reports.way import fastest, ratio_text
 from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import samples_needed
 
-TRACED = ("As TensorFlow ran them, after its own optimizations: the median of 20 traced requests, summed over threads. "
-          "Tracing takes time itself, most of all where operations are small and many.")
+TRACED = (f"Operations that ran after TensorFlow optimized the graph: medians of {TRACED_RUNS} traced requests, summed "
+          "over threads. Tracing takes time itself, most of all where operations are small and many.")
 BESIDE = 3  # variants that have a column beside an article's counts
 
 

@@ -7,10 +7,11 @@ from typing import Any
 from benchmark import measured
 from benchmark.issuing.interleaved import Plan, measure
 from benchmark.options import announce
+from benchmark.reports.compare import CompareResult
 from benchmark.reports.environment import digest
 from benchmark.studies.making import Made
 from benchmark.studies.rows import rows
-from benchmark.studies.stages import Stages, machine
+from benchmark.studies.stages import Stages, cpu
 from benchmark.studies.study import Part, Step
 from benchmark.targets.addresses import Access
 from benchmark.targets.inputs import Inputs
@@ -46,6 +47,24 @@ class Conduct:
         """
         return self.stages.run(part.key, self._depends_on(part), lambda raw: self._measure(part, raw))
 
+    def _compared(self, part: Part, targets: Sequence[Target], inputs: Inputs, raw: Path, missing: dict[str, str]
+                  ) -> CompareResult | None:
+        """The comparison; None, with its reason in `missing`, if a foreign tool fails at a batch size that it was not
+        tried with."""
+        requests = (part.quick if self.quick else part.requests) or None
+        plan = measured.planned(targets, inputs, _protocols(part), part.batches, requests, part.warmup, part.processes,
+                                None, part.quick_s if self.quick else part.most_s, Demands())
+        announce(f"{part.title}: {measured.description(plan)}")
+        try:
+            return measured.run(plan, raw)
+        except UserError as error:
+            foreign = {each.label for each in part.steps if each.foreign}
+            failed = {target.name for target in targets if target.name in foreign and target.name in str(error)}
+            if not failed or len(targets) - len(failed) < 2:
+                raise
+            missing |= {f"{part.model}: {label}": str(error) for label in failed}
+            return None
+
     def _depends_on(self, part: Part) -> dict[str, Any]:
         """What the part's figures depend on; its title and note do not count."""
         if part.key not in self._wanted:
@@ -55,7 +74,7 @@ class Conduct:
             # A tool that could not be run then and can be now makes it another measurement.
             tools = {each.tool: (part.model, each.tool) in self.made.runs for each in part.steps if each.tool}
             self._wanted[part.key] = {"part": definition, "versions": versions, "tools": tools, "quick": self.quick,
-                                      "seed": self.seed, "cpu": machine()}
+                                      "seed": self.seed, "cpu": cpu()}
         return dict(self._wanted[part.key])
 
     def _measure(self, part: Part, raw: Path) -> dict[str, Any]:
@@ -63,19 +82,16 @@ class Conduct:
         inputs = Inputs(part.signature, None, self.seed)
         targets, missing = _targets(part, self.made)
         targets, untried = _tried(part, targets, inputs)
+        missing |= untried
         if len(targets) < 2:  # nothing is left to compare the first one with
-            return {"rows": [], "missing": missing | untried, "inputs": ""}
-        requests = (part.quick if self.quick else part.requests) or None
-        plan = measured.planned(targets, inputs, _protocols(part), part.batches, requests, part.warmup, part.processes,
-                                None, part.quick_s if self.quick else part.most_s, Demands())
-        announce(f"{part.title}: {measured.description(plan)}")
-        result = measured.run(plan, raw)
+            return {"rows": [], "missing": missing, "inputs": ""}
+        while (result := self._compared(part, targets, inputs, raw, missing)) is None:
+            targets = [target for target in targets if f"{part.model}: {target.name}" not in missing]
         write_json(raw, result)
         if result["first_wrong"]:
             raise FailedError(f"{part.title}: wrong answers while it was measured: {result['first_wrong']}")
         return {"rows": rows(result, {each.label: each.target for each in part.steps}, part.baselines,
-                             self.seed), "missing": missing | untried,
-                "inputs": result["inputs"]}
+                             self.seed), "missing": missing, "inputs": result["inputs"]}
 
 
 def _protocols(part: Part) -> tuple[str, ...] | None:

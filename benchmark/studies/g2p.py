@@ -74,14 +74,14 @@ REWRITE = (
     alone("the same, compiled by XLA", "serving_xla"),
     Step("the same, by LiteRT", "session:litert@litert", prefix=ONE_CPU))
 LOOPS = ("20 calls, TensorFlow's threads", "20 calls, in the thread that asks", "20 calls, oneDNN off")
-# Two threads are slower where operations are as small as these.
+# Two threads can be slower where operations are as small as these.
 ONE_THREAD = "the same, by LiteRT, one thread"
 XLA = ("--xla_cpu_compilation_enabled",)
 SERVED = (
     Step("20 calls in process", "session:original", kind=CLIENT_LOOP, threads=1),
     Step("20 calls in process, TensorFlow's threads", "session:original", kind=CLIENT_LOOP),
     Step("20 calls in process, in the thread that asks", "session:original", kind=CLIENT_LOOP, threads=-1),
-    Step("20 calls in process, oneDNN off", "session:original", kind=CLIENT_LOOP,
+    Step("20 calls in process, oneDNN off", "session:original", kind=CLIENT_LOOP, threads=1,
          env=(("TF_ENABLE_ONEDNN_OPTS", "0"),)),
     Step("20 requests", "original", kind=CLIENT_LOOP),
     Step("the loop in the graph", "loop"),

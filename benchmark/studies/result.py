@@ -14,7 +14,7 @@ from benchmark.studies.conduct import Conduct
 from benchmark.studies.machine import ceilings, work
 from benchmark.studies.making import Made, counted, make
 from benchmark.studies.profiles import profile
-from benchmark.studies.stages import Stages, machine
+from benchmark.studies.stages import Stages, cpu
 from benchmark.studies.study import Study
 from benchmark.targets.target import find_target
 from user_error import FailedError
@@ -43,7 +43,7 @@ def against_the_machine(study: Study, made: Made, by_key: Mapping[str, list[Row]
               if (row["label"], row["batch"]) == (each.label, each.batch)]
     if not wanted:
         return []
-    kernels = stages.run("ceilings", {"cpu": machine()}, lambda _: {"gflop_per_s": ceilings()})
+    kernels = stages.run("ceilings", {"cpu": cpu()}, lambda _: {"gflop_per_s": ceilings()})
     found = []
     for each, row in wanted:
         model, version = models[each.part], made.version(models[each.part], "original")

@@ -1,6 +1,7 @@
 """The stages of a study, each in a file of its own: what is finished is not measured again after Ctrl-C or a crash."""
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,13 @@ from time import monotonic
 from typing import Any
 
 import cpu_class
-from benchmark.reports.environment import cpu_model
+from benchmark.reports.environment import cpu_model, cpu_quota
 from whole_file import write_json
 
 
-def machine() -> str:
-    """The CPU that figures depend on: its class, name, family and model."""
-    return f"{cpu_class.current()}, {cpu_model()}"
+def cpu() -> str:
+    """The CPU that figures depend on: its class, name, family and model, and how much of it there is."""
+    return f"{cpu_class.current()}, {cpu_model()}, {os.cpu_count()} CPUs, {cpu_quota():g} may be used"
 
 
 @dataclass(frozen=True)

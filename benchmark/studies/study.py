@@ -151,8 +151,6 @@ class Profile:
     model: str
     variants: tuple[tuple[str, str], ...]
     batch: int = 1
-    signature: str = ""
-    grappler: bool = True
 
 
 @dataclass(frozen=True)

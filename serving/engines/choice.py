@@ -43,17 +43,17 @@ class Engines:  # decision 200
         if engine in OTHER_ENGINES and not (path / (file := OTHER_ENGINES[engine].file)).is_file():
             log.info("version %s of model %s has no %s: TensorFlow runs it", version, name, file)
             engine = TENSORFLOW
-        asked = flags.tensorflow_intra_op_parallelism or flags.tensorflow_session_parallelism
+        threads = flags.tensorflow_intra_op_parallelism or flags.tensorflow_session_parallelism
         if engine == LITERT.name:
             from serving.engines import litert
             interpreters = max(flags.num_tflite_pools, 1) * max(flags.num_tflite_interpreters_per_pool, 1)
-            model = litert.load(name, version, path, interpreters, asked or cpus() // interpreters)
+            model = litert.load(name, version, path, interpreters, threads or cpus() // interpreters)
             model.memory = self._memory
             return model
         if engine == OPENVINO.name:
             from serving.engines import openvino
             from serving.engines.openvino_graph import Resources
-            resources = Resources(asked or cpus(), flags.openvino_streams, self._memory)
+            resources = Resources(threads or cpus(), flags.openvino_streams, self._memory)
             return openvino.load(name, version, path, tags_of(flags), resources, self._with_tensorflow)
         return self._with_tensorflow(name, version, path)
 

@@ -16,10 +16,8 @@ from user_error import FailedError
 
 MEASURED_BY = {"session": "a v1 Session in a separate process, timed around the run",
                "predictor": "the signature function in a separate process, timed around the call",
-               "litert": "LiteRT in a separate process, with the threads that the server gives it, timed around the "
-                         "run",
-               "openvino": "OpenVINO in a separate process, with the threads that the server gives it, timed around "
-                           "the run",
+               "litert": "LiteRT in a separate process, timed around the run",
+               "openvino": "OpenVINO in a separate process, timed around the run",
                "client-loop": "a loop of runs of a v1 Session in a separate process, timed around the whole loop",
                "onnxruntime": "ONNX Runtime in a separate process, timed around the run",
                "keras": "Keras' predict in a separate process, timed around the call"}

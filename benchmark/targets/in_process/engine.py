@@ -5,12 +5,12 @@
 
     session     a v1 Session with the graph's feeds and fetches compiled once: what TensorFlow Serving does per request
     predictor   the signature as a Python function (tf.saved_model.load), as the old tf.contrib.predictor offered it
-    litert      the embedded server's own class for model.tflite, with the threads that the server gives it;
+    litert      the embedded server's own class for model.tflite, with the threads that the server would give it;
     openvino    the same for assets.extra/openvino/. Neither imports TensorFlow
     client-loop, onnxruntime, keras
                 for studies; see the modules of LOADERS
 
---threads: of one operation, and between operations of what TensorFlow and LOADERS run; 0: what each chooses;
+--threads: of one operation (of what TensorFlow and LOADERS run, between operations, too); 0: what the engine chooses;
 -1: none but the one that asks, which only a Session can do.
 
 Listens on the Unix socket SOCKET. Each connection has its own thread, so that one loaded model answers connections in
@@ -176,6 +176,8 @@ def main() -> None:
     options = parser.parse_args()
     tensorflow_alone.own_process = True
     if options.kind in OTHER_ENGINES:
+        if options.threads < 0:
+            parser.error(f"--threads {options.threads}: only a Session runs in the thread that asks")
         flags = [*engines.flags(options.kind),
                  *([f"--tensorflow_intra_op_parallelism={options.threads}"] if options.threads > 0 else [])]
         signature, run = engine(flags, str(options.directory), options.signature)

@@ -91,7 +91,7 @@ def test_where_the_time_goes_is_shown_by_operation_with_the_sum() -> None:
     assert "| MatMul | 2.500 | 40 | 0.300 | 7 |\n| Split | 0.100 | 20 |  |  |" in made
     assert "| all operations | 2.600 | 60 | 0.300 | 7 |" in made
     assert "Class of CPU: avx512_vnni with bf16; 2026-11-29." in made
-    assert "the median of 20 traced requests" in made
+    assert "medians of 20 traced requests" in made
     assert "Where the time goes: One word" in study.html(result)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import engine_versions
 import pytest
 
+from benchmark.studies import conduct, profiles
 from benchmark.studies import result as results
 from benchmark.studies.stages import Stages
 from benchmark.studies.study import Article, Goal, Part, Profile, Step, Study, Variant, Way
@@ -32,7 +33,7 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def test_a_whole_study_is_measured_once(models: Path, tmp_path: Path) -> None:
+def test_a_whole_study_is_measured_once(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = study(Step("OpenVINO", "session:original@openvino"), Step("TensorFlow", "session:original", threads=1),
                    shown={("tiny", "original"): "original", ("tiny", "absent"): "absent"})
     wanted = replace(wanted, profile=Profile("One", "tiny", (("original", "original"), ("absent", "absent"))))
@@ -52,6 +53,7 @@ def test_a_whole_study_is_measured_once(models: Path, tmp_path: Path) -> None:
     assert [each["target"] for each in profiled["targets"]] == ["original"]
     assert any(op["op"].endswith("MatMul") for op in profiled["targets"][0]["operations"])
     # Again: nothing is measured, and every figure is the same.
+    monkeypatch.delattr(profiles, "traced")
     again = results.conduct(wanted, models, stages, False, 0, "python -m benchmark study tiny")
     assert again["parts"] == found["parts"]
     assert again["profiles"] == found["profiles"]
@@ -78,6 +80,28 @@ def test_a_foreign_engine_that_answers_otherwise_is_left_out_with_its_reason(mod
     missing, = found["does_not_run"]
     assert missing["what"] == "tiny: LiteRT"
     assert "other answers" in missing["why"]
+
+
+def test_a_foreign_engine_that_fails_after_it_was_tried_is_left_out_too(models: Path, tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conduct, "_tried", lambda part, targets, inputs: (list(targets), {}))
+    for name, factor in (("second", 1.5), ("third", 2.5)):
+        engine_versions.litert(models / "tiny" / name / "1", factor=factor)
+    foreign = [Step(name, f"session:{name}@litert", foreign=True) for name in ("second", "third")]
+    found = results.conduct(study(*foreign, Step("B", "session:original@openvino")), models,
+                            Stages(tmp_path / "work"), True, 0, "x")
+    assert {row["label"] for row in found["parts"][0]["rows"]} == {"original", "B"}
+    assert [each["what"] for each in found["does_not_run"]] == ["tiny: second", "tiny: third"]
+    assert all("other answers" in each["why"] for each in found["does_not_run"])
+
+
+def test_a_foreign_tool_is_tried_with_the_two_smallest_batch_sizes(models: Path, tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(conduct, "measure", tried.append)
+    results.conduct(study(Step("B", "session:original@openvino", foreign=True), batches=(6, 1, 3)), models,
+                    Stages(tmp_path / "work"), True, 0, "x")
+    assert [plan.batches for plan in tried] == [(1, 3)]
 
 
 def test_where_nothing_but_the_original_runs_there_are_no_rows(models: Path, tmp_path: Path) -> None:

@@ -122,6 +122,18 @@ def test_a_run_in_the_thread_that_asks_gives_the_same_answer(kind: str, version:
     np.testing.assert_array_equal(*answers)
 
 
+def test_other_engines_take_the_number_of_threads_and_do_not_run_in_the_thread_that_asks(version: Path) -> None:
+    threads = []
+    for number in (1, 4):
+        with Engine("litert", "tiny", version, "", grappler=True, threads=number) as engine:
+            engine.wait_until(engine.loaded, 60, "while loading the model")
+            threads.append(psutil.Process(engine.server()).num_threads())
+    assert threads[1] - threads[0] == 3
+    with (Engine("litert", "tiny", version, "", grappler=True, threads=-1) as engine,
+          pytest.raises(FailedError, match="only a Session runs in the thread that asks")):
+        engine.wait_until(engine.loaded, 60, "while loading the model")
+
+
 def test_a_process_has_the_targets_environment_threads_and_cores(version: Path) -> None:
     target = Target("one core", "tiny", "session", version.parent, env=(("ONEDNN_MAX_CPU_ISA", "AVX2"),),
                     prefix=("taskset", "-c", "0"), threads=1)
