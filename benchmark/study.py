@@ -66,7 +66,7 @@ def command(name: str, quick: bool, again: bool, models: Path, work: Path, seed:
         if path not in (None, "-"):
             refuse_unwritable(Path(str(path)))
     announce("; ".join(f"{each.name}: about {_minutes(each, quick)} minutes" for each in chosen)
-             + ", on two cores where nothing else runs")
+             + " of measuring, after the versions are made, on two cores where nothing else runs")
     results = [_run(each, quick, again, models, work, seed, json_path) for each in chosen]
     if html_path:
         write_text(html_path, pages.html(results[0]) if len(results) == 1 else pages.html_all(results))
