@@ -107,12 +107,12 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
             # but not that one process may happen to be faster than another.
             instances = {name: (own * 2)[:2] for name, own in started.items()}
         groups = [Group(plan, instances, protocol, batch) for protocol in plan.protocols for batch in plan.batches]
-        end = None if plan.max_s is None else monotonic() + plan.max_s
+        left = plan.max_s
         for index, group in enumerate(groups):
-            with group.connected():
+            with group.connected():  # its warm-up is not measuring: large models would have no time left
                 # Each group gets an equal share of the time that is left, so unused time goes to the groups after it.
                 began = monotonic()
-                until = None if end is None else began + max(0.0, end - began) / (len(groups) - index)
+                until = None if left is None else began + left / (len(groups) - index)
                 shown = "" if until is None else f", at most {duration(until - began)}"
                 title = f"{group.title}: measure {names} alternately{shown}"
                 with progress_bar(title, plan.repeat * len(plan.targets), until) as done:
@@ -120,6 +120,7 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
                         outcome.add(group, blocks)
                         round_done(outcome)
                         done(sum(len(block.latencies) for block in blocks))
+                left = None if left is None else max(0.0, left - (monotonic() - began))
             outcome.ended[group.title] = group.ended
         known = [target.name for target in plan.targets if target.version_directory and target.by_tensorflow]
         with step(f"Count the operations of {' and '.join(known)}") if known else nullcontext():

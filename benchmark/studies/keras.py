@@ -46,9 +46,9 @@ ONE = "One process of each target: the noise floor does not include how far equa
 def parts(name: str) -> tuple[Part, ...]:
     """In process and over gRPC, at each batch size."""
     quick = 20 if name in QUICK else None
-    return (Part(f"{name}-in-process", f"{NAMES[name]} in process", name, IN_PROCESS, BATCHES, quick=quick, most_s=75,
+    return (Part(f"{name}-in-process", f"{NAMES[name]} in process", name, IN_PROCESS, BATCHES, quick=quick, most_s=200,
                  processes=1, baselines=("original, one thread",), note=ONE),
-            Part(f"{name}-served", f"{NAMES[name]} over gRPC", name, SERVED, BATCHES, ("grpc",), quick=quick, most_s=45,
+            Part(f"{name}-served", f"{NAMES[name]} over gRPC", name, SERVED, BATCHES, ("grpc",), quick=quick, most_s=90,
                  processes=1, note=ONE))
 
 

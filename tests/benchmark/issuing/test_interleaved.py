@@ -72,6 +72,14 @@ def test_the_time_limit_ends_a_run_and_keeps_its_rounds(null_server: Callable[..
         assert len({block.round for block in outcome.blocks if block.batch == batch}) >= 2
 
 
+def test_warming_up_takes_nothing_of_the_time_limit(null_server: Callable[..., Any]) -> None:
+    plan = _plan(null_server, 12, 12, repeat=400, max_s=2)
+    # The warm-up of its four connections takes at least 2.4 s, and a round of 16 requests some 0.2 s.
+    outcome = measure(replace(plan, warmup=50))
+    assert outcome.ended["gRPC batch 1"].startswith("the time limit (--max-time), after")
+    assert len({block.round for block in outcome.blocks}) >= 4
+
+
 @pytest.mark.parametrize(("long_s", "lead_s"), [(0.0, 0.0), (60.0, interleaved.LEAD_S)])
 def test_each_turn_of_quick_requests_has_a_lead_and_turns_of_long_ones_have_none(
         long_s: float, lead_s: float, null_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
