@@ -177,10 +177,10 @@ class Group:
                                 self._refuse_other_inputs(name, connection, next(iter(self._measured.values())))
                                 raise
                         measured = PreparedConnection(connection, replace(workload, budget=self._budgets[name]))
-                        self._refuse_different_answers(name, measured)
+                        took = self._refuse_different_answers(name, measured)
                         if connection.measured_by not in self.measured_by:
                             self.measured_by += f"{'; ' if self.measured_by else ''}{connection.measured_by}"
-                        means.append(warm_up(measured, warmup))
+                        means.append(warm_up(measured, warmup, took))
                         self._measured[name, replica] = measured
             # All have a lead or none: otherwise the quicker ones would have an advantage.
             self._lead_s = LEAD_S if min(means) < _LONG_REQUEST_S else 0.0
@@ -196,10 +196,12 @@ class Group:
         self._labels = self._plan.inputs.labels(found.connection.signature(), self.batch, version)
         return found.connection, Workload(self.batch, found.batches, found.expected)
 
-    def _refuse_different_answers(self, name: str, measured: PreparedConnection) -> None:
-        seen = []
+    def _refuse_different_answers(self, name: str, measured: PreparedConnection) -> list[float]:
+        """Raises FailedError if an answer differs; returns the seconds of the requests."""
+        seen, took = [], []
         for index in range(len(measured.workload.inputs)):
-            raw = measured.send(index)[1]
+            seconds, raw = measured.send(index)
+            took.append(seconds)
             if not measured.right(index, raw):
                 raise FailedError(f"{name} gives other answers than {self._names[0]}, so their speed is not "
                                   f"comparable: {measured.checker.first_wrong}")
@@ -207,6 +209,7 @@ class Group:
                 seen.append(measured.connection.decode(raw))
         if self._labels is not None and (found := accuracy(measured.workload.expected, seen, self._labels)):
             self.accuracy[name] = found
+        return took
 
     def _refuse_other_inputs(self, name: str, connection: Connection, first: PreparedConnection) -> None:
         """Raises FailedError if that is why the target refuses the first target's requests."""
@@ -260,14 +263,17 @@ class Group:
         return found
 
 
-def warm_up(measured: PreparedConnection, most: int) -> float:
-    """Sends `most` requests, fewer if they take long; returns their mean seconds without the first two."""
-    took: list[float] = []
-    while len(took) < most and (len(took) < LEAST_WARM or sum(took) < WARM_S):
-        seconds, raw = measured.send(len(took))
-        measured.right(len(took), raw)
-        took.append(seconds)
-    return fmean(took[2:] or took or [0.0])
+def warm_up(measured: PreparedConnection, most: int, took: Sequence[float] = ()) -> float:
+    """Sends `most` requests, fewer if they take long; returns the mean seconds of all without the first two.
+
+    took: the seconds of requests that were sent before; they have warmed it up, too.
+    """
+    every = list(took)
+    while len(every) - len(took) < most and (len(every) < LEAST_WARM or sum(every) < WARM_S):
+        seconds, raw = measured.send(len(every))
+        measured.right(len(every), raw)
+        every.append(seconds)
+    return fmean(every[2:] or every or [0.0])
 
 
 def _facts(target: Target, instances: Sequence[Instance]) -> TargetRecord:
