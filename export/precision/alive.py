@@ -1,5 +1,6 @@
 """Proof that no request of ordinary inputs ends the process of a version: loaded and run as a server does, in a child.
 
+    source = Expected(original, ("serve",))
     proof = proven_alive(version, ("serve",), "serving_default", make, batches=(1, 100), reference=source)
 
 Each batch size is asked alone; then four requests run at once, of one size (at most 64 MB of inputs together) and of
@@ -27,6 +28,7 @@ BATCHES = (0, 1, 2, 3, 5, 7, 17, 100, 257)
 AT_ONCE = 4
 # Of the inputs of requests at once: a network's activations take ten times that, and more.
 _AT_ONCE_BYTES = 64 << 20
+_ANSWERED = "answered"
 _FOUR = "four requests at once"
 
 Make = Callable[[int], Mapping[str, Array]]
@@ -43,15 +45,41 @@ class Alive:
     shapes: dict[str, str] = field(default_factory=dict)  # the same for requests of other shapes than declared
 
     def __str__(self) -> str:
-        answered = [str(batch) for batch, outcome in self.batches.items() if outcome == "answered"]
-        refused = [str(batch) for batch, outcome in self.batches.items() if outcome != "answered"]
+        answered = [str(batch) for batch, outcome in self.batches.items() if outcome == _ANSWERED]
+        refused = [str(batch) for batch, outcome in self.batches.items() if outcome != _ANSWERED]
         parts = [f"batch {', '.join(those)} {what}" for what, those in (("answered", answered), ("refused", refused))
                  if those]
         return f"alive: {', '.join(parts)}; {self.at_once} requests at once; {len(self.shapes)} of other shapes"
 
 
+class Expected:
+    """What a version does with each request. It is asked once, however many others are compared with it.
+
+    The requests of a signature must be the same at every comparison: an outcome is remembered by its batch size.
+    """
+
+    def __init__(self, version: Path, tags: Sequence[str], own_directory: bool = False) -> None:
+        self.version, self._tags, self._own_directory = version, tuple(tags), own_directory
+        self._told: dict[tuple[str, int], str] = {}
+
+    def told(self, key: str, requests: Mapping[int, dict[str, Array]]) -> dict[int, str]:
+        """Batch size -> "answered", or "refused: " and the error, or the reason why its process ended."""
+        missing = [size for size in requests if (key, size) not in self._told]
+        if missing:
+            with LoadedModel(self.version, self._tags, self._own_directory) as model:
+                model.loaded()
+                for size in missing:
+                    try:
+                        outcome: Outcome = model.run_at_once([(key, requests[size])])[0]
+                    except DiedError as error:
+                        outcome = RunError(str(error))
+                        model.restart()
+                    self._told[key, size] = _told(outcome)
+        return {size: self._told[key, size] for size in requests}
+
+
 def proven_alive(version: Path, tags: Sequence[str], key: str, make: Make, batches: Iterable[int] = (),
-                 reference: Path | None = None, own_directory: bool = False, engine: str = "") -> Alive:
+                 reference: Expected | None = None, own_directory: bool = False, engine: str = "") -> Alive:
     """Asks the signature `key` for BATCHES and `batches`. `make(n)` gives the inputs of a request of n examples.
 
     `engine` runs the version instead of TensorFlow.
@@ -81,7 +109,7 @@ def proven_alive(version: Path, tags: Sequence[str], key: str, make: Make, batch
         for what, inputs in _misshapen(requests[min((size for size in sizes if size > 1), default=one)]):
             proof.shapes[what] = _told(_run(model, [(key, inputs)], f"with {what}")[0])
     if reference is not None:
-        proof.differences = _differences(reference, tags, key, requests, alone, own_directory)
+        proof.differences = _differences(reference, key, requests, proof.batches)
         told = [one for one in proof.differences if not one.startswith("at batch 0:")]
         if told:
             raise FailedError(f"{version}, signature '{key}' {told[0]}")
@@ -147,21 +175,11 @@ def _repeats(model: LoadedModel, key: str, inputs: dict[str, Array], before: dic
 
 
 def _told(outcome: Outcome) -> str:
-    return f"refused: {outcome}" if isinstance(outcome, RunError) else "answered"
+    return f"refused: {outcome}" if isinstance(outcome, RunError) else _ANSWERED
 
 
-def _differences(reference: Path, tags: Sequence[str], key: str, requests: Mapping[int, dict[str, Array]],
-                 alone: Mapping[int, Outcome], own_directory: bool) -> list[str]:
-    found = []
-    with LoadedModel(reference, tags, own_directory) as model:
-        model.loaded()
-        for size, inputs in requests.items():
-            try:
-                expected: Outcome = model.run_at_once([(key, inputs)])[0]
-            except DiedError as error:
-                expected = RunError(str(error))
-                model.restart()
-            if isinstance(expected, RunError) != isinstance(alone[size], RunError):
-                found.append(f"at batch {size}: it is {_told(alone[size])}; {reference} at that size is "
-                             f"{_told(expected)}")
-    return found
+def _differences(reference: Expected, key: str, requests: Mapping[int, dict[str, Array]],
+                 told: Mapping[int, str]) -> list[str]:
+    return [f"at batch {size}: it is {told[size]}; {reference.version} at that size is {expected}"
+            for size, expected in reference.told(key, requests).items()
+            if (expected == _ANSWERED) != (told[size] == _ANSWERED)]

@@ -9,7 +9,7 @@ import cpu_class
 from export import equivalence, manifest, samples
 from export.equivalence import Report
 from export.precision import budget
-from export.precision.alive import made_for, proven_alive
+from export.precision.alive import Expected, made_for, proven_alive
 from export.precision.budget import Measured
 from export.precision.candidates import Candidate, CannotBeMadeError
 from export.precision.choice import Ratios
@@ -112,6 +112,7 @@ class Trials:
         self._wanted = wanted
         self._cpu = str(cpu_class.current())
         self._reports: dict[str, Report] = {}
+        self._source = Expected(ready.path, ready.job.tags, bool(ready.plan.allow))
         work.link_original(ready.path)
 
     @property
@@ -217,7 +218,7 @@ class Trials:
         told = []
         for key in one.signatures or self.reference.signatures:
             make = made_for(maker, key, self.ready.plan.samples, self.ready.plan.seed)
-            told.append(str(proven_alive(version, self.ready.job.tags, key, make, self.batches, self.ready.path,
+            told.append(str(proven_alive(version, self.ready.job.tags, key, make, self.batches, self._source,
                                          bool(self.ready.plan.allow), one.engine)))
         one.alive = "; ".join(dict.fromkeys(told))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export import saved_model
 from export.graph import Graph
 from export.loaded import LoadedModel
-from export.precision.alive import BATCHES, made_for, proven_alive
+from export.precision.alive import BATCHES, Expected, made_for, proven_alive
 from export.precision.guard import guarded
 from export.runtime import tf
 from export.samples import Maker
@@ -59,7 +59,7 @@ def test_a_process_that_an_empty_batch_ends_is_named(tmp_path: Path) -> None:
 def test_all_batches_several_at_once_and_other_shapes(tmp_path: Path) -> None:
     version = written(guarded(one_conv()), tmp_path / "1")
     reference = written(floats(lambda x: tf.nn.relu(tf.nn.conv2d(x, seeded((3, 3, 4, 4)), 1, "SAME"))), tmp_path / "2")
-    proof = proven_alive(version, ["serve"], KEY, images, [4], reference)
+    proof = proven_alive(version, ["serve"], KEY, images, [4], Expected(reference, ["serve"]))
     assert proof.batches == dict.fromkeys(sorted({*BATCHES, 4}), "answered")
     assert (proof.differences, proof.at_once) == ([], 12)
     assert [told.split(":")[0] for told in proof.shapes.values()] == ["refused"] * 8
@@ -78,15 +78,39 @@ def test_a_batch_that_only_the_reference_answers_is_named(tmp_path: Path) -> Non
     least = written(floats(lambda x: reshaped(x, tf.minimum(tf.shape(x)[0], 17))), tmp_path / "1")
     any_batch = written(floats(lambda x: x + 1.0), tmp_path / "2")
     with pytest.raises(FailedError, match=r"at batch 100: it is refused: .*; .*/2 at that size is answered"):
-        proven_alive(least, ["serve"], KEY, images, reference=any_batch)
+        proven_alive(least, ["serve"], KEY, images, reference=Expected(any_batch, ["serve"]))
     with pytest.raises(FailedError, match=r"at batch 100: it is answered; .*/1 at that size is refused: "):
-        proven_alive(any_batch, ["serve"], KEY, images, reference=least)
+        proven_alive(any_batch, ["serve"], KEY, images, reference=Expected(least, ["serve"]))
+
+
+def test_the_reference_is_asked_once_for_all_that_are_compared_with_it(tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    reference, version = (written(floats(lambda x: x + 1.0), tmp_path / name) for name in "12")
+    loaded: list[str] = []
+    real = LoadedModel.loaded
+
+    def counted(self: LoadedModel) -> None:
+        loaded.append(self.path.name)
+        real(self)
+    monkeypatch.setattr(LoadedModel, "loaded", counted)
+    expected = Expected(reference, ["serve"])
+    for batches in ((), (), (4,)):
+        assert not proven_alive(version, ["serve"], KEY, images, batches, expected).differences
+    assert loaded == ["2", "1", "2", "2", "1"]  # the third comparison has a batch size that was not asked yet
+
+
+def test_a_reference_that_ends_is_loaded_again_for_the_next_size(tmp_path: Path) -> None:
+    dies = written(one_conv(), tmp_path / "1")  # at batch 0
+    proof = proven_alive(written(floats(lambda x: x + 1.0), tmp_path / "2"), ["serve"], KEY, images,
+                         reference=Expected(dies, ["serve"]))
+    assert proof.differences[0].startswith("at batch 0: it is answered; ")
+    assert "its process ended with SIGABRT" in proof.differences[0]
 
 
 def test_batch_0_may_be_refused_or_answered(tmp_path: Path) -> None:
     refused = written(floats(lambda x: reshaped(x, tf.maximum(tf.shape(x)[0], 1))), tmp_path / "1")
     answered = written(floats(lambda x: x + 1.0), tmp_path / "2")
-    proof = proven_alive(refused, ["serve"], KEY, images, reference=answered)
+    proof = proven_alive(refused, ["serve"], KEY, images, reference=Expected(answered, ["serve"]))
     assert (proof.batches[0][:25], proof.batches[1]) == ("refused: Input to reshape", "answered")
     assert "batch 1, 2, 3, 5, 7, 17, 100, 257 answered, batch 0 refused;" in str(proof)
     assert proof.differences[0].startswith("at batch 0: it is refused: ")
