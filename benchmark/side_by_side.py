@@ -17,6 +17,7 @@ from benchmark.options import (
     positive_list,
     source_options,
 )
+from benchmark.reports import stored
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.source import Source, distinct
 from benchmark.targets.target import PROTOCOLS, Target, running_targets
@@ -39,6 +40,7 @@ Examples:
   python -m benchmark compare session:optimized@litert optimized@litert --protocol grpc   # the server's own time
   python -m benchmark compare original optimized --fail-if slower --budget p99=50ms             # in CI
   python -m benchmark compare original optimized --against stored.json --fail-if slower
+  python -m benchmark compare original optimized --store reports/history   # `report reports/history` draws them
   python -m benchmark compare --url http://127.0.0.1:8501 --url http://127.0.0.1:8503 --samples digits.npz
   python -m benchmark compare optimized --saved-model models/mnist/optimized/1 \\
       --url vertex:projects/123/locations/europe-west4/endpoints/456
@@ -69,17 +71,23 @@ comparison.
 @budget_options
 @demand_options
 @card_option
+@click.option("--store", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+              help="Keep the result in a folder of results, which `report DIR` draws over time.")
 @output_options
 def command(variants: tuple[str, ...], source: Source, batches: tuple[int, ...], repeat: int | None,
             protocols: tuple[str, ...] | None, warmup: int, processes: int, max_s: float, budget: Budget | None,
-            demands: Demands, against: Path | None, cards: tuple[str, ...], output: Output) -> None:
+            demands: Demands, against: Path | None, cards: tuple[str, ...], store: Path | None, output: Output) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, with every answer checked."""
+    if store:
+        stored.refuse_folder(store)
     plan = planned(source.targets(variants, otherwise=None), source.inputs, protocols, batches, repeat, warmup,
                    processes, budget, max_s, demands)
     found = measured(plan, demands, against, Path(output.json) if output.json and output.json != "-" else None)
     output.deliver(found.result)
     for path in cards:
         found.card(path)
+    if store:
+        click.echo(f"Kept: {stored.keep(store, found.result)}", err=True)
     if found.failures:
         raise FailedError("; ".join(found.failures))
 

@@ -59,6 +59,16 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """A ratio with its interval in a course of runs; `tone` as of a Span."""
+
+    label: str
+    value: float
+    interval: tuple[float, float]
+    tone: str
+
+
+@dataclass(frozen=True)
 class Limit:
     """A horizontal line to compare values with, such as the latency of an SLO."""
 
@@ -149,6 +159,35 @@ def forest(spans: Sequence[Span]) -> str:
     body.append(f'<text class="tick" x="{left}" y="{height - 2}">◂ candidate slower</text>'
                 f'<text class="tick" x="{WIDTH - RIGHT}" y="{height - 2}" text-anchor="end">candidate faster ▸</text>')
     return _svg(height + 4, body, "Ratio baseline over candidate with 95 % intervals")
+
+
+def course(dots: Sequence[Dot], changes: Sequence[int], ends: tuple[str, str]) -> str:
+    """Ratios in the order of their runs on a logarithmic axis; a dashed line before each index of `changes`.
+
+    ends: what stands below the first and the last run.
+    """
+    low, high = (bound(dot.interval[which] for dot in dots) for which, bound in ((0, min), (1, max)))
+    low, high = min(low, 1.0), max(high, 1.0)
+    margin = math.log(high / low) * 0.06
+    scale = _scale(math.log(low) - margin, math.log(high) + margin, HEIGHT - BOTTOM, TOP)
+    x = _scale(-0.5, len(dots) - 0.5, LEFT, WIDTH - RIGHT)
+
+    def y(ratio: float) -> float:
+        return scale(math.log(ratio))
+    body = [f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/><text class="tick" x="{LEFT - 6}" '
+            f'y="{y(tick) + 4:.1f}" text-anchor="end">{number(tick)}×</text>'
+            for tick in nice_ticks(low, high) if low <= tick <= high]
+    body.append(f'<path class="one" d="M{LEFT} {y(1):.1f}H{WIDTH - RIGHT}"/>')
+    body += [f'<path class="limit" d="M{x(index - 0.5):.1f} {TOP}V{HEIGHT - BOTTOM}"/>' for index in changes]
+    for index, dot in enumerate(dots):
+        title = f"<title>{escape(dot.label)}: {dot.value:.3f} [{dot.interval[0]:.3f}, {dot.interval[1]:.3f}]</title>"
+        body.append(f'<path class="whisker" d="M{x(index):.1f} {y(dot.interval[0]):.1f}V{y(dot.interval[1]):.1f}"/>'
+                    f'<circle class="span {dot.tone}" cx="{x(index):.1f}" cy="{y(dot.value):.1f}" r="4">{title}'
+                    "</circle>")
+    for at, anchor, word in ((LEFT, "start", ends[0]), (WIDTH - RIGHT, "end", ends[1])):
+        body.append(f'<text class="tick" x="{at}" y="{HEIGHT - BOTTOM + 15}" text-anchor="{anchor}">{escape(word)}'
+                    "</text>")
+    return _svg(HEIGHT - BOTTOM + 22, body, f"{len(dots)} ratios over time, baseline over candidate")
 
 
 def donut(parts: Sequence[tuple[str, float]], centre: str) -> str:

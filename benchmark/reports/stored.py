@@ -1,7 +1,9 @@
 """Results in files: writes the rounds of a comparison as they end, and reads stored results for `report`."""
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +12,7 @@ from benchmark.reports.compare import compared
 from benchmark.reports.head import FORMAT, Head
 from benchmark.verdicts.comparison import Block, Rules
 from user_error import UserError
+from whole_file import write_text
 
 
 class Journal:
@@ -45,6 +48,24 @@ class Journal:
         self._file.write(json.dumps(value) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def keep(folder: Path, result: Head) -> Path:
+    """Writes the result as a file of its own in a folder of results, which is made if need be; returns its path."""
+    text = json.dumps(result)
+    began = datetime.fromisoformat(result["environment"]["time"]).astimezone(UTC)
+    # Two runs of one second differ in their samples.
+    name = f"{began:%Y%m%dT%H%M%SZ}-{result['model']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / name, text)
+    return folder / name
+
+
+def refuse_folder(folder: Path) -> None:
+    """Raises UserError, before anything is measured, unless `keep` can write into the folder."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"cannot keep results in {folder}: {there} is not a folder that you may write to")
 
 
 def load(path: str | Path) -> Head:

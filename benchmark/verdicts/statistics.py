@@ -115,6 +115,11 @@ def least_effect(ratio: Ratio, floor: float) -> float:
     return float((1 + floor) * np.exp(z * ratio.error) - 1)
 
 
+def standard_error(ci95: tuple[float, float]) -> float:
+    """The standard error of the logarithm of a ratio with this 95 % interval."""
+    return float(np.log(ci95[1] / ci95[0])) / (2 * NormalDist().inv_cdf((1 + CONFIDENCE) / 2))
+
+
 def differs(ratio: Ratio, tolerance: float) -> bool:
     """Whether the whole interval of a ratio of equal replicas lies beyond the tolerance: the machine favours one."""
     return verdict(ratio, tolerance) != "cannot tell"

@@ -58,6 +58,19 @@ def test_a_known_difference_is_found_and_reported(null_server: Callable[..., Any
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "report"]
 
 
+def test_a_kept_result_is_drawn_over_time(null_server: Callable[..., Any], tmp_path: Path) -> None:
+    server, folder = null_server(), tmp_path / "kept" / "here"
+    done = _compare("--url", server.rest, "--url", null_server(number=1).rest, "--model", "null", "--repeat", "8",
+                    "--store", str(folder), "--fail-if-not", "faster")
+    assert done.returncode == 1
+    path, = folder.iterdir()
+    assert f"Kept: {path}" in done.stderr
+    report = subprocess.run([sys.executable, "-m", "benchmark", "report", str(folder)], capture_output=True, text=True,
+                            check=False)
+    assert report.returncode == 0, report.stderr
+    assert "Ratio of means over time" in report.stdout
+
+
 def test_with_json_to_standard_output_nothing_else_is_printed_there(null_server: Callable[..., Any]) -> None:
     server = null_server()
     done = _compare("--grpc", server.grpc, "--grpc", server.grpc, "--model", "null", "--batch", "1", "--repeat", "8",
