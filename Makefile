@@ -6,7 +6,7 @@ BATCH ?= 32
 # engine@ENGINE, if the fastest of all is run by another engine than TensorFlow.
 BEST := from pathlib import Path; from version_directory import newest, read_manifest; \
 	print(*("engine@" + one for one in read_manifest(newest(Path("models/mnist/engine"))).get("engines", ())))
-.PHONY: demo release test check proof lock
+.PHONY: demo release test check proof nightly lock
 .DEFAULT_GOAL := demo
 
 demo: .venv/.installed ## build, optimize, choose the fastest precision, serve and measure the reference model
@@ -39,6 +39,9 @@ check: .venv/.installed ## the style checks
 
 proof: .venv/.installed ## the long tests with all their cases, results in docs/proof/ (ONLY=NAME: one of them)
 	@$(RUN) pytest -q -m "proof or contract" --timeout=0 $(if $(ONLY),-k '$(ONLY)')
+
+nightly: .venv/.installed ## instructions of our own paths, counted by callgrind (apt-get install valgrind)
+	@$(RUN) pytest -q -m nightly --timeout=0
 
 lock: .venv/.installed ## writes constraints.txt from the packages installed in .venv
 	@(echo '# Every version that the tests ran with. Made by: make lock'; .venv/bin/pip freeze --all --exclude-editable \

@@ -9,6 +9,7 @@ from time import monotonic, perf_counter
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from benchmark.targets.child import Child
 from benchmark.targets.connections import Checker, Connection, PreparedConnection, Workload
 from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
@@ -16,9 +17,10 @@ from benchmark.targets.operations import operations
 from benchmark.targets.precision import budget_between
 from benchmark.targets.starting import Instance, alive, first_request, start_all
 from benchmark.targets.target import Target
+from benchmark.targets.witness import Witness, per_request, why_not_counted
 from benchmark.verdicts.accuracy import accuracy
 from benchmark.verdicts.comparison import PRECISE, Block, block_plan, clear, precise, round_order
-from benchmark.verdicts.records import AccuracyRecord, ConductRecord, OperationsRecord, TargetRecord
+from benchmark.verdicts.records import AccuracyRecord, ConductRecord, OperationsRecord, TargetRecord, UsedRecord
 from benchmark.verdicts.scenario import protocol_name
 from commandline import progress_console, step
 from serving.client import answers
@@ -71,12 +73,13 @@ class Outcome:
     answers: dict[str, str] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     accuracy: dict[str, dict[str, AccuracyRecord]] = field(default_factory=dict)
+    used: dict[str, dict[str, UsedRecord]] = field(default_factory=dict)
 
     def about(self) -> ConductRecord:
         """How it was measured, for the report."""
         return {"inputs": self.inputs, "measured_by": self.measured_by, "targets": self.facts,
                 "first_wrong": self.first_wrong, "answers": self.answers, "ended": self.ended,
-                "accuracy": self.accuracy}
+                "accuracy": self.accuracy, "used": self.used, "not_counted": why_not_counted()}
 
     def add(self, group: "Group", blocks: Sequence[Block]) -> None:
         """Adds the blocks of a round of a group, and updates what is known about the group."""
@@ -122,6 +125,8 @@ def measure(plan: Plan, round_done: Callable[[Outcome], None] = lambda outcome: 
                         done(sum(len(block.latencies) for block in blocks))
                 left = None if left is None else max(0.0, left - (monotonic() - began))
             outcome.ended[group.title] = group.ended
+            if group.used:
+                outcome.used[group.title] = group.used
         known = [target.name for target in plan.targets if target.version_directory and target.by_tensorflow]
         with step(f"Count the operations of {' and '.join(known)}") if known else nullcontext():
             outcome.facts = {target.name: _facts(target, instances[target.name]) for target in plan.targets}
@@ -144,6 +149,7 @@ class Group:
         self.measured_by = ""
         self.ended = ""
         self.accuracy: dict[str, AccuracyRecord] = {}
+        self.used: dict[str, UsedRecord] = {}
         self._labels: list[Array] | None = None
         self._plan = plan
         self._instances = {(name, replica): instance for name, own in instances.items()
@@ -219,7 +225,21 @@ class Group:
                               "compared, which take the same requests (--signature chooses another signature)")
 
     def rounds(self, until: float | None) -> Iterator[list[Block]]:
-        """Measures rounds and yields the blocks of each, until there are enough; `ended` then says why it ended."""
+        """Measures rounds and yields the blocks of each, until there are enough; `ended` then says why it ended, and
+        `used` what the requests took of the processes."""
+        witnesses: dict[Child, tuple[str, Witness]] = {}
+        with ExitStack() as stack:
+            for (name, _), instance in self._instances.items():
+                if instance.child is not None and instance.child not in witnesses:
+                    witnesses[instance.child] = name, stack.enter_context(Witness(instance.child))
+            yield from self._rounds(until)
+        for target in self._names:
+            uses = [witness.used() for name, witness in witnesses.values() if name == target]
+            if uses:
+                sent = sum(measured.sent for (name, _), measured in self._measured.items() if name == target)
+                self.used[target] = per_request(uses, sent)
+
+    def _rounds(self, until: float | None) -> Iterator[list[Block]]:
         counts, began = block_plan(self._plan.repeat), monotonic()
         found: list[Block] = []
         for round_ in itertools.count():

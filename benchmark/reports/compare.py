@@ -144,6 +144,7 @@ def lines(result: CompareResult) -> list[str]:
         counted = next(iter(own.values()))
         made.append(f"[dim]{escape(where)}, right: the share of the {counted['examples']:,} labelled examples that "
                     f"were sent whose top class of '{escape(counted['output'])}' is the label[/]")
+    made += [f"[dim]{escape(line)}[/]" for line in witnesses(result)]
     made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
     made += [f"[dim]{escape(where)} ended: {why}[/]" for where, why in result.get("ended", {}).items()]
     if any(each["requests"] < samples_needed(99) for each in result["summaries"]):
@@ -156,6 +157,21 @@ def accuracies(result: CompareResult) -> list[str]:
     return [f"{where}: right on {next(iter(found.values()))['examples']:,} labelled examples: " + ", ".join(
         f"{name} {one['right'] / one['examples']:.2%}" for name, one in found.items())
         for where, found in result.get("accuracy", {}).items()]
+
+
+def witnesses(result: CompareResult) -> list[str]:
+    """What a request took of each target's process beside its time; it decides nothing."""
+    made = []
+    for where, own in result.get("used", {}).items():
+        for title, key, unit, digits in (("CPU time", "cpu_ms", " ms", 3), ("instructions", "instructions", "", 4),
+                                         ("cycles", "cycles", "", 4)):
+            found = [f"{name} {value:,.{digits}g}{unit}" for name, one in own.items()
+                     if (value := cast(dict[str, Any], one)[key]) is not None]
+            if found:
+                made.append(f"{where}, {title} of the server's process per request: {', '.join(found)}")
+    if made and (why := result.get("not_counted")):
+        made.append(f"Instructions and cycles are not counted: {why}")
+    return made
 
 
 def sentence(comparison: ComparisonRecord) -> str:
@@ -194,6 +210,7 @@ def html(result: CompareResult) -> str:
                for c in result["comparisons"] if c["metric"] == "mean" and (words := next_step(c))),
              *(f"<p>{html_escape(against_sentence(c))}</p>" for c in result.get("against", [])),
              *(f"<p>{html_escape(line)}</p>" for line in accuracies(result)),
+             *(f'<p class="soft">{html_escape(line)}</p>' for line in witnesses(result)),
              '<h2>Every ratio, its interval and the noise floor</h2>',
              '<p class="soft">Baseline over candidate: over 1 the candidate is faster. The shaded band is the noise '
              "floor, how far equal processes were apart in this run: an interval that touches it gives no verdict.</p>",

@@ -108,6 +108,7 @@ class PreparedConnection:
         self.workload = workload
         self._check = check
         self.checker = Checker(connection, workload)
+        self.sent = 0  # requests of blocks, the unmeasured too
         self._requests = [connection.prepare(inputs) for inputs in workload.inputs]
         self._next = 0
         self._answer_bytes = max((sum(array.nbytes for array in answer.values()) for answer in workload.expected),
@@ -134,6 +135,7 @@ class PreparedConnection:
             taken = self.connection.turn(self._requests, first, min(most, count - len(latencies)), lead_s)
             raws = [*taken.led, *taken.answers]
             self._next = (first + len(raws)) % size
+            self.sent += len(raws)
             wrong += sum(not self.checker.right((first + number) % size, raw) for number, raw in enumerate(raws))
             latencies += taken.seconds
             wall, cpu = wall + taken.wall_s, cpu + taken.cpu_s

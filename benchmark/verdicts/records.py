@@ -168,6 +168,16 @@ class AccuracyRecord(TypedDict):
     examples: int
 
 
+class UsedRecord(TypedDict):
+    """What one request took of the server's process, the measured and the unmeasured of a run together. CPU time is of
+    all its threads; None where it is not counted."""
+
+    requests: int
+    cpu_ms: float | None
+    instructions: float | None
+    cycles: float | None
+
+
 class ConductRecord(TypedDict):
     """How the blocks of a comparison were measured: a description of the inputs, clients by protocol, targets by
     name."""
@@ -177,6 +187,8 @@ class ConductRecord(TypedDict):
     targets: NotRequired[dict[str, TargetRecord]]
     first_wrong: NotRequired[str | None]
     accuracy: NotRequired[dict[str, dict[str, AccuracyRecord]]]  # by "REST batch 100", then by target
+    used: NotRequired[dict[str, dict[str, UsedRecord]]]  # by "REST batch 100", then by target
+    not_counted: NotRequired[str]  # why there are no instructions and cycles
     answers: NotRequired[dict[str, str]]
     ended: NotRequired[dict[str, str]]
 

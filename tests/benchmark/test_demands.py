@@ -82,6 +82,17 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     return folder, json.loads((folder / "stored.json").read_text())
 
 
+def test_what_the_processes_used_is_in_the_result_and_in_its_report(stored: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = stored
+    used = result["used"]["in-process batch 3"]
+    assert set(used) == {"session:original@litert", "session:twin@litert"}
+    assert all(each["requests"] >= 40 and each["cpu_ms"] > 0 for each in used.values())
+    assert (used["session:twin@litert"]["instructions"] is None) == bool(result["not_counted"])
+    report = subprocess.run([sys.executable, "-m", "benchmark", "report", str(folder / "stored.json")],
+                            capture_output=True, text=True, timeout=100)
+    assert "in-process batch 3, CPU time of the server's process per request: session:original@litert" in report.stdout
+
+
 def _against(folder: Path, tmp_path: Path, result: Any, *more: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "then.json").write_text(json.dumps(result))
     return _compare(*MEASURE, "--models", str(folder / "models"), "--against", str(tmp_path / "then.json"), *more)

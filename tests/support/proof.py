@@ -25,10 +25,10 @@ class Proof:
     `about`: the folders and files whose content the figures depend on, from the project's root.
     """
 
-    def __init__(self, name: str, seed: int, about: Sequence[str]) -> None:
+    def __init__(self, name: str, seed: int, about: Sequence[str], command: str = "") -> None:
         self.path = ROOT / "docs" / "proof" / f"{name}.json"
         self.code = _digest(about)
-        self.content: dict[str, Any] = {"command": f"make proof ONLY={name}", "seed": seed, "rows": {}}
+        self.content: dict[str, Any] = {"command": command or f"make proof ONLY={name}", "seed": seed, "rows": {}}
         if self.path.exists():
             self.content["rows"] = json.loads(self.path.read_text())["rows"]
 
