@@ -93,9 +93,10 @@ CASES: dict[str, dict[str, Case]] = {
 # The options that name files for the result: they do not change what is measured. A path that cannot be written is
 # refused before anything else is done.
 OUTPUTS = {"--card", "--json", "--html", "--markdown"}
-# Options that are used after the first effect: compare uses them after measuring (test_demands.py), split when its
-# server is ready (test_split_uses_its_options_for_its_requests).
+# Options that are used after the first effect: compare uses them after measuring (test_demands.py, for --store
+# test_compare.py), split when its server is ready (test_split_uses_its_options_for_its_requests).
 LATER = {("compare", "--fail-if"), ("compare", "--fail-if-not"), ("compare", "--against"), ("compare", "--budget"),
+         ("compare", "--store"),
          ("split", "--batch"), ("split", "--repeat"), ("split", "--samples"), ("split", "--seed"),
          ("split", "--signature")}
 

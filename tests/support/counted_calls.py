@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from serving import tensor_proto
-from serving.client import json_codec
+from serving.client import json_codec, payloads
 from serving.json import answer
 from serving.json.tensor import PredictBody
 from serving.protos import predict_pb2
@@ -18,7 +18,7 @@ ROWS = np.random.default_rng(1).random((100, 10)).astype(np.float32)
 REST_REQUEST = json_codec.request_body({"image": IMAGES})
 REST_ANSWER = answer.predictions({"softmax": ROWS}, True)
 TAKES = {"image": TensorSpec("image:0", FLOAT, (-1, 28, 28, 1))}
-GIVES = {"softmax": TensorSpec("softmax:0", FLOAT, (-1, 10))}
+GIVES = {"softmax": payloads.TensorSpec(np.dtype(np.float32), (-1, 10))}
 
 
 def grpc_request() -> bytes:
