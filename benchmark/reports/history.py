@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from html import escape as html_escape
 from math import exp, log
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
 from rich.markup import escape
@@ -150,8 +151,7 @@ def _changes(points: Sequence[Point]) -> Iterable[Change]:
 
 
 def _level(points: Sequence[Point]) -> float:
-    logs = sorted(log(point.ratio) for point in points)
-    return exp((logs[(len(logs) - 1) // 2] + logs[len(logs) // 2]) / 2)
+    return exp(median(log(point.ratio) for point in points))
 
 
 def tables(found: History) -> list[Table]:

@@ -1,7 +1,7 @@
 """What a server's process used for its requests, told beside their time: CPU time, instructions and cycles.
 
-Other programs make requests slower, and CPU time far less so; instructions not at all. But none of them is what a
-client waits for, so they never make a verdict: they say whether to believe one.
+None of them is what a client waits for, so they never make a verdict. They say what became cheaper, where a ratio only
+says that answers come sooner.
 """
 import shutil
 import signal

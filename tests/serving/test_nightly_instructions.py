@@ -1,7 +1,7 @@
 """The instructions of the project's own paths do not grow unseen: make nightly.
 
-callgrind counts them: the same on every machine with the same Python and libraries, whatever else it does.
-docs/proof/instructions.json has the counts; delete a row there if a path is meant to take more from now on.
+docs/proof/instructions.json has the counts. A path that takes more fails, and keeps failing, since its row stays as it
+is: delete the row if the path is meant to take more from now on.
 """
 import platform
 import re
@@ -41,11 +41,15 @@ def measured(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_takes_no_more_instructions_than_before(name: str) -> None:
     assert shutil.which("valgrind"), "valgrind is needed: apt-get install valgrind"
+    now = measured(name)
     proof = Proof("instructions", seed=0, about=CODE, command="make nightly")
     before = proof.content["rows"].get(name)
-    now = proof.row(name, lambda: measured(name))
     if before and before["counted_with"] == now["counted_with"]:
+        # Compared with the least that was ever counted: many small steps are one large one.
         assert now["instructions_per_call"] <= MOST * before["instructions_per_call"], (before, now)
+        if now["instructions_per_call"] >= before["instructions_per_call"]:
+            return
+    proof.save(name, now)
 
 
 def test_every_call_works() -> None:

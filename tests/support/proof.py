@@ -36,17 +36,21 @@ class Proof:
         """The figures of one row: from the file if the code is the same; otherwise measured and saved."""
         rows = self.content["rows"]
         if rows.get(key, {}).get("code") != self.code:
-            figures = measure()
-            commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
-                                    check=True).stdout.strip()
-            measured = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
-            rows[key] = {"commit": commit, "code": self.code, "measured": measured,
-                         "cpu_class": str(cpu_class.current()), **figures}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_suffix(".partial")
-            partial.write_text(json.dumps(self.content, indent=1, sort_keys=True) + "\n")
-            partial.replace(self.path)
+            self.save(key, measure())
         return dict(rows[key])
+
+    def save(self, key: str, figures: dict[str, Any]) -> None:
+        """Writes the figures of a row, with what they were measured on."""
+        rows = self.content["rows"]
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
+                            check=True).stdout.strip()
+        measured = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
+        rows[key] = {"commit": commit, "code": self.code, "measured": measured,
+                     "cpu_class": str(cpu_class.current()), **figures}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.content, indent=1, sort_keys=True) + "\n")
+        partial.replace(self.path)
 
 
 def _digest(about: Sequence[str]) -> str:
