@@ -40,9 +40,9 @@ CALLS: dict[str, tuple[Callable[[], object], int]] = {
     "gRPC request written by the client": (grpc_request, 1500),
     "gRPC request read by the server": (lambda: tensor_proto.to_ndarray(
         predict_pb2.PredictRequest.FromString(GRPC_REQUEST).inputs["image"]), 4000),
-    "gRPC answer written by the server": (grpc_answer, 10_000),
+    "gRPC answer written by the server": (grpc_answer, 40_000),
     "gRPC answer read by the client": (lambda: tensor_proto.to_ndarray(
-        predict_pb2.PredictResponse.FromString(GRPC_ANSWER).outputs["softmax"]), 10_000)}
+        predict_pb2.PredictResponse.FromString(GRPC_ANSWER).outputs["softmax"]), 40_000)}
 
 if __name__ == "__main__":
     gc.disable()  # when it runs depends on what was imported
