@@ -184,7 +184,7 @@ def _with_ends(graph: Graph, ends: _Ends, assets: Iterable[Any], init_op: str | 
 
 def _inlined(graph: Graph) -> Graph:
     """The graph with its functions inlined, without nodes that are then unused."""
-    graph, _ = pipeline.run(graph, "inline_partitionedcall join_by_rows")
+    graph, _ = pipeline.run(graph, "inline_partitionedcall join_by_rows join_lstm")
     needed = graph.reachable(graph.kept)
     graph = graph.with_nodes(item for name, item in graph.nodes.items() if name in needed)
     return replace(graph, library=library_of(graph), bodies={})

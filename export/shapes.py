@@ -170,6 +170,14 @@ def _concat(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
     return (*rest[:at], total, *rest[at + 1:])
 
 
+def _list_stack(item: Node, data: list[Shape], nodes: Nodes) -> Shape:
+    # The op refuses a list of another length, and elements of other shapes.
+    element, count = constant(item, 1, nodes), attribute(item, "num_elements")
+    if element is None or element == [-1]:
+        return None
+    return (count if count >= 0 else None, *(size if size >= 0 else None for size in element))
+
+
 def _reshape(item: Node, data: list[Shape], nodes: Nodes, shapes: Shapes) -> Shape:
     wanted = Vectors(nodes, shapes).of(item.data[1])
     if wanted is None:
@@ -197,6 +205,7 @@ _RULES: dict[str, Callable[[Node, list[Shape], Nodes], Shape]] = {
     **dict.fromkeys(("Conv2D", "Conv3D", "DepthwiseConv2dNative"), _conv),
     "Conv2DBackpropInput": _transposed_conv,
     "MatMul": _matmul,
+    "TensorListStack": _list_stack,
     **dict.fromkeys(("MaxPool", "AvgPool", "MaxPool3D", "AvgPool3D"), _pool),
     **dict.fromkeys(("Pad", "PadV2", "MirrorPad"), _pad),
     "ConcatV2": _concat,

@@ -58,6 +58,17 @@ def test_ops_without_a_rule_use_tensorflows_shape_function():
     assert shapes["unstack:1"] == (None, 3)
 
 
+@pytest.mark.parametrize(("elements", "count", "expected"), [
+    ((None, 8), 5, (5, None, 8)), ((8,), None, (None, 8)), ((), 2, (2,)), (None, 5, None)])
+def test_a_stack_of_a_list(elements, count, expected):
+    def make():
+        shape = tf.constant(-1 if elements is None else [-1 if size is None else size for size in elements], tf.int32)
+        kept = tf.raw_ops.TensorListReserve(element_shape=shape, num_elements=5, element_dtype=tf.float32)
+        tf.raw_ops.TensorListStack(input_handle=kept, element_shape=shape, element_dtype=tf.float32,
+                                   num_elements=-1 if count is None else count, name="stack")
+    assert agree(build(make)).get("stack") == expected
+
+
 def test_shapes_that_depend_on_a_function_or_a_resource_are_unknown():
     def make():
         x = v1.placeholder(tf.float32, [2], "x")

@@ -13,6 +13,7 @@ import pytest
 from graph_session import tf
 
 from export import manifest, optimize, saved_model
+from export.freeze import freeze
 from export.zoo import applications, boxes, class_heads, detector, encoder
 from export.zoo.build import MODELS, command
 from export.zoo.pictures import pictures
@@ -65,6 +66,18 @@ def test_its_samples_get_different_finite_answers(name: str, built: Callable[[st
 def test_it_is_optimized_with_equal_answers(name: str, built: Callable[[str], Path], tmp_path: Path) -> None:
     done = optimize(built(name).parent, to=tmp_path / "optimized")
     assert done.path == tmp_path / "optimized" / "1"
+
+
+def test_the_text_classifiers_lstms_are_forked_and_are_loops_again_when_it_is_frozen(
+        built: Callable[[str], Path], tmp_path: Path) -> None:
+    once = optimize(built("text_classifier").parent, to=tmp_path / "once").path
+    twice = optimize(once, to=tmp_path / "twice").path
+    for version in (once, twice):
+        model = saved_model.read(version)
+        found = Counter(node.op for node in model.meta_graph.graph_def.node)
+        assert (found["BlockLSTMV2"], found["While"]) == (2, 2)
+        frozen = Counter(node.op for node in freeze(model).graph.nodes.values())
+        assert (frozen["BlockLSTMV2"], frozen["Switch"], frozen["While"]) == (0, 0, 2)
 
 
 def test_the_encoder_has_the_layers_of_bert(built: Callable[[str], Path]) -> None:
