@@ -25,8 +25,6 @@ from export.variables import LOOPS
 _ADDITIONS = frozenset(("Add", "AddV2", "BiasAdd"))
 # Of a loop's body these do nothing but compute, though they handle lists.
 _LISTS = IDENTITIES | {"TensorListGetItem", "TensorListSetItem", "NoOp", ARGUMENT}
-# The gates in the order of BlockLSTMV2's weights.
-_INPUT, _FORGET, _NEW, _OUTPUT = range(4)
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,8 @@ class Lstm:
 
 @dataclass(frozen=True)
 class _Cell:
-    """Nodes of a body: the new states, the split of the gates, the old cell's tensor, and the gates' outputs of it."""
+    """Nodes of a body: the new states, the split of the gates, the old cell's tensor, and the gates' outputs of the
+    split: input, forget, new, output."""
 
     hidden: Node
     cell: Node
@@ -217,7 +216,6 @@ class _Reading:
         if found["h"].shape[1] != 4 * units or found["x"].shape[1] != 4 * units or bias.size not in (1, 4 * units):
             raise Skip("its weights do not have four columns per unit")
         columns = np.concatenate([np.arange(gate * units, (gate + 1) * units) for gate in self._cell.gates])
-        # The cell's gates are (input, forget, new, output), as BlockLSTMV2 has them.
         whole = np.concatenate([found["x"], found["h"]])[:, columns]
         return whole, np.broadcast_to(bias, 4 * units)[columns].astype(np.float32), x
 

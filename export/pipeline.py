@@ -33,8 +33,9 @@ DEFAULT = """inline_partitionedcall strip_unused_nodes
     fold_batch_norms fold_old_batch_norms fold_affine_through
     fold_constants(ignore_errors=true) merge_duplicate_nodes sink_reshapes fold_transposes
     fold_pads merge_duplicate_nodes strip_unused_nodes sort_by_execution_order"""
-# The last steps for a float32 graph that TensorFlow runs, after the default pipeline.
-FOR_TENSORFLOW = "fork_lstm fork_by_rows"
+# The last steps for a graph that TensorFlow runs, after the default pipeline: in any precision, and in float32.
+BLOCKS = "fork_lstm"
+FOR_TENSORFLOW = f"{BLOCKS} fork_by_rows"
 NAMED = {"article": ARTICLE, "default": DEFAULT}
 
 # How many reasons a step's line of text has.

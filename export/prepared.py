@@ -53,6 +53,10 @@ class Prepared:
         graph, report = pipeline.run(self.graph, pipeline.FOR_TENSORFLOW)
         return graph, report.steps
 
+    def with_blocks(self, graph: Graph) -> Graph:
+        """A graph in reduced precision, with blocks beside the LSTMs that are still loops in float32."""
+        return pipeline.run(graph, pipeline.BLOCKS)[0] if pipeline.has_default(self.job.transforms) else graph
+
     def write(self, directory: Path, graph: Graph) -> None:
         """Fills an empty directory with a SavedModel of the source's signatures and of `graph`."""
         saved_model.write(directory, content(self.model, self.frozen, graph, self.job.graph_limit))

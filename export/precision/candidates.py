@@ -111,7 +111,7 @@ class Lower:
                     raise CannotBeMadeError("int8 leaves nothing for bfloat16")
                 why = next((f"'{layer.node}' and all others: {layer.reason}" for layer in layers), "no contraction")
                 raise CannotBeMadeError(f"nothing can be {one} ({why})")
-        self.ready.write(directory, graph)
+        self.ready.write(directory, self.ready.with_blocks(graph))
         return Changes(layers)
 
     def ranked(self) -> list[str]:
@@ -181,7 +181,7 @@ class Rows(_FormOf):
         usual = sum(layer.op == "Conv2D" and layer.precision == "int8" for layer in layers)
         if usual == sum(item.op == "_FusedQuantizedConv2D" for item in graph.nodes.values()):
             raise CannotBeMadeError("no int8 convolution is of one pixel")
-        self.ready.write(directory, graph)
+        self.ready.write(directory, self.ready.with_blocks(graph))
         return Changes(layers)
 
 

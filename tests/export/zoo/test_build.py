@@ -80,6 +80,15 @@ def test_the_text_classifiers_lstms_are_forked_and_are_loops_again_when_it_is_fr
         assert (frozen["BlockLSTMV2"], frozen["Switch"], frozen["While"]) == (0, 0, 2)
 
 
+def test_lstms_that_are_in_float32_are_forked_in_reduced_precision_too(
+        built: Callable[[str], Path], tmp_path: Path) -> None:
+    made = optimize(built("text_classifier").parent, to=tmp_path / "made", precision="int8", unmeasured=True,
+                    max_accuracy_drop=10, max_error=1).path
+    ops = Counter(node.op for node in saved_model.read(made).meta_graph.graph_def.node)
+    assert ops["BlockLSTMV2"] == 2
+    assert any("Quantized" in op for op in ops)
+
+
 def test_the_encoder_has_the_layers_of_bert(built: Callable[[str], Path]) -> None:
     model = saved_model.read(built("encoder"))
     (signature,) = model.signatures.values()
