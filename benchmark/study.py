@@ -31,6 +31,7 @@ _QUICK_SHARE = 5  # the quick form takes about a fifth of the full one
 Examples:
   python -m benchmark study mnist --quick
   python -m benchmark study g2p
+  python -m benchmark study keras --only text_classifier
   python -m benchmark study all --html reports/studies.html
   python -m benchmark report docs/proof/study_ssd.json --html reports/ssd.html
 \b
@@ -40,7 +41,9 @@ quick form writes reports/study_NAME_quick.json. Nothing else should run on the 
 """)
 @click.argument("name", type=click.Choice([*STUDIES, "all"]))
 @click.option("--quick", is_flag=True, help="Fewer requests and parts: some minutes, for a first look.")
-@click.option("--again", is_flag=True, help="Measure every part, also those that are measured already.")
+@click.option("--again", is_flag=True, help="Measure every part, or those of --only, also if it is measured already.")
+@click.option("--only", multiple=True, metavar="MODEL",
+              help="Make and measure only this model (repeatable); the others are as an earlier run measured them.")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True,
               help="Folder that contains <model>/<variant>/<version>; what is missing is made there.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("reports/studies"), show_default=True,
@@ -52,8 +55,8 @@ quick form writes reports/study_NAME_quick.json. Nothing else should run on the 
 @click.option("--html", "html_path", metavar="PATH", help="Write a report (one file, works offline) to PATH.")
 @click.option("--json", "json_path", metavar="PATH",
               help="Write the result to PATH ('-': standard output), and leave docs/ as it is.")
-def command(name: str, quick: bool, again: bool, models: Path, work: Path, seed: int, clouds: tuple[str, ...],
-            html_path: str | None, json_path: str | None) -> None:
+def command(name: str, quick: bool, again: bool, only: tuple[str, ...], models: Path, work: Path, seed: int,
+            clouds: tuple[str, ...], html_path: str | None, json_path: str | None) -> None:
     """Repeats a published experiment: the original and every step after it, measured in turns in one run."""
     chosen = list(STUDIES.values()) if name == "all" else [STUDIES[name]]
     if json_path and len(chosen) > 1:
@@ -62,12 +65,15 @@ def command(name: str, quick: bool, again: bool, models: Path, work: Path, seed:
         if name != "mnist":
             raise UserError("--cloud is of the study mnist: name that, or leave it out")
         chosen = [mnist.on_cloud(dict(map(_endpoint, clouds)))]
+    known = {part.model for each in chosen for part in each.parts}
+    if unknown := set(only) - known:
+        raise UserError(f"--only {min(unknown)}: the study has no such model; it has {', '.join(sorted(known))}")
     for path in (html_path, json_path):
         if path not in (None, "-"):
             refuse_unwritable(Path(str(path)))
     announce("; ".join(f"{each.name}: about {_minutes(each, quick)} minutes" for each in chosen)
              + " of measuring, after the versions are made, on two cores where nothing else runs")
-    results = [_run(each, quick, again, models, work, seed, json_path) for each in chosen]
+    results = [_run(each, quick, again, only, models, work, seed, json_path) for each in chosen]
     if html_path:
         write_text(html_path, pages.html(results[0]) if len(results) == 1 else pages.html_all(results))
 
@@ -81,12 +87,12 @@ def _endpoint(text: str) -> tuple[str, str]:
     return variant, url
 
 
-def _run(study: Study, quick: bool, again: bool, models: Path, work: Path, seed: int, json_path: str | None
-         ) -> StudyResult:
+def _run(study: Study, quick: bool, again: bool, only: tuple[str, ...], models: Path, work: Path, seed: int,
+         json_path: str | None) -> StudyResult:
     work.mkdir(parents=True, exist_ok=True)
     form = "quick" if quick else "full"
     typed = f"python -m benchmark study {study.name}{' --quick' * quick}"
-    result = conduct(study, models, Stages(work / f"{study.name}-{form}", again), quick, seed, typed)
+    result = conduct(study, models, Stages(work / f"{study.name}-{form}", again), quick, seed, typed, only)
     if json_path or quick or not DOCS.is_dir():
         to = json_path or f"reports/study_{study.name}_{form}.json"
         report.deliver(result, None, to)

@@ -19,6 +19,7 @@ from export.saved_model import Content, SavedModel
 from export.served import node_count
 from export.stages import Stages
 from serving.client import payloads
+from tensorflow_alone import give_back_memory
 from user_error import UserError
 from version_directory import SAMPLES, model_bytes
 
@@ -63,7 +64,6 @@ class Prepared:
 
     def forget(self) -> None:
         """Frees the graphs, which are as large as the model, once all that is made from them is written."""
-        from export.runtime import give_back_memory
         self.graph = Graph({})
         self.frozen = replace(self.frozen, graph=Graph({}))
         give_back_memory()

@@ -1,5 +1,4 @@
 """TensorFlow, imported without its log output: `from export.runtime import tf` where a command first needs it."""
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -17,13 +16,6 @@ with quiet(), tensorflow_alone.importing():
 tf.get_logger().setLevel("ERROR")
 
 
-def give_back_memory() -> None:
-    """Returns freed memory to the system: otherwise the C library keeps that of freed weights, which is much."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turns errors of writing a file into OSErrors that name it: TensorFlow has its own, and `write` names no file."""
@@ -39,4 +31,4 @@ def writing(path: Path) -> Iterator[None]:
         raise OSError(errno.EIO, error.message, str(path)) from error
 
 
-__all__ = ["give_back_memory", "tf", "writing"]
+__all__ = ["tf", "writing"]

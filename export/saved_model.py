@@ -19,6 +19,7 @@ from export.graph import Graph, producer
 from export.graph_file import SIZE_LIMIT, write_graph
 from export.publish import copy_tree, find
 from export.tensors import Array
+from tensorflow_alone import give_back_memory
 from user_error import UserError
 from version_directory import ASSETS, EXTRA, read_model
 
@@ -127,7 +128,7 @@ def chosen(model: SavedModel, names: Sequence[str] | None) -> dict[str, Any]:
 @contextmanager
 def session(model: SavedModel) -> Iterator[Any]:
     """A v1 Session with the model loaded and initialised. Raises UserError if it does not load."""
-    from export.runtime import give_back_memory, tf
+    from export.runtime import tf
     config = tf.compat.v1.ConfigProto(allow_soft_placement=True)
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph, config=config) as running:
         try:

@@ -1,5 +1,5 @@
 """Measures the parts of a study, each once: what an earlier run finished is not measured again."""
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from benchmark import measured
 from benchmark.issuing.interleaved import Plan, measure
 from benchmark.options import announce
 from benchmark.reports.compare import CompareResult
-from benchmark.reports.environment import digest
+from benchmark.reports.environment import digest, git_revision
 from benchmark.studies.making import Made
 from benchmark.studies.rows import rows
 from benchmark.studies.stages import Stages, cpu
@@ -26,6 +26,7 @@ from whole_file import write_json
 class Conduct:
     """How the parts are measured: the versions made for them, and the form.
 
+    only: the models whose parts `stages.again` concerns, if not all.
     _wanted: by part, what it depends on, since the digests of large versions take seconds.
     """
 
@@ -33,19 +34,23 @@ class Conduct:
     stages: Stages
     quick: bool = False
     seed: int = 0
+    only: Collection[str] = ()
     _wanted: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def left(self, parts: Sequence[Part]) -> list[Part]:
         """The parts that are not measured yet."""
-        return [part for part in parts if self.stages.done(part.key, self._depends_on(part)) is None]
+        return [part for part in parts if self._stages(part).done(part.key, self._depends_on(part)) is None]
 
     def measured(self, part: Part) -> dict[str, Any]:
-        """The part's figures, measured now or before: {"rows", "missing", "inputs", "took_s"}.
+        """The part's figures, measured now or before: {"rows", "missing", "inputs", "commit", "took_s"}.
 
         `missing` is why targets were left out, by model and label. Raises FailedError if a server dies or answers are
         wrong while it is measured.
         """
-        return self.stages.run(part.key, self._depends_on(part), lambda raw: self._measure(part, raw))
+        return self._stages(part).run(part.key, self._depends_on(part), lambda raw: self._measure(part, raw))
+
+    def _stages(self, part: Part) -> Stages:
+        return self.stages if not self.only or part.model in self.only else replace(self.stages, again=False)
 
     def _compared(self, part: Part, targets: Sequence[Target], inputs: Inputs, raw: Path, missing: dict[str, str]
                   ) -> CompareResult | None:
@@ -84,14 +89,14 @@ class Conduct:
         targets, untried = _tried(part, targets, inputs)
         missing |= untried
         if len(targets) < 2:  # nothing is left to compare the first one with
-            return {"rows": [], "missing": missing, "inputs": ""}
+            return {"rows": [], "missing": missing, "inputs": "", "commit": git_revision()}
         while (result := self._compared(part, targets, inputs, raw, missing)) is None:
             targets = [target for target in targets if f"{part.model}: {target.name}" not in missing]
         write_json(raw, result)
         if result["first_wrong"]:
             raise FailedError(f"{part.title}: wrong answers while it was measured: {result['first_wrong']}")
         return {"rows": rows(result, {each.label: each.target for each in part.steps}, part.baselines,
-                             self.seed), "missing": missing, "inputs": result["inputs"]}
+                             self.seed), "missing": missing, "inputs": result["inputs"], "commit": git_revision()}
 
 
 def _protocols(part: Part) -> tuple[str, ...] | None:

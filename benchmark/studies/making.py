@@ -1,5 +1,5 @@
 """Makes the versions that a study measures, with this project's own commands; what is refused is no failure."""
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,17 +25,20 @@ class Made:
         return newest(self.models / model / variant)
 
 
-def make(study: Study, models: Path, quick: bool) -> Made:
+def make(study: Study, models: Path, quick: bool, only: Collection[str] = ()) -> Made:
     """Builds the study's models, and their variants. What is up to date is kept.
 
+    only: the models to do this for, if not for all; of the others the newest versions are taken as they are.
     Raises FailedError if a model cannot be built; a variant that is refused is in `refused`.
     """
     made = Made(models)
     for arguments in study.builds:
+        if only and arguments[0] not in only:
+            continue
         with step(f"Build {models / arguments[0]}{''.join(f' {each}' for each in arguments[1:])}"):
             export("build", *arguments, "--to", str(models), "--reuse")
     for variant in study.variants:
-        if quick and not variant.quick:
+        if (quick and not variant.quick) or (only and variant.model not in only):
             continue
         with step(f"Make {models / variant.model / variant.name}"):
             if why := _made(variant, models):

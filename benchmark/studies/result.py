@@ -1,5 +1,5 @@
 """Puts the result of a study together from what its parts found."""
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,19 +15,24 @@ from benchmark.studies.machine import ceilings, work
 from benchmark.studies.making import Made, counted, make
 from benchmark.studies.profiles import profile
 from benchmark.studies.stages import Stages, cpu
-from benchmark.studies.study import Study
+from benchmark.studies.study import Part, Study
 from benchmark.targets.target import find_target
 from user_error import FailedError
 
 
-def conduct(study: Study, models: Path, stages: Stages, quick: bool, seed: int, command: str) -> StudyResult:
+def conduct(study: Study, models: Path, stages: Stages, quick: bool, seed: int, command: str,
+            only: Collection[str] = ()) -> StudyResult:
     """Runs the whole study; what an earlier run of it finished is taken from `stages`.
 
+    only: the models to make and measure; the parts of the others must be in `stages`, of the versions that are there.
     Raises FailedError if a model cannot be built, a server dies, or answers are wrong; finished parts are kept.
     """
-    made = make(study, models, quick)
-    own, parts = Conduct(made, stages, quick, seed), study.of_form(quick)
+    made = make(study, models, quick, only)
+    own, parts = Conduct(made, stages, quick, seed, only), study.of_form(quick)
     left = own.left(parts)
+    if others := {part.model: part.title for part in left if only and part.model not in only}:
+        raise FailedError(f"{'; '.join(others.values())}: not measured yet, or of other versions: "
+                          f"add {' '.join(f'--only {model}' for model in others)}")
     announce(f"{len(left)} of {len(parts)} parts to measure{': ' if left else ''}"
              f"{'; '.join(part.title for part in left)}")
     found = {part.key: own.measured(part) for part in parts}
@@ -69,17 +74,18 @@ def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], lim
     missing: dict[str, str] = {}
     for each in found.values():
         missing |= each["missing"]
-    parts: list[StudyPart] = [
-        {"key": part.key, "title": part.title, "unit": "ms", "rows": found[part.key]["rows"],
-         "notes": [part.note] if part.note else []} for part in study.of_form(quick)]
-    by_key: dict[str, list[Row]] = {part["key"]: part["rows"] for part in parts}
     first = study.parts[0]
     conditions = head("study", [find_target(first.steps[0].target, made.models, first.model)], seed,
                       found[study.way.part]["inputs"])
+    commit = conditions["environment"].get("revision") or ""
+    parts: list[StudyPart] = [
+        {"key": part.key, "title": part.title, "unit": "ms", "rows": found[part.key]["rows"],
+         "notes": _notes(part, found[part.key], commit)} for part in study.of_form(quick)]
+    by_key: dict[str, list[Row]] = {part["key"]: part["rows"] for part in parts}
     article = study.article
     return {
         **conditions, "format": FORMAT, "study": study.name, "title": study.title, "quick": quick, "command": command,
-        "seed": seed, "commit": conditions["environment"].get("revision") or "",
+        "seed": seed, "commit": commit,
         "cpu_class": str(cpu_class.current()), "measured": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "article": {"author": article.author, "year": article.year, "title": article.title, "url": article.url,
                     "table": {"head": list(article.head), "rows": [list(row) for row in article.rows]}},
@@ -89,3 +95,10 @@ def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], lim
         "goals": [rows.goal(each, by_key[each.part]) for each in study.goals if each.part in by_key],
         "does_not_run": [{"what": what, "why": why} for what, why in missing.items()],
         "took_s": round(sum(each["took_s"] for each in found.values()), 1)}
+
+
+def _notes(part: Part, found: Mapping[str, Any], commit: str) -> list[str]:
+    """The part's own note, and at which commit it was measured if that was another than the result's."""
+    measured_at = found.get("commit") or commit
+    return [*([part.note] if part.note else []),
+            *([f"Measured at commit {measured_at[:7]}."] if measured_at != commit else [])]

@@ -27,6 +27,7 @@ from serving.remote_path import StorageError
 from serving.saved_model_file import read_meta_graph
 from serving.servable import DEFAULT_SIGNATURE, Array, Signature
 from serving.tensor_proto import STRING
+from tensorflow_alone import give_back_memory
 
 
 class LoadedModel:  # decision 30
@@ -99,6 +100,10 @@ class LoadedModel:  # decision 30
             # TensorFlow's message quotes the request's bytes and cannot be raised in Python; only its code is lost.
             raise invalid(error.object.decode(errors="replace")) from None
         self.answers = True
+        if not plan.ran:
+            plan.ran = True
+            if not self._small:
+                give_back_memory()  # several copies of the weights, made and freed when the graph was prepared to run
         if plan.bounded:
             plan.pace.note(size, began, perf_counter(), here)
             if self._small and here and plan.call is None and plan.claim.acquire(blocking=False):
@@ -204,6 +209,7 @@ class _Plan:
     bounded: bool
     pace: Pace = field(default_factory=pace_of_runs)
     call: Any = None
+    ran: bool = False
     # Whether a part of a request can be run first, to measure its memory.
     repeatable: bool = False
     bytes_per_example: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)

@@ -39,6 +39,13 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_model_that_the_study_does_not_have(small: Path) -> None:
+    done = invoked("mnist", "--only", "other")
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == "--only other: the study has no such model; it has tiny"
+    assert invoked("mnist", "--only", "tiny", "--quick").exit_code == 0
+
+
 def test_the_full_form_writes_the_proof_its_page_and_its_chart(small: Path) -> None:
     done = invoked("mnist", "--html", "reports/mnist.html")
     assert done.exit_code == 0, done.output

@@ -71,6 +71,25 @@ def test_another_version_is_measured_again(models: Path, tmp_path: Path) -> None
     assert second["parts"] != first["parts"]
 
 
+def test_only_one_model_is_made_and_measured_again(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                   ) -> None:
+    engine_versions.both(models / "other/original/1")
+    wanted = study(Step("B", "session:original@openvino"))
+    first, = wanted.parts
+    wanted = replace(wanted, parts=(first, replace(first, key="second", model="other")),
+                     builds=(("tiny",),), variants=(Variant("tiny", "absent"),))
+    stages = Stages(tmp_path / "work")
+    with pytest.raises(FailedError, match=r"In process: not measured yet, or of other versions: add --only tiny$"):
+        results.conduct(wanted, models, stages, False, 0, "x", ["other"])
+    both = results.conduct(replace(wanted, builds=(), variants=()), models, stages, False, 0, "x")
+    monkeypatch.setattr(conduct, "git_revision", lambda: "0123456789ab")
+    # Nothing of the other model is built or made: it could not be.
+    again = results.conduct(wanted, models, replace(stages, again=True), False, 0, "x", ["other"])
+    assert again["parts"][0]["rows"] == both["parts"][0]["rows"]
+    assert again["parts"][1]["rows"] != both["parts"][1]["rows"]
+    assert again["parts"][1]["notes"] == ["Measured at commit 0123456."]
+
+
 def test_a_foreign_engine_that_answers_otherwise_is_left_out_with_its_reason(models: Path, tmp_path: Path) -> None:
     engine_versions.litert(models / "tiny/other/1", factor=1.5)
     foreign = Step("LiteRT", "session:other@litert", foreign=True)

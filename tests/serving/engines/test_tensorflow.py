@@ -218,6 +218,19 @@ def test_a_large_graph_is_not_compiled(models: Path, monkeypatch: pytest.MonkeyP
     model.close()
 
 
+def test_memory_is_given_back_after_the_first_run_of_a_large_graph(
+        models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(tensorflow, "give_back_memory", lambda: given_back.append(1))
+    for most, calls in ((1 << 20, 0), (0, 1)):
+        monkeypatch.setattr(tensorflow, "_SMALL_BYTES", most)
+        model = load("half", 1, models / "half" / "1", ["serve"], OPTIONS)
+        for _ in range(3):
+            model.run(["x:0"], [np.zeros(1, np.float32)], ["y:0"])
+        model.close()
+        assert len(given_back) == calls
+
+
 def test_with_a_timeout_of_zero_no_new_plan_is_made(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load("half", 1, models / "half" / "1", ["serve"], OPTIONS)
     monkeypatch.setattr(model, "_plan", lambda *_: pytest.fail("it walks the graph"))
