@@ -32,7 +32,9 @@ TRANSFORMS = ("strip_unused_nodes remove_nodes(op=CheckNumerics) merge_duplicate
 BATCHES = ("--batch", "1,3")
 VARIANTS = (Variant(MODEL, "frozen", (*BATCHES, "--transforms", FREEZE)),
             Variant(MODEL, "transformed", (*BATCHES, "--transforms", TRANSFORMS)),
-            Variant(MODEL, "litert", (*BATCHES, "--engine", "litert", "--unmeasured"), source="serving"))
+            Variant(MODEL, "litert", (*BATCHES, "--engine", "litert", "--unmeasured"), source="serving"),
+            Variant(MODEL, "litert-dynamic", (*BATCHES, "--engine", "litert", "--precision", "dynamic", "--unmeasured"),
+                    source="serving"))
 # The article's container: --cpus=1 --memory=4G.
 ONE_CPU = ("taskset", "-c", "0", "prlimit", "--data=4294967296")
 
@@ -72,7 +74,8 @@ REWRITE = (
     alone("the loop in the graph", "loop"),
     alone("tables, early exit", "serving"),
     alone("the same, compiled by XLA", "serving_xla"),
-    Step("the same, by LiteRT", "session:litert@litert", prefix=ONE_CPU))
+    Step("the same, by LiteRT", "session:litert@litert", prefix=ONE_CPU),
+    Step("the same, weights in 8 bits", "session:litert-dynamic@litert", prefix=ONE_CPU, threads=1))
 LOOPS = ("20 calls, TensorFlow's threads", "20 calls, in the thread that asks", "20 calls, oneDNN off")
 # Two threads can be slower where operations are as small as these.
 ONE_THREAD = "the same, by LiteRT, one thread"
@@ -88,8 +91,9 @@ SERVED = (
     Step("tables, early exit", "serving"),
     Step("the same, compiled by XLA", "serving_xla", flags=XLA),
     Step("the same, by LiteRT", "litert@litert"),
-    Step(ONE_THREAD, "litert@litert", flags=("--tensorflow_intra_op_parallelism=1",)))
-FASTEST = ("tables, early exit", "the same, compiled by XLA", "the same, by LiteRT")
+    Step(ONE_THREAD, "litert@litert", flags=("--tensorflow_intra_op_parallelism=1",)),
+    Step("the same, weights in 8 bits", "litert-dynamic@litert", flags=("--tensorflow_intra_op_parallelism=1",)))
+FASTEST = ("tables, early exit", "the same, compiled by XLA", "the same, by LiteRT", "the same, weights in 8 bits")
 FASTEST_OF_ALL_CPUS = (*FASTEST, ONE_THREAD)
 STUDY = Study(
     MODEL, "Letters to phonemes, 2019", ARTICLE,

@@ -16,10 +16,12 @@ from other_engines import OTHER_ENGINES
 from user_error import UserError
 
 AUTO = "auto"
-FLOAT16 = "float16"  # of weights in a .tflite file
-PRECISIONS = (*get_args(Precision), FLOAT16, AUTO)
+# Of weights in a .tflite file. LiteRT computes with float16 in float32; with dynamic range it multiplies in eight bits
+# and takes the range of what is multiplied from each request, where int8 takes it from examples.
+FLOAT16, DYNAMIC = "float16", "dynamic"
+PRECISIONS = (*get_args(Precision), FLOAT16, DYNAMIC, AUTO)
 # What each engine besides TensorFlow has.
-ENGINES = {"litert": ("float32", FLOAT16, "int8"), "openvino": ("float32", "bfloat16", "int8")}
+ENGINES = {"litert": ("float32", FLOAT16, DYNAMIC, "int8"), "openvino": ("float32", "bfloat16", "int8")}
 STOCK, ALL = "stock", "all"
 RANGES = ("minmax", "percentile", "mse", "kl")
 STORAGE = ("float16", "int8")
@@ -76,9 +78,9 @@ class Reduction:
         if self.engine and self.precision not in ENGINES[self.engine]:
             raise UserError(f"--engine {self.engine} has no --precision {self.precision}: choose from "
                             f"{', '.join(ENGINES[self.engine])}")
-        if self.precision == FLOAT16 and not self.engine:
-            raise UserError("--precision float16 is for --engine litert; TensorFlow's kernels have bfloat16, and "
-                            "--storage float16 makes a model smaller")
+        if self.precision in (FLOAT16, DYNAMIC) and not self.engine:
+            raise UserError(f"--precision {self.precision} is for --engine litert; TensorFlow's kernels have bfloat16 "
+                            "and int8, and --storage makes a model smaller")
         there = self._asked_for()
         for name, needed in _BELONGS.items():
             value = getattr(self, name)
@@ -165,8 +167,8 @@ def _nodes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 
 _OPTIONS: tuple[Any, ...] = (
     click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True,
-                 help="Of contractions and what is between them (float16: of weights, for litert); auto: the fastest "
-                      "of all, chosen by measuring here."),
+                 help="Of contractions and what is between them; for litert also of weights alone (float16), and int8 "
+                      "without examples (dynamic); auto: the fastest of all, chosen by measuring here."),
     click.option("--max-accuracy-drop", type=click.FloatRange(0, 100), metavar="POINTS",
                  help="Points of accuracy that may be lost; without labels, of equal top classes "
                       f"[default: {ACCURACY_DROP}]."),

@@ -86,7 +86,8 @@ CASES: dict[str, dict[str, Case]] = {
     "tune": _source(["original"], [], None) | _changes(
         ["original"], slo="p90=9ms", protocol="rest", batch="3", clients="9", candidates="3", seconds="9",
         out="{elsewhere}"),
-    "study": _changes(["mnist"], work="{out}", models="{elsewhere}", seed="5", cloud="int8=vertex:projects/1", only="mnist")
+    "study": _changes(["mnist"], work="{out}", models="{elsewhere}", seed="5", cloud="int8=vertex:projects/1",
+                      only="mnist")
         | {name: (["mnist"], [name]) for name in ("--quick", "--again")},
     "null-server": _changes(["--rest-port", "1", "--grpc-port", "2"], rest_port="3", grpc_port="4", work_ms="5"),
     "scenarios": {}, "report": {}}

@@ -20,7 +20,7 @@ v1 = tf.compat.v1
 
 
 @pytest.mark.parametrize("precision", [*(pytest.param(precision, marks=pytest.mark.proof)
-                                         for precision in ("float32", "float16")), "int8"])
+                                         for precision in ("float32", "float16")), "dynamic", "int8"])
 def test_a_tflite_file_is_published_beside_a_saved_model_in_float32(
         model: Path, samples: Path, tmp_path: Path, precision: str) -> None:
     loss = {} if precision == "float32" else {"max_accuracy_drop": 10.0}
@@ -64,6 +64,22 @@ def several(path: Path) -> Path:
             "other": signature({"z": z}, {"scores": tf.nn.softmax(other @ weights, name="others")}),
             "text": signature({"words": words}, {"number": numbers})})
     return path
+
+
+@pytest.mark.usefixtures("converted_here")
+def test_dynamic_range_needs_no_examples_and_stores_large_weights_in_eight_bits(tmp_path: Path) -> None:
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 64], "x")
+        scores = tf.nn.softmax(x @ tf.constant(random(64, 96)) / 8, name="scores")
+        save_v1(tmp_path / "source" / "1", session, {
+            "serving_default": signature({"image": x}, {"scores": scores})})
+    sizes = {}
+    for precision in ("float32", "dynamic"):
+        made = export.optimize(tmp_path / "source", to=tmp_path / precision, engine="litert", precision=precision,
+                               unmeasured=True, batches=(1, 3),
+                               **({"max_accuracy_drop": 20.0, "max_error": 0.2} if precision == "dynamic" else {}))
+        sizes[precision] = (made.path / "model.tflite").stat().st_size
+    assert sizes["float32"] - sizes["dynamic"] > 2.7 * 64 * 96
 
 
 @pytest.mark.usefixtures("converted_here")

@@ -9,6 +9,8 @@ from user_error import UserError
 
 @pytest.mark.parametrize(("given", "words"), [
     ({"precision": "float16"}, "--precision float16 is for --engine litert"),
+    ({"precision": "dynamic"}, "--precision dynamic is for --engine litert"),
+    ({"engine": "openvino", "precision": "dynamic"}, "--engine openvino has no --precision dynamic"),
     ({"precision": "int8", "ranges": "median"}, "--ranges median: choose from minmax, percentile, mse, kl"),
     ({"storage": "bfloat16"}, "--storage bfloat16: choose from float16, int8"),
     ({"precision": "int8", "storage": "int8"}, "--storage int8 is for weights of float32, and --precision int8 stores"),
@@ -22,7 +24,7 @@ from user_error import UserError
     ({"unmeasured": True}, "--unmeasured has no effect on --precision float32"),
     ({"precision": "auto", "unmeasured": True}, "--unmeasured has no effect on --precision auto"),
     ({"engine": "litert", "precision": "bfloat16"},
-     "--engine litert has no --precision bfloat16: choose from float32, float16, int8"),
+     "--engine litert has no --precision bfloat16: choose from float32, float16, dynamic, int8"),
     ({"engine": "openvino", "precision": "auto"}, "--engine openvino has no --precision auto"),
     ({"engine": "onnx"}, "--engine onnx: choose from litert, openvino"),
     ({"engine": "litert", "storage": "int8"}, "--storage int8 is for weights of float32, and --engine litert stores"),
