@@ -68,6 +68,7 @@ def command(name: str, quick: bool, again: bool, only: tuple[str, ...], models: 
     known = {part.model for each in chosen for part in each.parts}
     if unknown := set(only) - known:
         raise UserError(f"--only {min(unknown)}: the study has no such model; it has {', '.join(sorted(known))}")
+    chosen = [each for each in chosen if not only or {part.model for part in each.parts} & set(only)]
     for path in (html_path, json_path):
         if path not in (None, "-"):
             refuse_unwritable(Path(str(path)))

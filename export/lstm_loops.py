@@ -139,7 +139,7 @@ class _Body:
             gates = [self.source(node.data[0]) for node in (new[0], old[0], self.node(new[1]), outer[0])]
             split = self.body.nodes[producer(gates[0])]
             if split.op == "Split" and {producer(ref) for ref in gates} == {split.name} \
-                    and sorted(map(port, gates)) == [0, 1, 2, 3]:
+                    and split.get("num_split") == 4 and sorted(map(port, gates)) == [0, 1, 2, 3]:
                 return _Cell(item, cell, split, old[1], tuple(map(port, gates)))
         return None
 
@@ -169,9 +169,12 @@ class _Reading:
                 raise Skip("its loop computes more than an LSTM")
         self._turns(x)
         hidden, cell = (normal(loop.data[at]) for at in (hidden_at, cell_at))
+        # A loop would make equal what has other rows or columns than its input, by broadcasting.
         for state in (hidden, cell):
-            if _rows(self._graph, state, 0) != _rows(self._graph, x, 1):
-                raise Skip("its first states may have other rows than its input")
+            shape = self._graph.shapes.get(state)
+            if shape is None or len(shape) != 2 or _rows(self._graph, state, 0) != _rows(self._graph, x, 1) \
+                    or _rows(self._graph, state, 1) != bias.size // 4:
+                raise Skip("its first states may have another shape than its later ones")
         return Lstm(x, hidden, cell, weights, bias, steps, hidden_at, cell_at, list_at, every)
 
     def _state(self, item: Node) -> int:
@@ -331,6 +334,11 @@ class _Reading:
         return int(item.value) if item.op == "Const" and item.shape == () and item.name not in self._graph.fed else None
 
 
+def _fixed(graph: Graph, item: Node, index: int) -> list[int] | None:
+    """The integers of a constant input that is not fed."""
+    return None if producer(item.data[index]) in graph.fed else constant(item, index, graph.nodes)
+
+
 def _size(graph: Graph, ref: str) -> tuple[str, int] | int | None:
     """Which tensor's size along which axis a number is, as `_rows` says it; None: not known."""
     item = graph.nodes[producer(ref)]
@@ -340,7 +348,7 @@ def _size(graph: Graph, ref: str) -> tuple[str, int] | int | None:
         return int(item.value)
     if item.op != "StridedSlice" or attribute(item, "shrink_axis_mask") != 1:
         return None
-    shape, at = graph.nodes[producer(item.data[0])], constant(item, 1, graph.nodes)
+    shape, at = graph.nodes[producer(item.data[0])], _fixed(graph, item, 1)
     masks = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask")
     if shape.op != "Shape" or shape.name in graph.fed or at is None or len(at) != 1 or any(
             attribute(item, name) for name in masks):
@@ -365,14 +373,14 @@ def _rows(graph: Graph, ref: str, axis: int) -> tuple[str, int] | int:
             return size
         if item.name in graph.fed or port(ref):
             return normal(ref), axis
-        order = constant(item, 1, graph.nodes) if item.op == "Transpose" else None
+        order = _fixed(graph, item, 1) if item.op == "Transpose" else None
         if order:
             ref, axis = item.data[0], order[axis]
         elif item.op in SAME_AS_FIRST or item.op == "ReverseV2" or (
-                item.op == "ConcatV2" and constant(item, len(item.data) - 1, graph.nodes) not in (
+                item.op == "ConcatV2" and _fixed(graph, item, len(item.data) - 1) not in (
                     None, [axis], [axis - len(shape)])):
             ref = item.data[0]
-        elif item.op == "GatherV2" and not attribute(item, "batch_dims") and constant(item, 2, graph.nodes) == [0] \
+        elif item.op == "GatherV2" and not attribute(item, "batch_dims") and _fixed(graph, item, 2) == [0] \
                 and axis < len(graph.shapes.get(item.data[1]) or ()):
             ref = item.data[1]
         elif item.op == "Fill" and (made := graph.nodes[producer(item.data[0])]).op == "Pack" \

@@ -49,14 +49,17 @@ class Prepared:
 
     def for_tensorflow(self) -> tuple[Graph, list[pipeline.StepReport]]:
         """The graph to write for TensorFlow in float32, and its steps after those of the report."""
-        if not pipeline.has_default(self.job.transforms):
-            return self.graph, []
-        graph, report = pipeline.run(self.graph, pipeline.FOR_TENSORFLOW)
-        return graph, report.steps
+        return self._after(self.graph, pipeline.FOR_TENSORFLOW)
 
-    def with_blocks(self, graph: Graph) -> Graph:
-        """A graph in reduced precision, with blocks beside the LSTMs that are still loops in float32."""
-        return pipeline.run(graph, pipeline.BLOCKS)[0] if pipeline.has_default(self.job.transforms) else graph
+    def with_blocks(self, graph: Graph) -> tuple[Graph, list[pipeline.StepReport]]:
+        """A graph in reduced precision, with blocks beside the LSTMs that are still loops in float32, and the step."""
+        return self._after(graph, pipeline.BLOCKS)
+
+    def _after(self, graph: Graph, steps: str) -> tuple[Graph, list[pipeline.StepReport]]:
+        if not pipeline.has_default(self.job.transforms):
+            return graph, []
+        graph, report = pipeline.run(graph, steps)
+        return graph, report.steps
 
     def write(self, directory: Path, graph: Graph) -> None:
         """Fills an empty directory with a SavedModel of the source's signatures and of `graph`."""

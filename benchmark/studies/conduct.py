@@ -1,6 +1,7 @@
 """Measures the parts of a study, each once: what an earlier run finished is not measured again."""
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class Conduct:
         return [part for part in parts if self._stages(part).done(part.key, self._depends_on(part)) is None]
 
     def measured(self, part: Part) -> dict[str, Any]:
-        """The part's figures, measured now or before: {"rows", "missing", "inputs", "commit", "took_s"}.
+        """The part's figures, measured now or before: {"rows", "missing", "inputs", "commit", "measured",
+        "took_s"}.
 
         `missing` is why targets were left out, by model and label. Raises FailedError if a server dies or answers are
         wrong while it is measured.
@@ -89,14 +91,18 @@ class Conduct:
         targets, untried = _tried(part, targets, inputs)
         missing |= untried
         if len(targets) < 2:  # nothing is left to compare the first one with
-            return {"rows": [], "missing": missing, "inputs": "", "commit": git_revision()}
+            return {"rows": [], "missing": missing, "inputs": "", **_now()}
         while (result := self._compared(part, targets, inputs, raw, missing)) is None:
             targets = [target for target in targets if f"{part.model}: {target.name}" not in missing]
         write_json(raw, result)
         if result["first_wrong"]:
             raise FailedError(f"{part.title}: wrong answers while it was measured: {result['first_wrong']}")
         return {"rows": rows(result, {each.label: each.target for each in part.steps}, part.baselines,
-                             self.seed), "missing": missing, "inputs": result["inputs"], "commit": git_revision()}
+                             self.seed), "missing": missing, "inputs": result["inputs"], **_now()}
+
+
+def _now() -> dict[str, Any]:
+    return {"commit": git_revision() or "", "measured": datetime.now(UTC).strftime("%Y-%m-%d")}
 
 
 def _protocols(part: Part) -> tuple[str, ...] | None:

@@ -54,6 +54,7 @@ def of_all_cpus(steps: Iterable[Step]) -> tuple[Step, ...]:
     return tuple(replace(step, prefix=()) for step in steps)
 
 
+EIGHT_BITS = "by LiteRT, one thread, weights in 8 bits"
 CHAIN = (
     loop("oneDNN off, TensorFlow's threads", TF_ENABLE_ONEDNN_OPTS="0"),
     loop("oneDNN on, TensorFlow's threads"),
@@ -75,7 +76,7 @@ REWRITE = (
     alone("tables, early exit", "serving"),
     alone("the same, compiled by XLA", "serving_xla"),
     Step("the same, by LiteRT", "session:litert@litert", prefix=ONE_CPU),
-    Step("the same, weights in 8 bits", "session:litert-dynamic@litert", prefix=ONE_CPU, threads=1))
+    Step(EIGHT_BITS, "session:litert-dynamic@litert", prefix=ONE_CPU, threads=1))
 LOOPS = ("20 calls, TensorFlow's threads", "20 calls, in the thread that asks", "20 calls, oneDNN off")
 # Two threads can be slower where operations are as small as these.
 ONE_THREAD = "the same, by LiteRT, one thread"
@@ -92,8 +93,8 @@ SERVED = (
     Step("the same, compiled by XLA", "serving_xla", flags=XLA),
     Step("the same, by LiteRT", "litert@litert"),
     Step(ONE_THREAD, "litert@litert", flags=("--tensorflow_intra_op_parallelism=1",)),
-    Step("the same, weights in 8 bits", "litert-dynamic@litert", flags=("--tensorflow_intra_op_parallelism=1",)))
-FASTEST = ("tables, early exit", "the same, compiled by XLA", "the same, by LiteRT", "the same, weights in 8 bits")
+    Step(EIGHT_BITS, "litert-dynamic@litert", flags=("--tensorflow_intra_op_parallelism=1",)))
+FASTEST = ("tables, early exit", "the same, compiled by XLA", "the same, by LiteRT", EIGHT_BITS)
 FASTEST_OF_ALL_CPUS = (*FASTEST, ONE_THREAD)
 STUDY = Study(
     MODEL, "Letters to phonemes, 2019", ARTICLE,

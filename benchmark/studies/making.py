@@ -28,7 +28,8 @@ class Made:
 def make(study: Study, models: Path, quick: bool, only: Collection[str] = ()) -> Made:
     """Builds the study's models, and their variants. What is up to date is kept.
 
-    only: the models to do this for, if not for all; of the others the newest versions are taken as they are.
+    only: the models to do this for, if not for all; of the others the newest versions are taken as they are, and what
+    other tools make of them is looked at again, since it decides which targets a part has.
     Raises FailedError if a model cannot be built; a variant that is refused is in `refused`.
     """
     made = Made(models)

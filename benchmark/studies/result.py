@@ -1,5 +1,6 @@
 """Puts the result of a study together from what its parts found."""
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,12 +31,14 @@ def conduct(study: Study, models: Path, stages: Stages, quick: bool, seed: int, 
     made = make(study, models, quick, only)
     own, parts = Conduct(made, stages, quick, seed, only), study.of_form(quick)
     left = own.left(parts)
-    if others := {part.model: part.title for part in left if only and part.model not in only}:
-        raise FailedError(f"{'; '.join(others.values())}: not measured yet, or of other versions: "
-                          f"add {' '.join(f'--only {model}' for model in others)}")
+    if others := [part for part in left if only and part.model not in only]:
+        wanted = dict.fromkeys(f"--only {part.model}" for part in others)
+        raise FailedError(f"{'; '.join(part.title for part in others)}: not measured yet, or of other versions: "
+                          f"add {' '.join(wanted)}")
     announce(f"{len(left)} of {len(parts)} parts to measure{': ' if left else ''}"
              f"{'; '.join(part.title for part in left)}")
     found = {part.key: own.measured(part) for part in parts}
+    stages = replace(stages, again=stages.again and not only)
     limits = against_the_machine(study, made, {key: each["rows"] for key, each in found.items()}, stages)
     profiles = [profile(study.profile, made, stages, seed)] if study.profile else []
     return assembled(study, made, found, limits, profiles, quick, seed, command)
@@ -98,7 +101,10 @@ def assembled(study: Study, made: Made, found: Mapping[str, dict[str, Any]], lim
 
 
 def _notes(part: Part, found: Mapping[str, Any], commit: str) -> list[str]:
-    """The part's own note, and at which commit it was measured if that was another than the result's."""
-    measured_at = found.get("commit") or commit
-    return [*([part.note] if part.note else []),
-            *([f"Measured at commit {measured_at[:7]}."] if measured_at != commit else [])]
+    """The part's own note, and when and at which commit it was measured if that was another than the result's."""
+    notes = [part.note] if part.note else []
+    if "commit" not in found:
+        notes.append("Measured by an earlier run, at a commit that was not recorded.")
+    elif found["commit"] != commit:
+        notes.append(f"Measured at commit {found['commit'] or 'not known'} on {found['measured']}.")
+    return notes

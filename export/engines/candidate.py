@@ -10,9 +10,9 @@ from export.engines.conversion import ConversionError
 from export.precision.candidates import CannotBeMadeError, Changes
 from export.precision.guard import guarded
 from export.precision.layer import FULL
-from export.precision.reduction import ENGINES, FLOAT16
+from export.precision.reduction import AUTO, DYNAMIC, ENGINES, FLOAT16
 from export.precision.reference import Reference
-from export.precision.variant import why_no_ranges
+from export.precision.variant import why_no_examples
 from export.prepared import Prepared
 from other_engines import OTHER_ENGINES
 
@@ -44,7 +44,11 @@ class ForEngine:
             return missing
         if self.kind == "bfloat16" and not (self.cpu.has_bf16 or self.ready.job.reduction.unmeasured):
             return f"this CPU ({self.cpu}) has no instructions for bfloat16, which is then slower than float32"
-        return why_no_ranges(self.ready, self.reference) if self.kind == "int8" else ""
+        if self.kind == "int8":
+            return why_no_examples(self.ready, self.reference)
+        if self.kind == DYNAMIC and self.ready.job.reduction.precision == AUTO:
+            return why_no_examples(self.ready, self.reference, "what eight bits change is seen with")
+        return ""
 
     def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
         graph = self.ready.graph

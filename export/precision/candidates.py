@@ -16,7 +16,7 @@ from export.precision.reference import Reference
 from export.precision.storage import Kind as StoredAs
 from export.precision.storage import stored_as
 from export.precision.towers import NotSplitError, ends_of, two_towers
-from export.precision.variant import Kind, Variants, why_no_ranges
+from export.precision.variant import Kind, Variants, why_no_examples
 from export.prepared import Prepared
 
 
@@ -99,7 +99,7 @@ class Lower:
             return ""
         if not self.cpu.runs_int8:
             return f"this CPU ({self.cpu}) cannot run the 8-bit kernels"
-        return why_no_ranges(self.ready, self.reference)
+        return why_no_examples(self.ready, self.reference)
 
     def make(self, directory: Path, keep: frozenset[str] = frozenset()) -> Changes:
         graph, layers = self.variants.graph(self.precision, keep)
@@ -111,8 +111,9 @@ class Lower:
                     raise CannotBeMadeError("int8 leaves nothing for bfloat16")
                 why = next((f"'{layer.node}' and all others: {layer.reason}" for layer in layers), "no contraction")
                 raise CannotBeMadeError(f"nothing can be {one} ({why})")
-        self.ready.write(directory, self.ready.with_blocks(graph))
-        return Changes(layers)
+        graph, steps = self.ready.with_blocks(graph)
+        self.ready.write(directory, graph)
+        return Changes(layers, {"steps_for_tensorflow": [step.to_json() for step in steps]})
 
     def ranked(self) -> list[str]:
         return self.variants.ranked(self.precision)
@@ -181,8 +182,9 @@ class Rows(_FormOf):
         usual = sum(layer.op == "Conv2D" and layer.precision == "int8" for layer in layers)
         if usual == sum(item.op == "_FusedQuantizedConv2D" for item in graph.nodes.values()):
             raise CannotBeMadeError("no int8 convolution is of one pixel")
-        self.ready.write(directory, self.ready.with_blocks(graph))
-        return Changes(layers)
+        graph, steps = self.ready.with_blocks(graph)
+        self.ready.write(directory, graph)
+        return Changes(layers, {"steps_for_tensorflow": [step.to_json() for step in steps]})
 
 
 def towers_of(name: str) -> str:

@@ -128,12 +128,12 @@ def contractions(graph: Graph) -> list[Node]:
         graph.nodes[producer(ref)].op == "Const" for ref in item.data)]
 
 
-def why_no_ranges(ready: Prepared, reference: Reference) -> str:
-    """Why there are no examples to measure ranges from, and the way on; "" if there are some."""
+def why_no_examples(ready: Prepared, reference: Reference, needs: str = "int8 measures ranges from") -> str:
+    """Why there are no real examples, which something `needs`, and the way on; "" if there are some."""
     if reference.some_real or manifest.weights_are_random(ready.path):
         return ""
     inputs = ", ".join(dict.fromkeys(name for one in reference.signatures.values() for name in samples.specs(one)))
-    return ("int8 measures ranges from real examples, and there are none: give them with --samples X.npz (arrays named "
+    return (f"{needs} real examples, and there are none: give them with --samples X.npz (arrays named "
             f"as the inputs: {inputs})")
 
 

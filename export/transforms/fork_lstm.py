@@ -11,6 +11,8 @@ from export.transform import Arg, Arguments, Draft, Record, transform
 from export.transforms.inline_partitionedcall import COMPILED
 from export.variables import LOOPS
 
+# Of one request, as far as it was measured; the block keeps seven numbers for each row, unit and step.
+ROWS = 64
 # With more multiplications in a step the loop is as fast or faster: it multiplies with oneDNN, the block with Eigen.
 MOST = 500_000
 INSIDE = "it is in a branch or another loop, or is forked already"
@@ -26,8 +28,8 @@ def fork_lstm(graph: Graph, args: Arguments, record: Record) -> Graph:  # decisi
     A loop's turn is some twenty operations, each started by the executor; the block computes all steps in one.
 
     Safe when: the loop computes a float32 LSTM with constant weights and sigmoid and tanh, nothing more, one turn per
-      step; its first states certainly have the rows of its input; nothing of it is fed or requested, nothing reads what
-      else it counts, and it is in no branch and no other loop. An input without rows or steps takes the loop.
+      step; its first states certainly have the shape of the later ones; nothing of it is fed or requested, nothing
+      reads what else it counts, and it is in no branch and no other loop. An input without steps takes the loop.
     Source: not in the Graph Transform Tool.
     """
     loops = [item for item in graph.nodes.values() if item.op in LOOPS]
@@ -40,7 +42,7 @@ def fork_lstm(graph: Graph, args: Arguments, record: Record) -> Graph:  # decisi
             if lstm is None:
                 continue
             _refuse(loop, lstm, args["most"], inside)
-            _Fork(draft, loop, lstm, args["most"] // lstm.weights.size)
+            _Fork(draft, loop, lstm, min(ROWS, args["most"] // lstm.weights.size))
             record.applied += 1
         except Skip as skip:
             record.skip(loop.name, INSIDE if loop.name in inside else skip.reason)
@@ -54,6 +56,8 @@ def _refuse(loop: Node, lstm: Lstm, most: int, inside: frozenset[str]) -> None:
         raise Skip("XLA compiles it")
     if "GPU" in loop.device.upper():
         raise Skip("it is not on a CPU")
+    if lstm.steps == 0:
+        raise Skip("its input has no steps")
     if most < lstm.weights.size:
         raise Skip(f"it has {lstm.weights.size} weights, and the block is for up to {most} (most={most})")
 
@@ -91,18 +95,17 @@ class _Fork:
         return stacks
 
     def _chosen(self, rows: int) -> str:
-        """Whether the input has 1 to `rows` rows, and steps."""
+        """Whether the input has at most `rows` rows, and steps."""
         shape = self._put("shape", "Shape", (self._lstm.x,), T=FLOAT, out_type=INT32)
-        size = self._at("rows", shape, 1, INT32)
-        bucket = self._put("few", "Bucketize", (size,), T=INT32, boundaries=[1.0, float(rows + 1)])
-        few = self._put("few", "Equal", (bucket, self._const("bucket", 1)), T=INT32)
+        few = self._put("few", "LessEqual", (self._at("rows", shape, 1, INT32), self._const("most", rows)), T=INT32)
         if self._lstm.steps is not None:
             return few
         some = self._put("some", "Greater", (self._at("steps", shape, 0, INT32), self._const("none", 0)), T=INT32)
         return self._put("few_and_some", "LogicalAnd", (few, some))
 
     def _block(self) -> str:
-        lstm, controls = self._lstm, self._loop.controls
+        # Of the loop as it is now: what it waits for may have been another loop.
+        lstm, controls = self._lstm, self._draft.nodes[self._loop.name].controls
         x = tensor_name(self._switch(lstm.x, FLOAT), 1)
         if lstm.steps is None:
             steps = self._at("block", self._put("block", "Shape", (x,), T=FLOAT, out_type=INT64), 0, INT64)
@@ -116,13 +119,14 @@ class _Fork:
     def _stacked(self, stack: Node, every: str, last: str) -> None:
         """What was the stack of the list is either, under the name of the stack."""
         draft = self._draft
+        stack = draft.nodes[stack.name]  # what it waits for may be another node by now
         if self._lstm.every:
             block = every
         else:
             block = self._put("last_alone", "ExpandDims", (last, self._const("axis", 0)), T=FLOAT, Tdim=INT32)
         moved = replace(stack, name=draft.unused_name(f"{self._loop.name}/loop/{stack.op}"))
         draft.put(moved)
-        draft.put(make_node(stack.name, "Merge", (moved.name, block), stack.device, T=FLOAT, N=2))
+        draft.put(make_node(stack.name, "Merge", (moved.name, block, *stack.controls), stack.device, T=FLOAT, N=2))
 
     def _loop_for_many(self) -> None:
         """The counters come through the Switch, without which the loop would begin its turns, and the list of steps.

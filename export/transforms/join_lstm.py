@@ -3,14 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.graph import Graph, Node, port, producer
-from export.lstm_loops import lstm_of
+from export.graph import Graph, Node, port, producer, tensor_name
+from export.lstm_loops import Lstm, lstm_of
 from export.ops import attribute
 from export.pattern import Skip
+from export.shapes import constant
 from export.transform import Arguments, Draft, Record, transform
+from export.transforms.fork_lstm import CELLS, HIDDEN
 from export.variables import LOOPS
-
-_SHORTENS = frozenset(("StridedSlice", "ExpandDims"))
 
 
 @transform("join_lstm", bodies=False)
@@ -19,38 +19,124 @@ def join_lstm(graph: Graph, args: Arguments, record: Record) -> Graph:  # decisi
 
     Transforms, other precisions and other engines know an LSTM by its loop.
 
-    Safe when: the loop without the Switch is an LSTM with the weights, input and states of the block, and each Merge
-      has a result of the block and one of the loop; none of these nodes is fed or requested but the Merges.
+    Safe when: the loop without the Switch is an LSTM with the weights, input, steps and states of the block; each Merge
+      has the same result of both; none of these nodes is fed or requested but the Merges.
     Source: not in the Graph Transform Tool.
     """
-    for block in [item for item in graph.nodes.values() if item.op == "BlockLSTMV2"]:
-        joined = _joined(graph, block)
-        if joined is not None:
-            graph = joined
-            record.applied += 1
+    left = [item.name for item in graph.nodes.values() if item.op == "BlockLSTMV2"]
+    joined = True
+    while joined:  # one may read another, whose shape is known only when that is a loop again
+        joined = False
+        for name in left:
+            found = _joined(graph, graph.nodes[name])
+            if found is not None:
+                graph, joined = found, True
+                record.applied += 1
+                left.remove(name)
+                break
     return graph
 
 
 def _joined(graph: Graph, block: Node) -> Graph | None:
+    """The graph with the loop of a block and without its Merges; None if there is no such loop."""
     switch = graph.nodes[producer(block.data[1])]
     if switch.op != "Switch" or block.name in graph.kept:
         return None
     switches = {name: graph.nodes[name].data[0] for name in graph.consumers[producer(switch.data[1])]
                 if graph.nodes[name].op == "Switch" and graph.nodes[name].data[1] == switch.data[1]}
-    loops = {reader for name in switches for reader in graph.consumers.get(name, ())
-             if graph.nodes[reader].op in LOOPS}
-    if len(loops) != 1 or loops & graph.kept or switches.keys() & graph.kept:
+    loops = sorted({reader for name in switches for reader in graph.consumers.get(name, ())
+                    if graph.nodes[reader].op in LOOPS})
+    if switches.keys() & graph.kept:
         return None
-    (name,) = loops
+    for name in loops:
+        draft = _unswitched(graph, name, switches)
+        lstm = _lstm(draft.result(), name)
+        merges = _merges(graph, block, name, lstm) if lstm and _same(graph, block, lstm, switches) else None
+        if merges is not None and name not in graph.kept:
+            return _without(draft, name, merges)
+    return None
+
+
+def _unswitched(graph: Graph, name: str, switches: Mapping[str, str]) -> Draft:
+    """The graph in which the loop, and the lists that go into it, read what goes into the Switch."""
     draft = Draft(graph)
-    for reader in {reader for one in switches for reader in graph.consumers.get(one, ())} - {block.name}:
-        item = draft.nodes[reader]
-        draft.put(item.with_inputs(_passed(ref, switches) for ref in item.inputs))
-    if not _same(draft.result(), name, graph.nodes[block.name], switches):
+    for item in (graph.nodes[name], *(graph.nodes[producer(ref)] for ref in graph.nodes[name].data)):
+        if item.name == name or item.op == "TensorListFromTensor":
+            draft.put(item.with_inputs(
+                switches[producer(ref)] if producer(ref) in switches and ref[0] != "^" and not port(ref) else ref
+                for ref in item.inputs))
+    return draft
+
+
+def _lstm(graph: Graph, name: str) -> Lstm | None:
+    try:
+        return lstm_of(graph, graph.nodes[name])
+    except Skip:
         return None
-    merges = _merges(graph, block.name, name)
-    if merges is None:
+
+
+def _same(graph: Graph, block: Node, lstm: Lstm, switches: Mapping[str, str]) -> bool:
+    """Whether the block computes the LSTM."""
+    steps, x = graph.nodes[producer(block.data[0])], block.data[1]
+    weights, bias = (graph.nodes[producer(block.data[at])] for at in (4, 8))
+    if steps.op == "Const":
+        every_step = lstm.steps is not None and np.array_equal(steps.value, lstm.steps)
+    else:
+        every_step = _part(graph, steps.name, 0) == graph.nodes[producer(steps.data[0])].name \
+            and graph.nodes[producer(steps.data[0])].op == "Shape" and graph.nodes[producer(steps.data[0])].data[0] == x
+    return every_step and port(x) == 1 and (switches[producer(x)], *block.data[2:4]) == (
+        lstm.x, lstm.cell, lstm.hidden) \
+        and not attribute(block, "use_peephole") and not attribute(block, "cell_clip") \
+        and weights.op == bias.op == "Const" and np.array_equal(weights.value, lstm.weights) \
+        and np.array_equal(bias.value, lstm.bias)
+
+
+def _part(graph: Graph, ref: str, index: int) -> str | None:
+    """The tensor of which this one is the part at an index of the first axis, as fork_lstm takes it."""
+    item = graph.nodes[producer(ref)]
+    bounds = [[index], [index + 1], [1]]
+    if item.op != "StridedSlice" or item.name in graph.kept or [
+            constant(item, at, graph.nodes) for at in (1, 2, 3)] != bounds:
         return None
+    masks = [attribute(item, name) for name in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask")]
+    return item.data[0] if masks == [0, 0, 0, 0] and attribute(item, "shrink_axis_mask") == 1 else None
+
+
+def _merges(graph: Graph, block: Node, name: str, lstm: Lstm) -> dict[str, str] | None:
+    """By Merge, the tensor of the loop that it may be; None if one has two results, or if anything else reads one."""
+    results = {tensor_name(name, lstm.hidden_at): HIDDEN, tensor_name(name, lstm.cell_at): CELLS}
+    found, stacks = {}, []
+    for reader in (graph.nodes[one] for one in graph.consumers.get(name, ())):
+        if reader.op == "TensorListStack" and reader.name not in graph.kept:
+            stacks.append(reader.name)
+        elif reader.op != "Merge" or name in map(producer, reader.controls):
+            return None
+    for one in (name, *stacks):
+        for merge in (graph.nodes[reader] for reader in graph.consumers.get(one, ()) if reader not in stacks):
+            if merge.op != "Merge" or len(merge.data) != 2 or producer(merge.data[0]) != one \
+                    or any(tensor_name(merge.name, 1) in graph.nodes[reader].inputs
+                           for reader in graph.consumers.get(merge.name, ())):
+                return None
+            loop, other = merge.data
+            if one == name:
+                same = loop in results and _part(graph, other, -1) == tensor_name(block.name, results[loop])
+                same = same and merge.name not in graph.kept
+            else:
+                every = tensor_name(block.name, HIDDEN)
+                same = other == every if lstm.every else _alone(graph, other) == every
+            if not same:
+                return None
+            found[merge.name] = loop
+    return found
+
+
+def _alone(graph: Graph, ref: str) -> str | None:
+    """The tensor whose last part this is, with an axis of one before it."""
+    item = graph.nodes[producer(ref)]
+    return _part(graph, item.data[0], -1) if item.op == "ExpandDims" and constant(item, 1, graph.nodes) == [0] else None
+
+
+def _without(draft: Draft, name: str, merges: Mapping[str, str]) -> Graph:
     for merge, result in merges.items():
         stack = draft.nodes[producer(result)]
         if stack.op == "TensorListStack":
@@ -61,45 +147,3 @@ def _joined(graph: Graph, block: Node) -> Graph | None:
             draft.redirect(f"^{merge}", f"^{name}")
             draft.drop(merge)
     return draft.result()
-
-
-def _passed(ref: str, switches: Mapping[str, str]) -> str:
-    """What a tensor is without the Switch: its output 0 is what goes into the loop."""
-    return switches[producer(ref)] if ref[0] != "^" and producer(ref) in switches and not port(ref) else ref
-
-
-def _same(graph: Graph, name: str, block: Node, switches: Mapping[str, str]) -> bool:
-    """Whether the loop is the LSTM that the block is."""
-    try:
-        lstm = lstm_of(graph, graph.nodes[name])
-    except Skip:
-        return False
-    if lstm is None:
-        return False
-    x, cell, hidden = switches[producer(block.data[1])], *block.data[2:4]
-    weights, bias = (graph.nodes[producer(block.data[at])] for at in (4, 8))
-    return (x, cell, hidden) == (lstm.x, lstm.cell, lstm.hidden) \
-        and not attribute(block, "use_peephole") and not attribute(block, "cell_clip") \
-        and weights.op == bias.op == "Const" and np.array_equal(weights.value, lstm.weights) \
-        and np.array_equal(bias.value, lstm.bias)
-
-
-def _merges(graph: Graph, block: str, loop: str) -> dict[str, str] | None:
-    """By Merge, the tensor of the loop that it may be; None if something else has a result of the loop or the block."""
-    found = {}
-    for end, makes in ((loop, frozenset(("TensorListStack",))), (block, _SHORTENS)):
-        todo, side = [end], {}
-        while todo:
-            item = graph.nodes[todo.pop()]
-            for reader in (graph.nodes[name] for name in graph.consumers.get(item.name, ())):
-                if reader.op == "Merge" and len(reader.data) == 2:
-                    side[reader.name] = next(ref for ref in reader.data if producer(ref) == item.name)
-                elif reader.op in makes and reader.name not in graph.kept:
-                    todo.append(reader.name)
-                else:
-                    return None
-        found[end] = side
-    if found[loop].keys() != found[block].keys():
-        return None
-    stacks = [name for name, ref in found[loop].items() if producer(ref) != loop]
-    return None if graph.kept & (found[loop].keys() - set(stacks)) else found[loop]

@@ -80,6 +80,8 @@ class LoadedModel:  # decision 30
             plan = self._plan(*key)
             if len(self._plans) < _MOST_PLANS:
                 self._plans[key] = plan
+            else:
+                plan.ran = True
         size = sum([value.nbytes for value in values])
         here = size <= plan.pace.quick_bytes  # decision 37
         call = plan.call if here and plan.fits(values) else None
@@ -209,7 +211,7 @@ class _Plan:
     bounded: bool
     pace: Pace = field(default_factory=pace_of_runs)
     call: Any = None
-    ran: bool = False
+    ran: bool = False  # or is not kept, so that it is not known
     # Whether a part of a request can be run first, to measure its memory.
     repeatable: bool = False
     bytes_per_example: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)

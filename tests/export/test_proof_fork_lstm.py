@@ -9,7 +9,7 @@ from graph_session import build, ops, seeded, tf, transformed
 from lstm_graphs import layer
 from proof import Proof
 
-from export.transforms.fork_lstm import MOST
+from export.transforms.fork_lstm import MOST, ROWS
 
 v1 = tf.compat.v1
 STEPS, TURNS = 40, 100
@@ -34,17 +34,19 @@ def _session(graph_def: Any) -> Callable[[Any], Any]:
 
 
 def _measured(units: int, both_ways: bool) -> dict[str, Any]:
-    """Medians in milliseconds by the number of rows, in turns in this process."""
+    """Medians in milliseconds by the number of rows, in turns in this process; "block" is it beyond the limit, too."""
     loops = _loops(units, both_ways)
     forked, report = transformed(loops, ["x"], ["y"], "fork_lstm")
     assert report.steps[0].applied == ops(forked)["BlockLSTMV2"] == 1 + both_ways
-    calls = {"loop": _session(loops), "forked": _session(forked)}
+    block, _ = transformed(loops, ["x"], ["y"], "fork_lstm(most=1000000000)")
+    calls = {"loop": _session(loops), "forked": _session(forked), "block": _session(block)}
     found = {}
-    limit = MOST // (2 * units * 4 * units)
-    for rows in sorted({1, max(limit // 2, 1), limit, limit + 1, 100}):
+    limit = min(ROWS, MOST // (2 * units * 4 * units))
+    for rows in sorted({1, max(limit // 2, 1), limit, limit + 1, 2 * limit, 100}):
         x, taken = seeded((rows, STEPS, units)), {name: list[float]() for name in calls}
         for turn in range(TURNS):
-            for name in sorted(calls, reverse=bool(turn % 2)):
+            order = [*calls][turn % len(calls):] + [*calls][:turn % len(calls)]
+            for name in order:
                 began = perf_counter()
                 calls[name](x)
                 taken[name].append(perf_counter() - began)
@@ -55,11 +57,11 @@ def _measured(units: int, both_ways: bool) -> dict[str, Any]:
 
 @pytest.mark.proof
 @pytest.mark.parametrize(("units", "both_ways"), [
-    (32, False), (64, False), (64, True), (128, False), (128, True), (192, False)])
+    (8, False), (32, False), (64, False), (64, True), (128, False), (128, True), (192, False)])
 def test_fork_lstm_is_faster_for_few_rows_and_as_fast_for_more(units: int, both_ways: bool) -> None:
     name = f"{units} units{', both ways' if both_ways else ''}"
     row = Proof("fork_lstm", seed=0, about=("export/transforms/fork_lstm.py", "export/lstm_loops.py")).row(
         name, lambda: _measured(units, both_ways))
     for each in row["ms"].values():
-        assert each["forked"] < 1.15 * each["loop"]
+        assert each["forked"] < 1.2 * each["loop"]
     assert row["ms"]["1"]["forked"] < row["ms"]["1"]["loop"]

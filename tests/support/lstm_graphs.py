@@ -36,9 +36,10 @@ def _plain(make: Callable[[], None], outputs: Sequence[str]) -> Any:
 def layer(x: Any, prefix: str, *, every: bool = False, order: str = "ifco", joined: bool = False, bias: str = "BiasAdd",
           swapped: bool = False, inputs: int = INPUTS, seed: int = 0, dtype: Any = tf.float32, rows: int | None = None,
           steps: int | None = 5, units: int = UNITS, change: Mapping[str, Callable[..., Any]] | None = None) -> Any:
-    """The loop. `change` replaces parts: "gate", "candidate" (activations), "turns", "first" (states), "next" (what is
-    kept of the new states), "weights", "sum", "at" (the place in the list), "places" (of the list), "kept" (what is in
-    it), "also" (one more variable)."""
+    """The loop. `change` replaces parts: "gate", "candidate" (activations), "turns", "first" (states), "columns" (of
+    the first cell state), "next" (what is kept of the new states), "place" (of the step that is read), "weights",
+    "products", "sum", "at" (the place in the list), "places" (of the list), "kept" (what is in it), "also" (one more
+    variable)."""
     parts = dict(change or {})
     values = [seeded(shape, seed + number) / 2
               for number, shape in enumerate(((inputs, 4 * units), (units, 4 * units), (4 * units,)))]
@@ -57,9 +58,12 @@ def layer(x: Any, prefix: str, *, every: bool = False, order: str = "ifco", join
     more = (tf.ones(3),) if also else ()
 
     def turn(time: Any, hidden: Any, cell: Any, kept: Any, *others: Any) -> Any:
-        step = read.read(time)
-        total = (tf.matmul(tf.concat((step, hidden), 1), both) if joined
-                 else tf.matmul(step, kernel) + tf.matmul(hidden, recurrent))
+        step = read.read(parts.get("place", lambda one: one)(time))
+        if "products" in parts:
+            total = parts["products"](step, hidden, kernel, recurrent, both)
+        else:
+            total = (tf.matmul(tf.concat((step, hidden), 1), both) if joined
+                     else tf.matmul(step, kernel) + tf.matmul(hidden, recurrent))
         total = {"BiasAdd": lambda: tf.nn.bias_add(total, addend), "AddV2": lambda: addend + total,
                  "": lambda: total}[bias]()
         total = parts.get("sum", lambda one, _: one)(total, step)
@@ -72,8 +76,12 @@ def layer(x: Any, prefix: str, *, every: bool = False, order: str = "ifco", join
         return time + 1, result, after, kept.write(at, parts.get("kept", lambda one: one)(result)), *map(also, others)
 
     turns = parts.get("turns", lambda time, count: time < count)
-    variables = 0, zeros, zeros, keeps, *more
-    _, hidden, cell, kept, *_ = v1.while_loop(lambda time, *_: turns(time, count), turn, variables)
+    first_cell = zeros[:, :parts["columns"]] if "columns" in parts else zeros
+    variables = 0, zeros, first_cell, keeps, *more
+    wide = tf.TensorShape((rows, None))
+    invariants = {"shape_invariants": (tf.TensorShape(()), zeros.shape, wide, tf.TensorShape(None))} if (
+        "columns" in parts) else {}
+    _, hidden, cell, kept, *_ = v1.while_loop(lambda time, *_: turns(time, count), turn, variables, **invariants)
     tf.identity(hidden, f"{prefix}hidden")
     tf.identity(cell, f"{prefix}cell")
     stacked = kept.stack()

@@ -1,4 +1,5 @@
 """A whole study of small models: real processes, made once, measured once, and what does not run is said."""
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,15 @@ def test_only_one_model_is_made_and_measured_again(models: Path, tmp_path: Path,
     again = results.conduct(wanted, models, replace(stages, again=True), False, 0, "x", ["other"])
     assert again["parts"][0]["rows"] == both["parts"][0]["rows"]
     assert again["parts"][1]["rows"] != both["parts"][1]["rows"]
-    assert again["parts"][1]["notes"] == ["Measured at commit 0123456."]
+    measured_at, = again["parts"][1]["notes"]
+    assert measured_at.startswith("Measured at commit 0123456789ab on 20")
+    # The file of an earlier program does not say it.
+    file = tmp_path / "work/alone.json"
+    stored = json.loads(file.read_text())
+    del stored["found"]["commit"]
+    file.write_text(json.dumps(stored))
+    last = results.conduct(wanted, models, stages, False, 0, "x", ["other"])
+    assert last["parts"][0]["notes"] == ["Measured by an earlier run, at a commit that was not recorded."]
 
 
 def test_a_foreign_engine_that_answers_otherwise_is_left_out_with_its_reason(models: Path, tmp_path: Path) -> None:

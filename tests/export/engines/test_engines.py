@@ -2,6 +2,8 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from refused_runs import refused
 from saved_models import random, save_v1, signature
 
 import export
+from export.engines.candidate import ForEngine
 from serving.config import Flags
 from serving.engines.choice import Engines
 from serving.errors import ServingError
@@ -120,6 +123,17 @@ def test_a_model_whose_served_signature_cannot_be_converted_is_refused(tmp_path:
     said = refused(UserError, "cannot be converted: litert: signature 'text': input 'words' holds strings", source, to,
                    engine="litert", signatures=("text",), unmeasured=True)
     assert str(said).startswith("--engine litert --precision float32: ")
+
+
+@pytest.mark.parametrize(("precision", "words"), [
+    ("auto", "what eight bits change is seen with real examples, and there are none"), ("dynamic", "")])
+def test_dynamic_range_is_not_chosen_from_others_without_real_examples(
+        tmp_path: Path, precision: str, words: str) -> None:
+    ready: Any = SimpleNamespace(job=SimpleNamespace(reduction=SimpleNamespace(precision=precision)), path=tmp_path)
+    reference: Any = SimpleNamespace(some_real=False, signatures={})
+    why = ForEngine(ready, reference, "litert", "dynamic").why_not()
+    assert why.startswith(words)
+    assert bool(why) == bool(words)
 
 
 def test_int8_without_examples_is_refused(model: Path, tmp_path: Path) -> None:

@@ -92,10 +92,20 @@ def printed(result, cell, *_):
         "turns": lambda time, _: time < 4}}),
     ("its loop may end before the last step", {"change": {
         "turns": lambda time, count: tf.logical_or(time < count, time < 2)}}),
-    ("its first states may have other rows than its input", {"change": {
+    ("its first states may have another shape than its later ones", {"change": {
         "first": lambda _: v1.placeholder(tf.float32, (None, UNITS), "state")}}),
-    ("its first states may have other rows than its input", {"change": {
+    ("its first states may have another shape than its later ones", {"change": {
         "first": lambda rows: tf.zeros((rows * 1, UNITS))}}),
+    ("its first states may have another shape than its later ones", {"change": {"columns": 1}}),
+    ("it does not multiply both its input and its hidden state", {"change": {
+        "products": lambda step, hidden, kernel, recurrent, both: tf.matmul(step, kernel)}}),
+    ("its weights do not have four columns per unit", {"change": {
+        "products": lambda step, hidden, kernel, recurrent, both: tf.matmul(step, tf.constant(seeded((INPUTS, 1))))
+        + tf.matmul(hidden, recurrent)}}),
+    ("what it multiplies is not its input and its hidden state", {"change": {
+        "products": lambda step, hidden, kernel, recurrent, both: tf.matmul(tf.concat((hidden, step), 1), both)}}),
+    ("it does not read one step of a tensor per turn", {"change": {"place": lambda time: 4 - time}}),
+    ("its input has no steps", {"steps": 0}),
     ("it keeps its hidden states at other places than their steps", {"every": True, "change": {
         "at": lambda time: 4 - time}}),
     ("its list has other places than for the hidden states", {"every": True, "change": {
@@ -145,6 +155,17 @@ def test_a_transposed_factor():
     assert reasons(transformed(graph_def, ["x"], ["y"], FORK)[1]) == ["a factor of its products is transposed"]
 
 
+def test_gates_that_are_split_by_rows():
+    graph_def = lstm()
+    for function in graph_def.library.function:
+        for node in [node for node in function.node_def if node.op == "Split"]:
+            node.input[0] = "rows:output:0"
+            rows = function.node_def.add(name="rows", op="Const")
+            rows.attr["dtype"].type = tf.int32.as_datatype_enum
+            rows.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(0))
+    assert reasons(transformed(graph_def, ["x"], ["y"], FORK)[1]) == ["its gates are not split by columns"]
+
+
 def test_more_loop_variables():
     graph_def = lstm(change={"also": lambda one: one * 2.0})
     assert reasons(transformed(graph_def, ["x"], ["y"], FORK)[1]) == ["its loop computes more than an LSTM"]
@@ -165,6 +186,13 @@ def test_where_it_runs(reason, change):
     graph_def = lstm()
     change(loop_of(graph_def))
     assert reasons(transformed(graph_def, ["x"], ["y"], FORK)[1]) == [reason]
+
+
+def test_a_loop_that_waits_for_another():
+    graph_def = two_lstms()
+    first, second = (node for node in graph_def.node if node.op in LOOPS)
+    second.input.append(f"^{first.name}")
+    assert equal(graph_def, forked(graph_def, ("second/y",), count=2), ("second/y",))
 
 
 def test_what_waits_for_the_loop_waits_for_either():

@@ -4,7 +4,7 @@ import pytest
 from graph_session import build, ops, seeded, session_run, tf, transformed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lstm_graphs import INPUTS, ORDERS, UNITS, lstm, two_lstms
+from lstm_graphs import INPUTS, ORDERS, UNITS, layer, lstm, two_lstms
 
 OUTPUTS = ("y", "hidden", "cell")
 
@@ -29,6 +29,27 @@ def test_lstms_that_read_one_another():
     joined, back = transformed(forked, ["x"], ["second/y"], "join_lstm strip_unused_nodes")
     assert back.steps[0].applied == 2
     assert ops(joined) == ops(graph_def)
+
+
+def test_in_whatever_order_the_nodes_are():
+    forked, _ = transformed(two_lstms(), ["x"], ["second/y"], "fork_lstm")
+    nodes = list(forked.node)[::-1]
+    del forked.node[:]
+    forked.node.extend(nodes)
+    _, back = transformed(forked, ["x"], ["second/y"], "join_lstm")
+    assert back.steps[0].applied == 2
+
+
+def test_lstms_that_share_what_chooses():
+    def make():
+        x = tf.compat.v1.placeholder(tf.float32, (None, 5, INPUTS), "x")
+        tf.concat([layer(x, "one/"), layer(x, "two/", seed=5)], 1, "y")
+    graph_def, _ = transformed(build(make), ["x"], ["y"], "strip_unused_nodes remove_nodes(op=Identity)")
+    forked, _ = transformed(graph_def, ["x"], ["y"], "merge_duplicate_nodes fork_lstm merge_duplicate_nodes")
+    assert ops(forked)["LessEqual"] == 1
+    joined, back = transformed(forked, ["x"], ["y"], "join_lstm strip_unused_nodes")
+    assert back.steps[0].applied == 2
+    assert not {"Switch", "Merge", "BlockLSTMV2"} & ops(joined).keys()
 
 
 def _node(graph_def, ending):
@@ -59,7 +80,26 @@ def _clipped(graph_def):
     next(node for node in graph_def.node if node.op == "BlockLSTMV2").attr["cell_clip"].f = 3.0
 
 
-@pytest.mark.parametrize("change", [_other_weights, _other_bias, _other_state, _peephole, _clipped])
+def _fewer_steps(graph_def):
+    _node(graph_def, "block/steps").attr["value"].tensor.CopyFrom(tf.make_tensor_proto(3, tf.int64))
+
+
+def _another_output(graph_def):
+    cell = _node(graph_def, "cell/StridedSlice")
+    cell.input[0] = cell.input[0].replace(":1", ":6")
+
+
+def _the_first_step(graph_def):
+    _node(graph_def, "cell/from").attr["value"].tensor.CopyFrom(tf.make_tensor_proto([0]))
+
+
+def _the_side_is_read(graph_def):
+    reader = graph_def.node.add(name="side", op="Identity", input=[f"{_node(graph_def, 'either/Merge').name}:1"])
+    reader.attr["T"].type = tf.int32.as_datatype_enum
+
+
+@pytest.mark.parametrize("change", [_other_weights, _other_bias, _other_state, _peephole, _clipped, _fewer_steps,
+                                    _another_output, _the_first_step, _the_side_is_read])
 def test_a_block_that_is_another_stays(change):
     forked, _ = transformed(lstm(), ["x"], OUTPUTS, "fork_lstm")
     change(forked)
