@@ -13,15 +13,17 @@ from export.variables import LOOPS
 
 # Of one request, as far as it was measured; the block keeps seven numbers for each row, unit and step.
 ROWS = 64
-# With more multiplications in a step the loop is as fast or faster: it multiplies with oneDNN, the block with Eigen.
-MOST = 500_000
+# With more multiplications in a step the loop is as fast or faster: it multiplies with oneDNN, the block with Eigen,
+# which does better with few weights.
+MOST, FEW, MOST_OF_FEW = 500_000, 1 << 15, 1 << 20
 INSIDE = "it is in a branch or another loop, or is forked already"
 # Outputs of BlockLSTMV2.
 CELLS, HIDDEN = 1, 6
 
 
 @transform("fork_lstm",
-           Arg("most", "int", MOST, help="rows times weights up to which the block is used"), bodies=False)
+           Arg("most", "int", 0, help="rows times weights up to which the block is used; 0: as was measured"),
+           bodies=False)
 def fork_lstm(graph: Graph, args: Arguments, record: Record) -> Graph:  # decision 236
     """An LSTM written as a loop -> one BlockLSTMV2 for few rows, and the loop for more, behind a Switch
 
@@ -41,8 +43,9 @@ def fork_lstm(graph: Graph, args: Arguments, record: Record) -> Graph:  # decisi
             lstm = lstm_of(graph, loop)
             if lstm is None:
                 continue
-            _refuse(loop, lstm, args["most"], inside)
-            _Fork(draft, loop, lstm, min(ROWS, args["most"] // lstm.weights.size))
+            most = args["most"] or (MOST_OF_FEW if lstm.weights.size <= FEW else MOST)
+            _refuse(loop, lstm, most, inside)
+            _Fork(draft, loop, lstm, min(ROWS, most // lstm.weights.size))
             record.applied += 1
         except Skip as skip:
             record.skip(loop.name, INSIDE if loop.name in inside else skip.reason)
@@ -59,7 +62,7 @@ def _refuse(loop: Node, lstm: Lstm, most: int, inside: frozenset[str]) -> None:
     if lstm.steps == 0:
         raise Skip("its input has no steps")
     if most < lstm.weights.size:
-        raise Skip(f"it has {lstm.weights.size} weights, and the block is for up to {most} (most={most})")
+        raise Skip(f"it has {lstm.weights.size} weights, and the block is for up to {most} (most)")
 
 
 class _Fork:

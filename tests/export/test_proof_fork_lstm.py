@@ -9,7 +9,7 @@ from graph_session import build, ops, seeded, tf, transformed
 from lstm_graphs import layer
 from proof import Proof
 
-from export.transforms.fork_lstm import MOST, ROWS
+from export.transforms.fork_lstm import FEW, MOST, MOST_OF_FEW, ROWS
 
 v1 = tf.compat.v1
 STEPS, TURNS = 40, 100
@@ -41,7 +41,8 @@ def _measured(units: int, both_ways: bool) -> dict[str, Any]:
     block, _ = transformed(loops, ["x"], ["y"], "fork_lstm(most=1000000000)")
     calls = {"loop": _session(loops), "forked": _session(forked), "block": _session(block)}
     found = {}
-    limit = min(ROWS, MOST // (2 * units * 4 * units))
+    weights = 2 * units * 4 * units
+    limit = min(ROWS, (MOST_OF_FEW if weights <= FEW else MOST) // weights)
     for rows in sorted({1, max(limit // 2, 1), limit, limit + 1, 2 * limit, 100}):
         x, taken = seeded((rows, STEPS, units)), {name: list[float]() for name in calls}
         for turn in range(TURNS):
@@ -57,7 +58,7 @@ def _measured(units: int, both_ways: bool) -> dict[str, Any]:
 
 @pytest.mark.proof
 @pytest.mark.parametrize(("units", "both_ways"), [
-    (8, False), (32, False), (64, False), (64, True), (128, False), (128, True), (192, False)])
+    (8, False), (32, False), (64, False), (64, True), (96, True), (128, False), (128, True), (192, False)])
 def test_fork_lstm_is_faster_for_few_rows_and_as_fast_for_more(units: int, both_ways: bool) -> None:
     name = f"{units} units{', both ways' if both_ways else ''}"
     row = Proof("fork_lstm", seed=0, about=("export/transforms/fork_lstm.py", "export/lstm_loops.py")).row(

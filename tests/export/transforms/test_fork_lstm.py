@@ -110,11 +110,11 @@ def printed(result, cell, *_):
         "at": lambda time: 4 - time}}),
     ("its list has other places than for the hidden states", {"every": True, "change": {
         "places": lambda count: count + 1}}),
-    ("it has 112 weights, and the block is for up to 111 (most=111)", {}),
+    ("it has 112 weights, and the block is for up to 111 (most)", {}),
 ])
 def test_refusals(reason, options):
     graph_def = lstm(**options)
-    transforms = "fork_lstm(most=111)" if "most=" in reason else FORK
+    transforms = "fork_lstm(most=111)" if "(most)" in reason else FORK
     after, report = transformed(graph_def, ["x"], ["hidden"], transforms)
     assert reasons(report) == [reason]
     assert ops(after) == ops(graph_def)
