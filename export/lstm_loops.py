@@ -161,7 +161,7 @@ class _Reading:
             raise Skip("its cell state is not that of the step before")
         weights, bias, item = self._sums(hidden_at)
         x, time = self._steps_of(item)
-        steps = self._graph.shapes[x][0]  # type: ignore[index]
+        steps = size if isinstance(size := _size(self._graph, x, 0), int) else None
         list_at, every = self._list(time, x)
         for index in range(len(loop.data)):
             known = index in (hidden_at, cell_at, list_at) or self._counts(index)
@@ -172,8 +172,8 @@ class _Reading:
         # A loop would make equal what has other rows or columns than its input, by broadcasting.
         for state in (hidden, cell):
             shape = self._graph.shapes.get(state)
-            if shape is None or len(shape) != 2 or _rows(self._graph, state, 0) != _rows(self._graph, x, 1) \
-                    or _rows(self._graph, state, 1) != bias.size // 4:
+            if shape is None or len(shape) != 2 or _size(self._graph, state, 0) != _size(self._graph, x, 1) \
+                    or _size(self._graph, state, 1) != bias.size // 4:
                 raise Skip("its first states may have another shape than its later ones")
         return Lstm(x, hidden, cell, weights, bias, steps, hidden_at, cell_at, list_at, every)
 
@@ -197,8 +197,8 @@ class _Reading:
         bias = np.zeros(1, np.float32)
         todo = [split.data[1]]
         while todo:
-            item = turn.node(todo[-1])
             ref = todo.pop()
+            item = turn.node(ref)
             if item.op in _ADDITIONS:
                 todo += item.data
             elif (value := turn.constant(ref)) is not None:
@@ -253,8 +253,8 @@ class _Reading:
         if made is None or time is None or made.op != "TensorListFromTensor" or not self._counts(time):
             raise Skip("it does not read one step of a tensor per turn")
         shape = self._graph.shapes.get(made.data[0])
-        if shape is None or len(shape) != 3 or shape[2] is None:
-            raise Skip("the size of its input is not known")
+        if shape is None or len(shape) != 3:
+            raise Skip("the rank of its input is not known")
         return normal(made.data[0]), time
 
     def _counts(self, index: int) -> bool:
@@ -286,7 +286,7 @@ class _Reading:
             every = turn.argument(item.data[1]) == time
             if not every and (at is None or at != 0):
                 raise Skip("it keeps its hidden states at other places than their steps")
-            if not (self._is_steps(made.data[1], x) if every else self._number(made.data[1]) == 1):
+            if _number(self._graph, made.data[1]) != (_size(self._graph, x, 0) if every else 1):
                 raise Skip("its list has other places than for the hidden states")
             return index, every
         return None, False
@@ -306,8 +306,8 @@ class _Reading:
             if item.op != "Less":
                 raise Skip("its loop may end before the last step")
             counter, limit = (self._outside(ref) for ref in item.data)
-            if not isinstance(counter, int) or not self._counts(counter) or not (
-                    self._is_steps(limit, x) if isinstance(limit, str) else self._is_fixed(item.data[1], x)):
+            turns = _number(self._graph, limit) if isinstance(limit, str) else self._constant(item.data[1])
+            if not isinstance(counter, int) or not self._counts(counter) or turns != _size(self._graph, x, 0):
                 raise Skip("the number of its turns is not that of its steps")
 
     def _outside(self, ref: str) -> str | int | None:
@@ -319,19 +319,10 @@ class _Reading:
         index = self._condition.inputs.index(item.name)
         return self._loop.data[index] if self._turn.argument(self._turn.next(index)) == index else index
 
-    def _is_fixed(self, ref: str, x: str) -> bool:
-        """Whether a constant of the condition is the number of steps of x."""
+    def _constant(self, ref: str) -> int | None:
+        """The number that a tensor of the condition always is."""
         item = self._condition.nodes[producer(ref)]
-        steps = self._graph.shapes[x][0]  # type: ignore[index]
-        return item.op == "Const" and item.shape == () and steps is not None and item.value == steps
-
-    def _is_steps(self, ref: str, x: str) -> bool:
-        number, steps = self._number(ref), self._graph.shapes[x][0]  # type: ignore[index]
-        return number == steps if number is not None else _size(self._graph, ref) == _rows(self._graph, x, 0)
-
-    def _number(self, ref: str) -> int | None:
-        item = self._graph.nodes[producer(ref)]
-        return int(item.value) if item.op == "Const" and item.shape == () and item.name not in self._graph.fed else None
+        return int(item.value) if item.op == "Const" and item.shape == () else None
 
 
 def _fixed(graph: Graph, item: Node, index: int) -> list[int] | None:
@@ -339,8 +330,8 @@ def _fixed(graph: Graph, item: Node, index: int) -> list[int] | None:
     return None if producer(item.data[index]) in graph.fed else constant(item, index, graph.nodes)
 
 
-def _size(graph: Graph, ref: str) -> tuple[str, int] | int | None:
-    """Which tensor's size along which axis a number is, as `_rows` says it; None: not known."""
+def _number(graph: Graph, ref: str) -> tuple[str, int] | int | None:
+    """A scalar: its value, or the tensor and the axis whose size it is, as `_size` says it; None: not known."""
     item = graph.nodes[producer(ref)]
     if item.name in graph.fed:
         return None
@@ -354,10 +345,10 @@ def _size(graph: Graph, ref: str) -> tuple[str, int] | int | None:
             attribute(item, name) for name in masks):
         return None
     known = graph.shapes.get(shape.data[0])
-    return _rows(graph, shape.data[0], at[0]) if known is not None and -len(known) <= at[0] < len(known) else None
+    return _size(graph, shape.data[0], at[0]) if known is not None and -len(known) <= at[0] < len(known) else None
 
 
-def _rows(graph: Graph, ref: str, axis: int) -> tuple[str, int] | int:
+def _size(graph: Graph, ref: str, axis: int) -> tuple[str, int] | int:
     """The size of a tensor along an axis: the number if it is known, else the tensor and the axis that it comes from.
 
     Two sizes that are equal here are equal in every request.
@@ -384,7 +375,7 @@ def _rows(graph: Graph, ref: str, axis: int) -> tuple[str, int] | int:
                 and axis < len(graph.shapes.get(item.data[1]) or ()):
             ref = item.data[1]
         elif item.op == "Fill" and (made := graph.nodes[producer(item.data[0])]).op == "Pack" \
-                and made.name not in graph.fed and (found := _size(graph, made.data[axis])) is not None:
+                and made.name not in graph.fed and (found := _number(graph, made.data[axis])) is not None:
             return found
         else:
             return normal(ref), axis

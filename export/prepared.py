@@ -18,8 +18,8 @@ from export.samples import refuse_strangers
 from export.saved_model import Content, SavedModel
 from export.served import node_count
 from export.stages import Stages
+from freed_memory import give_back_memory
 from serving.client import payloads
-from tensorflow_alone import give_back_memory
 from user_error import UserError
 from version_directory import SAMPLES, model_bytes
 

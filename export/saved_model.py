@@ -19,7 +19,7 @@ from export.graph import Graph, producer
 from export.graph_file import SIZE_LIMIT, write_graph
 from export.publish import copy_tree, find
 from export.tensors import Array
-from tensorflow_alone import give_back_memory
+from freed_memory import give_back_memory
 from user_error import UserError
 from version_directory import ASSETS, EXTRA, read_model
 

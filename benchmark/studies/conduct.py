@@ -43,8 +43,7 @@ class Conduct:
         return [part for part in parts if self._stages(part).done(part.key, self._depends_on(part)) is None]
 
     def measured(self, part: Part) -> dict[str, Any]:
-        """The part's figures, measured now or before: {"rows", "missing", "inputs", "commit", "measured",
-        "took_s"}.
+        """The part's figures, measured now or before: {"rows", "missing", "inputs", "commit", "measured", "took_s"}.
 
         `missing` is why targets were left out, by model and label. Raises FailedError if a server dies or answers are
         wrong while it is measured.

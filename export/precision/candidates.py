@@ -111,9 +111,7 @@ class Lower:
                     raise CannotBeMadeError("int8 leaves nothing for bfloat16")
                 why = next((f"'{layer.node}' and all others: {layer.reason}" for layer in layers), "no contraction")
                 raise CannotBeMadeError(f"nothing can be {one} ({why})")
-        graph, steps = self.ready.with_blocks(graph)
-        self.ready.write(directory, graph)
-        return Changes(layers, {"steps_for_tensorflow": [step.to_json() for step in steps]})
+        return _written(self.ready, directory, graph, layers)
 
     def ranked(self) -> list[str]:
         return self.variants.ranked(self.precision)
@@ -182,9 +180,14 @@ class Rows(_FormOf):
         usual = sum(layer.op == "Conv2D" and layer.precision == "int8" for layer in layers)
         if usual == sum(item.op == "_FusedQuantizedConv2D" for item in graph.nodes.values()):
             raise CannotBeMadeError("no int8 convolution is of one pixel")
-        graph, steps = self.ready.with_blocks(graph)
-        self.ready.write(directory, graph)
-        return Changes(layers, {"steps_for_tensorflow": [step.to_json() for step in steps]})
+        return _written(self.ready, directory, graph, layers)
+
+
+def _written(ready: Prepared, directory: Path, graph: Graph, layers: Sequence[Layer]) -> Changes:
+    """Writes a graph in reduced precision, with blocks beside the LSTMs that are still in float32."""
+    graph, steps = ready.with_blocks(graph)
+    ready.write(directory, graph)
+    return Changes(layers, {"steps_for_tensorflow": [step.to_json() for step in steps]})
 
 
 def towers_of(name: str) -> str:

@@ -82,8 +82,8 @@ def _same(graph: Graph, block: Node, lstm: Lstm, switches: Mapping[str, str]) ->
     if steps.op == "Const":
         every_step = lstm.steps is not None and np.array_equal(steps.value, lstm.steps)
     else:
-        every_step = _part(graph, steps.name, 0) == graph.nodes[producer(steps.data[0])].name \
-            and graph.nodes[producer(steps.data[0])].op == "Shape" and graph.nodes[producer(steps.data[0])].data[0] == x
+        shape = graph.nodes[producer(_part(graph, steps.name, 0) or steps.name)]
+        every_step = shape.op == "Shape" and shape.data[0] == x
     return every_step and port(x) == 1 and (switches[producer(x)], *block.data[2:4]) == (
         lstm.x, lstm.cell, lstm.hidden) \
         and not attribute(block, "use_peephole") and not attribute(block, "cell_clip") \

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from freed_memory import give_back_memory
 from other_engines import TENSORFLOW
 from serving.engines.runtime import SavedModelLoader, op_def_registry, pywrap_tf_session, tf
 from serving.engines.signatures import map_of, signatures_of
@@ -27,7 +28,6 @@ from serving.remote_path import StorageError
 from serving.saved_model_file import read_meta_graph
 from serving.servable import DEFAULT_SIGNATURE, Array, Signature
 from serving.tensor_proto import STRING
-from tensorflow_alone import give_back_memory
 
 
 class LoadedModel:  # decision 30
@@ -211,7 +211,7 @@ class _Plan:
     bounded: bool
     pace: Pace = field(default_factory=pace_of_runs)
     call: Any = None
-    ran: bool = False  # or is not kept, so that it is not known
+    ran: bool = False  # once; also true if the plan is not kept, as its next request would begin anew
     # Whether a part of a request can be run first, to measure its memory.
     repeatable: bool = False
     bytes_per_example: dict[tuple[tuple[int, ...], ...], int] = field(default_factory=dict)

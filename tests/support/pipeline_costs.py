@@ -103,7 +103,7 @@ def _main(which: str, nodes: int, megabytes: int, transforms: str) -> None:
     from export.graph import Graph
     from export.graph_file import read_graph_def, whole, write_graph_def
     from export.pipeline import NAMED, run
-    from tensorflow_alone import give_back_memory
+    from freed_memory import give_back_memory
     # A small run first, so that imports and caches are not counted for the measured graph.
     run(Graph.from_graph_def(synthetic(100), ["x"], ["y"]), transforms)
     with tempfile.TemporaryDirectory() as folder:

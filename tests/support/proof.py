@@ -43,7 +43,7 @@ class Proof:
         """Writes the figures of a row, with what they were measured on."""
         rows = self.content["rows"]
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
-                            check=True).stdout.strip()
+                                check=True).stdout.strip()
         measured = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
         rows[key] = {"commit": commit, "code": self.code, "measured": measured,
                      "cpu_class": str(cpu_class.current()), **figures}
