@@ -6,6 +6,7 @@ outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from export.engines.limits import Limits
 from export.engines.tflite_file import tensor_names, with_signatures
 from export.engines.written import Written, sha256, told
 from export.graph import Graph
+from export.ops import attribute
 from export.signatures import main_signature
-from export.tensors import Array
+from export.tensors import FLOAT, Array
 from user_error import UserError
 from version_directory import TFLITE
 
@@ -38,7 +40,8 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     left |= {key: f"it takes other inputs than '{first}', and a .tflite file has one set of inputs"
              for key in found.ends if key not in taken}
     ends = Ends(inputs, tuple(dict.fromkeys(name for key in taken for name in found.ends[key].outputs)))
-    with converted(version.parent, "litert", precision, only(graph, ends), ends, requests, limits) as folder:
+    known = _in_known_operations(only(graph, ends))
+    with converted(version.parent, "litert", precision, known, ends, requests, limits) as folder:
         content = (folder / TFLITE).read_bytes()
     names = dict(zip((*ends.inputs, *ends.outputs), tensor_names(content), strict=True))
     try:
@@ -48,6 +51,18 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
     (version / TFLITE).write_bytes(content)
     return Written("litert", precision, tuple(taken), left, {TFLITE: sha256(version / TFLITE)}, len(content),
                    {key: checks(graph, found.ends[key]) for key in taken})
+
+
+def _in_known_operations(graph: Graph) -> Graph:
+    """BiasAdd of integers as AddV2: the converter knows BiasAdd in float32 only, and Keras adds vectors of any type by
+    it, such as positions to token ids.
+
+    Safe when: the channels are the last dimension, so that AddV2 broadcasts the vector as BiasAdd does.
+    """
+    return graph.with_nodes(
+        replace(item.with_attrs(without=("data_format",)), op="AddV2")
+        if item.op == "BiasAdd" and item.get("T") != FLOAT and attribute(item, "data_format") == "NHWC" else item
+        for item in graph.nodes.values())
 
 
 def _renamed(signature: Any, names: Mapping[str, str]) -> Any:

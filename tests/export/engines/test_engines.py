@@ -86,6 +86,18 @@ def test_dynamic_range_needs_no_examples_and_stores_large_weights_in_eight_bits(
 
 
 @pytest.mark.usefixtures("converted_here")
+def test_integers_that_keras_adds_as_a_bias_are_converted(tmp_path: Path) -> None:
+    with v1.Graph().as_default(), v1.Session() as session:
+        ids = v1.placeholder(tf.int32, [None, 4], "ids")
+        placed = tf.nn.bias_add(ids * 0, tf.constant([0, 1, 2, 3]))
+        x = tf.gather(tf.constant(random(6, 8)), ids) + tf.gather(tf.constant(random(4, 8)), placed)
+        save_v1(tmp_path / "source" / "1", session, {
+            "serving_default": signature({"ids": ids}, {"scores": tf.nn.softmax(tf.reduce_sum(x, 1), name="scores")})})
+    made = export.optimize(tmp_path / "source", to=tmp_path / "lite", engine="litert", unmeasured=True, batches=(1, 3))
+    assert made.manifest["engines"]["litert"]["signatures"] == ["serving_default"]
+
+
+@pytest.mark.usefixtures("converted_here")
 def test_signatures_that_are_left_out_are_named(tmp_path: Path) -> None:
     made = export.optimize(several(tmp_path / "source" / "1"), to=tmp_path / "out", engine="litert", unmeasured=True,
                            batches=(1, 3))
