@@ -54,8 +54,8 @@ def write(version: Path, graph: Graph, signatures: Mapping[str, Any], precision:
 
 
 def _in_known_operations(graph: Graph) -> Graph:
-    """BiasAdd of integers as AddV2: the converter knows BiasAdd in float32 only, and Keras adds vectors of any type by
-    it, such as positions to token ids.
+    """BiasAdd as AddV2, but in float32: in other types the converter does not know it, and Keras adds vectors of any
+    type by it, such as positions to token ids.
 
     Safe when: the channels are the last dimension, so that AddV2 broadcasts the vector as BiasAdd does.
     """

@@ -98,6 +98,18 @@ def test_integers_that_keras_adds_as_a_bias_are_converted(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("converted_here")
+def test_integers_added_along_another_dimension_than_the_last_are_not_converted(tmp_path: Path) -> None:
+    """Both dimensions have two places: an AddV2 would run, and answer something else."""
+    with v1.Graph().as_default(), v1.Session() as session:
+        ids = v1.placeholder(tf.int32, [None, 2, 2, 2], "ids")
+        placed = tf.nn.bias_add(ids, tf.constant([1, 5]), data_format="NCHW")
+        scores = tf.reduce_sum(tf.gather(tf.constant(random(9, 8)), placed), [1, 2, 3], name="scores")
+        save_v1(tmp_path / "source" / "1", session, {"serving_default": signature({"ids": ids}, {"scores": scores})})
+    with pytest.raises(UserError, match="it has no BiasAdd"):
+        export.optimize(tmp_path / "source", to=tmp_path / "lite", engine="litert", unmeasured=True, batches=(1, 3))
+
+
+@pytest.mark.usefixtures("converted_here")
 def test_signatures_that_are_left_out_are_named(tmp_path: Path) -> None:
     made = export.optimize(several(tmp_path / "source" / "1"), to=tmp_path / "out", engine="litert", unmeasured=True,
                            batches=(1, 3))
