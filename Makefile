@@ -17,7 +17,7 @@ demo: .venv/.installed ## build, optimize, choose the fastest precision, serve a
 	@$(RUN) export optimize models/mnist/original --to models/mnist/engine --precision auto --engines all \
 		--batch-of-interest 100 --max-time 60 --reuse
 	@$(RUN) benchmark compare original optimized fastest $$(.venv/bin/python -c '$(BEST)') --model mnist --batch 100 \
-		--repeat 200 --protocol rest,grpc --html reports/demo.html --json reports/demo.json
+		--protocol rest,grpc --html reports/demo.html --json reports/demo.json
 
 release: .venv/.installed ## optimizes your model and compares it (SOURCE=path NAME=mine, BATCH=32)
 	@test -n "$(SOURCE)" -a -n "$(NAME)" || { echo 'error: name your model: make release SOURCE=path/to/model NAME=mine' >&2; exit 2; }

@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import click
 
 import cpu_class
-from benchmark.issuing.interleaved import LEAST_CLEAR, LONG_S, Plan, duration, measure
+from benchmark.issuing.group import LONG_S
+from benchmark.issuing.plan import Plan
+from benchmark.issuing.progress import duration
+from benchmark.issuing.rounds import measure
+from benchmark.issuing.trial import UNPINNED
 from benchmark.options import announce
 from benchmark.reports import card, environment, stored
 from benchmark.reports import compare as report
@@ -21,7 +25,8 @@ from benchmark.targets.inputs import Inputs
 from benchmark.targets.source import protocols_for
 from benchmark.targets.target import PROTOCOLS, Target
 from benchmark.verdicts.against import against as against_stored
-from benchmark.verdicts.comparison import RULES, Block, Rules
+from benchmark.verdicts.block import Block
+from benchmark.verdicts.comparison import RULES, Rules, decisive
 from benchmark.verdicts.demands import Demands, groups, over_budget
 from benchmark.verdicts.records import AgainstRecord, ComparisonRecord, Verdict
 from benchmark.verdicts.scenario import protocol_name
@@ -29,7 +34,7 @@ from serving.client.answers import Budget
 from user_error import UserError
 from whole_file import write_json, write_text
 
-LEAST, MOST = 200, 1000
+LEAST = 200
 MAX_TIME_S = 600.0
 
 
@@ -42,14 +47,14 @@ class Measured:
 
     @property
     def comparisons(self) -> list[ComparisonRecord]:
-        """The comparison of means of each candidate, protocol and batch size; times in ms."""
-        return [each for each in self.result["comparisons"] if each["metric"] == "mean"]
+        """The comparison that decides of each candidate, protocol and batch size; times in ms."""
+        return decisive(self.result["comparisons"])
 
     @property
     def verdict(self) -> Verdict:
-        """"slower" if any comparison of means is slower, "faster" if all are faster, else "cannot tell"."""
+        """"slower" if any deciding comparison is slower; "faster" or "equal" if all are; else "cannot tell"."""
         found = {each["verdict"] for each in self.comparisons}
-        return "slower" if "slower" in found else "faster" if found == {"faster"} else "cannot tell"
+        return "slower" if "slower" in found else found.pop() if len(found) == 1 else "cannot tell"
 
     def __str__(self) -> str:
         return "\n".join(map(plain, report.lines(self.result)))
@@ -69,12 +74,12 @@ class Measured:
 
 def planned(targets: Sequence[Target], inputs: Inputs, protocols: tuple[str, ...] | None, batches: tuple[int, ...],
             repeat: int | None, warmup: int, processes: int, budget: Budget | None, max_s: float | None,
-            demands: Demands) -> Plan:
+            demands: Demands, rules: Rules = RULES, design: str = UNPINNED) -> Plan:
     """The plan of a comparison. Raises UserError if it cannot be measured, or if its demands could not be judged."""
     if len(targets) < 2:
         raise UserError("compare needs a baseline and a candidate: python -m benchmark compare original optimized")
-    if not batches or min(batches) < 1 or warmup < 0 or processes not in (1, 2) or (repeat is not None and repeat < 1):
-        raise UserError("batch sizes and repeat are at least 1, warmup at least 0, and processes is 1 or 2")
+    if not batches or min(batches) < 1 or warmup < 0 or processes < 1 or (repeat is not None and repeat < 1):
+        raise UserError("batch sizes and repeat are at least 1, warmup at least 0, and processes at least 1")
     if unknown := set(protocols or ()) - set(PROTOCOLS):
         raise UserError(f"no protocol '{sorted(unknown)[0]}': choose from {', '.join(PROTOCOLS)}")
     needed = demands.requests()
@@ -83,11 +88,11 @@ def planned(targets: Sequence[Target], inputs: Inputs, protocols: tuple[str, ...
                         f"and --repeat is {repeat:,}: raise it or leave it out")
     started = room.processes(targets, processes)
     if started < processes:
-        announce(f"One process of each: two would take about {2 * room.needed_bytes(targets) / 1e9:.0f} GB of memory, "
-                 "which is not free; so the noise floor does not include how far equal processes are apart")
-    return Plan(tuple(targets), protocols_for(targets, protocols), batches, repeat or max(LEAST, needed),
-                0 if repeat else max(MOST, needed), warmup, inputs, started, budget, max_s,
-                until_clear=repeat is None and not demands.budgets)
+        announce(f"{started} of each, not {processes}: the others would take more memory than is free, "
+                 f"{room.needed_bytes(targets) / 1e9:.1f} GB for each more")
+    return Plan(tuple(targets), protocols_for(targets, protocols), batches, repeat or LEAST, warmup, inputs, started,
+                budget, max_s, until_certain=repeat is None, demanded=needed, design=design,
+                rules=replace(rules, anytime=repeat is None))
 
 
 def measured(plan: Plan, demands: Demands, against: Path | None = None, json_path: Path | None = None) -> Measured:
@@ -102,20 +107,20 @@ def measured(plan: Plan, demands: Demands, against: Path | None = None, json_pat
 
 def description(plan: Plan) -> str:
     """The plan in words: how many requests, and when measuring ends."""
-    requests = f"{plan.repeat:,} to {plan.most:,}" if plan.most > plan.repeat else f"{plan.repeat:,}"
-    ends = f", or until the verdict is clear after {LEAST_CLEAR} requests and {duration(LONG_S)}" * plan.until_clear
+    requests = f"{max(plan.repeat, plan.demanded):,}{' or more' * plan.until_certain}"
+    ends = f", until the verdict is certain, about {duration(LONG_S)} at most" * plan.until_certain
     limit = f"; measuring ends after {duration(plan.max_s)} at the latest (--max-time)" if plan.max_s else ""
     return f"{requests} requests per target, protocol and batch size{ends}{limit}"
 
 
-def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> CompareResult:
+def run(plan: Plan, json_path: Path | None = None) -> CompareResult:
     """Measures the plan with a progress bar; every finished round is saved in json_path's folder until the end."""
     names, seed = [target.name for target in plan.targets], plan.inputs.seed
     began = head("compare", plan.targets, seed)
     settings: Settings = {"signature": plan.inputs.signature or "serving_default", "repeat": plan.repeat,
                           "warmup": plan.warmup, "processes": plan.processes}
     journal = stored.Journal(json_path and json_path.with_name(f".{json_path.name}.rounds"), {
-        "kind": "compare", "targets": names, "about": {**began, **settings}, "rules": asdict(rules), "seed": seed})
+        "kind": "compare", "targets": names, "about": {**began, **settings}, "rules": asdict(plan.rules), "seed": seed})
     complete = False
     try:
         with stolen_time(began["environment"]):
@@ -124,7 +129,8 @@ def run(plan: Plan, json_path: Path | None = None, rules: Rules = RULES) -> Comp
     finally:
         if kept := journal.close(complete):
             click.echo(kept, err=True)
-    return cast(CompareResult, {**began, **settings, **outcome.about(), **compared(names, outcome.blocks, rules, seed)})
+    found = compared(names, outcome.blocks, plan.rules, seed)
+    return cast(CompareResult, {**began, **settings, **outcome.about(), **found})
 
 
 def failures(result: CompareResult, demands: Demands) -> list[str]:  # decision 150
@@ -134,8 +140,8 @@ def failures(result: CompareResult, demands: Demands) -> list[str]:  # decision 
         found += [f"{option}: {report.against_sentence(each)}" for each in beside_stored
                   if (option := demands.failed(each))]
     else:
-        found += [f"{option}: {report.sentence(each)}" for each in result["comparisons"]
-                  if each["metric"] == "mean" and (option := demands.failed(each))]
+        found += [f"{option}: {report.sentence(each)}" for each in decisive(result["comparisons"])
+                  if (option := demands.failed(each))]
     blocks = [Block.from_json(block) for block in result["blocks"]]
     return found + [
         f"--budget {budget}: {protocol_name(protocol)} batch {batch}: {name} has {why}"
@@ -173,17 +179,18 @@ def require_comparable(before: object, path: str, plan: Plan) -> CompareResult: 
 
 
 def against_each(result: CompareResult, before: CompareResult) -> list[AgainstRecord]:
-    """Compares each comparison of means with the stored comparison of the same candidate."""
+    """Compares each comparison that decided in the stored result with the same one of now."""
+    metric = decisive(before["comparisons"])[0]["metric"]
     return [against_stored(each, _stored(before, "", each["candidate"], each["protocol"], each["batch"]))
-            for each in result["comparisons"] if each["metric"] == "mean"]
+            for each in result["comparisons"] if each["metric"] == metric]
 
 
 def _stored(result: CompareResult, path: str, candidate: str, protocol: str, batch: int) -> ComparisonRecord:
     """The stored comparison of the candidate of this name, or of the only candidate. Raises UserError without it."""
     names = list(dict.fromkeys(each["candidate"] for each in result["comparisons"]))
     name = candidate if candidate in names else names[0] if len(names) == 1 else None
-    for each in result["comparisons"]:
-        if (each["metric"], each["candidate"], each["protocol"], each["batch"]) == ("mean", name, protocol, batch):
+    for each in decisive(result["comparisons"]):
+        if (each["candidate"], each["protocol"], each["batch"]) == (name, protocol, batch):
             return each
     where = f"{protocol_name(protocol)} batch {batch}"
     raise UserError(f"{path} has no comparison of '{candidate}' over {where}: it has "

@@ -43,6 +43,28 @@ def comma_list(choices: Sequence[str]) -> CommaList:
     return CommaList(click.Choice(choices))
 
 
+VERDICTS = ("slower", "equal", "faster")
+
+
+class Percent(click.ParamType[float]):
+    """A share such as 2% or 0.02, between 0 and 1."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        try:
+            found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            found = -1.0
+        if not 0 <= found < 1:
+            self.fail(f"'{value}' is no share: give one such as 2% or 0.02", param, ctx)
+        return found
+
+
+PERCENT = Percent()
 numbers = CommaList(click.FloatRange(0, min_open=True))
 positive_list = CommaList(click.IntRange(1))
 
@@ -167,14 +189,15 @@ def demand_options(command: Command) -> Any:
         return command(demands=Demands(fail_if, fail_if_not, tuple(map(parse_objective, budgets))), **rest)
 
     decorated: Any = with_demands
-    verdict = click.Choice(("slower", "faster"))
+    verdict = click.Choice(VERDICTS)
     for option in (
             click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RESULT",
                          help="A stored result (--json) with the same baseline, to compare the candidate with."),
             click.option("--budget", "budgets", multiple=True, metavar="pP=Nms",
                          help="Fail unless the candidate's latency is within it, such as p99=50ms; repeatable."),
             click.option("--fail-if-not", type=verdict,
-                         help="Fail unless this is the verdict for all candidates, protocols and batch sizes."),
+                         help="Fail unless this is the verdict for all candidates, protocols and batch sizes; faster "
+                              "is enough for equal."),
             click.option("--fail-if", type=verdict,
                          help="Fail if this is the verdict for any candidate, protocol or batch size.")):
         decorated = option(decorated)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from benchmark.issuing.interleaved import Plan, measure
+from benchmark.issuing.plan import Plan
+from benchmark.issuing.rounds import measure
 from benchmark.options import Output, comma_list, output_options, source_options
 from benchmark.reports import compare
 from benchmark.reports.head import FORMAT, head

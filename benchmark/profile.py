@@ -6,7 +6,7 @@ import click
 
 import cpu_class
 from benchmark import report
-from benchmark.issuing.interleaved import duration
+from benchmark.issuing.progress import duration
 from benchmark.issuing.sampling import instructions, sampled, traced
 from benchmark.options import announce, protocol_option, source_options
 from benchmark.reports import flame

@@ -2,7 +2,7 @@
 import click
 
 from benchmark.issuing.bracketing import MOST_PROBES, bracket, first_rate, refuse_too_long
-from benchmark.issuing.interleaved import duration
+from benchmark.issuing.progress import duration
 from benchmark.options import Output, announce, batch_option, output_options, protocol_option, source_options
 from benchmark.reports.head import head
 from benchmark.reports.search import SearchResult

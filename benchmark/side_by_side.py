@@ -2,12 +2,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from benchmark.measured import LEAST, MAX_TIME_S, MOST, Measured, measured, planned
+from benchmark.issuing.trial import DESIGNS
+from benchmark.measured import LEAST, MAX_TIME_S, Measured, measured, planned
 from benchmark.options import (
+    PERCENT,
+    VERDICTS,
     Output,
     budget_options,
     card_option,
@@ -21,6 +25,7 @@ from benchmark.reports import stored
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.source import Source, distinct
 from benchmark.targets.target import PROTOCOLS, Target, running_targets
+from benchmark.verdicts.comparison import RULES
 from benchmark.verdicts.demands import Demands
 from commandline import progress, user_errors
 from serving.client.answers import Budget
@@ -46,11 +51,12 @@ Examples:
       --url vertex:projects/123/locations/europe-west4/endpoints/456
 \b
 A ratio is baseline over candidate: over 1, the candidate is faster. The first target is the baseline.
-Without --repeat there are 200 requests per target, and up to 1,000 until the average is known within 2 %; a
-measurement of over a minute ends as soon as its verdict is clear. --max-time limits the time of every run.
-A verdict needs the whole 95 % interval outside the noise floor, which is how far two processes of the same
-variant were apart in the same run, and at least 1 %.
---fail-if and --fail-if-not judge the mean under every protocol and batch size; an INVALID comparison fails them.
+Without --repeat a measurement ends as soon as its verdict is certain and the ratio known within 2 %, or after a
+minute and 200 requests per target. --max-time limits the time of every run.
+The verdict is on the typical latency, the mean of the middle half of a block's requests: faster or slower if the
+whole 95 % interval is above or below 1, equal if it is within --equal-within of 1. The interval holds at any time,
+and has in it how far processes of one variant are apart.
+--fail-if and --fail-if-not judge this verdict under every protocol and batch size; an INVALID comparison fails them.
 --against compares the new ratio with the stored ratio over the same baseline; the two options then judge this
 comparison.
 """)
@@ -59,13 +65,18 @@ comparison.
 @click.option("--batch", "batches", type=positive_list, default="100", show_default=True,
               help="Examples per request, comma-separated.")
 @click.option("--repeat", type=click.IntRange(1),
-              help=f"Requests per target, protocol and batch size (default: {LEAST}, on a noisy machine up to {MOST}).")
+              help=f"Requests per target, protocol and batch size (default: {LEAST} or more, as many as needed).")
+@click.option("--equal-within", type=PERCENT, default="2%", show_default=True,
+              help="Verdict `equal` if the whole interval is so near 1.")
 @click.option("--protocol", "protocols", type=comma_list(PROTOCOLS),
               help="rest, grpc or rest,grpc (default: all that every target supports).")
 @click.option("--warmup", type=click.IntRange(0), default=10, show_default=True,
               help="Unmeasured requests to each process before measuring.")
-@click.option("--processes", type=click.IntRange(1, 2), default=2, show_default=True,
-              help="Servers per variant; with 1 the noise floor does not include differences between processes.")
+@click.option("--processes", type=click.IntRange(1, 16), default=2, show_default=True,
+              help="Processes of each variant; more show smaller differences, as one is a little faster than another.")
+@click.option("--design", type=click.Choice(DESIGNS), default="auto", show_default=True,
+              help="Measure one after the other on the same core (interleaved), or wherever the system puts them "
+                   "(unpinned), or two at the same time (duet); auto: what is quieter here.")
 @click.option("--max-time", "max_s", type=click.FloatRange(0, min_open=True), default=MAX_TIME_S, show_default=True,
               help="Limit of the measuring time in seconds; the run then ends with what is measured by then.")
 @budget_options
@@ -75,13 +86,14 @@ comparison.
               help="Keep the result in a folder of results, which `report DIR` draws over time.")
 @output_options
 def command(variants: tuple[str, ...], source: Source, batches: tuple[int, ...], repeat: int | None,
-            protocols: tuple[str, ...] | None, warmup: int, processes: int, max_s: float, budget: Budget | None,
-            demands: Demands, against: Path | None, cards: tuple[str, ...], store: Path | None, output: Output) -> None:
+            equal_within: float, protocols: tuple[str, ...] | None, warmup: int, processes: int, max_s: float,
+            design: str, budget: Budget | None, demands: Demands, against: Path | None, cards: tuple[str, ...],
+            store: Path | None, output: Output) -> None:
     """Measures BASELINE and one or more CANDIDATEs side by side: interleaved, with every answer checked."""
     if store:
         stored.refuse_folder(store)
     plan = planned(source.targets(variants, otherwise=None), source.inputs, protocols, batches, repeat, warmup,
-                   processes, budget, max_s, demands)
+                   processes, budget, max_s, demands, replace(RULES, equal_within=equal_within), design)
     found = measured(plan, demands, against, Path(output.json) if output.json and output.json != "-" else None)
     output.deliver(found.result)
     for path in cards:
@@ -94,11 +106,12 @@ def command(variants: tuple[str, ...], source: Source, batches: tuple[int, ...],
 
 def compare(baseline: str, candidate: str, *others: str, model: str = "mnist", models: str | Path = "models",
             batch: int | Sequence[int] = 100, protocol: str | Sequence[str] | None = None, repeat: int | None = None,
-            warmup: int = 10, processes: int = 2, max_time: float = MAX_TIME_S, signature: str = "",
-            samples: str | Path | None = None, seed: int = 0, server_flags: Sequence[str] = (),
+            warmup: int = 10, processes: int = 2, design: str = "auto", max_time: float = MAX_TIME_S,
+            signature: str = "", samples: str | Path | None = None, seed: int = 0, server_flags: Sequence[str] = (),
             atol: float | None = None, rtol: float | None = None, disagreement: float | None = None,
-            fail_if: str | None = None, fail_if_not: str | None = None, budget: str | Sequence[str] = (),
-            against: str | Path | None = None, show_progress: bool = False) -> Measured:
+            equal_within: float = RULES.equal_within, fail_if: str | None = None, fail_if_not: str | None = None,
+            budget: str | Sequence[str] = (), against: str | Path | None = None,
+            show_progress: bool = False) -> Measured:
     """Measures a baseline and candidates side by side, as `python -m benchmark compare` does, and prints nothing.
 
     baseline, candidate: what the command takes (`original`, `session:optimized`, `optimized@litert`), or the http://
@@ -120,7 +133,7 @@ def compare(baseline: str, candidate: str, *others: str, model: str = "mnist", m
         batches = (batch,) if isinstance(batch, int) else tuple(batch)
         protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol or ())
         plan = planned(found, source.inputs, protocols or None, batches, repeat, warmup, processes, allowed, max_time,
-                       demands)
+                       demands, replace(RULES, equal_within=equal_within), design)
         return measured(plan, demands, Path(against) if against else None)
 
 
@@ -130,6 +143,6 @@ def _target(source: Source, text: str) -> Target:
 
 
 def _verdict(name: str, given: str | None) -> str | None:
-    if given not in (None, "faster", "slower"):
-        raise UserError(f"{name} must be 'slower' or 'faster', not '{given}'")
+    if given not in (None, *VERDICTS):
+        raise UserError(f"{name} must be 'slower', 'equal' or 'faster', not '{given}'")
     return given

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from benchmark.issuing.interleaved import duration
+from benchmark.issuing.progress import duration
 from benchmark.issuing.trials import Checkpoint, Trials, seconds_needed
 from benchmark.options import (
     Output,
@@ -16,7 +16,6 @@ from benchmark.options import (
     slo_option,
     source_options,
 )
-from benchmark.reports.environment import cpu_quota
 from benchmark.reports.head import head
 from benchmark.reports.tune import TuneResult
 from benchmark.targets.configuration import Configuration, candidates
@@ -25,6 +24,7 @@ from benchmark.verdicts import scenario
 from benchmark.verdicts.arrivals import Closed
 from benchmark.verdicts.records import GainRecord
 from benchmark.verdicts.scenario import Scenario
+from cores import cpu_quota
 from user_error import UserError
 from whole_file import write_text
 

@@ -10,7 +10,7 @@ from benchmark.targets.first_answers import first_answers
 from benchmark.targets.inputs import Inputs
 from benchmark.targets.starting import alive, start_all
 from benchmark.targets.target import Target
-from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.block import Block
 from benchmark.verdicts.histogram import Histogram
 from commandline import step
 from user_error import FailedError

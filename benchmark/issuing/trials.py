@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.issuing import runner
-from benchmark.issuing.interleaved import progress_bar
+from benchmark.issuing.progress import progress_bar
 from benchmark.issuing.warm import Warm, warm
 from benchmark.targets.configuration import Configuration
 from benchmark.targets.connections import PreparedConnection

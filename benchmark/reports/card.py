@@ -10,8 +10,9 @@ from pathlib import Path
 from textwrap import wrap
 
 from benchmark.reports.environment import described_class
-from benchmark.reports.figures import interval, share, short
+from benchmark.reports.figures import interval, measure, share, short
 from benchmark.reports.head import Head
+from benchmark.verdicts.comparison import decisive
 from benchmark.verdicts.records import ComparisonRecord
 from benchmark.verdicts.scenario import protocol_name
 from user_error import UserError
@@ -19,7 +20,8 @@ from whole_file import write_bytes
 
 WIDTH, EDGE, ROW = 720, 24, 128
 INK, SOFT, PAPER, LINE = "#1d2129", "#5b6472", "#fbfaf8", "#b9b5ac"
-COLOURS = {"faster": ("#1a7f4b", "#e7f5ec"), "slower": ("#c0392b", "#fbeae7"), "cannot tell": ("#9a6b00", "#fdf4dd")}
+COLOURS = {"faster": ("#1a7f4b", "#e7f5ec"), "equal": ("#1a7f4b", "#e7f5ec"), "slower": ("#c0392b", "#fbeae7"),
+           "cannot tell": ("#9a6b00", "#fdf4dd")}
 SCALE = 2  # pixels of the PNG for each unit, so that it is sharp on dense screens
 # Pillow's built-in font, which is there on every machine, has little more than ASCII.
 TO_ASCII = str.maketrans({"×": "x", "→": ">", "–": "-"})
@@ -109,7 +111,7 @@ def png(result: Drawn) -> bytes:
 
 
 def _means(result: Drawn) -> list[ComparisonRecord]:
-    return [each for each in result["comparisons"] if each["metric"] == "mean"]
+    return decisive(result["comparisons"])
 
 
 def _height(result: Drawn) -> int:
@@ -135,7 +137,7 @@ def _row(c: ComparisonRecord, top: float) -> Iterator[Shape]:
     yield Box(EDGE, top, WIDTH - 2 * EDGE, ROW - 14, paper, 8)
     yield Box(EDGE, top, 6, ROW - 14, colour)
     left = EDGE + 22
-    yield Label(left, top + 18, 12, f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency of "
+    yield Label(left, top + 18, 12, f"{protocol_name(c['protocol'])}, batch {c['batch']}, {measure(c)} of "
                                     f"{_cut(c['candidate'], 50)}", SOFT)
     yield Label(left, top + 46, 26, _verdict(c, 27), colour)
     for index, line in enumerate(wrap(_explanation(c), 62)[:2]):
@@ -165,7 +167,8 @@ def _verdict(c: ComparisonRecord, most: int = 200) -> str:
     """The verdict in at most `most` characters; if it is longer, the name is cut, never the figure."""
     if c["verdict"] == "cannot tell":
         return "cannot tell"
-    figure = f" is {c['ratio'] if c['verdict'] == 'faster' else 1 / c['ratio']:.2f}× {c['verdict']}"
+    figure = " is equal" if c["verdict"] == "equal" else (
+        f" is {c['ratio'] if c['verdict'] == 'faster' else 1 / c['ratio']:.2f}× {c['verdict']}")
     # Of a name with an engine, the engine is what tells candidates apart.
     variant, at, engine = c["candidate"].rpartition("@")
     room = most - len(figure) - len(at + engine)

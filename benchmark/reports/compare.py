@@ -9,18 +9,20 @@ from rich.table import Table
 
 from benchmark.reports import card as picture
 from benchmark.reports import charts, latencies, terminal
-from benchmark.reports.figures import interval, marked, megabytes, seconds, share, short
+from benchmark.reports.figures import interval, marked, measure, megabytes, seconds, share, short
 from benchmark.reports.head import Head
+from benchmark.reports.in_short import in_short
 from benchmark.reports.page import card, cards, figure, figures, result_page, table, tone
 from benchmark.reports.undecided import next_step
-from benchmark.verdicts.comparison import METRICS, RULES, Block, Rules, compare
-from benchmark.verdicts.comparison import latencies as latencies_of
+from benchmark.verdicts.block import Block
+from benchmark.verdicts.block import latencies as latencies_of
+from benchmark.verdicts.comparison import METRICS, RULES, Rules, compare, decisive
 from benchmark.verdicts.records import AgainstRecord, BlockRecord, ComparisonRecord, ConductRecord
 from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import METRICS as PERCENTILES
 from benchmark.verdicts.statistics import metric_value, samples_needed
 
-COLOURS = {"faster": "green", "slower": "red", "cannot tell": "yellow"}
+COLOURS = {"faster": "green", "equal": "green", "slower": "red", "cannot tell": "yellow"}
 
 
 class Summary(TypedDict):
@@ -80,9 +82,11 @@ def compared(targets: Sequence[str], blocks: Sequence[Block], rules: Rules = RUL
     comparisons, summaries = [], []
     for protocol, batch in dict.fromkeys((block.protocol, block.batch) for block in blocks):
         group = [block for block in blocks if (block.protocol, block.batch) == (protocol, batch)]
-        summaries += [summary([block for block in group if block.target == target]) for target in targets]
+        # In a duet that was interrupted the last candidates may not have been measured yet.
+        there = [target for target in targets if any(block.target == target for block in group)]
+        summaries += [summary([block for block in group if block.target == target]) for target in there]
         comparisons += [compare(group, targets[0], candidate, metric, rules, seed).to_json()
-                        for candidate in targets[1:] for metric in METRICS]
+                        for candidate in there[1:] for metric in METRICS]
     return {"baseline": targets[0], "comparisons": comparisons, "summaries": summaries,
             "blocks": [block.to_json() for block in blocks]}
 
@@ -135,8 +139,9 @@ def _right(part: Part | CompareResult, each: Summary) -> str:
 
 def lines(result: CompareResult) -> list[str]:
     """The table in words: each verdict on the average latency, what to do next, and which client measured."""
-    made = [escape(line) for each in result["comparisons"] if each["metric"] == "mean"
-            for line in (sentence(each), next_step(each)) if line]
+    decided = decisive(result["comparisons"])
+    made = [escape(line) for line in (in_short(decided), *(
+        line for each in decided for line in (sentence(each), next_step(each)))) if line]
     made += [escape(against_sentence(each)) for each in result.get("against", [])]
     made += [f"[dim]Answers of {escape(where)}: {escape(found)}[/]" for where, found in
              result.get("answers", {}).items()]
@@ -146,6 +151,7 @@ def lines(result: CompareResult) -> list[str]:
                     f"were sent whose top class of '{escape(counted['output'])}' is the label[/]")
     made += [f"[dim]{escape(line)}[/]" for line in witnesses(result)]
     made += [f"[dim]{protocol_name(protocol)} measured by {by}[/]" for protocol, by in result["measured_by"].items()]
+    made += [f"[dim]{escape(where)} measured {escape(how)}[/]" for where, how in result.get("design", {}).items()]
     made += [f"[dim]{escape(where)} ended: {why}[/]" for where, why in result.get("ended", {}).items()]
     if any(each["requests"] < samples_needed(99) for each in result["summaries"]):
         made.append(f"[dim]~ too few samples for this percentile to be relied on (p99 needs {samples_needed(99)})[/]")
@@ -177,7 +183,7 @@ def witnesses(result: CompareResult) -> list[str]:
 def sentence(comparison: ComparisonRecord) -> str:
     """One line: which target is faster, by which ratio and interval."""
     c = comparison
-    what = {"mean": "average latency", "throughput": "throughput"}.get(c["metric"], f"{c['metric']} latency")
+    what = measure(c)
     where = f"{protocol_name(c['protocol'])} batch {c['batch']}"
     bounds = interval(c["ci95"], between=", ")
     ratio = f"ratio {c['ratio']:.3f} [{bounds}]" if None not in c["ci95"] else f"ratio {c['ratio']:.3f}, {bounds}"
@@ -186,7 +192,10 @@ def sentence(comparison: ComparisonRecord) -> str:
     if c["verdict"] == "cannot tell":
         return (f"{where}: cannot tell {c['candidate']} from {c['baseline']} by {what}: {ratio}, noise floor "
                 f"±{c['floor']:.1%}; a difference of {share(c['least_effect'])} would have been detected")
-    return (f"{where}: {c['candidate']} is {c['verdict']} than {c['baseline']} by {what}: {ratio}, "
+    found = f"is {c['verdict']} than"
+    if c["verdict"] == "equal":
+        found = f"equals, within {c.get('equal_within') or 0:.1%},"
+    return (f"{where}: {c['candidate']} {found} {c['baseline']} by {what}: {ratio}, "
             f"noise floor ±{c['floor']:.1%}")
 
 
@@ -196,18 +205,20 @@ def against_sentence(c: AgainstRecord) -> str:
     then = "its stored result" + (f" ({c['stored']})" if c["stored"] != c["candidate"] else "")
     if not c["valid"]:
         return f"{where}: INVALID, cannot tell {c['candidate']} from {then} ({'; '.join(c['reasons'])})"
-    found = f"cannot tell {c['candidate']} from" if c["verdict"] == "cannot tell" else (
-        f"{c['candidate']} is {c['verdict']} than")
-    return (f"{where}: {found} {then}, by the ratio of means over {c['baseline']} in each run: {c['ratio']:.3f} "
+    found = {"cannot tell": f"cannot tell {c['candidate']} from", "equal": f"{c['candidate']} equals"}.get(
+        c["verdict"], f"{c['candidate']} is {c['verdict']} than")
+    return (f"{where}: {found} {then}, by the ratio over {c['baseline']} in each run ({measure(c)}): {c['ratio']:.3f} "
             f"[{interval(c['ci95'], between=', ')}], noise floor ±{c['floor']:.1%}")
 
 
 def html(result: CompareResult) -> str:
     names = list(dict.fromkeys(each["target"] for each in result["summaries"]))
     blocks = [Block.from_json(block) for block in result["blocks"]]
-    parts = [cards(verdict_card(c) for c in result["comparisons"] if c["metric"] == "mean"),
+    decided = decisive(result["comparisons"])
+    parts = [cards(verdict_card(c) for c in decided),
+             *(f"<p>{html_escape(words, quote=False)}</p>" for words in (in_short(decided),) if words),
              *(f"<p>{protocol_name(c['protocol'])}, batch {c['batch']}: {html_escape(words, quote=False)}</p>"
-               for c in result["comparisons"] if c["metric"] == "mean" and (words := next_step(c))),
+               for c in decided if (words := next_step(c))),
              *(f"<p>{html_escape(against_sentence(c))}</p>" for c in result.get("against", [])),
              *(f"<p>{html_escape(line)}</p>" for line in accuracies(result)),
              *(f'<p class="soft">{html_escape(line)}</p>' for line in witnesses(result)),
@@ -229,13 +240,14 @@ def html(result: CompareResult) -> str:
 
 def verdict_card(c: ComparisonRecord) -> str:
     factor = c["ratio"] if c["verdict"] == "faster" else 1 / c["ratio"]
-    big = f"{c['candidate']} is {factor:.2f}× {c['verdict']}" if c["verdict"] != "cannot tell" else "cannot tell"
+    big = {"cannot tell": "cannot tell", "equal": f"{c['candidate']} is equal"}.get(
+        c["verdict"], f"{c['candidate']} is {factor:.2f}× {c['verdict']}")
     known = "no interval" if None in c["ci95"] else f"95 % sure between {interval(c['ci95'], between=' and ')}"
     why = f"INVALID: {'; '.join(c['reasons'])}" if not c["valid"] else f"noise floor ±{c['floor']:.1%}"
     if c["verdict"] == "cannot tell" and c["valid"] and c["least_effect"] is not None:
         why += f"; a difference of {share(c['least_effect'])} would have been detected"
     values = f"{charts.number(c['baseline_value'])} → {charts.number(c['candidate_value'])} {c['unit']}"
-    return card(f"{protocol_name(c['protocol'])}, batch {c['batch']}, average latency", big,
+    return card(f"{protocol_name(c['protocol'])}, batch {c['batch']}, {measure(c)}", big,
                 f"{values}; ratio {c['ratio']:.3f}, {known}; {why}", tone(c["verdict"]))
 
 
@@ -290,7 +302,7 @@ def _targets(result: CompareResult, names: Sequence[str]) -> str:
 
 def _mean_comparison(part: Part | CompareResult, each: Summary) -> ComparisonRecord | None:
     """The comparison of means whose candidate is the target of this summary."""
-    return next((c for c in part["comparisons"] if c["metric"] == "mean" and c["candidate"] == each["target"]
+    return next((c for c in decisive(part["comparisons"]) if c["candidate"] == each["target"]
                  and (c["protocol"], c["batch"]) == (each["protocol"], each["batch"])), None)
 
 

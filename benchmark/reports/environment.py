@@ -14,6 +14,7 @@ from typing import Required, TypedDict
 import psutil
 
 import cpu_class
+from cores import cpu_quota
 from version_directory import EXTRA, model_bytes
 
 PACKAGES = ("tensorflow", "ai-edge-litert", "openvino", "numpy", "grpcio", "protobuf", "urllib3", "hdrhistogram")
@@ -85,20 +86,6 @@ def environment(models: Mapping[str, tuple[Path, Sequence[Path] | None]] | None 
     }
 
 
-def cpu_quota() -> float:
-    """The number of CPUs that this process may use: the least of its affinity and its cgroups' quotas (v2 and v1)."""
-    allowed = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    for directory in _cgroup_directories(Path("/sys/fs/cgroup")):
-        if text := _read(directory / "cpu.max"):
-            limit, _, period = text.partition(" ")
-            if limit != "max":
-                allowed = min(allowed, int(limit) / int(period or 100_000))
-    v1 = [_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period")]
-    if v1[0] and v1[1] and int(v1[0]) > 0:
-        allowed = min(allowed, int(v1[0]) / int(v1[1]))
-    return allowed
-
-
 def steal_s() -> float:
     """CPU seconds that other virtual machines on the host have taken from this one since it started (steal time)."""
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
@@ -162,13 +149,6 @@ def _as_typed() -> list[str]:
     # For `python -m benchmark`, sys.argv[0] is the path of benchmark/__main__.py.
     main = Path(sys.argv[0])
     return ["-m", main.parent.name, *sys.argv[1:]] if main.name == "__main__.py" else sys.argv
-
-
-def _cgroup_directories(root: Path) -> list[Path]:
-    own = next((line.split("::", 1)[1] for line in (_read("/proc/self/cgroup") or "").splitlines()
-                if line.startswith("0::")), "/")
-    here = root / own.strip().lstrip("/")
-    return [here, *(parent for parent in here.parents if parent == root or root in parent.parents)]
 
 
 def _read(path: str | Path) -> str | None:

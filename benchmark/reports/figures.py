@@ -1,5 +1,5 @@
 """Numbers as text, in the same form on the terminal and on a page."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark.verdicts.records import SloRecord
@@ -15,6 +15,12 @@ def interval(ci95: Sequence[float | None], digits: int = 3, between: str = "-") 
     """The two bounds of an interval; "no interval" if a bound is unknown."""
     low, high = ci95
     return "no interval" if low is None or high is None else f"{low:.{digits}f}{between}{high:.{digits}f}"
+
+
+def measure(comparison: Mapping[str, Any]) -> str:
+    """What a comparison compares: "typical latency"."""
+    name = comparison["metric"]
+    return str(name) if name == "throughput" else f"{'average' if name == 'mean' else name} latency"
 
 
 def marked(milliseconds: float, percentile: float, requests: int) -> str:

@@ -21,6 +21,7 @@ from benchmark.reports.figures import interval
 from benchmark.reports.page import figure, figures, page, table
 from benchmark.reports.stored import load
 from benchmark.verdicts.changes import LEAST_RUNS, changes
+from benchmark.verdicts.comparison import decisive
 from benchmark.verdicts.records import ComparisonRecord
 from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import standard_error
@@ -29,7 +30,7 @@ from user_error import UserError
 
 @dataclass(frozen=True)
 class Point:
-    """One run's ratio of means, baseline over candidate."""
+    """One run's ratio, baseline over candidate."""
 
     file: str
     time: str
@@ -108,9 +109,7 @@ def history(folder: str, results: Iterable[tuple[str, CompareResult]], left_out:
     found: dict[tuple[Any, ...], Course] = {}
     reasons = list(left_out)
     for name, result in sorted(results, key=lambda one: (one[1]["environment"]["time"], one[0])):
-        for each in result["comparisons"]:
-            if each["metric"] != "mean":
-                continue
+        for each in decisive(result["comparisons"]):
             if not each["valid"] or not all(each["ci95"]):
                 reasons.append(f"{name}: {protocol_name(each['protocol'])} batch {each['batch']} of "
                                f"{each['candidate']} is INVALID: {'; '.join(each['reasons']) or 'no interval'}")
@@ -155,7 +154,7 @@ def _level(points: Sequence[Point]) -> float:
 
 
 def tables(found: History) -> list[Table]:
-    made = terminal.compact("Ratio of means over time, baseline over candidate")
+    made = terminal.compact("Ratio over time, baseline over candidate")
     for title in ("", "runs", "first", "latest", "latest ratio, 95 %", "changes"):
         made.add_column(title, overflow="fold")
     for course in found.courses:

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmark.reports import charts
 from benchmark.reports.page import figure
-from benchmark.verdicts.comparison import Block, latencies
+from benchmark.verdicts.block import Block, latencies
 from benchmark.verdicts.histogram import Histogram
 from benchmark.verdicts.statistics import bootstrap_value
 

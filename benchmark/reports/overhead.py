@@ -10,7 +10,7 @@ from benchmark.reports.compare import Part
 from benchmark.reports.figures import interval, short
 from benchmark.reports.head import Head
 from benchmark.reports.page import figure, figures, from_terminal, result_page
-from benchmark.verdicts.comparison import Block, latencies
+from benchmark.verdicts.block import Block, latencies
 from benchmark.verdicts.scenario import protocol_name
 from benchmark.verdicts.statistics import bootstrap_value
 

@@ -9,6 +9,7 @@ from benchmark.reports.environment import described_class
 from benchmark.reports.figures import interval
 from benchmark.reports.head import Head
 from benchmark.reports.page import figure, figures, from_terminal, page, table
+from benchmark.verdicts.comparison import decisive
 from benchmark.verdicts.scenario import protocol_name
 
 CONDITIONS = ("cpu", "cpus", "cpu_quota", "governor", "kernel", "python", "packages", "variables", "revision")
@@ -40,9 +41,10 @@ def html(names: Sequence[str], results: Sequence[Head], different: Sequence[str]
         if result["kind"] != "compare":
             own += [f"<h2>{escape(name)}</h2>{from_terminal(each)}" for each in kinds.of(result).tables(result)]
             continue
+        deciding = decisive(cast(CompareResult, result)["comparisons"])
         for c in cast(CompareResult, result)["comparisons"]:
             where = f"{protocol_name(c['protocol'])} {c['batch']}"
-            if c["metric"] == "mean":
+            if c in deciding:
                 spans.append(compare.span(f"{name[:14]} {where}", c))
             rows.append((name, f"{where}: {c['baseline']} / {c['candidate']}", c["metric"],
                          f"{c['baseline_value']:.3f}", f"{c['candidate_value']:.3f}", f"{c['ratio']:.3f}",
@@ -50,7 +52,7 @@ def html(names: Sequence[str], results: Sequence[Head], different: Sequence[str]
     warnings = "".join(f"<li>{escape(line)}</li>" for line in different) or "<li>none</li>"
     parts = [f"<h2>Differences between the runs</h2><ul>{warnings}</ul>"]
     if rows:
-        parts = ["<h2>Ratio of means, each measured within its own run</h2>",
+        parts = ["<h2>Ratios, each measured within its own run</h2>",
                  figures([figure("Baseline over candidate", charts.forest(spans))]), *parts, "<h2>Figures</h2>",
                  table(("run", "comparison", "metric", "baseline", "candidate", "ratio", "95 % interval", "verdict"),
                        rows, 3, {7: "verdict"})]

@@ -10,7 +10,8 @@ from typing import Any, cast
 from benchmark.reports import kinds
 from benchmark.reports.compare import compared
 from benchmark.reports.head import FORMAT, Head
-from benchmark.verdicts.comparison import Block, Rules
+from benchmark.verdicts.block import Block
+from benchmark.verdicts.comparison import Rules
 from user_error import UserError
 from whole_file import write_text
 

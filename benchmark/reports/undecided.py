@@ -1,10 +1,12 @@
 """What "cannot tell" means for one comparison, and what to do next, in a sentence for those who read it first."""
-from benchmark.verdicts.comparison import PRECISE
+from math import log, log1p
+
+from benchmark.verdicts.comparison import TYPICAL
 from benchmark.verdicts.records import ComparisonRecord
 
-# Two processes that do the same work are this far apart on a quiet machine, at most.
-QUIET = 0.02
 CLOSE = "Close other programs, wait until the machine is idle, and run it again."
+# Of half the width of an interval: processes, and not the noise of rounds, make it wide.
+MOSTLY = 0.8
 
 
 def next_step(c: ComparisonRecord) -> str | None:
@@ -20,15 +22,11 @@ def next_step(c: ComparisonRecord) -> str | None:
                     "request; session:VARIANT measures the model without a server.")
         return None
     low, high = c["ci95"]
-    if low is None or high is None:
+    if not low or high is None:
         return None
-    if c["floor"] > QUIET:
-        return (f"Two processes of the same variant were {c['floor']:.1%} apart, so a difference between variants must "
-                f"be larger than that to prove anything. {CLOSE} If it cannot be idle, more requests (--repeat "
-                f"{4 * c['samples']}) and more time (--max-time) help.")
-    if high - low > 2 * PRECISE * c["ratio"]:
-        return (f"The times varied, so all that is known is that the ratio is between {low:.2f} and {high:.2f}. "
-                f"Measure more requests: --repeat {4 * c['samples']}, with a larger --max-time if that ended the run.")
-    return (f"Any difference between {c['baseline']} and {c['candidate']} is small: this run would have shown one of "
-            f"{c['least_effect']:.1%}. To look for a smaller one, measure more requests: --repeat {4 * c['samples']}."
-            if c["least_effect"] is not None else None)
+    if c["metric"] == TYPICAL and log1p(c["floor"]) > MOSTLY * log(high / low) / 2:
+        return (f"Processes of the same variant differ by themselves, so that a difference of {c['floor']:.1%} proves "
+                "nothing. More processes of each average that out: --processes 4, or 8.")
+    return (f"The times varied, so all that is known is that the ratio is between {low:.2f} and {high:.2f}. Measure "
+            f"longer, with --repeat {4 * c['samples']} and a larger --max-time if that ended the run, or close other "
+            "programs. That they are equal within a wider margin (--equal-within 3%) is shown sooner.")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import measured
-from benchmark.issuing.interleaved import Plan, measure
+from benchmark.issuing.plan import Plan
+from benchmark.issuing.rounds import measure
 from benchmark.options import announce
 from benchmark.reports.compare import CompareResult
 from benchmark.reports.environment import digest, git_revision
@@ -151,7 +152,7 @@ def _tried(part: Part, targets: Sequence[Target], inputs: Inputs) -> tuple[list[
             try:
                 with step(f"Try {target.name} on {part.model}"), progress(False):
                     measure(Plan((targets[0], target), _protocols(part) or ("in-process",),
-                                 tuple(sorted(part.batches)[:2]), 1, 0, 0, inputs, 1))
+                                 tuple(sorted(part.batches)[:2]), 1, 0, inputs, 1))
             except UserError as error:
                 missing[f"{part.model}: {target.name}"] = str(error)
                 continue

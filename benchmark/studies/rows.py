@@ -6,7 +6,7 @@ from benchmark.reports.compare import CompareResult, compared
 from benchmark.reports.study_result import Limit, Row, StudyGoal
 from benchmark.reports.way import Step as WayStep
 from benchmark.studies.study import Goal, Way
-from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.block import Block
 from benchmark.verdicts.records import ComparisonRecord
 from benchmark.verdicts.scenario import protocol_name
 

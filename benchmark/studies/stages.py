@@ -9,7 +9,8 @@ from time import monotonic
 from typing import Any
 
 import cpu_class
-from benchmark.reports.environment import cpu_model, cpu_quota
+from benchmark.reports.environment import cpu_model
+from cores import cpu_quota
 from whole_file import write_json
 
 

@@ -5,7 +5,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from benchmark.targets.turns import Turn, turn
-from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.block import Block
 from serving.client import answers
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Client, Signature

@@ -14,9 +14,9 @@ _SHARE = 0.8  # of what is free; requests take memory, too
 
 
 def processes(targets: Sequence[Target], asked: int, free_bytes: int | None = None) -> int:  # decision 199
-    """`asked`, or 1 if that many processes of each target need more memory than is free. Sizes of files decide."""
+    """`asked`, or as many processes of each target as the free memory holds, at least 1. Sizes of files decide."""
     free = psutil.virtual_memory().available if free_bytes is None else free_bytes
-    return asked if asked * needed_bytes(targets) <= _SHARE * free else 1
+    return max(1, min(asked, int(_SHARE * free // max(1, needed_bytes(targets)))))
 
 
 def needed_bytes(targets: Sequence[Target]) -> int:

@@ -9,6 +9,7 @@ from benchmark.targets import engines
 from benchmark.targets.addresses import connect
 from benchmark.targets.child import Child, Container, PortTakenError, free_ports, python_module
 from benchmark.targets.client_loop import ClientLoop
+from benchmark.targets.client_process import ClientProcess
 from benchmark.targets.connections import ClientConnection, Connection
 from benchmark.targets.in_process.connection import Engine, InProcessConnection
 from benchmark.targets.target import CLIENT_LOOP, IN_PROCESS, Target
@@ -58,6 +59,13 @@ class Instance:
             raise UserError(f"{self.target.name} has no address for {protocol}: give --url for rest, --grpc for grpc")
         made = ClientConnection(connect(protocol, address, self.target.model, self.target.access), signature_name)
         return ClientLoop(made) if self.target.kind == CLIENT_LOOP else made
+
+    def apart(self, connection: Connection, protocol: str, signature_name: str = "") -> Connection:
+        """As the connection, which it takes over; its requests are sent from another process than this one."""
+        address = self.rest if protocol == "rest" else self.grpc
+        if isinstance(self.child, Engine) or self.target.kind == CLIENT_LOOP or address is None:
+            return connection  # an engine has a process and sends its own requests
+        return ClientProcess(connection, protocol, address, self.target.model, self.target.access, signature_name)
 
     def await_death(self, doing: str, timeout_s: float = 1.0) -> None:
         """Raises FailedError if the server's process has ended or ends within `timeout_s`.

@@ -5,13 +5,14 @@ processes, its replicas. How far the equal replicas are apart is measured in the
 targets; it is the noise floor, and no smaller difference is called faster or slower.
 """
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmark.verdicts.records import BlockRecord, ComparisonRecord
+from benchmark.verdicts.block import Block, latencies, typical_latency
+from benchmark.verdicts.records import ComparisonRecord
 from benchmark.verdicts.statistics import (
     Array,
     Ratio,
@@ -25,42 +26,26 @@ from benchmark.verdicts.statistics import (
     samples_needed,
     verdict,
 )
+from benchmark.verdicts.typical import FEWEST, typical_ratio
 
-METRICS = ("mean", "p50", "p90", "p99", "throughput")
+# The metric by which a comparison is decided.
+TYPICAL = "typical"
+METRICS = (TYPICAL, "mean", "p50", "p90", "p99", "throughput")
 MAX_BLOCK = 50  # requests in a block
-CLEAR = 0.1  # least distance of an interval from 1 for a clear verdict
 ROUNDS = 50
+# How much farther from 1 than in an ordinary comparison the mean must be, as it is looked at after every round.
+SURE = 1 / 1.6
+# Of half the width of an interval: the least effect that is seen in 80 % of runs.
+SEEN = 1.3
 PRECISE = 0.02  # half the width of an interval that is precise, as a fraction
 
 
 @dataclass(frozen=True)
-class Block:
-    """Consecutive requests to one replica (process 0 or 1) of a target. Times are seconds."""
-
-    target: str
-    replica: int
-    protocol: str
-    batch: int
-    round: int
-    latencies: tuple[float, ...]
-    wall_s: float
-    cpu_s: float = 0.0
-    errors: int = 0
-    wrong: int = 0
-
-    def to_json(self) -> BlockRecord:
-        return cast(BlockRecord, asdict(self) | {"latencies": [round(value, 9) for value in self.latencies]})
-
-    @classmethod
-    def from_json(cls, value: BlockRecord) -> "Block":
-        return cls(value["target"], value["replica"], value["protocol"], value["batch"], value["round"],
-                   tuple(value["latencies"]), value["wall_s"], value["cpu_s"], value["errors"], value["wrong"])
-
-
-@dataclass(frozen=True)
 class Rules:
-    """When a comparison counts. Fractions, not per cent."""
+    """When a comparison counts, and how near is equal. Fractions, not per cent."""
 
+    equal_within: float = 0.02
+    anytime: bool = True  # a measurement may have ended at its verdict
     max_generator_cpu: float = 0.7
     max_aa_difference: float = 0.05
     max_error_ratio: float = 0.0
@@ -92,6 +77,7 @@ class Comparison:
     least_effect: float
     samples: int
     rounds: int
+    equal_within: float | None = None
 
     def to_json(self) -> ComparisonRecord:
         return cast(ComparisonRecord, {key: _finite(value) for key, value in asdict(self).items()})
@@ -108,24 +94,26 @@ def block_plan(repeat: int) -> list[tuple[int, int]]:
     return [(n - n // 2, n // 2) for n in share]
 
 
-def round_order(targets: Sequence[str], round_: int) -> list[tuple[str, int]]:  # decision 60
+def round_order(targets: Sequence[str], round_: int, replicas: int = 2) -> list[tuple[str, int]]:  # decision 60
     """(target, replica) in the order of a round, A B C C B A: each round begins with another target, each cycle of
-    rounds with the other replica.
+    rounds with the next of the replicas.
 
     A process that runs right after another process of the same program finds the CPU's caches warm, which makes it
     faster by 1 % or more. So each target begins equally many rounds, and no process is measured twice in succession.
     """
-    lead, replica = round_ % len(targets), round_ // len(targets) % 2
+    lead, replica = round_ % len(targets), round_ // len(targets) % replicas
     there = [*targets[lead:], *targets[:lead]]
-    return [(target, replica) for target in there] + [(target, 1 - replica) for target in reversed(there)]
+    return [*((target, replica) for target in there),
+            *((target, (replica + 1) % replicas) for target in reversed(there))]
 
 
 def compare(blocks: Iterable[Block], baseline: str, candidate: str, metric: str,
             rules: Rules = RULES, seed: int = 0) -> Comparison:
-    """Compares two targets over blocks of one protocol and batch size, all of the same complete rounds."""
-    chosen = [block for block in blocks if block.target in (baseline, candidate)]
-    of_a = [block for block in chosen if block.target == baseline]
-    of_b = [block for block in chosen if block.target == candidate]
+    """Compares two targets over blocks of one protocol and batch size, in the complete rounds that have both."""
+    of_a, of_b = _of_both(blocks, baseline, candidate)
+    chosen = [*of_a, *of_b]
+    if metric == TYPICAL:
+        return _by_typical(of_a, of_b, rules, seed)
     a, b = _rounds(of_a, metric), _rounds(of_b, metric)
     ratio = bootstrap_ratio(a, b, metric, seed)
     controls = {name: aa_control(own, metric, seed) for name, own in ((baseline, of_a), (candidate, of_b))}
@@ -145,6 +133,31 @@ def compare(blocks: Iterable[Block], baseline: str, candidate: str, metric: str,
         floor, aa.value, (aa.low, aa.high), least_effect(ratio, floor), sum(map(np.size, a)), len(a))
 
 
+def _by_typical(of_a: Sequence[Block], of_b: Sequence[Block], rules: Rules, seed: int) -> Comparison:
+    """The comparison that decides: certain at any time, so that looking after every round is allowed."""
+    baseline, candidate = of_a[0].target, of_b[0].target
+    found = typical_ratio(of_a, of_b, rules.anytime)
+    mean = compare([*of_a, *of_b], baseline, candidate, "mean", rules, seed)
+    said = certain_verdict(found.low, found.high, rules.equal_within)
+    # A few requests that take very long are not typical, and count.
+    if said in ("faster", "equal") and mean.valid and mean.ci95[1] ** SURE < 1 / (1 + mean.floor):
+        said = "slower"
+    half = np.log(found.high / found.low) / 2 if found.low > 0 else np.inf
+    value_a, value_b = (typical_latency(latencies(own).tolist()) * 1e3 for own in (of_a, of_b))
+    return replace(
+        mean, metric=TYPICAL, ratio=found.value, ci95=(found.low, found.high),
+        verdict="cannot tell" if mean.reasons else said, baseline_value=value_a, candidate_value=value_b,
+        floor=found.luck, least_effect=float(np.expm1(half * SEEN)),
+        equal_within=rules.equal_within)
+
+
+def decisive(comparisons: Iterable[ComparisonRecord]) -> list[ComparisonRecord]:
+    """Those whose metric decides; results of before 2026-12 were decided by the mean."""
+    there = list(comparisons)
+    metric = TYPICAL if any(each["metric"] == TYPICAL for each in there) else "mean"
+    return [each for each in there if each["metric"] == metric]
+
+
 def aa_control(blocks: Sequence[Block], metric: str, seed: int = 0) -> Ratio | None:
     """The ratio of a target's two equal replicas: its distance from 1 is noise. None with fewer than 2 rounds."""
     replicas = [_rounds([block for block in blocks if block.replica == replica], metric) for replica in (0, 1)]
@@ -153,34 +166,39 @@ def aa_control(blocks: Sequence[Block], metric: str, seed: int = 0) -> Ratio | N
     return bootstrap_ratio(replicas[0], replicas[1], metric, seed)
 
 
-def clear(blocks: Sequence[Block], names: Sequence[str], margin: float = 3.0) -> bool:  # decision 108
-    """Whether each candidate's ratio of means is valid and so far from 1 that more rounds cannot change its verdict.
+def certain_verdict(low: float, high: float, equal_within: float) -> Verdict:
+    """By where the whole interval of a ratio is."""
+    if 1 / (1 + equal_within) <= low and high <= 1 + equal_within:
+        return "equal"
+    return "faster" if low > 1 else "slower" if high < 1 else "cannot tell"
 
-    The interval must be `margin` times as far from 1 as a verdict needs, and at least 10 %: a check after every round
-    finds small differences by chance (on a busy machine, 3 % between equal processes after 32 requests of 2 ms).
-    """
-    for candidate in names[1:]:
-        found = compare(blocks, names[0], candidate, "mean")
-        near = min(abs(np.log(bound)) if bound > 0 else 0.0 for bound in found.ci95)
-        if found.verdict == "cannot tell" or near < max(margin * np.log1p(found.floor), np.log1p(CLEAR)):
+
+def certain(blocks: Sequence[Block], names: Sequence[str], rules: Rules = RULES) -> bool:  # decision 237
+    """Whether there is a verdict for every candidate. It may be asked after every round: of fewer rounds than a
+    sequence needs, the answer is no."""
+    # The typical ratio alone is known quickly, and mostly it says no.
+    for other in names[1:]:
+        both = _of_both(blocks, names[0], other)
+        if len({block.round for block in both[0]}) < FEWEST:
             return False
-    return True
+        found = typical_ratio(*both)
+        if certain_verdict(found.low, found.high, rules.equal_within) == "cannot tell":
+            return False
+    return all(compare(blocks, names[0], other, TYPICAL, rules).verdict != "cannot tell" for other in names[1:])
 
 
-def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:  # decision 64
-    """Whether the ratios of means and the A/A controls (which make the noise floor) are all known within 2 %.
-
-    A narrow interval ends a run whatever the verdict; a verdict ends a run only if it is far from any doubt (`clear`).
-    """
-    ratios = [(c.ratio, *c.ci95) for c in (compare(blocks, names[0], other, "mean") for other in names[1:])]
-    controls = [aa_control([block for block in blocks if block.target == name], "mean") for name in names]
-    ratios += [(control.value, control.low, control.high) for control in controls if control]
-    return all(high - low <= 2 * PRECISE * value for value, low, high in ratios)
+def precise(blocks: Sequence[Block], names: Sequence[str]) -> bool:
+    """Whether all typical ratios are known within 2 %."""
+    typical = [typical_ratio(*_of_both(blocks, names[0], other)) for other in names[1:]]
+    return all(found.high - found.low <= 2 * PRECISE * found.value for found in typical)
 
 
-def latencies(blocks: Iterable[Block]) -> Array:
-    """All latencies [n] in seconds, in the order measured."""
-    return np.array([value for block in blocks for value in block.latencies], dtype=np.float64)
+def _of_both(blocks: Iterable[Block], baseline: str, candidate: str) -> tuple[list[Block], list[Block]]:
+    """Their blocks of the rounds that have both."""
+    chosen = [block for block in blocks if block.target in (baseline, candidate)]
+    of_a, of_b = ({block.round for block in chosen if block.target == name} for name in (baseline, candidate))
+    both = [block for block in chosen if block.round in of_a & of_b]
+    return [block for block in both if block.target == baseline], [block for block in both if block.target == candidate]
 
 
 def _rounds(blocks: Sequence[Block], metric: str) -> list[Array]:

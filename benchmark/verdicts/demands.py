@@ -2,7 +2,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmark.verdicts.comparison import Block, latencies
+from benchmark.verdicts.block import Block, latencies
 from benchmark.verdicts.records import AgainstRecord, ComparisonRecord
 from benchmark.verdicts.statistics import metric_value, samples_needed
 from serving.client.objective import Objective
@@ -13,7 +13,10 @@ MEAN, LONGEST = 0.0, 100.0  # as Objective.percentile
 
 @dataclass(frozen=True)
 class Demands:  # decision 150
-    """`fail_if` and `fail_if_not` are verdicts on the mean; `budgets` are latency limits that candidates must keep."""
+    """`fail_if` and `fail_if_not` are verdicts; `budgets` are latency limits that candidates must keep.
+
+    Faster is enough where equal is demanded.
+    """
 
     fail_if: str | None = None
     fail_if_not: str | None = None
@@ -28,8 +31,10 @@ class Demands:  # decision 150
 
         An INVALID comparison fails every demand, since it shows nothing.
         """
-        for option, verdict, hit in (("--fail-if", self.fail_if, comparison["verdict"] == self.fail_if),
-                                     ("--fail-if-not", self.fail_if_not, comparison["verdict"] != self.fail_if_not)):
+        found = comparison["verdict"]
+        enough = found == self.fail_if_not or (found, self.fail_if_not) == ("faster", "equal")
+        for option, verdict, hit in (("--fail-if", self.fail_if, found == self.fail_if),
+                                     ("--fail-if-not", self.fail_if_not, not enough)):
             if verdict and (hit or not comparison["valid"]):
                 return f"{option} {verdict}"
         return None

@@ -1,7 +1,7 @@
 """The JSON forms of measurements, as result files hold them. Keys that end in _ms are milliseconds."""
 from typing import Any, Literal, NotRequired, TypedDict
 
-Verdict = Literal["faster", "slower", "cannot tell"]
+Verdict = Literal["faster", "slower", "equal", "cannot tell"]
 Decision = Literal["met", "missed", "undecided"]
 Percentile = Literal["p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99", "max"]
 
@@ -49,6 +49,7 @@ class ComparisonRecord(TypedDict):
     least_effect: float | None
     samples: int
     rounds: int
+    equal_within: NotRequired[float | None]  # of the metric that decides; results of before 2026-12 do not have it
 
 
 class AgainstRecord(TypedDict):
@@ -191,6 +192,7 @@ class ConductRecord(TypedDict):
     not_counted: NotRequired[str]  # why there are no instructions and cycles
     answers: NotRequired[dict[str, str]]
     ended: NotRequired[dict[str, str]]
+    design: NotRequired[dict[str, str]]  # by "REST batch 100": how it was measured, and why so
 
 
 class Parts(TypedDict):

@@ -7,7 +7,7 @@ from math import exp, log
 from typing import Any, Literal
 
 ORIGINAL, FLOAT32 = "original", "float32"
-Verdict = Literal["faster", "slower", "cannot tell"]
+Verdict = Literal["faster", "slower", "equal", "cannot tell"]
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,10 @@ class Timing:
 
 
 def ratios(result: Mapping[str, Any], candidate: str) -> dict[int, Ratio]:
-    """A candidate's ratios of mean times by batch size, from a result of `compare`."""
+    """A candidate's ratios by batch size, of the metric by which `compare` decides."""
     found = {}
     for each in result["comparisons"]:
-        if each["metric"] == "mean" and each["candidate"] == f"session:{candidate}":
+        if each["metric"] == "typical" and each["candidate"] == f"session:{candidate}":
             low, high = each["ci95"]
             found[int(each["batch"])] = Ratio(
                 each["ratio"], 0.0 if low is None else low, float("inf") if high is None else high, each["floor"],

@@ -68,7 +68,7 @@ def test_a_kept_result_is_drawn_over_time(null_server: Callable[..., Any], tmp_p
     report = subprocess.run([sys.executable, "-m", "benchmark", "report", str(folder)], capture_output=True, text=True,
                             check=False)
     assert report.returncode == 0, report.stderr
-    assert "Ratio of means over time" in report.stdout
+    assert "Ratio over time" in report.stdout
 
 
 def test_with_json_to_standard_output_nothing_else_is_printed_there(null_server: Callable[..., Any]) -> None:

@@ -65,7 +65,7 @@ CLOSED, SERVER = ["closed", *VARIANTS], ["server", *VARIANTS]
 CASES: dict[str, dict[str, Case]] = {
     "compare": _source(VARIANTS, URLS, SESSIONS) | _changes(
         VARIANTS, batch="3", repeat="7", protocol="rest", warmup="3", processes="1", max_time="9", atol="0.1",
-        rtol="0.1", disagreement="0.1"),
+        rtol="0.1", disagreement="0.1", design="duet", equal_within="3%"),
     "run": _source(CLOSED, ["closed", *ONE_URL, "--protocol", "rest"], ["closed", *SESSIONS]) | _changes(
         CLOSED, protocol="rest", batch="3", clients="9", warmup_seconds="9", seconds="9", repeat="9", slo="p90=9ms",
         engine="loadgen") | _changes(SERVER, rate="9")

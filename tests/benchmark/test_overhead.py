@@ -11,12 +11,13 @@ from click.testing import CliRunner
 from tiny_saved_model import write_tiny_saved_model
 
 from benchmark import overhead
-from benchmark.issuing.interleaved import Outcome, Plan
+from benchmark.issuing.plan import Plan
+from benchmark.issuing.rounds import Outcome
 from benchmark.overhead import Goal, findings, verdict
 from benchmark.reports import overhead as overhead_report
 from benchmark.reports.compare import compared
 from benchmark.targets import baselines
-from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.block import Block
 from serving.client.saved_model import metadata_of
 from user_error import FailedError, UserError
 

@@ -20,12 +20,12 @@ import cpu_class
 from benchmark.overhead import Goal, findings
 from benchmark.reports.compare import compared
 from benchmark.targets.engines import files
-from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.block import Block
 from version_directory import newest, read_manifest
 
 ABOUT = ("export/engines", "serving/engines", "serving/grpc_service.py", "serving/heap.py", "serving/memory.py",
          "serving/predictor.py", "serving/tensor_proto.py", "serving/client/answers.py", "serving/client/grpc.py",
-         "benchmark/issuing/interleaved.py", "benchmark/targets/connections.py", "benchmark/targets/engines.py",
+         "benchmark/issuing/group.py", "benchmark/targets/connections.py", "benchmark/targets/engines.py",
          "benchmark/targets/in_process", "benchmark/verdicts", "cpu_class.py")
 MODELS = {"mnist": (1, 100), "mobilenet_v2": (1, 32), "resnet50": (1, 8), "efficientnet_b0": (1, 8),
           "detector": (1, 8)}
@@ -60,7 +60,8 @@ def measured(models: Path, name: str, engine: str, batches: tuple[int, ...], *op
     busy = round(os.getloadavg()[0], 2)
     alone, served = f"session:made@{engine}", f"made@{engine}"
     done = run("benchmark", "compare", f"session:{original}", alone, original, served, "--models", str(models),
-               "--model", name, "--batch", ",".join(map(str, batches)), "--protocol", "grpc", *options, "--json", "-")
+               "--model", name, "--batch", ",".join(map(str, batches)), "--protocol", "grpc", "--design", "unpinned",
+               *options, "--json", "-")
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout)
     assert not result["first_wrong"], result["first_wrong"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from proof import ROOT, Proof
 
-CODE = ("benchmark/overhead.py", "benchmark/targets/baselines.py", "benchmark/issuing/interleaved.py",
+CODE = ("benchmark/overhead.py", "benchmark/targets/baselines.py", "benchmark/issuing/group.py",
         "benchmark/verdicts/comparison.py", "benchmark/targets/in_process", "serving")
 KEPT = ("protocol", "batch", "baseline", "candidate", "times", "ci95", "baseline_ms", "candidate_ms", "baseline_per_s",
         "candidate_per_s", "goal", "verdict", "valid", "reasons")

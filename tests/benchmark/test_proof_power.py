@@ -10,7 +10,7 @@ import pytest
 from proof import ROOT, Proof
 
 CODE = ("benchmark/verdicts/statistics.py", "benchmark/verdicts/comparison.py", "benchmark/targets/connections.py",
-        "benchmark/issuing/interleaved.py", "benchmark/targets/in_process/more_work.py")
+        "benchmark/issuing/group.py", "benchmark/targets/in_process/more_work.py")
 AA_RUNS, SLOWER_RUNS, PERCENT = 20, 10, 10
 
 

@@ -11,6 +11,10 @@ import psutil
 import pytest
 import saved_models
 from tiny_saved_model import write_tiny_saved_model
+from waiting import until
+
+import cores
+from benchmark import compare
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +59,58 @@ def test_compare_starts_variants_and_measures_them(models: Path) -> None:
         assert facts["ops"] == {"Placeholder": 1, "Const": 1, "MatMul": 1}
         assert result["environment"]["models"][name]["version"] == version
     assert "random inputs" in result["inputs"]
+
+
+@pytest.mark.skipif(len(cores.usable()) < 2, reason="a duet needs two cores")
+@pytest.mark.parametrize(("backend", "design", "words"), [
+    ("session:", "duet", "duet: each on core"), ("", "duet", "duet: each on core"), ("session:", "auto", ""),
+    ("session:", "interleaved", "interleaved: all on core"),
+    ("session:", "unpinned", "interleaved: where the system puts")])
+def test_compare_measures_by_the_design_that_is_asked_for(backend: str, design: str, words: str, models: Path) -> None:
+    protocol = [] if backend else ["--protocol", "grpc"]
+    result = _json(_benchmark(models, "compare", f"{backend}original", f"{backend}twin", "--batch", "3", "--repeat",
+                              "12", "--processes", "1", "--design", design, *protocol, "--json", "-"))
+    how, = result["design"].values()
+    assert how.startswith(words)
+    assert {block["round"] for block in result["blocks"]} == set(range(6))
+    assert {c["metric"] for c in result["comparisons"]} == {"typical", "mean", "p50", "p90", "p99", "throughput"}
+
+
+@pytest.mark.skipif(len(cores.usable()) < 2, reason="a duet needs two cores")
+@pytest.mark.parametrize(("variant", "design"), [
+    ("session:twin", "duet"), ("session:twin", "interleaved"), ("twin", "duet")])
+def test_a_variant_that_dies_in_the_middle_ends_the_run_in_one_line_and_its_rounds_are_kept(
+        variant: str, design: str, models: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmark", "compare", variant, variant, "--model", "tiny", "--models",
+               str(models), "--processes", "1", "--batch", "3", *([] if ":" in variant else ["--protocol", "grpc"]),
+               "--design", design, "--repeat", "1000000", "--json", str(tmp_path / "r.json")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        journal = tmp_path / ".r.json.rounds"
+        until(lambda: process.poll() is not None or (
+            journal.exists() and journal.read_text().count("\n") > 2), 120)
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        victim = next(child for child in psutil.Process(process.pid).children(recursive=True)
+                      if str(models) in " ".join(child.cmdline()) and "python" in child.name())
+        victim.kill()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert errors.strip().splitlines()[-1].startswith("error: ")
+    assert "finished blocks are kept: python -m benchmark report" in errors
+    assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.skipif(len(cores.usable()) < 2, reason="with one core nothing is pinned")
+@pytest.mark.parametrize("design", ["auto", "duet", "interleaved"])
+def test_where_pinning_is_forbidden_variants_take_turns_unpinned_and_the_result_says_why(
+        design: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "pin", lambda pid, chosen: False)
+    found = compare("session:original", "session:twin", model="tiny", models=models, batch=3, repeat=12, processes=1,
+                    design=design)
+    how, = found.result["design"].values()
+    left = "; --design duet cannot be" if design == "duet" else ""
+    assert how == f"interleaved: pinning processes is forbidden here{left}"
+    assert len(found.result["blocks"]) == 24
 
 
 def test_compare_makes_inputs_from_the_graph_where_metadata_is_not_enough(models: Path) -> None:

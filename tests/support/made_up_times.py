@@ -48,8 +48,8 @@ class MadeUpTimes:
         ratio = found if isinstance(found, float) else found[batch]
         low, high = ratio * (1 - _WIDTH), ratio * (1 + _WIDTH)
         verdict = "faster" if low > 1 + FLOOR else "slower" if high < 1 - FLOOR else "cannot tell"
-        return {"metric": "mean", "candidate": f"session:{name}", "batch": batch, "ratio": ratio, "ci95": [low, high],
-                "floor": FLOOR, "verdict": verdict, "reasons": []}
+        return {"metric": "typical", "candidate": f"session:{name}", "batch": batch, "ratio": ratio,
+                "ci95": [low, high], "floor": FLOOR, "verdict": verdict, "reasons": []}
 
 
 @contextmanager

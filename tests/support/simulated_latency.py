@@ -1,7 +1,8 @@
 """Latencies like those of a noisy shared machine: skewed, with a common drift, stalls, and a bias of each process."""
 import numpy as np
 
-from benchmark.verdicts.comparison import Block, block_plan, round_order
+from benchmark.verdicts.block import Block
+from benchmark.verdicts.comparison import block_plan, round_order
 
 
 def simulated_blocks(means: dict[str, float], repeat: int = 200, seed: int = 0, process_bias: float = 0.004,

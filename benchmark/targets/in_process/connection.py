@@ -1,13 +1,10 @@
 """The client side of benchmark.targets.in_process.engine: starts the process that runs a model, and connects to it."""
-import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
-from benchmark.targets.child import STOP_S, Child, python_module
+from benchmark.targets.child import python_module
+from benchmark.targets.socket_child import SocketChild
 from benchmark.targets.turns import Turn
 from serving.client.payloads import Array, Arrays, specs_of
 from serving.client.protocol import AnswerError, Signature
@@ -32,42 +29,19 @@ class EngineError(AnswerError):
         self.args = (f"the model refused the request: {reason}",)
 
 
-class Engine(Child):  # decision 109
+class Engine(SocketChild):  # decision 109
     """A process that loads the model, then accepts connections and answers them in parallel. `kind`: see MEASURED_BY.
     """
 
     def __init__(self, kind: str, title: str, version: Path, signature_name: str, grappler: bool, threads: int = 0,
                  env: Iterable[tuple[str, str]] = (), prefix: Sequence[str] = (), python: str = "") -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="engine-")
-        self._socket = str(Path(self._folder.name, "socket"))
         self.kind = kind
-        argv = python_module("benchmark.targets.in_process.engine", kind, str(version), self._socket, "--signature",
+        argv = python_module("benchmark.targets.in_process.engine", kind, str(version), "{socket}", "--signature",
                              signature_name or "serving_default", "--grappler", "on" if grappler else "off",
                              "--threads", str(threads))
         # Another environment has this project's code by its path only.
         own = dict(env) | ({"PYTHONPATH": str(ROOT)} if python else {})
-        argv = [*prefix, python or argv[0], *argv[1:]]
-        # The engine ends when its standard input is closed, so it ends with this process even where the kernel does not
-        # kill children with their parent.
-        super().__init__(f"process of {title}", argv, env=own, stdin=subprocess.PIPE)
-
-    def loaded(self) -> bool:
-        """Whether the engine accepts connections."""
-        try:
-            self.open().close()
-        except (FileNotFoundError, ConnectionRefusedError):
-            return False
-        return True
-
-    def open(self) -> Any:
-        return Client(self._socket, "AF_UNIX")
-
-    def stop(self, timeout_s: float = STOP_S) -> None:
-        assert self.process.stdin is not None
-        with suppress(OSError):
-            self.process.stdin.close()
-        super().stop(timeout_s)
-        self._folder.cleanup()
+        super().__init__(f"process of {title}", [*prefix, python or argv[0], *argv[1:]], own)
 
 
 class InProcessConnection:

@@ -11,7 +11,7 @@ from benchmark.reports import charts, compare, kinds, latencies, run, search, st
 from benchmark.reports.compare import compared
 from benchmark.reports.head import head
 from benchmark.targets.target import Target
-from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.block import Block
 
 DATA = Path(__file__).with_name("data")
 

@@ -54,7 +54,8 @@ def test_a_change_is_told_with_its_run_and_what_was_new(folder: Path) -> None:
     done = reported(folder)
     assert done.exit_code == 0
     assert "mnist, gRPC batch 100: original over optimized: since 2026-01-07 00:00 (" in done.output
-    assert "the candidate takes 1.24 times as long as before, beside the baseline: ratio 1.48" in done.output
+    assert f"the candidate takes {change.before / change.since:.2f} times as long as before, beside the baseline: " in (
+        done.output)
     assert "; new in that run: commit. On " in done.output
 
 

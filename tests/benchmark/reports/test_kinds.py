@@ -21,7 +21,7 @@ from benchmark.targets.target import Target
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = {"__init__", "kinds", "stored", "several", "head", "environment", "page", "terminal", "figures", "charts",
           "card", "latencies", "flame", "undecided", "way", "picture", "op_counts", "study_result", "study_tables",
-          "study_page", "history"}
+          "study_page", "history", "in_short"}
 
 
 class TemperatureResult(Head):

@@ -9,10 +9,10 @@ from benchmark.reports.compare import CompareResult
 from benchmark.reports.head import head
 from benchmark.reports.undecided import next_step
 from benchmark.targets.target import Target
-from benchmark.verdicts.comparison import Comparison, compare
+from benchmark.verdicts.comparison import TYPICAL, Comparison, compare
 from benchmark.verdicts.records import ComparisonRecord
 
-UNDECIDED = Comparison("original", "optimized", "rest", 100, "mean", 1.0, (0.995, 1.005), "cannot tell", True, (), 10,
+UNDECIDED = Comparison("original", "optimized", "rest", 100, "typical", 1.0, (0.97, 1.03), "cannot tell", True, (), 10,
                        10, "ms", 0.01, 1, (0.99, 1.01), 0.015, 200, 50)
 
 
@@ -21,9 +21,8 @@ def _record(**changes: object) -> ComparisonRecord:
 
 
 @pytest.mark.parametrize(("changes", "words", "never"), [
-    ({}, "Any difference between original and optimized is small: this run would have shown one of 1.5%", "Close"),
-    ({"floor": 0.08}, "Two processes of the same variant were 8.0% apart", "session:"),
-    ({"ci95": (0.9, 1.1)}, "between 0.90 and 1.10. Measure more requests: --repeat 800", "Close"),
+    ({}, "between 0.97 and 1.03. Measure longer, with --repeat 800", "--processes"),
+    ({"floor": 0.028}, "Processes of the same variant differ by themselves", "Close"),
     ({"valid": False, "reasons": ("A/A differs: two equal processes of original are 9.0% apart",)},
      "something else used the machine", "--repeat"),
     ({"valid": False, "reasons": ("the load generator was busy 90% of the time: it was measured, not the server",)},
@@ -48,7 +47,7 @@ def test_it_stands_below_its_verdict_on_the_terminal_and_on_the_page() -> None:
     result: CompareResult = {
         **head("compare", [Target("a", "m", "address")], 0, "random"), "measured_by": {},
         **report.compared(["a", "b"], blocks)}
-    said = next_step(compare(blocks, "a", "b", "mean").to_json())
+    said = next_step(compare(blocks, "a", "b", TYPICAL).to_json())
     assert said is not None
     assert report.lines(result)[1] == said
     assert said in report.html(result)

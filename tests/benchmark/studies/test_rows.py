@@ -7,7 +7,7 @@ import pytest
 from benchmark.reports.compare import compared
 from benchmark.studies.rows import goal, limit, milliseconds, rows, way
 from benchmark.studies.study import Goal, Way
-from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.block import Block
 
 TARGETS = {"original": "session:original", "one thread": "session:original", "fast": "session:optimized"}
 ROUNDS, REQUESTS = 12, 10

@@ -54,5 +54,5 @@ def test_the_plan_says_so(targets: list[Target], monkeypatch: pytest.MonkeyPatch
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 16 * GIB}))
     assert plan() == 1
-    assert "One process of each: two would take about 20 GB of memory, which is not free" in (
+    assert "1 of each, not 2: the others would take more memory than is free, 9.8 GB for each more" in (
         capsys.readouterr().err.replace("\n", " "))

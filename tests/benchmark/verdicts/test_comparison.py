@@ -7,7 +7,9 @@ from rich.console import Console
 from simulated_latency import simulated_blocks
 
 from benchmark.reports.compare import compared, figures_table
-from benchmark.verdicts.comparison import Block, Rules, block_plan, clear, compare, round_order
+from benchmark.verdicts.block import Block
+from benchmark.verdicts.comparison import TYPICAL, Rules, block_plan, certain, compare, precise, round_order
+from benchmark.verdicts.typical import FEWEST
 
 
 @pytest.mark.parametrize("repeat", [1, 2, 3, 7, 10, 100, 200, 999, 5000])
@@ -22,6 +24,14 @@ def test_a_round_ends_in_reverse_order_and_targets_and_replicas_alternate() -> N
     assert round_order(["a", "b"], 0) == [("a", 0), ("b", 0), ("b", 1), ("a", 1)]
     assert round_order(["a", "b"], 1) == [("b", 0), ("a", 0), ("a", 1), ("b", 1)]
     assert round_order(["a", "b"], 2) == [("a", 1), ("b", 1), ("b", 0), ("a", 0)]
+
+
+def test_each_of_many_replicas_is_measured_equally_often() -> None:
+    rounds = [round_order(["a", "b"], number, 3) for number in range(12)]
+    seen = [process for order in rounds for process in order]
+    assert {process: seen.count(process) for process in seen} == {(name, replica): 8 for name in "ab"
+                                                                   for replica in range(3)}
+    assert round_order(["a", "b"], 0, 1) == [("a", 0), ("b", 0), ("b", 0), ("a", 0)]
 
 
 @pytest.mark.parametrize("targets", [["a", "b"], ["a", "b", "c"], ["a", "b", "c", "d"]])
@@ -46,7 +56,7 @@ def test_power_of_simulated_runs(process_bias: float) -> None:
     assert all(c.verdict != "faster" for c in slow)
 
 
-@pytest.mark.parametrize("metric", ["mean", "p50", "throughput"])
+@pytest.mark.parametrize("metric", ["typical", "mean", "p50", "throughput"])
 def test_a_ratio_over_one_means_that_the_candidate_is_faster(metric: str) -> None:
     comparison = compare(simulated_blocks({"a": 0.08, "b": 0.04}), "a", "b", metric)
     assert comparison.verdict == "faster"
@@ -135,14 +145,58 @@ def test_figures_and_common_names_fit_into_80_columns(names: tuple[str, str]) ->
     assert all(any(line.split()[0] == name for line in text.splitlines() if line.split()) for name in names)
 
 
-@pytest.mark.parametrize(("candidate", "found"), [(0.060, False), (0.059, False), (0.056, False), (0.030, True),
-                                                  (0.120, True)])
-def test_only_a_large_difference_is_clear(candidate: float, found: bool) -> None:
-    assert clear(simulated_blocks({"a": 0.06, "b": candidate}, 60), ["a", "b"]) is found
+@pytest.mark.parametrize(("repeat", "enough"), [(20, False), (2000, True)])
+@pytest.mark.parametrize("candidate", [0.06, 0.03])
+def test_precision_depends_only_on_the_width_of_the_interval(repeat: int, enough: bool, candidate: float) -> None:
+    blocks = simulated_blocks({"a": 0.06, "b": candidate}, repeat)
+    assert precise(blocks, ["a", "b"]) is enough
 
 
-def test_repeated_checks_during_a_run_never_find_a_clear_difference_of_equal_targets() -> None:
-    for seed in range(5):
-        blocks = simulated_blocks({"a": 0.06, "b": 0.06}, 100, seed=seed)
-        rounds = sorted({block.round for block in blocks})
-        assert not any(clear([block for block in blocks if block.round <= last], ["a", "b"]) for last in rounds[4::8])
+@pytest.mark.parametrize(("candidate", "within", "verdict"), [
+    (0.06, 0.03, "equal"), (0.0606, 0.05, "equal"), (0.06, 0.0, "cannot tell"), (0.066, 0.03, "slower"),
+    (0.054, 0.03, "faster")])
+def test_equal_is_a_verdict_if_the_whole_interval_is_within_the_margin(candidate: float, within: float, verdict: str
+                                                                       ) -> None:
+    blocks = simulated_blocks({"a": 0.06, "b": candidate}, 2000, process_bias=0.002)
+    found = compare(blocks, "a", "b", TYPICAL, Rules(equal_within=within))
+    assert found.verdict == verdict
+    if verdict == "equal":
+        assert 1 / (1 + within) <= found.ci95[0] < found.ci95[1] <= 1 + within
+
+
+def test_a_few_requests_that_take_very_long_make_a_version_slower_though_they_are_not_typical() -> None:
+    blocks = simulated_blocks({"a": 0.06, "b": 0.06}, 2000, process_bias=0)
+    slow = [replace(block, latencies=(block.latencies[0] * 6, *block.latencies[1:])) if block.target == "b" else block
+            for block in blocks]
+    assert compare(blocks, "a", "b", TYPICAL, Rules(equal_within=0.04)).verdict == "equal"
+    found = compare(slow, "a", "b", TYPICAL, Rules(equal_within=0.04))
+    assert found.verdict == "slower"
+    assert found.ratio == pytest.approx(1, abs=0.03)
+
+
+def test_only_rounds_that_have_both_are_compared() -> None:
+    blocks = simulated_blocks({"a": 0.06, "b": 0.03, "c": 0.03})
+    apart = [block for block in blocks if (block.target, block.round % 2) not in (("b", 0), ("c", 1))]
+    assert compare(apart, "a", "b", TYPICAL).rounds == compare(blocks, "a", "b", TYPICAL).rounds / 2
+    assert compare(apart, "a", "c", TYPICAL).verdict == "faster"
+
+
+@pytest.mark.parametrize(("candidate", "within", "found"), [
+    (0.066, 0.0, True), (0.06, 0.05, True), (0.06, 0.0, False)])
+def test_a_verdict_is_certain_if_every_candidate_has_one(candidate: float, within: float, found: bool) -> None:
+    blocks = simulated_blocks({"a": 0.06, "b": candidate, "c": 0.03}, 2000, process_bias=0.002)
+    rules = Rules(equal_within=within)
+    assert certain(blocks, ["a", "b", "c"], rules) is found
+    assert certain(blocks, ["a", "c"], rules)
+    wrong = [replace(block, wrong=1) if block.target == "c" else block for block in blocks]
+    assert not certain(wrong, ["a", "c"], rules)
+
+
+def test_no_verdict_is_certain_before_a_sequence_says_something() -> None:
+    """An interval for a fixed number of rounds would be looked at many times."""
+    blocks = simulated_blocks({"a": 0.06, "b": 0.03}, 2 * FEWEST, process_bias=0.002)
+    assert {block.round for block in blocks} == set(range(FEWEST))
+    assert certain(blocks, ["a", "b"])
+    fewer = [block for block in blocks if block.round]
+    assert compare(fewer, "a", "b", TYPICAL).verdict == "faster"
+    assert not certain(fewer, ["a", "b"])

@@ -4,7 +4,7 @@ from typing import Any, cast
 import pytest
 
 from benchmark.verdicts.against import against
-from benchmark.verdicts.comparison import Block
+from benchmark.verdicts.block import Block
 from benchmark.verdicts.demands import Demands, over_budget
 from benchmark.verdicts.records import ComparisonRecord
 from benchmark.verdicts.statistics import samples_needed

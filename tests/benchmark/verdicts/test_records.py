@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from benchmark.verdicts import records
+from benchmark.verdicts.block import Block
 from benchmark.verdicts.capacity import Point
-from benchmark.verdicts.comparison import Block, Comparison
+from benchmark.verdicts.comparison import Comparison
 from benchmark.verdicts.histogram import Histogram
 from benchmark.verdicts.measurement import Measurement, Recorder
 from benchmark.verdicts.scenario import CATALOGUE, Scenario, Slo

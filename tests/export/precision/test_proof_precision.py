@@ -31,7 +31,7 @@ from export.precision.guard import guarded
 from export.precision.int8 import quantize, wanted_tensors
 from export.precision.ranges import Histogram
 
-ABOUT = ("export", "serving/client/answers.py", "serving/client/payloads.py", "benchmark/issuing/interleaved.py",
+ABOUT = ("export", "serving/client/answers.py", "serving/client/payloads.py", "benchmark/issuing/group.py",
          "benchmark/targets/in_process", "benchmark/verdicts", "cpu_class.py",
          "tests/support/session_turns.py")
 # Batch 1 and a large one. All but the first have random weights: no budget is stated, since nothing is lost by them.

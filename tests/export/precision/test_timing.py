@@ -10,8 +10,8 @@ from user_error import FailedError
 
 
 def test_only_the_candidates_means_are_taken() -> None:
-    one = {"candidate": "session:int8", "batch": 8, "metric": "mean", "ratio": 2.0, "ci95": [1.9, 2.1], "floor": 0.01,
-           "verdict": "faster", "reasons": []}
+    one = {"candidate": "session:int8", "batch": 8, "metric": "typical", "ratio": 2.0, "ci95": [1.9, 2.1],
+           "floor": 0.01, "verdict": "faster", "reasons": []}
     result = {"comparisons": [one, {**one, "metric": "p50", "ratio": 9.0}, {**one, "candidate": "session:int8-towers"},
                               {**one, "batch": 1, "ci95": [None, None], "verdict": "cannot tell",
                                "reasons": ["one round has no spread", "2 requests failed"]}]}
