@@ -1,8 +1,8 @@
 """Which ratio moves least on recorded noise, and which interval holds: make proof ONLY=estimators (ten minutes).
 
-Of equal processes each estimate should be 0. A row is a recording; `errors`: how far the estimates of 1,000 draws are
+Of equal processes each estimate should be 0. A row is a recording; `errors`: how far the estimates of 300 draws are
 from that (the root of the mean square, per cent), by what is taken of a round and what is taken over rounds, for 20 and
-120 rounds, which are about 10 s and a minute, of four processes each. `intervals`: in how many of 300 draws an interval
+120 rounds, which are about 10 s and a minute, of four processes each. `intervals`: in how many of 200 draws an interval
 misses 0 at the end of 120 rounds, and in how many at any of the times it is looked at, and half of its width at the
 end, per cent.
 """
@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 CODE = ("tests/support/estimators.py", "tests/support/recorded_noise.py", "confidence_sequence.py",
         "benchmark/verdicts/typical.py")
 RECORDED = sorted((Path(__file__).parent / "recorded_noise").glob("*.npz"))
-DRAWS, INTERVALS, EACH, FEW, MANY, LOOKED = 1000, 300, 4, 20, 120, 6
+DRAWS, INTERVALS, EACH, FEW, MANY, LOOKED = 300, 200, 4, 20, 120, 6
 
 
 def errors(path: Path, draws: int, seed: int = 0) -> dict[str, dict[str, list[float]]]:

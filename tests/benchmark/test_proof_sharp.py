@@ -2,7 +2,7 @@
 
 Graphs of busy work with 0, 1, 2 and 5 % more steps, while a third process loads one core in waves of 0.1 to 5 s. Each
 row is one run of `compare`. Rows of the cases take turns, so that a part of them (SHARP_RUNS=20) says something of all;
-200 of each take about nine hours on two cores, and what was measured is kept when it is interrupted.
+200 of each take about fourteen hours on two cores, and what was measured is kept when it is interrupted.
 
 Beside, in fewer rows, the design of before: two processes where the system puts them, the mean, beyond the distance of
 equal processes.
@@ -21,11 +21,13 @@ from proof import ROOT, Proof
 from recorded_noise import waves
 from recorded_verdicts import verdicts
 
-RUNS, RECORDED_RUNS = int(os.environ.get("SHARP_RUNS", "200")), 800
+RUNS = int(os.environ.get("SHARP_RUNS", "200"))
+# The rest of the thousand equal pairs; and how many with more work.
+RECORDED_EQUALS, RECORDED_RUNS = 800, 200
 CODE = ("confidence_sequence.py", "cores.py", "benchmark/verdicts/typical.py", "benchmark/verdicts/comparison.py",
         "benchmark/issuing/group.py", "benchmark/issuing/designs.py", "benchmark/issuing/trial.py",
         "tests/support/busy_work.py", "tests/support/recorded_noise.py")
-PROCESSES, MAX_S = 4, 60
+PROCESSES, MAX_S = 8, 60
 # A minute of requests of two targets, unless the machine is much quicker.
 BEFORE = ("--design", "unpinned", "--processes", "2", "--repeat", "2500")
 # {per cent more work: (--equal-within, the verdict it should have, in what share of the runs)}
@@ -86,13 +88,14 @@ def test_sharp_verdicts(more: int, rows: dict[str, list[dict[str, Any]]]) -> Non
 @pytest.mark.proof
 @pytest.mark.parametrize("path", sorted(RECORDED.glob("*busy*")), ids=lambda path: path.stem)
 def test_sharp_verdicts_on_recorded_noise(path: Path) -> None:
-    """The rest of the thousand equal pairs, and as many with more work."""
     proof = Proof("sharp", seed=0, about=(*CODE, "tests/support/recorded_verdicts.py"))
 
-    def found(more: int, within: float, **how: Any) -> dict[str, int]:
-        return dict(verdicts(path, 1 + more / 100, within, RECORDED_RUNS, **how))
+    def found(more: int, within: float, runs: int, **how: Any) -> dict[str, int]:
+        return dict(verdicts(path, 1 + more / 100, within, runs, **how))
     row = proof.row(f"recorded-{path.stem}", lambda: {
-        f"more-{more}": {"now": found(more, float(within.rstrip("%")) / 100),
-                         "before": found(more, 0.0, each=2, before=True)} for more, (within, _, _) in CASES.items()})
+        f"more-{more}": {"now": found(more, float(within.rstrip("%")) / 100, RECORDED_RUNS if more else RECORDED_EQUALS,
+                                      each=PROCESSES),
+                         "before": found(more, 0.0, RECORDED_RUNS, each=2, before=True)}
+        for more, (within, _, _) in CASES.items()})
     equals = row["more-0"]["now"]
-    assert equals.get("faster", 0) + equals.get("slower", 0) <= 0.01 * RECORDED_RUNS
+    assert equals.get("faster", 0) + equals.get("slower", 0) <= 0.01 * RECORDED_EQUALS
