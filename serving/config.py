@@ -100,6 +100,8 @@ class Flags:
     num_tflite_interpreters_per_pool: int = flag(1, "Interpreters in each pool; each runs a request at a time.")
     tensorflow_session_config_file: str = flag("", "A ConfigProto in text form for every session.")
     monitoring_config_file: str = flag("", "MonitoringConfig in text form: serves Prometheus metrics on the REST port.")
+    request_log_file_mb: int = flag(64, "MB of a file of logged requests (logging_config); then the next.", ours=True)
+    request_log_files: int = flag(16, "Files of logged requests kept for each model; older ones go.", ours=True)
     access_log: str = flag("", "Write a JSON line for each request to this file; '-': standard output.", ours=True)
     ssl_config_file: str = flag("", "SSLConfig in text form: TLS for gRPC.")
     rest_api_ssl_config_file: str = flag("", "SSLConfig in text form: TLS for REST.", ours=True)
@@ -208,6 +210,9 @@ class Model:
     # The entry's model_platform, and the number of its deprecated model_type.
     platform: str = PLATFORM
     model_type: int = 0
+    # Its logging_config: where requests are logged, and which share of them.
+    log_prefix: str = ""
+    sampling_rate: float = 0.0
 
 
 def read_models(flags: Flags) -> list[Model]:
@@ -225,7 +230,10 @@ def models_of(config: Any) -> list[Model]:
     if config.WhichOneof("config") == "custom_model_config":
         raise ServingError(Code.UNIMPLEMENTED, "custom_model_config is not supported; use model_config_list")
     return checked([Model(entry.name, entry.base_path, _policy(entry), dict(entry.version_labels),
-                          entry.model_platform, entry.model_type) for entry in config.model_config_list.config])
+                          entry.model_platform, entry.model_type,
+                          entry.logging_config.log_collector_config.filename_prefix,
+                          entry.logging_config.sampling_config.sampling_rate)
+                    for entry in config.model_config_list.config])
 
 
 def reread_models(flags: Flags) -> list[Model]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from serving import inference
 from serving.client import payloads
 from serving.errors import Code, ServingError, invalid
+from serving.request_log import RequestLogs
 from serving.servable import (
     CLASSIFY_METHOD,
     DEFAULT_SIGNATURE,
@@ -45,11 +46,12 @@ class Predictor:
     """Answers predict, classify and regress for any servable of a store."""
 
     def __init__(self, store: Store, check_method_names: bool = False,
-                 ran: Callable[[str, str, float], None] | None = None) -> None:
-        """`ran(api, model, seconds)` is called after every run of a graph."""
+                 ran: Callable[[str, str, float], None] | None = None, logs: RequestLogs | None = None) -> None:
+        """`ran(api, model, seconds)` is called after every run of a graph; `logs` is told of answered predictions."""
         self._store = store
         self._check_method_names = check_method_names
         self._ran = ran
+        self._logs = logs
         self._logged = set[str]()
 
     def pin(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
@@ -119,7 +121,10 @@ class Predictor:
         except ServingError as error:
             self._log_misfits(servable, signature, inputs, error)
             raise
-        return dict(zip(aliases, results, strict=True))
+        outputs = dict(zip(aliases, results, strict=True))
+        if self._logs is not None:
+            self._logs.answered(servable.name, servable.version, signature.name, inputs, outputs)
+        return outputs
 
     def _log_misfits(self, servable: Servable, signature: Signature, inputs: Mapping[str, Array],
                      error: ServingError) -> None:  # decision 144

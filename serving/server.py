@@ -59,6 +59,7 @@ class Server:
         from serving.engines.choice import Engines
         from serving.grpc_service import GrpcServer
         from serving.predictor import Predictor
+        from serving.request_log import RequestLogs
         from serving.version_loader import VersionLoader
         most_bytes = flags.max_request_memory_mb * (1 << 20)
         engines = Engines(flags, MemoryLimit(most_bytes))
@@ -73,9 +74,11 @@ class Server:
             Retries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6), flags.num_load_threads,
             flags.allow_version_labels_for_unavailable_models,
             flags.force_allow_any_version_labels_for_unavailable_models)
-        self._predictor = Predictor(self._store, flags.enable_signature_method_name_check,
-                                    self._metrics.ran if self._metrics_path else None)
-        loader.predictor = self._predictor
+        self._logs = RequestLogs(flags.request_log_file_mb << 20, flags.request_log_files)
+        ran = self._metrics.ran if self._metrics_path else None
+        self._predictor = Predictor(self._store, flags.enable_signature_method_name_check, ran, self._logs)
+        # Warm-up requests are not logged: they would come back as warm-up.
+        loader.predictor = Predictor(self._store, flags.enable_signature_method_name_check, ran)
         host = flags.bind_address
         addresses = [f"[{host}]:{flags.port}" if ":" in host else f"{host}:{flags.port}"] if flags.port else []
         if flags.grpc_socket_path:
@@ -93,6 +96,7 @@ class Server:
     def start(self) -> None:
         """Loads the models, then opens the ports, so that a client that can connect gets an answer."""
         flags = self._flags
+        self._logs.configure(self._models)
         with _held_back() as records:
             failures = self._store.configure(self._models)
         self._store.start()
@@ -133,6 +137,7 @@ class Server:
     def reload(self, models: list[Model]) -> None:
         """Replaces the configuration and waits for new models, as HandleReloadConfigRequest does."""
         failures = self._store.configure(models)
+        self._logs.configure(models)
         if failures:
             raise did_not_load("model", failures)
 
@@ -149,6 +154,7 @@ class Server:
         self._store.stop(max(ends - monotonic(), _UNLOAD_S))
         if self._batching is not None:
             self._batching.stop()
+        self._logs.close()
         if self._access_log is not None:
             self._access_log.close()
         return int(cut)

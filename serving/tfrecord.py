@@ -54,12 +54,17 @@ def write(path: str | Path, records: Iterable[bytes]) -> int:
     """Writes a whole file or none, and returns how many records it has."""
     content, count = bytearray(), 0
     for record in records:
-        length = struct.pack("<Q", len(record))
-        content += length + struct.pack("<I", masked_crc32c(length))
-        content += record + struct.pack("<I", masked_crc32c(record))
+        content += framed(record)
         count += 1
     write_bytes(path, bytes(content))
     return count
+
+
+def framed(record: bytes) -> bytes:
+    """A record as it stands in a file."""
+    length = struct.pack("<Q", len(record))
+    checksums = (struct.pack("<I", masked_crc32c(part)) for part in (length, record))
+    return length + next(checksums) + record + next(checksums)
 
 
 def masked_crc32c(data: bytes) -> int:
