@@ -27,7 +27,7 @@ except ModuleNotFoundError as missing:
     sys.exit(2)
 
 import tensorflow_alone
-from user_error import FailedError, UserError
+from user_error import UserError
 from whole_file import refuse_unwritable, remedied
 
 EXIT_FAILED = 1
@@ -130,7 +130,7 @@ def exit_status(reasons: Mapping[int, str]) -> str:
 
 def status_of(error: UserError) -> int:
     """The exit status of a command that ends with the error."""
-    return EXIT_FAILED if isinstance(error, FailedError) else EXIT_COULD_NOT_RUN
+    return error.exit_status
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

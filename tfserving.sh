@@ -6,9 +6,10 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: ./tfserving.sh [VARIANT] [--backend container|binary|embedded] [--pull] [-- SERVER_FLAG ...]
+Usage: ./tfserving.sh [VARIANT|production] [--backend container|binary|embedded] [--pull] [-- SERVER_FLAG ...]
 
-Hosts models/$MODEL/VARIANT (default: original) in the foreground; Ctrl-C stops it.
+Hosts models/$MODEL/VARIANT (default: original) in the foreground; Ctrl-C stops it. `production` hosts the production
+root instead: every model that was promoted, with its labels, and what is promoted from now on (docs/promotion.md).
 
 Backend: the first of these that can run here, unless --backend chooses one:
   container  the tensorflow/serving image, where a Docker engine answers and the image is there
@@ -27,11 +28,13 @@ Environment:
   REST_PORT  REST port on 127.0.0.1 (8501)
   IMAGE      the container image (tensorflow/serving:2.19.1)
   MODELS     the models folder (models/ beside this script)
+  PRODUCTION the production root (production/ beside this script)
 
 Examples:
   ./tfserving.sh                         # models/mnist/original
   ./tfserving.sh optimized               # models/mnist/optimized
   MODEL=ssd ./tfserving.sh int8 --backend embedded
+  ./tfserving.sh production              # then: python -m serving promote mnist optimized
   ./tfserving.sh optimized -- --prefer_tflite_model    # run by LiteRT, if the version has a model.tflite
   IMAGE=yours ./tfserving.sh optimized -- --engine=openvino    # an image of this project's server, or embedded
 USAGE
@@ -80,11 +83,21 @@ variants() {
   done
 }
 
+# check_production: ends with an error unless $production is a production root; makes one of a folder that is not there
+check_production() {
+  if [[ ! -e $production || (-d $production && -z $(ls -A "$production")) ]]; then
+    if ! mkdir -p "$production" || ! printf 'model_config_list {\n}\n' >"$production/models.config"; then
+      die "$production cannot be made a production root"
+    fi
+    say "made an empty production root: $production"
+  fi
+  [[ -f $production/models.config ]] || die "$production is no production root: it has no models.config; set PRODUCTION"
+  production=$(cd "$production" && pwd)
+}
+
 # check_variant: ends with an error unless $models/$model/$variant holds a model version
 check_variant() {
   local there
-  [[ $variant != production ]] ||
-    die "'production' is reserved for promoted versions and no variant; there are: $(variants "$models/$model" | xargs)"
   [[ $variant =~ ^[A-Za-z0-9_.-]+$ && $variant != .* ]] || die "'$variant' is no variant's name (letters, digits, _ . -)"
   [[ -d $models ]] || die "there is no folder $models; make one with 'make demo', or set MODELS"
   [[ -d $models/$model ]] ||
@@ -202,14 +215,24 @@ say_class() {
 # start_server: starts the backend as a child; sets $server, its process id
 start_server() {
   local base=$models/$model/$variant
-  local common=(--model_name="$model" --port="$port" --rest_api_port="$rest_port" --model_base_path="$base")
+  local common=(--port="$port" --rest_api_port="$rest_port")
+  # Mounted where it is here: models.config names the same paths in the container.
+  local mount=(-v "$production:$production:ro")
+  if [[ $variant == production ]]; then
+    # At a start, the labels in the file name versions that are not loaded yet.
+    flags=(--model_config_file="$production/models.config" --model_config_file_poll_wait_seconds=1
+      --allow_version_labels_for_unavailable_models=true ${flags[@]+"${flags[@]}"})
+  else
+    common+=(--model_name="$model" --model_base_path="$base")
+    mount=(-v "$base:/models/$model:ro" -e "MODEL_NAME=$model")
+  fi
   case $backend in
     container)
       container=tfserving-$model-$variant-$$
       # --init: the server ignores SIGTERM when it is process 1.
       docker run --rm --init --name "$container" \
         -p "127.0.0.1:$port:8500" -p "127.0.0.1:$rest_port:8501" \
-        -v "$base:/models/$model:ro" -e "MODEL_NAME=$model" \
+        "${mount[@]}" \
         "$image" ${flags[@]+"${flags[@]}"} &
       ;;
     binary) tensorflow_model_server "${common[@]}" ${flags[@]+"${flags[@]}"} & ;;
@@ -239,10 +262,19 @@ stop_server() {
   exit "$status"
 }
 
+# answers: succeeds if the server has the model, or of a production root, answers at all
+answers() {
+  if [[ $variant == production ]]; then
+    rest_get "/v1/models/$model" | grep -q '^HTTP/'
+  else
+    rest_get "/v1/models/$model" | grep -q '"AVAILABLE"'
+  fi
+}
+
 # await_ready: returns once the model is available; exits with an error if the server ends before
 await_ready() {
   local status
-  until rest_get "/v1/models/$model" | grep -q '"AVAILABLE"'; do
+  until answers; do
     if ! kill -0 "$server" 2>/dev/null; then
       status=0
       wait "$server" || status=$?
@@ -259,6 +291,12 @@ engine() { rest_get /models | sed -n 's/.*"engine": "\([a-z]*\)".*/\1/p' | head 
 
 # announce: prints the model's addresses and a command to try
 announce() {
+  if [[ $variant == production ]]; then
+    say "ready: $production, REST http://127.0.0.1:$rest_port   gRPC 127.0.0.1:$port"
+    say 'see: python -m serving status --root'" $(printf %q "$production")"
+    say 'Ctrl-C stops it'
+    return
+  fi
   local newest request by url=http://127.0.0.1:$rest_port/v1/models/$model
   newest=$(versions "$models/$model/$variant" | tail -n 1)
   request=$models/$model/$variant/$newest/assets.extra/request.json
@@ -304,15 +342,20 @@ parse_arguments() {
 main() {
   root=$(resolve_root "${BASH_SOURCE[0]}")
   model=${MODEL:-mnist} port=${PORT:-8500} rest_port=${REST_PORT:-8501} models=${MODELS:-$root/models}
+  production=${PRODUCTION:-$root/production}
   image=${IMAGE:-tensorflow/serving:2.19.1} backend=${BACKEND:-} pull=no why='' container='' server=''
   parse_arguments "$@"
   [[ $model =~ ^[A-Za-z0-9_.-]+$ && $model != .* ]] || die "MODEL='$model' is no model's name (letters, digits, _ . -)"
-  check_variant
-  models=$(cd "$models" && pwd)
+  if [[ $variant == production ]]; then
+    check_production
+  else
+    check_variant
+    models=$(cd "$models" && pwd)
+  fi
   choose_backend
   check_ports
   say "backend: $backend ($why)"
-  say_class
+  [[ $variant == production ]] || say_class
   trap stop_server INT TERM HUP
   start_server
   await_ready

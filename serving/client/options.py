@@ -74,6 +74,17 @@ def target_options(command: Command) -> Command:
     return command
 
 
+def server_options(command: Command) -> Command:
+    """Adds the options that name the servers of a production root."""
+    for option in (
+            click.option("--grpc", "grpcs", multiple=True, metavar="HOST:PORT",
+                         help=f"gRPC address of a server of the root; more than once for replicas ({GRPC_ADDRESS})."),
+            click.option("--rest", "rests", multiple=True, metavar="URL",
+                         help=f"REST address of a server of the root; more than once for replicas (http://{REST_ADDRESS}).")):
+        command = option(command)
+    return command
+
+
 def target(*, model: str | None, version: int | None, label: str | None, protocol: str, address: str | None,
            headers: tuple[str, ...], saved_model: str | None, tls: bool, tls_authority: str | None,
            tls_certificate: str | None, tls_key: str | None) -> Target:

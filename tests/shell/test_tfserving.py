@@ -148,7 +148,6 @@ def test_a_port_in_use_is_an_error_before_anything_starts(models: Path) -> None:
 @pytest.mark.parametrize(("arguments", "message"), [
     (["nope"], "there is no variant 'nope' of half; there are: optimized original"),
     (["empty"], "there is no variant 'empty' of half; there are: optimized original"),
-    (["production"], "'production' is reserved for promoted versions and no variant; there are: optimized original"),
     (["../half/original"], "'../half/original' is no variant's name"),
     (["original", "optimized"], "one variant at a time"),
     (["--oops"], "unknown option '--oops'"),
@@ -159,6 +158,27 @@ def test_a_port_in_use_is_an_error_before_anything_starts(models: Path) -> None:
 ])
 def test_a_wrong_argument_is_refused_with_the_possible_values(models: Path, arguments: list[str], message: str) -> None:
     assert message in refused(*arguments, MODELS=str(models), MODEL="half", **NO_ENGINE)
+
+
+def test_a_production_root_is_hosted_and_takes_what_is_promoted(models: Path, host: Run, tmp_path: Path) -> None:
+    root = tmp_path / "production"
+    hosted = host("production", "--backend=embedded", PRODUCTION=str(root))
+    output = hosted.await_text("Ctrl-C stops it")
+    assert f"made an empty production root: {root}" in output
+    assert f"ready: {root}, REST http://127.0.0.1:{hosted.rest_port}" in output
+    done = subprocess.run(
+        [sys.executable, "-m", "serving", "promote", "half", "original", "--models", str(models), "--root", str(root),
+         "--rest", f"http://127.0.0.1:{hosted.rest_port}", "--grpc", f"127.0.0.1:{hosted.port}", "--bake", "0"],
+        cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "version 1 of half is stable" in done.stderr
+    assert hosted.stop(signal.SIGTERM) == 0
+
+
+def test_a_folder_that_is_no_production_root_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    assert "is no production root: it has no models.config" in refused(
+        "production", "--backend=embedded", PRODUCTION=str(tmp_path))
 
 
 @pytest.mark.parametrize(("ports", "message"), [
@@ -182,7 +202,7 @@ def test_the_error_for_an_unknown_model_lists_the_existing_models(models: Path) 
 
 def test_help_needs_neither_models_nor_a_server() -> None:
     done = subprocess.run([str(SCRIPT), "--help"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("Usage: ./tfserving.sh [VARIANT]")
+    assert done.stdout.startswith("Usage: ./tfserving.sh [VARIANT|production]")
 
 
 def test_works_through_a_symbolic_link(tmp_path: Path) -> None:

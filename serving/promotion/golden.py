@@ -1,0 +1,79 @@
+"""Golden requests: those of which it is known what a version answers.
+
+One file serves as warm-up, as the parity gate's inputs, as load and as what is replayed to a canary: a TFRecord of
+tensorflow.serving.PredictionLog, which `python -m serving record` and TensorFlow Serving's own request log write.
+"""
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from serving import recording
+from serving.client import payloads
+from serving.client.payloads import Array, Arrays
+from serving.client.protocol import Client, Signature
+from user_error import UserError
+from version_directory import SAMPLES, WARMUP
+
+# So many of a file are used, and so many are made of samples.
+MOST = 64
+BATCHES = (1, 2, 3, 7)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A request, and what it must be answered with; None where that is not known."""
+
+    inputs: Arrays
+    signature: str
+    expected: Mapping[str, Array] | None = None
+
+
+def of_file(path: Path) -> list[Golden]:
+    """The predict requests of a file. Raises UserError for one that cannot be read."""
+    return [Golden(one.inputs, one.signature_name, one.outputs or None) for one in islice(recording.read(path), MOST)]
+
+
+def of_version(version: Path, signatures: Mapping[str, Signature]) -> list[Golden]:
+    """The requests that a version's own files give: its warm-up file, or its samples in several batch sizes; else they
+    are made from its signatures, or by `python -m export samples`, which knows what a graph can take."""
+    if (version / WARMUP).is_file():
+        return of_file(version / WARMUP)
+    if (version / SAMPLES).is_file():
+        arrays = payloads.load_samples(version / SAMPLES)
+    elif all(spec.dtype.kind == "f" for one in signatures.values() for spec in one.inputs.values()):
+        return [Golden(payloads.make(one.inputs, batch, batch), name) for name, one in sorted(signatures.items())
+                for batch in BATCHES if one.inputs and _takes(one, batch)]
+    else:
+        with TemporaryDirectory() as folder:
+            made = Path(folder, "made.npz")
+            subprocess.run([sys.executable, "-m", "export", "samples", str(version), "--out", str(made)], check=False,
+                           capture_output=True)
+            if not made.exists():
+                return []
+            arrays = payloads.load_samples(made)
+    found, start = [], 0
+    for name, signature in sorted(signatures.items()):
+        if not signature.inputs or not set(signature.inputs) <= set(arrays):
+            continue
+        for batch in BATCHES:
+            if _takes(signature, batch):
+                found.append(Golden(payloads.pick(arrays, signature.inputs, batch, start), name))
+                start += batch
+    return found
+
+
+def _takes(signature: Signature, batch: int) -> bool:
+    try:
+        payloads.check_batch(signature.inputs, batch)
+    except UserError:
+        return False
+    return True
+
+
+def answered(requests: Iterable[Golden], client: Client) -> list[Golden]:
+    """The requests with a server's answers. Raises AnswerError and UnreachableError."""
+    return [replace(one, expected=client.predict(one.inputs, one.signature)) for one in requests]

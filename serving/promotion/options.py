@@ -1,0 +1,129 @@
+"""The options that all commands on a production root share, and what they open."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from commandline import Terminated, progress_console
+from serving.client.options import GRPC_ADDRESS, REST_ADDRESS
+from serving.client.protocol import AnswerError, UnreachableError
+from serving.promotion import plan
+from serving.promotion.errors import PromotionError, RolledBackError, ServerUnreachableError
+from serving.promotion.history import BrokenHistoryError
+from serving.promotion.plan import Stage
+from serving.promotion.production import Production
+from serving.promotion.rollout import DiskFailedError, StageFailedError, carry_out, take_up
+from serving.promotion.root import ProductionRoot
+from serving.promotion.servers import Server, servers
+from user_error import UserError
+
+# A model that no server has: asking for it shows whether a server answers.
+_NOBODY = "a-model-that-no-server-has"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def root_option(command: Command) -> Command:
+    return click.option("--root", default="production", show_default=True, metavar="DIR",
+                        help="The production root.")(command)
+
+
+def hosts_of(rests: Sequence[str], grpcs: Sequence[str]) -> list[Server]:
+    """The servers that the options name; without any, the one that `./tfserving.sh production` starts."""
+    return servers(rests, grpcs) if rests or grpcs else servers([f"http://{REST_ADDRESS}"], [GRPC_ADDRESS])
+
+
+@contextmanager
+def promotion_errors() -> Iterator[None]:
+    """Every error that a user can cause, with the exit status of these commands."""
+    try:
+        yield
+    except PromotionError:
+        raise
+    except UnreachableError as error:
+        raise ServerUnreachableError(str(error)) from None
+    except DiskFailedError as error:
+        raise PromotionError(f"{error}; the next command on this root takes up what was under way") from None
+    except StageFailedError as error:
+        raise ServerUnreachableError(f"{error}; the next command on this root takes up what was under way") from None
+    except BrokenHistoryError as error:
+        raise PromotionError(f"the history is broken, {error}; `python -m serving audit` says more") from None
+    except (UserError, AnswerError) as error:
+        raise PromotionError(str(error)) from None
+
+
+def in_words(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a command's function in `promotion_errors`."""
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with promotion_errors():
+            return command(*args, **kwargs)
+    return wrapped
+
+
+def say(line: str) -> None:
+    progress_console().print(line, markup=False, soft_wrap=True)
+
+
+def finish_what_was_begun(production: Production) -> None:
+    """Takes up an operation that was interrupted, and says how it ended."""
+    left = production.root.journal()
+    if left is None:
+        return
+    say(f"an interrupted {left.kind} of {left.model} is taken up, at {left.stage}")
+    ended = take_up(left, production)
+    say(f"it was {'finished' if ended.stage is Stage.RECORD else f'undone: {ended.why}'}")
+
+
+def require_reachable(production: Production, model: str) -> None:
+    """Raises UnreachableError unless every server answers, and PromotionError if one serves another root, or if a base
+    path of the configuration is missing: then TensorFlow Serving would look at no model's versions any more."""
+    file = production.root.config()
+    for host in production.hosts:
+        host.states(_NOBODY)
+    for entry in file.message.model_config_list.config:
+        if entry.base_path.startswith("/") and not production.root.path.joinpath(entry.base_path).is_dir():
+            raise PromotionError(f"{file.path}: the base path of {entry.name}, {entry.base_path}, is not there: a "
+                                 "server looks for no version of any model then; make it, or take the model out")
+    for host in production.hosts:
+        if model not in file.models and host.states(model):
+            raise PromotionError(f"{host.name} has a model {model}, which {file.path} does not name: it serves another "
+                                 "root or none")
+        for known in file.models:
+            if not host.states(known):
+                raise PromotionError(f"{host.name} does not know {known}, which {file.path} names: it serves another "
+                                     f"root, or was started without --model_config_file={file.path}")
+            labels = file.served(known).labels
+            if plan.STABLE in labels and host.labelled(known, plan.STABLE) not in (None, *labels.values()):
+                raise PromotionError(f"{host.name} has label stable of {known} on a version that {file.path} gives no "
+                                     "label: it serves another root, or somebody told it otherwise; see `status`")
+
+
+def require_done(ended: plan.Operation) -> None:
+    """Raises RolledBackError for an operation that was undone, PromotionError if no server had seen anything of it."""
+    if ended.stage is Stage.RECORD:
+        return
+    if not plan.was_in_production(ended):
+        raise PromotionError(f"{ended.why}; production is as it was")
+    raise RolledBackError(f"the {ended.kind} of {ended.model} was taken back: {ended.why}")
+
+
+def carried_out(operation: plan.Operation, production: Production) -> plan.Operation:
+    """Does an operation. If it is interrupted (Ctrl-C, SIGTERM), it is taken up at once: undone, or finished."""
+    try:
+        return carry_out(operation, production)
+    except (KeyboardInterrupt, Terminated):
+        if (left := production.root.journal()) is not None:
+            say("interrupted: production is put right first; once more, and the next command on this root does it")
+            ended = take_up(left, production)
+            say(f"it was {'finished' if ended.stage is Stage.RECORD else 'undone'}")
+        raise
+
+
+def opened(root: str, rests: Sequence[str], grpcs: Sequence[str], make: bool = False) -> Production:
+    """The root with its servers."""
+    return Production(ProductionRoot.made(root) if make else ProductionRoot.at(root), hosts_of(rests, grpcs))

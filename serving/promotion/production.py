@@ -1,0 +1,121 @@
+"""A production root and its servers, as `rollout.World`: what each step of an operation does to files and servers."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serving.promotion import durable, files, history, plan
+from serving.promotion.golden import Golden
+from serving.promotion.plan import Operation, Stage
+from serving.promotion.rollout import DiskFailedError, StageFailedError
+from serving.promotion.root import ProductionRoot
+from serving.promotion.servers import Server
+from user_error import UserError
+from whole_file import remedied
+
+LOAD_S, ANSWER_S = 300.0, 30.0
+
+
+@dataclass
+class Production:
+    """`golden`: what the new version must answer, of which the expected answers are known only while its promotion
+    runs. `watch(operation)` bakes: it returns why the canary is refused, or ""."""
+
+    root: ProductionRoot
+    hosts: Sequence[Server]
+    golden: Sequence[Golden] = ()
+    load_s: float = LOAD_S
+    answer_s: float = ANSWER_S
+    watch: Callable[[Operation], str] = lambda operation: ""
+    told: Callable[[str], None] = lambda line: None
+    servers: Sequence[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._of = {host.name: host for host in self.hosts}
+        self.servers = list(self._of)
+
+    def journal(self, operation: Operation | None) -> None:
+        try:
+            self.root.write_journal(operation)
+        except OSError as error:
+            raise UserError(f"{self.root.journal_path}: {remedied(error)}; the next command on this root takes up what "
+                            "was under way") from error
+        if operation is not None:
+            self.told(f"{operation.kind} {operation.model}: {operation.stage}")
+
+    def copy(self, operation: Operation) -> None:
+        target = self.root.copy_path(operation.model, operation.version)
+        with _failing(f"copying {operation.source}"):
+            found = files.copy(Path(operation.source), target)
+        if operation.digest and found != operation.digest:
+            raise StageFailedError(f"{operation.source} was changed while it was promoted")
+
+    def place(self, operation: Operation) -> None:
+        target = self.root.version_path(operation.model, operation.version)
+        with _failing(f"placing {target}"):
+            durable.rename(self.root.copy_path(operation.model, operation.version), target)
+
+    def remove(self, model: str, versions: Sequence[int]) -> None:
+        named = self.root.config().served(model)
+        for version in versions:
+            if version in named.versions | set(named.labels.values()):
+                continue  # somebody has named it by hand meanwhile
+            with _failing(f"removing version {version} of {model}"):
+                # Under a name that servers skip first: a version with half of its files is never seen.
+                path, hidden = self.root.version_path(model, version), self.root.copy_path(model, version)
+                if path.exists():
+                    durable.remove(hidden)
+                    durable.rename(path, hidden)
+                durable.remove(hidden)
+
+    def configure(self, operation: Operation) -> None:
+        model, file = operation.model, self.root.config()
+        wanted = plan.merged(file.served(model), operation)
+        text = file.with_served(model, self.root.base_path(model), wanted)
+        if text != file.text:
+            with _failing(f"writing {file.path}"):
+                durable.write(file.path, text.encode())
+
+    def reload(self, server: str) -> None:
+        self._of[server].reload(self.root.config().message, self.answer_s)
+
+    def await_available(self, server: str, model: str, version: int) -> None:
+        self._of[server].await_available(model, version, self.load_s)
+
+    def check(self, server: str, model: str, version: int, label: str | None) -> None:
+        if label is not None:
+            self._of[server].await_label(model, label, version, self.answer_s)
+        self._of[server].check(model, version, label, self.golden)
+
+    def bake(self, operation: Operation) -> None:
+        if why := self.watch(operation):
+            raise StageFailedError(why)
+
+    def record(self, operation: Operation) -> None:
+        done = operation.stage is Stage.RECORD
+        with _failing(f"writing {self.root.history_path}"):
+            history.append(self.root.history_path, {
+                "id": operation.id, "what": operation.kind, "outcome": "done" if done else "undone",
+                "model": operation.model, "version": operation.version, "source": operation.source,
+                "digest": operation.digest, "before": dict(operation.before.labels),
+                "after": dict(plan.served(operation).labels), "dropped": sorted(operation.dropped),
+                "why": operation.why, "when": datetime.now(UTC).isoformat(timespec="seconds"), **operation.facts})
+
+
+@contextmanager
+def _failing(doing: str) -> Iterator[None]:
+    """Turns an OSError into a DiskFailedError that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise DiskFailedError(f"{doing}{where}: {remedied(error)}") from error
+
+
+def operation_id() -> str:
+    """Different for each operation of a root, and in the order of time as long as clocks go on."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{time.monotonic_ns():x}"

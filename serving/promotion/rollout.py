@@ -1,0 +1,140 @@
+"""Carries an operation out, stage by stage, on files and servers; and takes up one that was interrupted.
+
+What is done is in `World`, so that the same code runs on a real production root and, in the tests, on one that loses
+replies, fills its disk, restarts its servers and dies at any moment.
+"""
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from serving.promotion import plan
+from serving.promotion.plan import CANARY, STABLE, Kind, Operation, Served, Stage
+
+
+class StageFailedError(Exception):
+    """A stage cannot be done: the reason, for people. What was done of the operation is undone."""
+
+
+class DiskFailedError(StageFailedError):
+    """Not because of a server: files cannot be read or written."""
+
+
+class World(Protocol):
+    """A production root and the servers that host it. Every method may be called again after it failed half-way."""
+
+    servers: Sequence[str]
+
+    def journal(self, operation: Operation | None) -> None:
+        """Keeps the operation, on disk, before its stage begins; None: there is none any more."""
+
+    def copy(self, operation: Operation) -> None:
+        """Copies the version's files to a name that servers skip, and checks them."""
+
+    def place(self, operation: Operation) -> None:
+        """Renames the copy to the version's number."""
+
+    def remove(self, model: str, versions: Sequence[int]) -> None:
+        """Removes the files of versions, and copies that were not placed."""
+
+    def configure(self, operation: Operation) -> None:
+        """Writes the configuration file as `plan.merged` says; other models in it stay as they are."""
+
+    def reload(self, server: str) -> None:
+        """Sends the whole configuration to a server. Raises StageFailedError if it refuses it, or does not answer."""
+
+    def await_available(self, server: str, model: str, version: int) -> None:
+        """Returns once the server reports the version AVAILABLE. Raises StageFailedError if it does not in time."""
+
+    def check(self, server: str, model: str, version: int, label: str | None) -> None:
+        """Sends the golden requests, through the label or to the version. Raises StageFailedError unless that version
+        answers all of them as it should."""
+
+    def bake(self, operation: Operation) -> None:
+        """Watches the canary. Raises StageFailedError if it does worse than stable."""
+
+    def record(self, operation: Operation) -> None:
+        """Appends what was done to the history, once."""
+
+
+def carry_out(operation: Operation, world: World) -> Operation:  # decision 239
+    """Does an operation from its stage on, and returns it as it ended: at RECORD, or undone, at UNDONE, with `why`."""
+    at: Operation | None = operation
+    while at is not None:
+        operation = at
+        world.journal(operation)
+        try:
+            STAGES[operation.stage](operation, world)
+        except StageFailedError as error:
+            if not plan.may_be_undone(operation):
+                raise
+            at = plan.undone(operation, str(error))
+        else:
+            at = plan.following(operation)
+    world.journal(None)
+    return operation
+
+
+def take_up(operation: Operation, world: World) -> Operation:
+    """Finishes an operation that was interrupted, or undoes it; returns it as it ended."""
+    if plan.goes_on(operation):
+        return carry_out(operation, world)
+    return carry_out(plan.undone(operation, "it was interrupted"), world)
+
+
+def _configure(operation: Operation, world: World) -> None:
+    """The file first, since it is the truth: a server that polls it would take a newer reload back."""
+    world.configure(operation)
+    for server in world.servers:
+        world.reload(server)
+
+
+def _load(operation: Operation, world: World) -> None:
+    _configure(operation, world)
+    for server in world.servers:
+        world.await_available(server, operation.model, operation.version)
+        world.check(server, operation.model, operation.version, None)
+
+
+def _canary(operation: Operation, world: World) -> None:
+    _configure(operation, world)
+    for server in world.servers:
+        world.check(server, operation.model, operation.version, CANARY)
+
+
+def _stable(operation: Operation, world: World) -> None:
+    # The barrier: no label moves before every server has the version.
+    moved = world.servers if operation.version else ()
+    for server in moved:
+        world.await_available(server, operation.model, operation.version)
+    _configure(operation, world)
+    for server in moved:
+        world.check(server, operation.model, operation.version, STABLE)
+
+
+def _drop(operation: Operation, world: World) -> None:
+    _configure(operation, world)
+    world.remove(operation.model, sorted(operation.dropped))
+
+
+def _unload(operation: Operation, world: World) -> None:
+    if operation.kind in (Kind.PROMOTE, Kind.CANARY):
+        _configure(operation, world)
+
+
+def _discard(operation: Operation, world: World) -> None:
+    if operation.kind in (Kind.PROMOTE, Kind.CANARY):
+        world.remove(operation.model, [operation.version])
+
+
+STAGES: dict[Stage, Callable[[Operation, World], None]] = {
+    Stage.COPY: lambda operation, world: world.copy(operation),
+    Stage.PLACE: lambda operation, world: world.place(operation),
+    Stage.LOAD: _load, Stage.CANARY: _canary, Stage.BAKE: lambda operation, world: world.bake(operation),
+    Stage.STABLE: _stable, Stage.DROP: _drop, Stage.RECORD: lambda operation, world: world.record(operation),
+    Stage.RESTORE: _configure, Stage.UNLOAD: _unload, Stage.DISCARD: _discard,
+    Stage.UNDONE: lambda operation, world: world.record(operation)}
+
+
+def begun(kind: Kind, model: str, version: int, before: Served, id: str, **more: object) -> Operation:
+    """An operation before its first stage is done."""
+    return replace(Operation(id, kind, model, version, before, plan.first(kind)), **more)  # type: ignore[arg-type]

@@ -1,0 +1,89 @@
+"""The history: records follow from each other, and nothing in it changes unnoticed."""
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.promotion import history
+from serving.promotion.history import BEGINNING, BrokenHistoryError
+from serving.promotion.upkeep import previous
+
+
+def _written(path: Path, count: int = 3) -> list[bytes]:
+    for number in range(count):
+        history.append(path, {"id": f"{number}", "what": "promote", "note": "é\n"})
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_records_are_read_as_they_were_written_and_each_names_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    assert history.read(path).head == BEGINNING
+    _written(path)
+    found = history.read(path)
+    assert [one["id"] for one in found.records] == ["0", "1", "2"]
+    assert found.records[0]["previous"] == BEGINNING
+    assert len({one["previous"] for one in found.records} | {found.head}) == 4
+
+
+def test_an_operation_is_recorded_once(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    _written(path)
+    history.append(path, {"id": "2", "what": "promote"})
+    assert len(history.read(path).records) == 3
+
+
+def test_a_line_that_was_not_written_to_its_end_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    lines = _written(path)
+    path.write_bytes(b"".join(lines) + b'{"id": "3", "what')
+    assert len(history.read(path).records) == 3
+    history.append(path, {"id": "3"})
+    assert [one["id"] for one in history.read(path).records] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(("change", "line"), [
+    (lambda lines: lines[1:], 1), (lambda lines: [lines[0], lines[2]], 2), (lambda lines: [lines[1], lines[0]], 1),
+    (lambda lines: [*lines, lines[2]], 4), (lambda lines: [lines[0].replace(b"promote", b"rollback"), *lines[1:]], 2),
+    (lambda lines: [b"not JSON\n", *lines], 1), (lambda lines: [b"[1]\n", *lines], 1)])
+def test_lines_that_are_altered_removed_or_moved_break_it(change: object, line: int, tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b"".join(change(_written(path))))  # type: ignore[operator]
+    with pytest.raises(BrokenHistoryError) as caught:
+        history.read(path)
+    assert caught.value.line == line
+
+
+@given(st.data())
+def test_whatever_byte_changes_before_the_last_line_is_noticed(data: st.DataObject) -> None:
+    import tempfile
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "history.jsonl")
+        lines = _written(path)
+        content = bytearray(b"".join(lines))
+        place = data.draw(st.integers(0, len(content) - len(lines[-1]) - 1))
+        content[place] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(bytes(content))
+        with pytest.raises(BrokenHistoryError):
+            history.read(path)
+
+
+def _record(what: str, stable: int | None, outcome: str = "done", model: str = "m") -> dict[str, object]:
+    return {"id": "x", "what": what, "outcome": outcome, "model": model,
+            "after": {} if stable is None else {"stable": stable}}
+
+
+@pytest.mark.parametrize(("records", "expected"), [
+    ([], None), ([("promote", 1)], None), ([("promote", 1), ("promote", 2)], 1),
+    ([("promote", 1), ("canary", 1), ("finish", 2)], 1),
+    ([("promote", 1), ("promote", 2), ("rollback", 1)], None),
+    ([("promote", 1), ("promote", 2), ("promote", 3), ("rollback", 2)], 1),
+    ([("promote", 1), ("promote", 2), ("rollback", 1), ("promote", 3)], 1),
+    ([("promote", 1), ("promote", 2), ("gc", 2)], 1)])
+def test_the_version_before_is_that_which_a_rollback_would_go_back_to(
+        records: list[tuple[str, int]], expected: int | None) -> None:
+    made = tuple(_record(what, stable) for what, stable in records)
+    others = (_record("promote", 9, "undone"), _record("promote", 8, model="other"), _record("canary", None))
+    assert previous(history.History((*made, *others)), "m") == expected
+    assert json.dumps(made)
