@@ -85,3 +85,17 @@ def test_a_system_without_pinning_has_no_usable_cores(monkeypatch: pytest.Monkey
     monkeypatch.delattr(os, "sched_setaffinity")
     assert cores.usable() == ()
     assert cores.why_not_two() == "this system pins no process"
+
+
+@pytest.mark.parametrize(("files", "quota"), [
+    ({"cpu.max": "max 100000"}, 8.0), ({"cpu.max": "150000 100000"}, 1.5),
+    ({"a/cpu.max": "50000 100000", "cpu.max": "150000 100000"}, 0.5),
+    ({"a/cpu.max": "max 100000", "cpu.max": "150000 100000"}, 1.5),
+    ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2.0),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8.0)])
+def test_the_quota_is_the_lowest_of_all_parent_cgroups(files: dict[str, str], quota: float,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"/proc/self/cgroup": "0::/a/b", **{f"/sys/fs/cgroup/{name}": text for name, text in files.items()}}
+    monkeypatch.setattr(cores, "_text", lambda path: there.get(str(path)))
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
+    assert cores.cpu_quota() == quota

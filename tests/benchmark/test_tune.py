@@ -10,7 +10,6 @@ from tiny_saved_model import write_tiny_saved_model
 
 from benchmark import report, tune
 from benchmark.issuing import trials
-from benchmark.reports import environment
 from benchmark.targets.configuration import Batching, Configuration, candidates
 from benchmark.verdicts.halving import Score, rungs, successive_halving
 
@@ -46,20 +45,6 @@ def test_no_pool_has_more_threads_than_the_quota(quota: float) -> None:
     for settings in made:
         batch_threads = settings.batching.num_batch_threads if settings.batching else 1
         assert max(settings.intra_op, settings.inter_op, settings.omp_threads or 1, batch_threads) <= most
-
-
-@pytest.mark.parametrize(("files", "quota"), [
-    ({"cpu.max": "max 100000"}, 8.0), ({"cpu.max": "150000 100000"}, 1.5),
-    ({"a/cpu.max": "50000 100000", "cpu.max": "150000 100000"}, 0.5),
-    ({"a/cpu.max": "max 100000", "cpu.max": "150000 100000"}, 1.5),
-    ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2.0),
-    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8.0)])
-def test_the_quota_is_the_lowest_of_all_parent_cgroups(files: dict[str, str], quota: float,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {"/proc/self/cgroup": "0::/a/b", **{f"/sys/fs/cgroup/{name}": text for name, text in files.items()}}
-    monkeypatch.setattr(environment, "_read", lambda path: there.get(str(path)))
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
-    assert environment.cpu_quota() == quota
 
 
 def test_candidates_are_the_same_for_the_same_seed() -> None:
