@@ -2,12 +2,12 @@
 import errno
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import durable
 from user_error import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -42,23 +42,12 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """
     refuse_unwritable(Path(path))
     target = Path(path).resolve()
-    partial = None
     try:
         target.parent.mkdir(exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with durable.replaced(target) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only the user can read; a result file gets the usual permissions.
-        os.chmod(partial, 0o666 & ~umask())
-        os.replace(partial, target)
-    except BaseException as error:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise UserError(f"{path} cannot be written: {remedied(error)}") from error
-        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {remedied(error)}") from error
 
 
 def remedied(error: OSError) -> str:
@@ -69,10 +58,3 @@ def remedied(error: OSError) -> str:
 
 def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2))
-
-
-def umask() -> int:
-    # The umask can only be read by setting it.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

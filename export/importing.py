@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+import durable
 from commandline import json_option
 from export import manifest, publish
 from export.options import tags_option, to_option, version_option
@@ -44,7 +45,7 @@ def command(source: str | None, base: Path, version: int | None, checkpoint: str
     if found is None:
         with publish.new_version(base, version) as made, Stages()(f"import {given.name}"), \
                 given.saved_model(tags) as path:
-            publish.copy_tree(path, made.path)
+            durable.copy_tree(path, made.path)
             (made.path / MANIFEST).unlink(missing_ok=True)  # it describes the version that was copied
             manifest.write(made.path, wanted, source=given.name)
     if json_path != "-":

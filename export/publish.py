@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import durable
 from user_error import UserError
 from version_directory import model_file, newest, versions
-from whole_file import remedied, umask
+from whole_file import remedied
 
 
 def find(path: str | Path) -> Path:
@@ -57,12 +58,12 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
         staging, lock = _claim(home, prefix)
     try:
         with _named_errors(base, prefix):
-            os.chmod(staging, 0o777 & ~umask())
+            os.chmod(staging, 0o777 & ~durable.umask())
             filled = staging / str(number)
             filled.mkdir()
             made = NewVersion(filled, base / str(number))
             yield made
-            _flush(staging)
+            durable.flush_tree(staging)
             made.published = _rename(filled, base, number, chosen=version is not None)
     finally:
         os.close(lock)
@@ -70,23 +71,6 @@ def new_version(base: Path, version: int | None = None) -> Iterator[NewVersion]:
         with suppress(OSError):
             for folder in missing:
                 folder.rmdir()  # removes only empty directories
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Copies all files below `source` to `target`. Raises the first OSError.
-
-    shutil.copytree goes on after an error, and raises one that lists all as text, without the reason's number.
-    """
-    def stop(error: OSError) -> None:
-        raise error
-    for folder, _, files in os.walk(source, onerror=stop, followlinks=True):
-        there = target / Path(folder).relative_to(source)
-        there.mkdir(exist_ok=True)
-        for name in files:
-            try:
-                shutil.copyfile(Path(folder, name), there / name)
-            except OSError as error:  # with both names if the copy cannot be written
-                raise OSError(error.errno, error.strerror, str(error.filename2 or error.filename)) from error
 
 
 @contextmanager
@@ -155,7 +139,7 @@ def _rename(filled: Path, base: Path, number: int, chosen: bool) -> Path:
         # One rename makes both base path and version: the base path is never empty.
         try:
             os.rename(filled.parent, base)
-            _fsync(base.parent)
+            durable.flush(base.parent)
             return base / filled.name
         except OSError:
             if not base.is_dir():
@@ -172,20 +156,5 @@ def _rename(filled: Path, base: Path, number: int, chosen: bool) -> Path:
         if chosen:
             raise UserError(f"{target} was published by another run meanwhile; choose another --version")
         number += 1
-    _fsync(base)
+    durable.flush(base)
     return target
-
-
-def _flush(root: Path) -> None:
-    for folder, _, files in os.walk(root, topdown=False):
-        for name in files:
-            _fsync(Path(folder, name))
-        _fsync(Path(folder))
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

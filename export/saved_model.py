@@ -14,10 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import durable
 from export import restoring
 from export.graph import Graph, producer
 from export.graph_file import SIZE_LIMIT, write_graph
-from export.publish import copy_tree, find
+from export.publish import find
 from export.tensors import Array
 from freed_memory import give_back_memory
 from user_error import UserError
@@ -214,4 +215,4 @@ def _copy_files(source: Path, directory: Path) -> None:
     """Copies all files in assets and assets.extra, also those the graph does not read, since other programs may."""
     for folder in (ASSETS, EXTRA):
         if (source / folder).is_dir():
-            copy_tree(source / folder, directory / folder)
+            durable.copy_tree(source / folder, directory / folder)

@@ -82,7 +82,11 @@ def read_text(path: str) -> str:
 
 def read(path: str, into: M) -> M:
     """Parses a file into the message. Raises ServingError with the original's message, place and reason."""
-    text = read_text(path)
+    return parsed(path, read_text(path), into)
+
+
+def parsed(path: str, text: str, into: M) -> M:
+    """The same of a file's text."""
     try:
         text_format.Parse(text, into)
     except text_format.ParseError as error:

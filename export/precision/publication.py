@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cpu_class
+import durable
 from export import manifest, publish
 from export.engines.candidate import HOW_TO_SERVE
 from export.equivalence import Report
@@ -28,7 +29,7 @@ def published(trials: Trials, name: str, wanted: Mapping[str, Any], lines: Seque
     source = ready.path if name == ORIGINAL else trials.work.version(name)
     random = manifest.weights_are_random(ready.path)
     with publish.new_version(job.base, job.version) as made:
-        publish.copy_tree(source, made.path)
+        durable.copy_tree(source, made.path)
         (made.path / MANIFEST).unlink(missing_ok=True)
         sizes, nodes = ready.sizes(made.path)
         if job.warmup:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,16 @@ class ConfigFile:
     def read(cls, path: Path) -> ConfigFile:
         """Raises UserError if a server would refuse it."""
         try:
-            models_of(text_proto.read(str(path), model_server_config_pb2.ModelServerConfig()))
-            return cls(path, text_proto.read_text(str(path)))
+            found = cls(path, text_proto.read_text(str(path)))
+            models_of(found.message)
+            return found
         except ServingError as error:
             raise UserError(f"{error.message} {error.advice}") from None
 
-    @property
+    @cached_property
     def message(self) -> Any:
-        """The ModelServerConfig."""
-        return text_format.Parse(self.text, model_server_config_pb2.ModelServerConfig())
+        """The ModelServerConfig, which is not to be changed. Raises ServingError for another text."""
+        return text_proto.parsed(str(self.path), self.text, model_server_config_pb2.ModelServerConfig())
 
     @property
     def models(self) -> list[str]:
@@ -68,8 +70,9 @@ class ConfigFile:
         place = next((place for place, name in zip(blocks, self.models, strict=True) if name == model), None)
         if not served.versions:
             return self.text if place is None else _without(self.text, place)
-        entry = self.entry(model) or model_server_config_pb2.ModelConfig(
-            name=model, base_path=str(base_path), model_platform="tensorflow")
+        entry = model_server_config_pb2.ModelConfig()
+        entry.CopyFrom(self.entry(model) or model_server_config_pb2.ModelConfig(
+            name=model, base_path=str(base_path), model_platform="tensorflow"))
         entry.ClearField("model_version_policy")
         entry.ClearField("version_labels")
         entry.model_version_policy.specific.versions.extend(sorted(served.versions))

@@ -1,23 +1,19 @@
 """A version's files: copied into production so that all of them are there, or none, and known by their digests."""
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from serving.promotion import durable
-
-_CHUNK = 1 << 20
+import durable
 
 
 def digests(version: Path) -> dict[str, str]:
     """{path below the version: SHA-256 of its content}, in order. Raises OSError."""
     found = {}
-    for folder, folders, names in os.walk(version, onerror=_stop, followlinks=True):
-        folders.sort()
-        for name in names:
-            path = Path(folder, name)
-            found[path.relative_to(version).as_posix()] = _digest(path)
+    for folder, _, names in os.walk(version, onerror=_stop, followlinks=True):
+        for path in (Path(folder, name) for name in names):
+            with path.open("rb") as file:
+                found[path.relative_to(version).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
     return dict(sorted(found.items()))
 
 
@@ -34,31 +30,15 @@ def copy(source: Path, target: Path) -> str:
     """
     durable.remove(target)
     target.mkdir(parents=True)
-    written = {}
-    for folder, folders, names in os.walk(source, onerror=_stop, followlinks=True):
-        folders.sort()
-        there = target / Path(folder).relative_to(source)
-        there.mkdir(exist_ok=True)
-        for name in names:
-            shutil.copyfile(Path(folder, name), there / name)
-            durable.flush(there / name)
-            written[(there / name).relative_to(target).as_posix()] = _digest(Path(folder, name))
-        durable.flush(there)
+    durable.copy_tree(source, target)
+    durable.flush_tree(target)
     for above in (target.parent, target.parent.parent):
         durable.flush(above)
-    there_now = digests(target)
-    if there_now != written:
-        changed = sorted(name for name in {*written, *there_now} if written.get(name) != there_now.get(name))
+    read, written = digests(source), digests(target)
+    if read != written:
+        changed = sorted(name for name in {*read, *written} if read.get(name) != written.get(name))
         raise OSError(5, "it was copied otherwise than it was read", str(target / changed[0]))
     return whole(written)
-
-
-def _digest(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
 
 
 def _stop(error: OSError) -> None:

@@ -38,23 +38,29 @@ def of_file(path: Path) -> list[Golden]:
 
 
 def of_version(version: Path, signatures: Mapping[str, Signature]) -> list[Golden]:
-    """The requests that a version's own files give: its warm-up file, or its samples in several batch sizes; else they
-    are made from its signatures, or by `python -m export samples`, which knows what a graph can take."""
-    if (version / WARMUP).is_file():
-        return of_file(version / WARMUP)
-    if (version / SAMPLES).is_file():
-        arrays = payloads.load_samples(version / SAMPLES)
-    elif all(spec.dtype.kind == "f" for one in signatures.values() for spec in one.inputs.values()):
+    """The requests that a version's own files give; else they are made from its signatures, or by
+    `python -m export samples`, which knows what a graph can take."""
+    if found := of_files(version, signatures):
+        return found
+    if all(spec.dtype.kind == "f" for one in signatures.values() for spec in one.inputs.values()):
         return [Golden(payloads.make(one.inputs, batch, batch), name) for name, one in sorted(signatures.items())
                 for batch in BATCHES if one.inputs and _takes(one, batch)]
-    else:
-        with TemporaryDirectory() as folder:
-            made = Path(folder, "made.npz")
-            subprocess.run([sys.executable, "-m", "export", "samples", str(version), "--out", str(made)], check=False,
-                           capture_output=True)
-            if not made.exists():
-                return []
-            arrays = payloads.load_samples(made)
+    with TemporaryDirectory() as folder:
+        made = Path(folder, "made.npz")
+        subprocess.run([sys.executable, "-m", "export", "samples", str(version), "--out", str(made)], check=False,
+                       capture_output=True)
+        return _of_samples(made, signatures) if made.exists() else []
+
+
+def of_files(version: Path, signatures: Mapping[str, Signature]) -> list[Golden]:
+    """The requests of a version's warm-up file, or of its samples in several batch sizes; none if it has neither."""
+    if (version / WARMUP).is_file():
+        return of_file(version / WARMUP)
+    return _of_samples(version / SAMPLES, signatures) if (version / SAMPLES).is_file() else []
+
+
+def _of_samples(path: Path, signatures: Mapping[str, Signature]) -> list[Golden]:
+    arrays = payloads.load_samples(path)
     found, start = [], 0
     for name, signature in sorted(signatures.items()):
         if not signature.inputs or not set(signature.inputs) <= set(arrays):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.promotion import durable
+import durable
 
 # Before the first line.
 BEGINNING = "0" * 64
@@ -19,10 +19,11 @@ BEGINNING = "0" * 64
 
 @dataclass(frozen=True)
 class History:
-    """The records of a file, oldest first, each as it was written, and the digest of its last line."""
+    """The records of a file, oldest first, the digest of its last line, and the lines as written."""
 
     records: tuple[Mapping[str, Any], ...]
     head: str = BEGINNING
+    lines: tuple[bytes, ...] = ()
 
 
 class BrokenHistoryError(Exception):
@@ -38,9 +39,9 @@ def read(path: Path) -> History:
 
     A last line that was not written to its end is no record: its operation is still in the journal.
     """
-    content = path.read_bytes() if path.exists() else b""
     records, head = [], BEGINNING
-    for number, line in enumerate(_lines(content), 1):
+    lines = _lines(path)
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
         except ValueError:
@@ -50,7 +51,7 @@ def read(path: Path) -> History:
                                      if number > 1 else "the lines before it were removed")
         records.append(record)
         head = _digest(line)
-    return History(tuple(records), head)
+    return History(tuple(records), head, tuple(lines))
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
@@ -58,15 +59,13 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
     history = read(path)
     if history.records and history.records[-1].get("id") == record["id"]:
         return
-    content = path.read_bytes() if path.exists() else b""
-    whole = b"".join(line + b"\n" for line in _lines(content))
     line = json.dumps({**record, "previous": history.head}, sort_keys=True).encode()
-    durable.write(path, whole + line + b"\n")
+    durable.write(path, b"".join(one + b"\n" for one in (*history.lines, line)))
 
 
-def _lines(content: bytes) -> list[bytes]:
+def _lines(path: Path) -> list[bytes]:
     """The lines that were written to their end."""
-    return content.split(b"\n")[:-1]
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
 def _digest(line: bytes) -> str:

@@ -85,6 +85,13 @@ def require_reachable(production: Production, model: str) -> None:
     file = production.root.config()
     for host in production.hosts:
         host.states(_NOBODY)
+    if (own := file.entry(model)) is not None:
+        if own.base_path != str(production.root.base_path(model)):
+            raise PromotionError(f"{file.path}: the base path of {model} is {own.base_path}, and versions are promoted "
+                                 f"to {production.root.base_path(model)}: name that one, or another --root")
+        if own.model_version_policy.WhichOneof("policy_choice") != "specific":
+            raise PromotionError(f"{file.path}: the version policy of {model} lets a server load what it finds, before "
+                                 "it is checked: name its versions, model_version_policy { specific { versions: 1 } }")
     for entry in file.message.model_config_list.config:
         if entry.base_path.startswith("/") and not production.root.path.joinpath(entry.base_path).is_dir():
             raise PromotionError(f"{file.path}: the base path of {entry.name}, {entry.base_path}, is not there: a "

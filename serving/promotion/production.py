@@ -1,16 +1,20 @@
 """A production root and its servers, as `rollout.World`: what each step of an operation does to files and servers."""
 from __future__ import annotations
 
+import getpass
+import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from serving.promotion import durable, files, history, plan
+import durable
+from serving.promotion import files, history, plan
 from serving.promotion.golden import Golden
-from serving.promotion.plan import Operation, Stage
+from serving.promotion.plan import Kind, Operation, Served, Stage
 from serving.promotion.rollout import DiskFailedError, StageFailedError
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
@@ -81,7 +85,7 @@ class Production:
                 durable.write(file.path, text.encode())
 
     def reload(self, server: str) -> None:
-        self._of[server].reload(self.root.config().message, self.answer_s)
+        self._of[server].reload(self.root.config().message, self.answer_s, self.load_s)
 
     def await_available(self, server: str, model: str, version: int) -> None:
         self._of[server].await_available(model, version, self.load_s)
@@ -116,6 +120,10 @@ def _failing(doing: str) -> Iterator[None]:
         raise DiskFailedError(f"{doing}{where}: {remedied(error)}") from error
 
 
-def operation_id() -> str:
-    """Different for each operation of a root, and in the order of time as long as clocks go on."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{time.monotonic_ns():x}"
+def new_operation(kind: Kind, model: str, version: int, before: Served, facts: Mapping[str, Any] | None = None,
+                  **more: Any) -> Operation:
+    """An operation of the user who runs this process, with an id of its own, before its first stage."""
+    who = f"{getpass.getuser()} on {socket.gethostname()}"
+    # In the order of time, as long as clocks go on.
+    made = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{time.monotonic_ns():x}"
+    return Operation(made, kind, model, version, before, plan.first(kind), facts={"who": who, **(facts or {})}, **more)

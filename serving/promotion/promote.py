@@ -1,8 +1,6 @@
 """python -m serving promote, canary: a version reaches production only when it is proven."""
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from commandline import json_option, step
 from serving.client.options import server_options
 from serving.client.protocol import AnswerError
 from serving.client.saved_model import metadata_of
-from serving.promotion import bake, files, gates, golden, history, preflight, rollout, settings
+from serving.promotion import bake, files, gates, golden, history, preflight, settings
 from serving.promotion.errors import GateFailedError, PromotionError
 from serving.promotion.gates import Gate
 from serving.promotion.golden import Golden
@@ -30,7 +28,8 @@ from serving.promotion.options import (
 )
 from serving.promotion.plan import CANARY, STABLE, Kind, Operation
 from serving.promotion.private_server import private_server
-from serving.promotion.production import Production, operation_id
+from serving.promotion.production import Production, new_operation
+from serving.promotion.root import ProductionRoot
 from serving.promotion.settings import Gates
 from version_directory import newest, versions
 from whole_file import write_json
@@ -117,15 +116,10 @@ def source_of(models: Path, model: str, variant: str) -> Path:
     return found
 
 
-def new_operation(kind: Kind, production: Production, model: str, source: Path, digest: str, **facts: Any
-                  ) -> Operation:
-    """A version gets a number above all that the model ever had in this root."""
-    root = production.root
-    before = root.config().served(model)
+def next_version(root: ProductionRoot, model: str) -> int:
+    """A number above all that the model ever had in this root."""
     earlier = [one["version"] for one in history.read(root.history_path).records if one["model"] == model]
-    version = max([0, *root.versions(model), *before.versions, *earlier]) + 1
-    return rollout.begun(kind, model, version, before, operation_id(), source=str(source.resolve()), digest=digest,
-                         facts={"who": f"{getpass.getuser()} on {socket.gethostname()}", **facts})
+    return max([0, *root.versions(model), *root.config().served(model).versions, *earlier]) + 1
 
 
 def bring_in(kind: Kind, production: Production, model: str, source: Path, limits: Gates, asked: Asked
@@ -146,9 +140,9 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
     proven = prove(model, source, old, limits, asked)
     production.golden = proven.requests
     production.watch = lambda operation: bake.watch(operation, production.hosts, proven.requests, limits.bake)
-    forced = {"forced": asked.force} if asked.force else {}
-    return carried_out(new_operation(
-        kind, production, model, source, digest, gates=[gate.to_json() for gate in proven.gates], **forced), production)
+    facts = {"gates": [gate.to_json() for gate in proven.gates]} | ({"forced": asked.force} if asked.force else {})
+    return carried_out(new_operation(kind, model, next_version(root, model), root.config().served(model), facts,
+                                     source=str(source.resolve()), digest=digest), production)
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,7 +158,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--bake", "bake_s", type=SECONDS, metavar="SECONDS",
                          help="How long the canary is watched, such as 60s; 0: not at all."),
             click.option("--gate-seconds", type=click.FloatRange(0, min_open=True),
-                         help="How long latency is measured; at most three times as long."),
+                         help="Latency is measured until it is certain, for three times as long at most (20)."),
             click.option("--golden", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
                          help="Golden requests, a TFRecord of PredictionLog; else the version's warm-up or samples."),
             click.option("--models", type=click.Path(path_type=Path), default=Path("models"), show_default=True,
@@ -195,8 +189,8 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
          json_path: str | None) -> None:
     if force and not reason:
         raise click.UsageError("--force needs --reason TEXT: the history says why")
-    production = opened(root, rests, grpcs, make=True)
     source = source_of(models, model, variant) if variant else None
+    production = opened(root, rests, grpcs, make=source is not None)
     limits = settings.read(production.root.path)
     if gate_seconds is not None:
         limits = replace(limits, latency=replace(limits.latency, seconds=gate_seconds))
@@ -226,9 +220,7 @@ def finished(production: Production, model: str) -> Operation:
         raise PromotionError(f"{model} has no canary in {production.root.path} that could become stable: name a "
                              f"variant, `python -m serving promote {model} VARIANT`")
     require_reachable(production, model)
-    return carried_out(rollout.begun(
-        Kind.FINISH, model, before.labels[CANARY], before, operation_id(),
-        facts={"who": f"{getpass.getuser()} on {socket.gethostname()}"}), production)
+    return carried_out(new_operation(Kind.FINISH, model, before.labels[CANARY], before), production)
 
 
 @click.command("promote", epilog="""

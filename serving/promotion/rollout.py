@@ -4,11 +4,10 @@ What is done is in `World`, so that the same code runs on a real production root
 replies, fills its disk, restarts its servers and dies at any moment.
 """
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from serving.promotion import plan
-from serving.promotion.plan import CANARY, STABLE, Kind, Operation, Served, Stage
+from serving.promotion.plan import CANARY, STABLE, Kind, Operation, Stage
 
 
 class StageFailedError(Exception):
@@ -133,8 +132,3 @@ STAGES: dict[Stage, Callable[[Operation, World], None]] = {
     Stage.STABLE: _stable, Stage.DROP: _drop, Stage.RECORD: lambda operation, world: world.record(operation),
     Stage.RESTORE: _configure, Stage.UNLOAD: _unload, Stage.DISCARD: _discard,
     Stage.UNDONE: lambda operation, world: world.record(operation)}
-
-
-def begun(kind: Kind, model: str, version: int, before: Served, id: str, **more: object) -> Operation:
-    """An operation before its first stage is done."""
-    return replace(Operation(id, kind, model, version, before, plan.first(kind)), **more)  # type: ignore[arg-type]

@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.promotion import config_file, durable
+import durable
+from serving.promotion import config_file
 from serving.promotion.config_file import ConfigFile
 from serving.promotion.errors import LockedError, PromotionError
 from serving.promotion.plan import Operation

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -38,31 +38,30 @@ class Server:
         assert self.rest is not None
         return OneOffRestClient(self.rest, model, version, label)
 
-    def reload(self, config: object, timeout_s: float) -> None:
-        """Sends a ModelServerConfig, again while there is no answer. Raises StageFailedError if it is refused, or not
-        answered in time."""
+    def reload(self, config: object, answer_s: float, load_s: float) -> None:
+        """Sends a ModelServerConfig, again while the server cannot be reached for `answer_s`. It answers once models
+        that are new to it are loaded, within `load_s`. Raises StageFailedError if it is refused, or not answered."""
         if self.grpc is None:
             return
+        address = self.grpc
         request = model_management_pb2.ReloadConfigRequest(config=config).SerializeToString()
-        deadline = time.monotonic() + timeout_s
-        while True:
-            with closing(channel(self.grpc)) as opened:
+
+        def send() -> str:
+            with closing(channel(address)) as opened:
                 try:
-                    raw = opened.unary_unary(_RELOAD)(request, timeout=timeout_s)
+                    raw = opened.unary_unary(_RELOAD)(request, timeout=load_s)
                 except grpc.RpcError as error:
                     code, words = error.code().name, error.details() or ""
-                    if code not in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-                        raise StageFailedError(f"{self.name} refuses the configuration: {code}: {words}") from None
-                    reason = f"{code}: {words}"
-                else:
-                    status = model_management_pb2.ReloadConfigResponse.FromString(raw).status
-                    if status.error_code:
-                        raise StageFailedError(f"{self.name} refuses the configuration: "
-                                               f"{code_name(status.error_code)}: {status.error_message}")
-                    return
-            if time.monotonic() >= deadline:
-                raise StageFailedError(f"{self.name} does not answer ({reason})")
-            time.sleep(POLL_S)
+                    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                        return words
+                    raise StageFailedError(f"{self.name} refuses the configuration: {code}: {words}") from None
+            status = model_management_pb2.ReloadConfigResponse.FromString(raw).status
+            if status.error_code:
+                raise StageFailedError(f"{self.name} refuses the configuration: {code_name(status.error_code)}: "
+                                       f"{status.error_message}")
+            return ""
+        if last := polled(send, answer_s):
+            raise StageFailedError(f"{self.name} does not answer ({last})")
 
     def states(self, model: str) -> dict[int, str]:
         """{version: its state}; nothing of a model that it does not know. Raises UnreachableError."""
@@ -76,24 +75,19 @@ class Server:
 
     def await_available(self, model: str, version: int, timeout_s: float) -> None:
         """Returns once the version is AVAILABLE. Raises StageFailedError if it is not in time, or failed to load."""
-        deadline = time.monotonic() + timeout_s
-        while True:
+        def look() -> str:
             try:
                 with closing(self.client(model)) as client:
-                    found = {one.version: one for one in client.status()}
+                    one = next((found for found in client.status() if found.version == version), None)
             except (AnswerError, UnreachableError) as error:
-                last = str(error)
-            else:
-                one = found.get(version)
-                if one is not None and one.state == "AVAILABLE":
-                    return
-                last = "it does not know the version" if one is None else f"it is {one.state}"
-                if one is not None and one.code != "OK":
-                    raise StageFailedError(f"{self.name} cannot load version {version} of {model}: {one.message}")
-            if time.monotonic() >= deadline:
-                raise StageFailedError(f"{self.name} has no version {version} of {model} within {timeout_s:g} s: "
-                                       f"{last}")
-            time.sleep(POLL_S)
+                return str(error)
+            if one is None:
+                return "it does not know the version"
+            if one.code != "OK":
+                raise StageFailedError(f"{self.name} cannot load version {version} of {model}: {one.message}")
+            return "" if one.state == "AVAILABLE" else f"it is {one.state}"
+        if last := polled(look, timeout_s):
+            raise StageFailedError(f"{self.name} has no version {version} of {model} within {timeout_s:g} s: {last}")
 
     def labelled(self, model: str, label: str) -> int | None:
         """The version that a label leads to; None if it leads to none. Raises UnreachableError."""
@@ -105,20 +99,15 @@ class Server:
 
     def await_label(self, model: str, label: str, version: int, timeout_s: float) -> None:
         """Returns once the label leads to the version. Raises StageFailedError if it does not in time."""
-        deadline = time.monotonic() + timeout_s
-        while True:
+        def look() -> str:
             try:
                 found = self.labelled(model, label)
             except UnreachableError as error:
-                last = str(error)
-            else:
-                if found == version:
-                    return
-                last = "to no version" if found is None else f"to version {found}"
-            if time.monotonic() >= deadline:
-                raise StageFailedError(f"{self.name}: label {label} of {model} does not lead to version {version} "
-                                       f"within {timeout_s:g} s, but {last}")
-            time.sleep(POLL_S)
+                return str(error)
+            return "" if found == version else "it leads to " + (f"version {found}" if found else "no version")
+        if last := polled(look, timeout_s):
+            raise StageFailedError(f"{self.name}: label {label} of {model} does not lead to version {version} within "
+                                   f"{timeout_s:g} s: {last}")
 
     def check(self, model: str, version: int, label: str | None, requests: Sequence[Golden]) -> None:
         """Sends golden requests, and compares the answers. Raises StageFailedError at the first that is wrong."""
@@ -135,6 +124,14 @@ class Server:
                                            f"not {version}")
                 if one.expected is not None and not (seen := answers.compare(one.expected, found)).equal:
                     raise StageFailedError(f"{where}: golden request {number}: {seen.summary()}")
+
+
+def polled(look: Callable[[], str], timeout_s: float) -> str:
+    """Looks again and again, until nothing is missing any more (""), or time is over; what was missing last."""
+    deadline = time.monotonic() + timeout_s
+    while (missing := look()) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return missing
 
 
 def servers(rest: Sequence[str], grpc_addresses: Sequence[str]) -> list[Server]:

@@ -1,7 +1,5 @@
 """gates.toml: the limits that a version is held to. Values of the production root's own file replace the defaults."""
-import dataclasses
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +90,3 @@ def _parsed(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PromotionError(f"{path}: {error}") from None
-
-
-def to_json(gates: Gates) -> Mapping[str, Any]:
-    return dataclasses.asdict(gates)

@@ -17,6 +17,7 @@ from serving.promotion.options import opened
 from serving.promotion.plan import Served
 from serving.promotion.production import Production
 from serving.promotion.servers import Server
+from serving.promotion.traffic import Traffic
 from user_error import UserError
 from whole_file import write_json
 
@@ -40,12 +41,15 @@ def state(production: Production) -> dict[str, Any]:
         promoted = {one["version"]: one for one in records if one["model"] == model and one["digest"]}
         versions = sorted({*served.versions, *root.versions(model), *(
             number for seen in states if seen for number, value in seen.items() if value != "END")})
+        asked = _traffic(production.hosts, model)
         models.append({
             "name": model, "labels": dict(served.labels), "ready": _ready(production, model, served),
             "versions": [{"version": number, "state": _joined(states, number),
                           "variant": _variant(promoted.get(number)), "digest": promoted.get(number, {}).get("digest"),
                           "labels": [name for name, labelled in served.labels.items() if labelled == number],
-                          **_traffic(production, model, number)}
+                          "requests": asked[number].requests if number in asked else None,
+                          "errors": asked[number].errors if number in asked else None,
+                          "mean_ms": asked[number].mean_ms if number in asked else None}
                          for number in versions]})
     left = root.journal()
     return {"models": models, "drift": drift, "under_way": left and left.to_json()}
@@ -83,7 +87,7 @@ def _ready(production: Production, model: str, served: Served) -> bool:
     if version is None:
         return False
     try:
-        requests = golden.of_version(version, metadata_of(version).signatures)
+        requests = golden.of_files(version, metadata_of(version).signatures)
         for host in production.hosts:
             with closing(host.client(model, label="stable" if wanted else None)) as client:
                 if requests:
@@ -101,13 +105,13 @@ def _joined(states: list[dict[int, str] | None], number: int) -> str:
                                    for seen in states)) or "not known"
 
 
-def _traffic(production: Production, model: str, number: int) -> dict[str, Any]:
+def _traffic(hosts: Sequence[Server], model: str) -> dict[int, Traffic]:
     """Of all servers together that report it."""
-    found = [one for host in production.hosts if (one := traffic.of_server(host.rest, model).get(number))]
-    answered = sum(one.answered for one in found)
-    return {"requests": sum(one.requests for one in found) if found else None,
-            "errors": sum(one.errors for one in found) if found else None,
-            "mean_ms": sum(one.microseconds for one in found) / answered / 1e3 if answered else None}
+    found: dict[int, Traffic] = {}
+    for host in hosts:
+        for number, one in traffic.of_server(host.rest, model).items():
+            found.setdefault(number, Traffic()).add(one)
+    return found
 
 
 def _variant(record: Mapping[str, Any] | None) -> str | None:

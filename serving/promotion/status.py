@@ -5,8 +5,6 @@ import click
 
 from serving.client import status
 from serving.client.options import server_options
-from serving.promotion.options import in_words
-from serving.promotion.state import show_root
 from user_error import UserError
 
 
@@ -16,6 +14,9 @@ from user_error import UserError
 def _either(context: click.Context, /, root: str | None, rests: tuple[str, ...], grpcs: tuple[str, ...],
             json_path: str | None, **options: Any) -> int:
     if root is not None:
+        # Imported here: who asks about one model does not pay for it.
+        from serving.promotion.options import in_words
+        from serving.promotion.state import show_root
         return int(in_words(show_root)(root, rests, grpcs, json_path))
     if rests or grpcs:
         raise UserError("--rest and --grpc name the servers of a --root; --address names one server")
@@ -26,4 +27,4 @@ command = click.command("status", help=status.command.help, epilog=f"""{status.c
 \b
   python -m serving status --root production            # all models of a production root, and what differs
 """)(_either)
-command.params += [option for option in status.command.params if option.name not in ("help",)]
+command.params += status.command.params

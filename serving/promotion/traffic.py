@@ -20,6 +20,12 @@ class Traffic:
     answered: int = 0
     microseconds: float = 0.0
 
+    def add(self, other: "Traffic") -> None:
+        self.requests += other.requests
+        self.errors += other.errors
+        self.answered += other.answered
+        self.microseconds += other.microseconds
+
     @property
     def mean_ms(self) -> float | None:
         return self.microseconds / self.answered / 1e3 if self.answered else None

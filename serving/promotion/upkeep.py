@@ -1,8 +1,6 @@
 """python -m serving rollback, gc, audit, history: what a production root needs besides promotions."""
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +10,7 @@ from rich.table import Table
 
 from commandline import EXIT_FAILED, json_option
 from serving.client.options import server_options
-from serving.promotion import files, history, plan, rollout
+from serving.promotion import files, history, plan
 from serving.promotion.errors import PromotionError
 from serving.promotion.history import BrokenHistoryError, History
 from serving.promotion.options import (
@@ -26,7 +24,7 @@ from serving.promotion.options import (
     say,
 )
 from serving.promotion.plan import CANARY, STABLE, Kind
-from serving.promotion.production import operation_id
+from serving.promotion.production import new_operation
 from serving.promotion.root import ProductionRoot
 from whole_file import write_json
 
@@ -75,8 +73,7 @@ def rollback_command(model: str, root: str, rests: tuple[str, ...], grpcs: tuple
         else:
             version = found
         require_reachable(production, model)
-        ended = carried_out(rollout.begun(Kind.ROLLBACK, model, version, before, operation_id(),
-                                                facts={"who": _who()}), production)
+        ended = carried_out(new_operation(Kind.ROLLBACK, model, version, before), production)
         if json_path:
             write_json(json_path, {"done": not ended.why, "operation": ended.to_json()})
         require_done(ended)
@@ -110,8 +107,7 @@ def gc_command(model: str, dry_run: bool, root: str, rests: tuple[str, ...], grp
         ended = None
         if dropped and not dry_run:
             require_reachable(production, model)
-            ended = carried_out(rollout.begun(Kind.GC, model, 0, before, operation_id(), dropped=dropped,
-                                                    facts={"who": _who()}), production)
+            ended = carried_out(new_operation(Kind.GC, model, 0, before, dropped=dropped), production)
         if json_path:
             write_json(json_path, {"dropped": sorted(dropped), "kept": sorted(kept), "done": ended is not None})
         say(f"{model}: {'would drop' if dry_run else 'dropped'} {', '.join(map(str, sorted(dropped))) or 'nothing'}; "
@@ -209,7 +205,3 @@ def _gates(record: Mapping[str, Any]) -> str:
         ratio = f" {figures['ratio']:.3f}" if "ratio" in figures else ""
         said.append(f"{gate['name']}{ratio}{'' if gate['passed'] is not False else ' FAILED'}")
     return ", ".join(said)
-
-
-def _who() -> str:
-    return f"{getpass.getuser()} on {socket.gethostname()}"

@@ -56,6 +56,26 @@ def test_a_container_is_compared_with_the_embedded_server(models: Path) -> None:
     assert there("tfserving-half-original") == ""
 
 
+def test_a_production_root_is_hosted_by_the_container_and_takes_what_is_promoted(
+        models: Path, host: Run, tmp_path: Path) -> None:
+    root = tmp_path / "production"
+    hosted = host("production", PRODUCTION=str(root))
+    output = hosted.await_text("Ctrl-C stops it")
+    assert "backend: container" in output
+    for variant, answers in (("original", [2.5, 3.0]), ("optimized", [3.5, 4.0])):
+        # The variants answer otherwise on purpose.
+        done = subprocess.run(
+            [sys.executable, "-m", "serving", "promote", "half", variant, "--models", str(models), "--root", str(root),
+             "--rest", f"http://127.0.0.1:{hosted.rest_port}", "--grpc", f"127.0.0.1:{hosted.port}", "--bake", "2s",
+             "--gate-seconds", "3", "--force", "--reason", "another offset"],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        reply = requests.post(f"http://127.0.0.1:{hosted.rest_port}/v1/models/half/labels/stable:predict",
+                              json={"instances": [1.0, 2.0]}, timeout=60)
+        assert reply.json()["predictions"] == answers
+    assert hosted.stop(signal.SIGTERM) == 0
+
+
 def test_a_missing_image_is_not_pulled_automatically(models: Path) -> None:
     done = subprocess.run(
         [str(SCRIPT), "--backend=container"], capture_output=True, text=True, timeout=60, check=False,

@@ -19,7 +19,7 @@ from typing import Any
 from serving.promotion import files, rollout
 from serving.promotion.options import finish_what_was_begun
 from serving.promotion.plan import STABLE, Kind
-from serving.promotion.production import Production, operation_id
+from serving.promotion.production import Production, new_operation
 from serving.promotion.rollout import StageFailedError
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
@@ -72,7 +72,7 @@ def main() -> None:
             print(_steps, "already")
             return
         version = max([*root.versions(MODEL), *before.versions], default=0) + 1
-        ended = rollout.carry_out(rollout.begun(Kind.PROMOTE, MODEL, version, before, operation_id(),
+        ended = rollout.carry_out(new_operation(Kind.PROMOTE, MODEL, version, before,
                                                 source=str(source), digest=digest), production)
         print(_steps, ended.stage)
 

@@ -21,7 +21,7 @@ from waiting import until
 
 from serving.promotion import files, history, rollout
 from serving.promotion.plan import STABLE, Kind, Stage
-from serving.promotion.production import Production, operation_id
+from serving.promotion.production import Production, new_operation
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
 
@@ -121,16 +121,16 @@ def cycles(folder: Path, count: int) -> dict[str, Any]:
             source = folder / ("b" if rig.stable() == "a" else "a") / "1"
             before = rig.root.config().served(MODEL)
             version = max(rig.root.versions(MODEL)) + 1
-            promoted = rollout.carry_out(rollout.begun(
-                Kind.PROMOTE, MODEL, version, before, operation_id(), source=str(source),
+            promoted = rollout.carry_out(new_operation(
+                Kind.PROMOTE, MODEL, version, before, source=str(source),
                 digest=files.whole(files.digests(source))), production)
             assert promoted.stage is Stage.RECORD, promoted.why
             served = rig.root.config().served(MODEL)
-            back = rollout.carry_out(rollout.begun(
-                Kind.ROLLBACK, MODEL, before.labels[STABLE], served, operation_id()), production)
+            back = rollout.carry_out(new_operation(
+                Kind.ROLLBACK, MODEL, before.labels[STABLE], served), production)
             assert back.stage is Stage.RECORD, back.why
             # The version that was taken back goes.
-            rollout.carry_out(rollout.begun(Kind.GC, MODEL, 0, rig.root.config().served(MODEL), operation_id(),
+            rollout.carry_out(new_operation(Kind.GC, MODEL, 0, rig.root.config().served(MODEL),
                                             dropped=frozenset({version})), production)
             if number % max(1, count // 10) == 0:
                 memory.append(round(rig.server_rss() / 1e6))

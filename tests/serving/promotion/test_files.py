@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.promotion import durable, files
+import durable
+from serving.promotion import files
 
 
 @pytest.fixture

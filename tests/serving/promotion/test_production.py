@@ -15,8 +15,8 @@ from serving.promotion.errors import PromotionError, RolledBackError
 from serving.promotion.golden import Golden
 from serving.promotion.options import carried_out, require_done
 from serving.promotion.plan import CANARY, STABLE, Kind, Served, Stage
-from serving.promotion.production import Production, operation_id
-from serving.promotion.rollout import StageFailedError, begun, carry_out, take_up
+from serving.promotion.production import Production, new_operation
+from serving.promotion.rollout import StageFailedError, carry_out, take_up
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
 
@@ -33,7 +33,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 def _operation(production: Production, source: Path, kind: Kind = Kind.PROMOTE) -> plan.Operation:
     root = production.root
     version = max(root.versions(MODEL), default=0) + 1
-    return begun(kind, MODEL, version, root.config().served(MODEL), operation_id(), source=str(source),
+    return new_operation(kind, MODEL, version, root.config().served(MODEL), source=str(source),
                  digest=files.whole(files.digests(source)))
 
 
@@ -56,10 +56,10 @@ def test_versions_become_stable_and_go_back_while_every_request_is_answered(
                 assert _promoted(production, variants[2], Kind.CANARY).stage is Stage.RECORD
                 assert server.labelled(MODEL, CANARY) == 2
                 assert server.labelled(MODEL, STABLE) == 1
-                carry_out(begun(Kind.FINISH, MODEL, 2, root.config().served(MODEL), operation_id()), production)
+                carry_out(new_operation(Kind.FINISH, MODEL, 2, root.config().served(MODEL)), production)
                 assert server.labelled(MODEL, STABLE) == 2
                 until(lambda: traffic.seen["version 2: [2.5, 4.0]"])
-                carry_out(begun(Kind.ROLLBACK, MODEL, 1, root.config().served(MODEL), operation_id()), production)
+                carry_out(new_operation(Kind.ROLLBACK, MODEL, 1, root.config().served(MODEL)), production)
                 assert server.labelled(MODEL, STABLE) == 1
             assert set(traffic.seen) == {"version 1: [1.5, 3.0]", "version 2: [2.5, 4.0]"}
     assert root.config().served(MODEL) == Served(frozenset({1, 2}), {STABLE: 1})
@@ -130,6 +130,16 @@ def test_with_several_servers_no_label_moves_before_all_have_the_version(
         assert [host.labelled(MODEL, STABLE) for host in (one, other)] == [1, 1]
         until(lambda: all(host.states(MODEL).get(2) in (None, "END") for host in (one, other)))
     assert root.config().served(MODEL) == Served(frozenset({1}), {STABLE: 1})
+
+
+def test_a_server_that_is_named_by_rest_alone_follows_the_file(variants: dict[int, Path], tmp_path: Path) -> None:
+    root = ProductionRoot.made(tmp_path / "production")
+    with hosted(root) as server:
+        polling = Server(server.rest)
+        assert _promoted(Production(root, [polling]), variants[1]).stage is Stage.RECORD
+        golden = [Golden(X, "", {"y": np.array([2.5, 4.0], np.float32)})]
+        assert _promoted(Production(root, [polling], golden), variants[2]).stage is Stage.RECORD
+        assert polling.labelled(MODEL, STABLE) == 2
 
 
 def test_a_restarted_server_has_the_labels_of_the_file(variants: dict[int, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from proof import Proof
@@ -9,7 +10,7 @@ from simulated_production import MODEL, Killed, Production, Promoter, Server
 
 from serving.promotion import plan
 from serving.promotion.plan import CANARY, STABLE, Kind, Operation, Served, Stage
-from serving.promotion.rollout import STAGES, StageFailedError, begun, carry_out, take_up
+from serving.promotion.rollout import STAGES, StageFailedError, carry_out, take_up
 
 OLD, NEW = 2, 3
 
@@ -20,6 +21,10 @@ def _production(seed: int, faults: float = 0.0, servers: int = 2) -> Production:
                       before, {1, OLD}, may_be_stable={OLD, NEW})
     made.check()
     return made
+
+
+def begun(kind: Kind, model: str, version: int, before: Served, id: str, **more: Any) -> Operation:
+    return Operation(id, kind, model, version, before, plan.first(kind), **more)
 
 
 def _operation(kind: Kind, world: Production, id: str = "a") -> Operation:

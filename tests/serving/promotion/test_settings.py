@@ -11,7 +11,7 @@ def test_a_root_without_its_own_file_has_the_defaults(tmp_path: Path) -> None:
     found = settings.read(tmp_path)
     assert found.latency.least_ratio == 0.95
     assert found.bake.seconds == 60
-    assert settings.to_json(found)["parity"]["top1_agreement"] == 0.99
+    assert found.parity.top1_agreement == 0.99
 
 
 def test_a_roots_own_values_replace_single_ones(tmp_path: Path) -> None:
