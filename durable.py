@@ -1,4 +1,5 @@
 """Files, folders and renames that are still there after a crash: flushed to the disk, names in their folders too."""
+import glob
 import os
 import shutil
 import tempfile
@@ -6,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+# Characters that mkstemp adds to a prefix.
+_RANDOM = 8
 
 
 @contextmanager
@@ -30,6 +34,12 @@ def write(path: Path, content: bytes) -> None:
     """Replaces a file, whole or not at all. Raises OSError."""
     with replaced(path) as file:
         file.write(content)
+
+
+def sweep(path: Path) -> None:
+    """Removes what a process left that was killed while it wrote the file. Nobody may be writing it. Raises OSError."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * _RANDOM}"):
+        left.unlink()
 
 
 def remove(path: Path) -> None:

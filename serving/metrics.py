@@ -223,9 +223,12 @@ class Metrics:
         self._call_time = Histogram("embedded_serving_request_latency_microseconds",
                                     "Wall time of requests that were answered, by model version and signature.",
                                     ("entrypoint", "api", "model_name", "version", "signature_name"), _LATENCY)
+        self._logged = Counter("embedded_serving_logged_requests",
+                               "Requests that were chosen for the request log, by what became of them.",
+                               ("model_name", "outcome"))
         self._all = (self._loads, self._load_time, self._requests, self._latency, self._runtime, self._examples,
                      self._example_counts, self._warm_ups, self._warm_up_records, *self.batching.all,
-                     self._calls, self._call_time)
+                     self._calls, self._call_time, self._logged)
 
     def loaded(self, path: str, seconds: float, success: bool) -> None:
         """Counts an attempt to load a version and its time; like the original, also one that failed."""
@@ -243,6 +246,11 @@ class Metrics:
         """Counts a run of the graph for a request."""
         with self._lock:
             self._runtime.observe((api, model, "TF1"), int(seconds * 1e6))
+
+    def logged(self, model: str, outcome: str) -> None:
+        """Counts a request that was chosen for the request log."""
+        with self._lock:
+            self._logged.add((model, outcome))
 
     def answered(self, call: Call, code: Code) -> None:
         """Counts an answered request. This is an Observer."""

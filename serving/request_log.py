@@ -21,7 +21,7 @@ import queue
 import random
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +35,7 @@ log = logging.getLogger("serving")
 
 # Requests that wait for the writer.
 _WAITING = 256
+WRITTEN, DROPPED = "written", "dropped"
 _NUMBER = re.compile(r"-(\d{6,})\.tfrecord$")
 
 
@@ -51,17 +52,16 @@ class _File:
 class RequestLogs:  # decision 241
     """The logs of all models. `most_bytes` of a file, after which the next is begun; `most_files` of a model are kept.
 
-    `written` and `dropped` count requests.
+    `counted(model, outcome)` is told of each request that chance chose: "written" or "dropped".
     """
 
-    def __init__(self, most_bytes: int, most_files: int) -> None:
-        self._most_bytes, self._most_files = most_bytes, most_files
+    def __init__(self, most_bytes: int, most_files: int, counted: Callable[[str, str], None]) -> None:
+        self._most_bytes, self._most_files, self._counted = most_bytes, most_files, counted
         self._wanted: Mapping[str, tuple[str, float]] = {}
         self._waiting: queue.Queue[tuple[str, Predicted] | None] = queue.Queue(_WAITING)
         self._files: dict[str, _File] = {}
         self._thread: threading.Thread | None = None
         self._failed = set[str]()
-        self.written = self.dropped = 0
 
     def configure(self, models: Iterable[Model]) -> None:
         """Which models are logged from now on, where, and which share of their requests."""
@@ -80,7 +80,7 @@ class RequestLogs:  # decision 241
         try:
             self._waiting.put_nowait((wanted[0], Predicted(model, inputs, signature, outputs, version)))
         except queue.Full:
-            self.dropped += 1
+            self._counted(model, DROPPED)
 
     def close(self) -> None:
         """Writes what waits, and ends the files."""
@@ -94,10 +94,10 @@ class RequestLogs:  # decision 241
             prefix, predicted = one
             try:
                 self._append(prefix, predicted.to_log().SerializeToString())
-                self.written += 1
+                self._counted(predicted.model, WRITTEN)
                 self._failed.discard(prefix)
             except (OSError, ValueError) as error:
-                self.dropped += 1
+                self._counted(predicted.model, DROPPED)
                 if prefix not in self._failed:  # once, and not for each request of a full disk
                     self._failed.add(prefix)
                     log.error("requests cannot be logged to %s: %s; they are dropped until they can", prefix, error)

@@ -74,7 +74,7 @@ class Server:
             Retries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6), flags.num_load_threads,
             flags.allow_version_labels_for_unavailable_models,
             flags.force_allow_any_version_labels_for_unavailable_models)
-        self._logs = RequestLogs(flags.request_log_file_mb << 20, flags.request_log_files)
+        self._logs = RequestLogs(flags.request_log_file_mb << 20, flags.request_log_files, self._metrics.logged)
         ran = self._metrics.ran if self._metrics_path else None
         self._predictor = Predictor(self._store, flags.enable_signature_method_name_check, ran, self._logs)
         # Warm-up requests are not logged: they would come back as warm-up.

@@ -5,10 +5,12 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from itertools import count
-from math import exp, log
+from math import exp, isfinite, log
+from typing import Any
 
 import confidence_sequence
 from serving.client.protocol import AnswerError, Client, UnreachableError
+from serving.promotion.gates import Gate
 from serving.promotion.golden import Golden
 from serving.promotion.plan import CANARY, STABLE, Operation
 from serving.promotion.servers import Server
@@ -18,16 +20,17 @@ from serving.promotion.settings import Bake
 _LEAST_FAILED = 2
 # Pairs of requests between two looks at the latency.
 _LOOKED = 5
+BAKE = "bake"
 
 
-def watch(operation: Operation, hosts: Sequence[Server], requests: Sequence[Golden], limits: Bake) -> str:
-    """Why the canary is refused; "" if nothing was seen against it.
+def watch(operation: Operation, hosts: Sequence[Server], requests: Sequence[Golden], limits: Bake) -> Gate:
+    """Whether anything is seen against the canary.
 
     Its latency is refused when a confidence sequence of the ratios of neighbouring requests excludes what is allowed,
     so that looking after each of them is right.
     """
     if not limits.seconds or not requests:
-        return ""
+        return Gate(BAKE, None, "it was not watched" if requests else "there are no golden requests")
     ratios: list[float] = []
     failed = sent = 0
     ends, pause = time.monotonic() + limits.seconds, 1 / limits.requests_per_second
@@ -37,7 +40,7 @@ def watch(operation: Operation, hosts: Sequence[Server], requests: Sequence[Gold
                  for host in hosts]
         for number in count():
             if time.monotonic() >= ends:
-                return ""
+                break
             turn, host = divmod(number, len(pairs))
             # Each request is sent in both orders before the next one.
             (stable, canary), one = pairs[host], requests[turn // 2 % len(requests)]
@@ -45,17 +48,23 @@ def watch(operation: Operation, hosts: Sequence[Server], requests: Sequence[Gold
             took = {client: _seconds(client, one) for client in (first, second)}
             sent, failed = sent + 1, failed + (took[canary] is None and took[stable] is not None)
             if failed >= _LEAST_FAILED and failed > limits.max_error_ratio * sent:
-                return f"{failed} of {sent} requests to the canary failed, which stable answered"
+                return Gate(BAKE, False, f"{failed} of {sent} requests to the canary failed, which stable answered")
             before, now = took[stable], took[canary]
             if before and now:
                 ratios.append(log(before / now))
             if len(ratios) % _LOOKED == 0 and ratios:
                 found = confidence_sequence.centre(ratios)
                 if found.high < log(limits.least_ratio):
-                    return (f"the canary is slower: ratio {exp(found.value):.3f}, at most {exp(found.high):.3f} after "
-                            f"{len(ratios)} requests, and {limits.least_ratio:g} is allowed")
+                    return Gate(BAKE, False, f"the canary is slower: ratio {exp(found.value):.3f}, at most "
+                                f"{exp(found.high):.3f} after {len(ratios)} requests, and {limits.least_ratio:g} is "
+                                "allowed")
             time.sleep(max(0.0, min(pause, ends - time.monotonic())))
-    return ""
+    figures: dict[str, Any] = {"requests": sent, "failed": failed}
+    if ratios:
+        found = confidence_sequence.centre(ratios)
+        figures |= {"ratio": exp(found.value), "ci95": [exp(end) if isfinite(end) else None
+                                                        for end in (found.low, found.high)]}
+    return Gate(BAKE, True, f"{sent} requests, {failed} failed", figures)
 
 
 def _seconds(client: Client, one: Golden) -> float | None:

@@ -12,9 +12,14 @@ def digests(version: Path) -> dict[str, str]:
     found = {}
     for folder, _, names in os.walk(version, onerror=_stop, followlinks=True):
         for path in (Path(folder, name) for name in names):
-            with path.open("rb") as file:
-                found[path.relative_to(version).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(version).as_posix()] = digest(path)
     return dict(sorted(found.items()))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def whole(digests: Mapping[str, str]) -> str:

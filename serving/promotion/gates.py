@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from serving.client import answers
-from serving.client.answers import Budget
+from serving.client.answers import Budget, Comparison
+from serving.client.payloads import Arrays
 from serving.client.protocol import DEFAULT_SIGNATURE, AnswerError
 from serving.promotion.golden import Golden
 from serving.promotion.settings import Accuracy, Cost, Latency, Parity
@@ -38,32 +39,49 @@ class Gate:
         return asdict(self)
 
 
+class Agreement:
+    """Answers of two versions, the old and the new one, to the same requests: all outputs within their tolerance, NaN
+    at the same places, the same top class."""
+
+    def __init__(self, versions: tuple[Path, Path], limits: Parity) -> None:
+        self._versions, self._limits = versions, limits
+        self._seen: list[Comparison] = []
+        self._requests = self._same = self._classified = 0
+
+    def add(self, signature: str, old: Arrays, new: Arrays) -> None:
+        """Two answers to one request."""
+        compared = answers.compare(old, new, _budget(self._versions, signature, self._limits))
+        # The worst so far, and not all: a long record would not fit into memory.
+        self._seen, self._requests = [answers.combine([*self._seen, compared])], self._requests + 1
+        for key, array in old.items():
+            if array.dtype.kind == "f" and array.ndim > 1 and array.shape[-1] > 1 and key in new and (
+                    new[key].shape == array.shape):
+                same = array.argmax(-1) == new[key].argmax(-1)
+                self._same, self._classified = self._same + int(same.sum()), self._classified + same.size
+
+    def gate(self, name: str) -> Gate:
+        """Whether all agreed."""
+        if not self._seen:
+            return Gate(name, None, "there are no golden requests")
+        found = self._seen[0]
+        top1 = self._same / self._classified if self._classified else None
+        figures = {"max_abs": max((one.max_abs for one in found.outputs.values()), default=0.0),
+                   "max_rel": max((one.max_rel for one in found.outputs.values()), default=0.0),
+                   "top1_agreement": top1, "requests": self._requests, "examples": found.examples}
+        if found.equal and top1 is not None and top1 < self._limits.top1_agreement:
+            return Gate(name, False, f"the top class is the same for {top1:.2%} of {self._classified} examples, and "
+                        f"{self._limits.top1_agreement:.2%} are needed", figures)
+        return Gate(name, found.equal, found.summary(), figures)
+
+
 def parity(old: Sequence[Golden], new: Sequence[Golden], versions: tuple[Path, Path], limits: Parity) -> Gate:
-    """Answers of both versions to the same golden requests: all outputs within their tolerance, NaN at the same places,
-    the same top class."""
-    if not old:
-        return Gate("parity", None, "there are no golden requests")
-    seen, agree, examples = [], 0, 0
+    """Whether both versions' answers to the golden requests agree."""
+    agreement = Agreement(versions, limits)
     for one, other in zip(old, new, strict=True):
         assert one.expected is not None
         assert other.expected is not None
-        seen.append(answers.compare(one.expected, other.expected, _budget(versions, one.signature, limits)))
-        for key, array in one.expected.items():
-            if array.dtype.kind == "f" and array.ndim > 1 and array.shape[-1] > 1 and key in other.expected and (
-                    other.expected[key].shape == array.shape):
-                same = array.argmax(-1) == other.expected[key].argmax(-1)
-                agree, examples = agree + int(same.sum()), examples + same.size
-    found = answers.combine(seen)
-    top1 = agree / examples if examples else None
-    figures = {"max_abs": max((one.max_abs for one in found.outputs.values()), default=0.0),
-               "max_rel": max((one.max_rel for one in found.outputs.values()), default=0.0),
-               "top1_agreement": top1, "requests": len(old), "examples": found.examples}
-    if not found.equal:
-        return Gate("parity", False, found.summary(), figures)
-    if top1 is not None and top1 < limits.top1_agreement:
-        return Gate("parity", False, f"the top class is the same for {top1:.2%} of {examples} examples, and "
-                    f"{limits.top1_agreement:.2%} are needed", figures)
-    return Gate("parity", True, found.summary(), figures)
+        agreement.add(one.signature, one.expected, other.expected)
+    return agreement.gate("parity")
 
 
 def _budget(versions: tuple[Path, Path], signature: str, limits: Parity) -> Budget | None:

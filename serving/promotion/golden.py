@@ -5,13 +5,13 @@ tensorflow.serving.PredictionLog, which `python -m serving record` and TensorFlo
 """
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from serving import recording
+from serving import recording, tfrecord
 from serving.client import payloads
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Client, Signature
@@ -32,9 +32,27 @@ class Golden:
     expected: Mapping[str, Array] | None = None
 
 
-def of_file(path: Path) -> list[Golden]:
-    """The predict requests of a file. Raises UserError for one that cannot be read."""
-    return [Golden(one.inputs, one.signature_name, one.outputs or None) for one in islice(recording.read(path), MOST)]
+def of_file(path: Path, most: int = MOST) -> list[Golden]:
+    """The first predict requests of a file. Raises UserError for one that cannot be read."""
+    return list(recorded(path, most))
+
+
+def recorded(path: Path, most: int) -> Iterator[Golden]:
+    """The same, one after the other."""
+    for one in islice(recording.read(path), most):
+        yield Golden(one.inputs, one.signature_name, one.outputs or None)
+
+
+def kept(path: Path) -> list[Golden]:
+    """The same; none without the file."""
+    return of_file(path) if path.exists() else []
+
+
+def as_file(requests: Iterable[Golden], model: str) -> bytes:
+    """The same as `of_file` reads."""
+    return b"".join(tfrecord.framed(recording.Predicted(
+        model, one.inputs, one.signature, one.expected or {}).to_log().SerializeToString(deterministic=True))
+        for one in requests)
 
 
 def of_version(version: Path, signatures: Mapping[str, Signature]) -> list[Golden]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from serving.promotion.errors import PromotionError, RolledBackError, ServerUnre
 from serving.promotion.history import BrokenHistoryError
 from serving.promotion.plan import Stage
 from serving.promotion.production import Production
+from serving.promotion.proxy import Share
 from serving.promotion.rollout import DiskFailedError, StageFailedError, carry_out, take_up
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server, servers
@@ -25,6 +27,10 @@ from user_error import UserError
 _NOBODY = "a-model-that-no-server-has"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+no_proxy_option = click.option(
+    "--no-proxy", is_flag=True, help="Go on without the proxy that shares out the traffic: it is gone for good.")
 
 
 def root_option(command: Command) -> Command:
@@ -69,14 +75,21 @@ def say(line: str) -> None:
     progress_console().print(line, markup=False, soft_wrap=True)
 
 
-def finish_what_was_begun(production: Production) -> None:
-    """Takes up an operation that was interrupted, and says how it ended."""
+def finish_what_was_begun(production: Production, no_proxy: bool = False) -> plan.Operation | None:
+    """Takes up an operation that was interrupted, `no_proxy` without its proxy, and says how it ended. Returns it if it
+    was finished: who asks for the same again has got it."""
     left = production.root.journal()
     if left is None:
-        return
+        return None
     say(f"an interrupted {left.kind} of {left.model} is taken up, at {left.stage}")
+    if no_proxy:
+        left = plan.with_facts(left, {"share": replace(Share.of(left), proxy=None).to_json()})
     ended = take_up(left, production)
-    say(f"it was {'finished' if ended.stage is Stage.RECORD else f'undone: {ended.why}'}")
+    if ended.stage is Stage.RECORD:
+        say("it was finished")
+        return ended
+    say(f"it was undone: {ended.why}")
+    return None
 
 
 def require_reachable(production: Production, model: str) -> None:

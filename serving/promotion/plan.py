@@ -19,6 +19,7 @@ class Kind(StrEnum):
 
     PROMOTE = "promote"  # a new version becomes stable
     CANARY = "canary"  # a new version becomes canary
+    SHARE = "share"  # the canary's share of the traffic changes
     FINISH = "finish"  # the canary becomes stable
     ROLLBACK = "rollback"  # the canary is taken away, or stable moves back
     GC = "gc"  # versions that nothing needs are dropped
@@ -32,6 +33,7 @@ class Stage(StrEnum):
     LOAD = "load"  # the servers load it, beside the versions that they have
     CANARY = "canary"  # the label canary names it
     BAKE = "bake"  # it is watched
+    SHARE = "share"  # the proxy, if one is named, sends it a share of the traffic
     STABLE = "stable"  # the label stable names what it should
     DROP = "drop"  # the servers unload what is not needed, and its files are removed
     RECORD = "record"  # the history says what was done
@@ -44,7 +46,8 @@ class Stage(StrEnum):
 
 _FORWARD: dict[Kind, tuple[Stage, ...]] = {
     Kind.PROMOTE: (Stage.COPY, Stage.PLACE, Stage.LOAD, Stage.CANARY, Stage.BAKE, Stage.STABLE, Stage.RECORD),
-    Kind.CANARY: (Stage.COPY, Stage.PLACE, Stage.LOAD, Stage.CANARY, Stage.BAKE, Stage.RECORD),
+    Kind.CANARY: (Stage.COPY, Stage.PLACE, Stage.LOAD, Stage.CANARY, Stage.BAKE, Stage.SHARE, Stage.RECORD),
+    Kind.SHARE: (Stage.SHARE, Stage.RECORD),
     Kind.FINISH: (Stage.STABLE, Stage.RECORD),
     Kind.ROLLBACK: (Stage.STABLE, Stage.RECORD),
     Kind.GC: (Stage.DROP, Stage.RECORD)}
@@ -116,13 +119,17 @@ def following(operation: Operation) -> Operation | None:
     return replace(operation, stage=course[place]) if place < len(course) else None
 
 
+def with_facts(operation: Operation, facts: Mapping[str, Any]) -> Operation:
+    """The operation with more that the history is to say."""
+    return replace(operation, facts={**operation.facts, **facts})
+
+
 def undone(operation: Operation, why: str) -> Operation:
     """The operation on its way back, from whatever of its stage may have been done."""
     assert not operation.undoing
-    facts = {**operation.facts, "failed_at": operation.stage}
-    back = Stage.RESTORE if operation.kind in (Kind.FINISH, Kind.ROLLBACK) else _FIRST_BACK.get(
+    back = Stage.RESTORE if operation.kind in (Kind.SHARE, Kind.FINISH, Kind.ROLLBACK) else _FIRST_BACK.get(
         operation.stage, Stage.RESTORE)
-    return replace(operation, stage=back, why=why, facts=facts)
+    return replace(with_facts(operation, {"failed_at": operation.stage}), stage=back, why=why)
 
 
 def was_in_production(operation: Operation) -> bool:
@@ -154,7 +161,7 @@ def served(operation: Operation) -> Served:
     loaded = replace(before, versions=before.versions | ({version} if version else set()))
     if operation.stage in (Stage.LOAD, Stage.RESTORE):
         return loaded
-    if operation.stage in (Stage.CANARY, Stage.BAKE) or operation.kind is Kind.CANARY:
+    if operation.stage in (Stage.CANARY, Stage.BAKE) or operation.kind in (Kind.CANARY, Kind.SHARE):
         return loaded.labelled(CANARY, version)
     return (loaded.labelled(STABLE, version) if version else loaded).labelled(CANARY, None)
 

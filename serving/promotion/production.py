@@ -6,15 +6,16 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import durable
-from serving.promotion import files, history, plan
+from serving.promotion import files, golden, history, plan, proxy
 from serving.promotion.golden import Golden
 from serving.promotion.plan import Kind, Operation, Served, Stage
+from serving.promotion.proxy import Share
 from serving.promotion.rollout import DiskFailedError, StageFailedError
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
@@ -26,15 +27,16 @@ LOAD_S, ANSWER_S = 300.0, 30.0
 
 @dataclass
 class Production:
-    """`golden`: what the new version must answer, of which the expected answers are known only while its promotion
-    runs. `watch(operation)` bakes: it returns why the canary is refused, or ""."""
+    """`golden`: requests with the answers that a new version was proven with, to be kept beside its files.
+    `watch(operation)` bakes: it returns what was seen, for the history, and raises StageFailedError that says why the
+    canary is refused."""
 
     root: ProductionRoot
     hosts: Sequence[Server]
     golden: Sequence[Golden] = ()
     load_s: float = LOAD_S
     answer_s: float = ANSWER_S
-    watch: Callable[[Operation], str] = lambda operation: ""
+    watch: Callable[[Operation], Mapping[str, Any]] = lambda operation: {}
     told: Callable[[str], None] = lambda line: None
     servers: Sequence[str] = field(init=False)
 
@@ -57,6 +59,10 @@ class Production:
             found = files.copy(Path(operation.source), target)
         if operation.digest and found != operation.digest:
             raise StageFailedError(f"{operation.source} was changed while it was promoted")
+        if self.golden:
+            path = self.root.golden_path(operation.model, operation.version)
+            with _failing(f"writing {path}"):
+                durable.write(path, golden.as_file(self.golden, operation.model))
 
     def place(self, operation: Operation) -> None:
         target = self.root.version_path(operation.model, operation.version)
@@ -75,6 +81,8 @@ class Production:
                     durable.remove(hidden)
                     durable.rename(path, hidden)
                 durable.remove(hidden)
+                durable.sweep(self.root.golden_path(model, version))
+                durable.remove(self.root.golden_path(model, version))
 
     def configure(self, operation: Operation) -> None:
         model, file = operation.model, self.root.config()
@@ -90,14 +98,27 @@ class Production:
     def await_available(self, server: str, model: str, version: int) -> None:
         self._of[server].await_available(model, version, self.load_s)
 
-    def check(self, server: str, model: str, version: int, label: str | None) -> None:
+    def check(self, server: str, operation: Operation, label: str | None) -> None:
+        model, version = operation.model, operation.version
         if label is not None:
             self._of[server].await_label(model, label, version, self.answer_s)
-        self._of[server].check(model, version, label, self.golden)
+        # Going back must be quick, and nothing must stand in its way.
+        requests = () if operation.kind is Kind.ROLLBACK else self._proven_with(model, version)
+        self._of[server].check(model, version, label, requests)
 
-    def bake(self, operation: Operation) -> None:
-        if why := self.watch(operation):
-            raise StageFailedError(why)
+    def _proven_with(self, model: str, version: int) -> Sequence[Golden]:  # decision 243
+        try:
+            return golden.kept(self.root.golden_path(model, version))
+        except UserError as error:
+            self.told(f"{error}; answers are not compared")
+            return ()
+
+    def bake(self, operation: Operation) -> Mapping[str, Any]:
+        return self.watch(operation)
+
+    def share(self, operation: Operation, on: bool) -> None:
+        share = Share.of(operation)
+        proxy.tell(operation.model, share if on else replace(share, percent=0, mirror=0))
 
     def record(self, operation: Operation) -> None:
         done = operation.stage is Stage.RECORD

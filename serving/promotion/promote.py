@@ -1,25 +1,23 @@
 """python -m serving promote, canary: a version reaches production only when it is proven."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from commandline import json_option, step
+from commandline import json_option
 from serving.client.options import server_options
-from serving.client.protocol import AnswerError
-from serving.client.saved_model import metadata_of
-from serving.promotion import bake, files, gates, golden, history, preflight, settings
-from serving.promotion.errors import GateFailedError, PromotionError
-from serving.promotion.gates import Gate
-from serving.promotion.golden import Golden
+from serving.promotion import files, golden, history, proving, proxy, settings
+from serving.promotion.errors import PromotionError
 from serving.promotion.options import (
     carried_out,
     finish_what_was_begun,
     in_words,
+    no_proxy_option,
     opened,
     require_done,
     require_reachable,
@@ -27,74 +25,13 @@ from serving.promotion.options import (
     say,
 )
 from serving.promotion.plan import CANARY, STABLE, Kind, Operation
-from serving.promotion.private_server import private_server
 from serving.promotion.production import Production, new_operation
+from serving.promotion.proving import Asked
+from serving.promotion.proxy import Share
 from serving.promotion.root import ProductionRoot
 from serving.promotion.settings import Gates
 from version_directory import newest, versions
 from whole_file import write_json
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a version is held to, beside gates.toml. `force`: the reason why a failed gate passes."""
-
-    golden: Path | None = None
-    signature_change: bool = False
-    ops: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-    force: str = ""
-
-
-@dataclass(frozen=True)
-class Proven:
-    """What was shown of a version: its golden requests with its answers, and the gates with their figures."""
-
-    requests: Sequence[Golden]
-    gates: Sequence[Gate]
-
-
-def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) -> Proven:
-    """Runs preflight and gates on servers that clients do not know. Raises GateFailedError."""
-    signatures = metadata_of(new).signatures
-    with step("Look for operations that may harm"):
-        preflight.scanned(new, asked.ops)
-    preflight.fits_this_cpu(new)
-    if old is not None and not asked.signature_change:
-        preflight.same_signatures(signatures, metadata_of(old).signatures)
-    requests = golden.of_file(asked.golden) if asked.golden else golden.of_version(new, signatures) or (
-        [] if old is None else golden.of_version(old, signatures))
-    with step(f"Load it on a private server, {len(requests)} golden requests, batches of every size"):
-        both = {gates.NEW: new} | ({} if old is None else {gates.OLD: old})
-        with private_server(both, asked.flags) as server:
-            answered = _answered(requests, server.client(gates.NEW), "the new version")
-            before = [] if old is None else _answered(requests, server.client(gates.OLD), "production's version")
-            preflight.lives(server, gates.NEW, requests, signatures)
-    if old is None:
-        return Proven(answered, [])
-    found = [gates.parity(before, answered, (old, new), limits.parity)]
-    with step(f"Measure it beside production's version, at most {gates.LONGER * limits.latency.seconds:g} s"):
-        try:
-            result = gates.measured(model, old, new, limits.latency, asked.flags)
-        except AnswerError as error:
-            raise GateFailedError(f"it cannot be measured: {error.message}") from None
-    found += [gates.latency(result, limits.latency), gates.accuracy(result, limits.accuracy),
-              gates.cost(result, limits.cost)]
-    for gate in found:
-        say(f"  {'passed' if gate.passed else 'not judged' if gate.passed is None else 'FAILED'}: {gate.name}: "
-            f"{gate.words}")
-    failed = [f"{gate.name}: {gate.words}" for gate in found if gate.passed is False]
-    if failed and not asked.force:
-        raise GateFailedError(f"{'; '.join(failed)} (--force --reason TEXT passes it all the same)")
-    return Proven(answered, found)
-
-
-def _answered(requests: Sequence[Golden], client: Any, whose: str) -> list[Golden]:
-    with client:
-        try:
-            return golden.answered(requests, client)
-        except AnswerError as error:
-            raise GateFailedError(f"{whose} does not answer the golden requests: {error.message}") from None
 
 
 def source_of(models: Path, model: str, variant: str) -> Path:
@@ -122,12 +59,17 @@ def next_version(root: ProductionRoot, model: str) -> int:
     return max([0, *root.versions(model), *root.config().served(model).versions, *earlier]) + 1
 
 
-def bring_in(kind: Kind, production: Production, model: str, source: Path, limits: Gates, asked: Asked
-             ) -> Operation | None:
-    """Proves a version and makes it stable, or canary; None if that is what stable is already."""
+def bring_in(kind: Kind, production: Production, model: str, source: Path, limits: Gates, asked: Asked,
+             share: Share, no_proxy: bool) -> Operation | None:
+    """Proves a version and makes it stable, or canary with a share of the traffic; None if it is so already."""
     root = production.root
-    before = root.config().served(model)
+    before, records = root.config().served(model), history.read(root.history_path)
     current = before.labels.get(STABLE)
+    earlier = proxy.shared(records, model)
+    share = proxy.following(earlier, share, no_proxy)
+    if share.mirror and share.proxy is None:
+        raise click.UsageError("--mirror needs --proxy: clients cannot mirror what they send")
+    proxy.require_routes(model, share)
     old = None if current is None else root.versions(model).get(current)
     if current is not None and old is None:
         raise PromotionError(f"version {current} of {model} is stable, and {root.version_path(model, current)} is not "
@@ -137,17 +79,36 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
         say(f"{source} is already stable in {root.path}, as version {current}: nothing to do")
         return None
     require_reachable(production, model)
-    proven = prove(model, source, old, limits, asked)
+    canary = root.versions(model).get(before.labels.get(CANARY, 0))
+    if kind is Kind.CANARY and canary is not None and files.whole(files.digests(canary)) == digest:
+        if share == earlier:
+            say(f"{source} is already canary in {root.path}, as version {canary.name}: nothing to do")
+            return None
+        return carried_out(new_operation(Kind.SHARE, model, int(canary.name), before, {"share": share.to_json()}),
+                           production)
+    proven = proving.prove(model, source, old, limits, asked)
     production.golden = proven.requests
-    production.watch = lambda operation: bake.watch(operation, production.hosts, proven.requests, limits.bake)
-    facts = {"gates": [gate.to_json() for gate in proven.gates]} | ({"forced": asked.force} if asked.force else {})
-    return carried_out(new_operation(kind, model, next_version(root, model), root.config().served(model), facts,
+    number = next_version(root, model)
+    # An earlier canary's traffic stops before its label moves, and only a canary gets any.
+    facts = {"gates": [gate.to_json() for gate in proven.gates],
+             "share": (share if kind is Kind.CANARY else replace(share, percent=0, mirror=0)).to_json()}
+    if proven.requests:
+        facts["golden"] = hashlib.sha256(golden.as_file(proven.requests, model)).hexdigest()
+    if asked.force:
+        facts["forced"] = asked.force
+
+    def watched(operation: Operation) -> dict[str, Any]:
+        recorded = golden.recorded(asked.golden, limits.bake.replayed) if asked.golden else proven.requests
+        return proving.watch(operation, production.hosts, recorded, proven.requests, (old, source), limits,
+                             bool(asked.force))
+    production.watch = watched
+    return carried_out(new_operation(kind, model, number, root.config().served(model), facts,
                                      source=str(source.resolve()), digest=digest), production)
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-            json_option, server_options, root_option,
+            json_option, server_options, no_proxy_option, root_option,
             click.option("--reason", default="", metavar="TEXT", help="Why --force; it is written to the history."),
             click.option("--force", is_flag=True, help="Go on although a gate failed; needs --reason."),
             click.option("--server-flag", "flags", multiple=True, metavar="--FLAG=VALUE",
@@ -155,8 +116,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--allow-op", "ops", multiple=True, metavar="OP",
                          help="An operation that touches files, network or Python, and may be in the model."),
             click.option("--allow-signature-change", is_flag=True, help="Go on although clients have to change."),
-            click.option("--bake", "bake_s", type=SECONDS, metavar="SECONDS",
-                         help="How long the canary is watched, such as 60s; 0: not at all."),
+            click.option("--bake", "bake_s", type=SECONDS, metavar="TIME",
+                         help="How long the canary is watched, such as 60s or 5m; 0: not at all."),
             click.option("--gate-seconds", type=click.FloatRange(0, min_open=True),
                          help="Latency is measured until it is certain, for three times as long at most (20)."),
             click.option("--golden", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
@@ -168,25 +129,27 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Seconds(click.ParamType[float]):
-    name = "seconds"
+    name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
         try:
-            found = float(str(value).removesuffix("s"))
+            found = float(text[:-1]) * _UNITS[text[-1]] if text[-1:] in _UNITS else float(text)
         except ValueError:
             found = -1.0
         if not 0 <= found < float("inf"):
-            self.fail(f"'{value}' is no number of seconds, such as 60s", param, ctx)
+            self.fail(f"'{value}' is no time, such as 60s or 5m", param, ctx)
         return found
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 SECONDS = _Seconds()
 
 
 def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[str, ...], grpcs: tuple[str, ...],
          models: Path, golden: Path | None, gate_seconds: float | None, bake_s: float | None,
          allow_signature_change: bool, ops: tuple[str, ...], flags: tuple[str, ...], force: bool, reason: str,
-         json_path: str | None) -> None:
+         no_proxy: bool, json_path: str | None, percent: int = 0, mirror: int = 0, proxy: str | None = None) -> None:
     if force and not reason:
         raise click.UsageError("--force needs --reason TEXT: the history says why")
     source = source_of(models, model, variant) if variant else None
@@ -197,30 +160,46 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
     if bake_s is not None:
         limits = replace(limits, bake=replace(limits.bake, seconds=bake_s))
     with production.root.locked():
-        finish_what_was_begun(production)
+        taken_up = finish_what_was_begun(production, no_proxy)
         production.told = lambda line: say(f"  {line}")
-        if source is None:
-            ended: Operation | None = finished(production, model)
+        if source is None and taken_up is not None and (taken_up.kind, taken_up.model) == (Kind.FINISH, model):
+            ended: Operation | None = taken_up
+        elif source is None:
+            ended = finished(production, model, no_proxy)
         else:
             ended = bring_in(kind, production, model, source, limits, Asked(
-                golden, allow_signature_change, ops, flags, reason if force else ""))
+                golden, allow_signature_change, ops, flags, reason if force else ""), Share(percent, mirror, proxy),
+                no_proxy)
         if json_path:
             write_json(json_path, {"done": ended is None or not ended.why, "changed": ended is not None,
                                    "operation": ended and ended.to_json()})
         if ended is not None:
             require_done(ended)
-            label = CANARY if ended.kind is Kind.CANARY else STABLE
-            say(f"version {ended.version} of {model} is {label} on {', '.join(production.servers)}")
+            label = STABLE if ended.kind in (Kind.PROMOTE, Kind.FINISH) else CANARY
+            say(f"version {ended.version} of {model} is {label} on {', '.join(production.servers)}{_gets(ended)}")
 
 
-def finished(production: Production, model: str) -> Operation:
+def _gets(ended: Operation) -> str:
+    """What a canary gets of the live traffic, and from whom."""
+    share = Share.of(ended)
+    if ended.kind not in (Kind.CANARY, Kind.SHARE) or not (share.percent or share.mirror):
+        return ""
+    if share.proxy is None:
+        return f"; clients may send {share.percent} of 100 requests to it, through the label canary"
+    return f"; of 100 requests, the proxy sends {share.percent} to it, and copies of {share.mirror}"
+
+
+def finished(production: Production, model: str, no_proxy: bool) -> Operation:
     """The canary becomes stable. Raises PromotionError without one."""
     before = production.root.config().served(model)
     if CANARY not in before.labels:
         raise PromotionError(f"{model} has no canary in {production.root.path} that could become stable: name a "
                              f"variant, `python -m serving promote {model} VARIANT`")
     require_reachable(production, model)
-    return carried_out(new_operation(Kind.FINISH, model, before.labels[CANARY], before), production)
+    share = proxy.following(proxy.shared(history.read(production.root.history_path), model), Share(), no_proxy)
+    proxy.require_routes(model, share)
+    version = before.labels[CANARY]
+    return carried_out(new_operation(Kind.FINISH, model, version, before, {"share": share.to_json()}), production)
 
 
 @click.command("promote", epilog="""
@@ -245,11 +224,17 @@ def promote_command(**given: Any) -> None:
 Examples:
   python -m serving canary mnist optimized
   python -m serving canary mnist optimized --golden traffic.tfrecord
+  python -m serving canary mnist optimized --percent 10 --proxy http://127.0.0.1:9901
   python -m serving promote mnist                          # then makes it stable
   python -m serving rollback mnist                         # or this takes it away
 """)
 @click.argument("model")
 @click.argument("variant", metavar="VARIANT[/VERSION]")
+@click.option("--proxy", metavar="URL", help="The admin address of the Envoy proxy that shares out the live traffic.")
+@click.option("--mirror", type=click.IntRange(0, 100), default=0, metavar="PERCENT",
+              help="Of the live traffic, how much is sent to the canary too; nobody gets those answers.")
+@click.option("--percent", type=click.IntRange(0, 100), default=0, metavar="PERCENT",
+              help="Of the live traffic, how much the canary answers; without a proxy it is written down for clients.")
 @_options
 @in_words
 def canary_command(**given: Any) -> None:

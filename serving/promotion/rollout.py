@@ -3,15 +3,20 @@
 What is done is in `World`, so that the same code runs on a real production root and, in the tests, on one that loses
 replies, fills its disk, restarts its servers and dies at any moment.
 """
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from serving.promotion import plan
 from serving.promotion.plan import CANARY, STABLE, Kind, Operation, Stage
 
 
 class StageFailedError(Exception):
-    """A stage cannot be done: the reason, for people. What was done of the operation is undone."""
+    """A stage cannot be done: the reason, for people, and what was seen, for the history. What was done of the
+    operation is undone."""
+
+    def __init__(self, reason: str, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(reason)
+        self.facts = facts or {}
 
 
 class DiskFailedError(StageFailedError):
@@ -44,12 +49,17 @@ class World(Protocol):
     def await_available(self, server: str, model: str, version: int) -> None:
         """Returns once the server reports the version AVAILABLE. Raises StageFailedError if it does not in time."""
 
-    def check(self, server: str, model: str, version: int, label: str | None) -> None:
-        """Sends the golden requests, through the label or to the version. Raises StageFailedError unless that version
-        answers all of them as it should."""
+    def check(self, server: str, operation: Operation, label: str | None) -> None:
+        """Sends golden requests, through the label or to the operation's version. Raises StageFailedError unless that
+        version answers all of them as it should."""
 
-    def bake(self, operation: Operation) -> None:
-        """Watches the canary. Raises StageFailedError if it does worse than stable."""
+    def bake(self, operation: Operation) -> Mapping[str, Any]:
+        """Watches the canary, and returns what was seen, for the history. Raises StageFailedError if it does worse
+        than stable."""
+
+    def share(self, operation: Operation, on: bool) -> None:
+        """Lets the proxy that the operation names, if it names one, send the canary its share of the traffic, or none
+        of it. Raises StageFailedError if the proxy does not take it."""
 
     def record(self, operation: Operation) -> None:
         """Appends what was done to the history, once."""
@@ -62,13 +72,13 @@ def carry_out(operation: Operation, world: World) -> Operation:  # decision 239
         operation = at
         world.journal(operation)
         try:
-            STAGES[operation.stage](operation, world)
+            found = STAGES[operation.stage](operation, world)
         except StageFailedError as error:
             if not plan.may_be_undone(operation):
                 raise
-            at = plan.undone(operation, str(error))
+            at = plan.undone(plan.with_facts(operation, error.facts), str(error))
         else:
-            at = plan.following(operation)
+            at = plan.following(plan.with_facts(operation, found or {}))
     world.journal(None)
     return operation
 
@@ -91,13 +101,19 @@ def _load(operation: Operation, world: World) -> None:
     _configure(operation, world)
     for server in world.servers:
         world.await_available(server, operation.model, operation.version)
-        world.check(server, operation.model, operation.version, None)
+        world.check(server, operation, None)
+
+
+def _move_labels(operation: Operation, world: World) -> None:
+    """No request is sent to a canary while its label moves, or after it is gone."""
+    world.share(operation, on=False)
+    _configure(operation, world)
 
 
 def _canary(operation: Operation, world: World) -> None:
-    _configure(operation, world)
+    _move_labels(operation, world)
     for server in world.servers:
-        world.check(server, operation.model, operation.version, CANARY)
+        world.check(server, operation, CANARY)
 
 
 def _stable(operation: Operation, world: World) -> None:
@@ -105,9 +121,9 @@ def _stable(operation: Operation, world: World) -> None:
     moved = world.servers if operation.version else ()
     for server in moved:
         world.await_available(server, operation.model, operation.version)
-    _configure(operation, world)
+    _move_labels(operation, world)
     for server in moved:
-        world.check(server, operation.model, operation.version, STABLE)
+        world.check(server, operation, STABLE)
 
 
 def _drop(operation: Operation, world: World) -> None:
@@ -125,10 +141,11 @@ def _discard(operation: Operation, world: World) -> None:
         world.remove(operation.model, [operation.version])
 
 
-STAGES: dict[Stage, Callable[[Operation, World], None]] = {
+# Each returns what the history is to say of it, if anything.
+STAGES: dict[Stage, Callable[[Operation, World], Mapping[str, Any] | None]] = {
     Stage.COPY: lambda operation, world: world.copy(operation),
     Stage.PLACE: lambda operation, world: world.place(operation),
     Stage.LOAD: _load, Stage.CANARY: _canary, Stage.BAKE: lambda operation, world: world.bake(operation),
-    Stage.STABLE: _stable, Stage.DROP: _drop, Stage.RECORD: lambda operation, world: world.record(operation),
-    Stage.RESTORE: _configure, Stage.UNLOAD: _unload, Stage.DISCARD: _discard,
-    Stage.UNDONE: lambda operation, world: world.record(operation)}
+    Stage.SHARE: lambda operation, world: world.share(operation, on=True), Stage.STABLE: _stable, Stage.DROP: _drop,
+    Stage.RECORD: lambda operation, world: world.record(operation), Stage.RESTORE: _move_labels, Stage.UNLOAD: _unload,
+    Stage.DISCARD: _discard, Stage.UNDONE: lambda operation, world: world.record(operation)}

@@ -4,6 +4,7 @@
         models.config           what the servers serve: the truth, which a reload only brings sooner
         MODEL/VERSION/          versions, only ever added under a new number
         MODEL/.VERSION.copy     a version that is being copied: servers skip the name
+        MODEL/.VERSION.golden   the requests that it was proven with, and its answers
         history.jsonl           what was done
         .journal                the operation that is under way, or was when its process ended
         .lock                   held by the process that changes the root
@@ -78,6 +79,9 @@ class ProductionRoot:
     def copy_path(self, model: str, version: int) -> Path:
         return self.path / model / f".{version}.copy"
 
+    def golden_path(self, model: str, version: int) -> Path:
+        return self.path / model / f".{version}.golden"
+
     def versions(self, model: str) -> dict[int, Path]:
         """The versions of a model that have files, lowest first."""
         return versions(self.base_path(model))
@@ -118,6 +122,8 @@ class ProductionRoot:
                 raise LockedError(f"{self.path} is being changed by {holder}: wait until it has ended") from None
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} ({' '.join(sys.argv[1:])})".encode(), 0)
+            for written in (self.config_path, self.history_path, self.journal_path):
+                durable.sweep(written)
             yield
             os.ftruncate(handle, 0)
         finally:

@@ -54,6 +54,7 @@ class Bake:
     requests_per_second: float
     max_error_ratio: float
     least_ratio: float
+    replayed: int
 
 
 @dataclass(frozen=True)

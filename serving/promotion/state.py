@@ -6,16 +6,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import requests
 from rich.console import Console
 from rich.table import Table
 
 from commandline import EXIT_FAILED
 from serving.client.protocol import AnswerError, UnreachableError
 from serving.client.saved_model import metadata_of
-from serving.promotion import golden, history, traffic
+from serving.promotion import golden, history, proxy, traffic
 from serving.promotion.options import opened
-from serving.promotion.plan import Served
+from serving.promotion.plan import STABLE, Served
 from serving.promotion.production import Production
+from serving.promotion.proxy import Share
+from serving.promotion.rollout import StageFailedError
 from serving.promotion.servers import Server
 from serving.promotion.traffic import Traffic
 from user_error import UserError
@@ -25,11 +28,11 @@ AVAILABLE = "AVAILABLE"
 
 
 def state(production: Production) -> dict[str, Any]:
-    """{"models": [{"name", "labels", "ready", "versions": [{"version", "state", "variant", "digest", "labels",
-    "requests", "errors", "mean_ms"}]}], "drift": [what differs between the file and a server],
-    "under_way": an operation that was not finished}."""
+    """{"models": [{"name", "labels", "ready", "not_ready_because", "share", "versions": [{"version", "state",
+    "variant", "digest", "labels", "requests", "errors", "mean_ms"}]}], "drift": [what differs between the file and a
+    server], "under_way": an operation that was not finished}."""
     root, file = production.root, production.root.config()
-    records = history.read(root.history_path).records
+    past = history.read(root.history_path)
     drift: list[str] = []
     models = []
     for model in file.models:
@@ -38,12 +41,13 @@ def state(production: Production) -> dict[str, Any]:
         for host, seen in zip(production.hosts, states, strict=True):
             if seen is not None:
                 drift += _differences(host, model, served, seen)
-        promoted = {one["version"]: one for one in records if one["model"] == model and one["digest"]}
+        promoted = {one["version"]: one for one in past.records if one["model"] == model and one["digest"]}
         versions = sorted({*served.versions, *root.versions(model), *(
             number for seen in states if seen for number, value in seen.items() if value != "END")})
-        asked = _traffic(production.hosts, model)
+        asked, why = _traffic(production.hosts, model), _not_ready(production, model, served)
         models.append({
-            "name": model, "labels": dict(served.labels), "ready": _ready(production, model, served),
+            "name": model, "labels": dict(served.labels), "ready": not why,
+            "not_ready_because": why, "share": _share(proxy.shared(past, model), model, drift),
             "versions": [{"version": number, "state": _joined(states, number),
                           "variant": _variant(promoted.get(number)), "digest": promoted.get(number, {}).get("digest"),
                           "labels": [name for name, labelled in served.labels.items() if labelled == number],
@@ -80,23 +84,35 @@ def _differences(host: Server, model: str, served: Served, seen: Mapping[int, st
     return found
 
 
-def _ready(production: Production, model: str, served: Served) -> bool:
-    """Whether every server answers the golden requests of what is stable, or of each version without labels."""
-    wanted = served.labels.get("stable")
-    version = production.root.versions(model).get(wanted or max(served.versions, default=0))
-    if version is None:
-        return False
+def _not_ready(production: Production, model: str, served: Served) -> str:
+    """Why a server does not answer the golden requests of what is stable, or of the newest version without labels; ""
+    if all do."""
+    stable = served.labels.get(STABLE)
+    number = stable or max(served.versions, default=0)
+    if (version := production.root.versions(model).get(number)) is None:
+        return f"version {number} has no files" if number else "no version is named"
     try:
-        requests = golden.of_files(version, metadata_of(version).signatures)
+        known = golden.kept(production.root.golden_path(model, number)) or golden.of_files(
+            version, metadata_of(version).signatures)
         for host in production.hosts:
-            with closing(host.client(model, label="stable" if wanted else None)) as client:
-                if requests:
-                    golden.answered(requests, client)
-                else:
-                    client.metadata()
-    except (AnswerError, UnreachableError, UserError):
-        return False
-    return True
+            with closing(host.client(model, label=STABLE if stable else None)) as client:
+                client.metadata()
+            host.check(model, number, STABLE if stable else None, known)
+    except (AnswerError, UnreachableError, UserError, StageFailedError) as error:
+        return str(error)
+    return ""
+
+
+def _share(found: Share, model: str, drift: list[str]) -> dict[str, Any]:
+    """What the canary gets of the live traffic; a proxy that was told otherwise is drift."""
+    if found.proxy is not None:
+        try:
+            if (told := proxy.told(found.proxy, model)) != (found.percent, found.mirror):
+                drift.append(f"{found.proxy} sends {told[0]} of 100 requests to the canary of {model} and copies of "
+                             f"{told[1]}, and in the history it is {found.percent} and {found.mirror}")
+        except requests.RequestException as error:
+            drift.append(f"{found.proxy} does not answer: {error}")
+    return found.to_json()
 
 
 def _joined(states: list[dict[int, str] | None], number: int) -> str:
@@ -122,7 +138,8 @@ def show(found: Mapping[str, Any], where: str) -> None:
     """The state as tables."""
     console = Console(highlight=False)
     for model in found["models"]:
-        ready = "answers golden requests" if model["ready"] else "does NOT answer golden requests"
+        ready = "answers golden requests" if model["ready"] else (
+            f"does NOT answer golden requests: {model['not_ready_because']}")
         table = Table(title=f"{model['name']} in {where}: {ready}", title_justify="left")
         for heading in ("version", "labels", "state", "variant", "digest", "requests", "errors", "mean ms"):
             table.add_column(heading, justify="right" if heading == "version" else "left")
@@ -131,6 +148,9 @@ def show(found: Mapping[str, Any], where: str) -> None:
                           (one["digest"] or "")[:12], *("" if one[key] is None else f"{one[key]:,}" for key in (
                               "requests", "errors")), "" if one["mean_ms"] is None else f"{one['mean_ms']:.2f}")
         console.print(table)
+        if (share := model["share"])["percent"] or share["mirror"]:
+            console.print(f"canary: {share['percent']} of 100 requests, copies of {share['mirror']}, by "
+                          f"{share['proxy'] or 'clients, through the label'}", markup=False)
     for line in found["drift"]:
         console.print(f"differs: {line}", markup=False, soft_wrap=True)
     if found["under_way"]:

@@ -10,21 +10,23 @@ from rich.table import Table
 
 from commandline import EXIT_FAILED, json_option
 from serving.client.options import server_options
-from serving.promotion import files, history, plan
+from serving.promotion import files, history, plan, proxy
 from serving.promotion.errors import PromotionError
 from serving.promotion.history import BrokenHistoryError, History
 from serving.promotion.options import (
     carried_out,
     finish_what_was_begun,
     in_words,
+    no_proxy_option,
     opened,
     require_done,
     require_reachable,
     root_option,
     say,
 )
-from serving.promotion.plan import CANARY, STABLE, Kind
-from serving.promotion.production import new_operation
+from serving.promotion.plan import CANARY, STABLE, Kind, Operation
+from serving.promotion.production import Production, new_operation
+from serving.promotion.proxy import Share
 from serving.promotion.root import ProductionRoot
 from whole_file import write_json
 
@@ -53,32 +55,42 @@ Examples:
 """)
 @click.argument("model")
 @root_option
+@no_proxy_option
 @server_options
 @json_option
 @in_words
-def rollback_command(model: str, root: str, rests: tuple[str, ...], grpcs: tuple[str, ...], json_path: str | None
-                     ) -> None:
+def rollback_command(model: str, root: str, no_proxy: bool, rests: tuple[str, ...], grpcs: tuple[str, ...],
+                     json_path: str | None) -> None:
     """Take the canary of MODEL away, or without one move stable back to the version before: a label move, no load."""
     production = opened(root, rests, grpcs)
     with production.root.locked():
-        finish_what_was_begun(production)
-        before = production.root.config().served(model)
-        if CANARY in before.labels:
-            version = 0
-        elif (found := previous(history.read(production.root.history_path), model)) is None:
-            raise PromotionError(f"{model} has no version before the one that is stable in {production.root.path}")
-        elif found not in before.versions:
-            raise PromotionError(f"version {found} of {model}, which was stable before, is not loaded any more: `gc` "
-                                 "never drops it, so it was taken out by hand; promote it again")
-        else:
-            version = found
-        require_reachable(production, model)
-        ended = carried_out(new_operation(Kind.ROLLBACK, model, version, before), production)
+        taken_up = finish_what_was_begun(production, no_proxy)
+        ended = taken_up if taken_up is not None and (taken_up.kind, taken_up.model) == (Kind.ROLLBACK, model) else (
+            _rolled_back(production, model, no_proxy))
         if json_path:
             write_json(json_path, {"done": not ended.why, "operation": ended.to_json()})
         require_done(ended)
-        say(f"version {version} of {model} is stable again" if version else
-            f"version {before.labels[CANARY]} of {model} is no canary any more")
+        say(f"version {ended.version} of {model} is stable again" if ended.version else
+            f"version {ended.before.labels[CANARY]} of {model} is no canary any more")
+
+
+def _rolled_back(production: Production, model: str, no_proxy: bool) -> Operation:
+    """Raises PromotionError if there is nothing to go back to."""
+    root = production.root
+    before, records = root.config().served(model), history.read(root.history_path)
+    if CANARY in before.labels:
+        version = 0
+    elif (found := previous(records, model)) is None:
+        raise PromotionError(f"{model} has no version before the one that is stable in {root.path}")
+    elif found not in before.versions:
+        raise PromotionError(f"version {found} of {model}, which was stable before, is not loaded any more: `gc` never "
+                             "drops it, so it was taken out by hand; promote it again")
+    else:
+        version = found
+    require_reachable(production, model)
+    share = proxy.following(proxy.shared(records, model), Share(), no_proxy)
+    proxy.require_routes(model, share)
+    return carried_out(new_operation(Kind.ROLLBACK, model, version, before, {"share": share.to_json()}), production)
 
 
 @click.command("gc", epilog="""
@@ -143,19 +155,21 @@ def audit(root: ProductionRoot) -> tuple[list[str], str]:
     except BrokenHistoryError as error:
         return [f"history.jsonl, {error}"], ""
     wrong = []
-    recorded: dict[tuple[str, int], str] = {}
+    recorded: dict[tuple[str, int], tuple[str, str]] = {}
     for one in found.records:
         if one["outcome"] == "done" and one["digest"]:
-            recorded[one["model"], one["version"]] = one["digest"]
+            recorded[one["model"], one["version"]] = one["digest"], one.get("golden", "")
         for version in one["dropped"]:
             recorded.pop((one["model"], version), None)
     file = root.config()
-    for (model, version), digest in sorted(recorded.items()):
+    for (model, version), (digest, golden) in sorted(recorded.items()):
         path = root.version_path(model, version)
         if not path.is_dir():
             wrong.append(f"{path} is not there")
         elif files.whole(files.digests(path)) != digest:
             wrong.append(f"{path} has other files than were promoted")
+        if golden and (not (kept := root.golden_path(model, version)).is_file() or files.digest(kept) != golden):
+            wrong.append(f"{kept} is not what the version was proven with")
     for model in file.models:
         served, entry = file.served(model), file.entry(model)
         if entry is None or entry.base_path != str(root.base_path(model)):

@@ -1,11 +1,13 @@
 """logging_config: requests and answers are written as they come, and nobody waits for that."""
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import half_model
 import numpy as np
 import pytest
+import requests
 from running_server import call, half, serving
 from waiting import until
 
@@ -17,8 +19,24 @@ from serving.request_log import RequestLogs
 X, Y = {"x": np.array([1.0, 2.0], np.float32)}, {"y": np.array([3.0, 4.0], np.float32)}
 
 
-def _logs(prefix: Path, rate: float = 1.0, most_bytes: int = 1 << 20, most_files: int = 4) -> RequestLogs:
-    made = RequestLogs(most_bytes, most_files)
+class Logs(RequestLogs):
+    """With what was counted."""
+
+    def __init__(self, most_bytes: int, most_files: int) -> None:
+        self.seen = Counter[tuple[str, str]]()
+        super().__init__(most_bytes, most_files, lambda model, outcome: self.seen.update([(model, outcome)]))
+
+    @property
+    def written(self) -> int:
+        return self.seen["m", request_log.WRITTEN]
+
+    @property
+    def dropped(self) -> int:
+        return self.seen["m", request_log.DROPPED]
+
+
+def _logs(prefix: Path, rate: float = 1.0, most_bytes: int = 1 << 20, most_files: int = 4) -> Logs:
+    made = Logs(most_bytes, most_files)
     made.configure([Model("m", "/m", log_prefix=str(prefix), sampling_rate=rate), Model("other", "/o")])
     return made
 
@@ -132,9 +150,14 @@ def test_a_server_logs_what_it_answers_and_not_what_it_warms_up_with(tmp_path: P
         model_platform: "tensorflow" logging_config {{
             log_collector_config {{ filename_prefix: "{tmp_path / 'log/half'}" }}
             sampling_config {{ sampling_rate: 1.0 }} }} }} }}""")
-    with serving(tmp_path, model_config_file=str(config)) as (_, flags):
+    monitoring = tmp_path / "monitoring"
+    monitoring.write_text("prometheus_config { enable: true }")
+    with serving(tmp_path, model_config_file=str(config), monitoring_config_file=str(monitoring)) as (_, flags):
         for _ in range(3):
             call(flags.port, half())
+        metrics = f"http://127.0.0.1:{flags.rest_api_port}/monitoring/prometheus/metrics"
+        wanted = 'embedded_serving_logged_requests{model_name="half",outcome="written"} 3'
+        until(lambda: wanted in requests.get(metrics, timeout=10).text)
     found = list(recording.read(tmp_path / "log/half-000001.tfrecord"))
     assert len(found) == 3
     assert found[0].outputs["y"].tolist() == [[2.5]]

@@ -1,22 +1,28 @@
 """A promotion in which something goes wrong at one of its steps, as a command of its own that may be killed.
 
-    python tests/support/faulty_promotion.py ROOT REST GRPC SOURCE [--at N --fault kill|after|ENOSPC|EIO|unanswered]
+    python tests/support/faulty_promotion.py ROOT REST GRPC SOURCE
+        [--at N --fault kill|after|ENOSPC|EIO|unanswered|server --command COMMAND]
 
 A step is a file that is copied, a flush to the disk, a rename, a removal, or a request to a server. "kill" ends the
 process before step N is done, and "after" once it is; ENOSPC and EIO let it fail; "unanswered" loses the answer of a
-server. First it takes up what an earlier run left. It prints how many steps there were and how it ended.
+server, and "server" runs a command that kills it. First it takes up what an earlier run left. It prints how many steps
+there were and how it ended.
 """
 import argparse
 import errno
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from serving.promotion import files, rollout
+from serving.promotion.golden import Golden
 from serving.promotion.options import finish_what_was_begun
 from serving.promotion.plan import STABLE, Kind
 from serving.promotion.production import Production, new_operation
@@ -24,16 +30,19 @@ from serving.promotion.rollout import StageFailedError
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
 
-MODEL = "half"
+MODEL, X = "half", {"x": np.array([1.0, 4.0], np.float32)}
+ANSWERS = {"a": np.array([1.5, 3.0], np.float32), "b": np.array([2.5, 4.0], np.float32)}
 _steps = 0
 
 
-def _faulty(real: Callable[..., Any], at: int, fault: str, request: bool = False) -> Callable[..., Any]:
+def _faulty(real: Callable[..., Any], at: int, fault: str, command: str, request: bool = False) -> Callable[..., Any]:
     def called(*args: Any, **kwargs: Any) -> Any:
         global _steps
         _steps += 1
         if _steps != at:
             return real(*args, **kwargs)
+        if fault == "server":
+            subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
         if fault == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if fault in ("ENOSPC", "EIO"):
@@ -55,14 +64,15 @@ def main() -> None:
         parser.add_argument(name)
     parser.add_argument("--at", type=int, default=0)
     parser.add_argument("--fault", default="")
+    parser.add_argument("--command", default="")
     given = parser.parse_args()
     for module, names in ((os, ("fsync", "replace", "rename")), (shutil, ("copyfile", "rmtree"))):
         for name in names:
-            setattr(module, name, _faulty(getattr(module, name), given.at, given.fault))
+            setattr(module, name, _faulty(getattr(module, name), given.at, given.fault, given.command))
     for name in ("reload", "await_available", "await_label", "check"):
-        setattr(Server, name, _faulty(getattr(Server, name), given.at, given.fault, request=True))
+        setattr(Server, name, _faulty(getattr(Server, name), given.at, given.fault, given.command, request=True))
     root, source = ProductionRoot.at(given.root), Path(given.source)
-    production = Production(root, [Server(given.rest, given.grpc)])
+    production = Production(root, [Server(given.rest, given.grpc)], [Golden(X, "", {"y": ANSWERS[source.parent.name]})])
     with root.locked():
         finish_what_was_begun(production)
         before = root.config().served(MODEL)

@@ -22,29 +22,43 @@ MODEL = "half"
 X = {"x": np.array([1.0, 4.0], np.float32)}
 
 
+class Hosting:
+    """A server of a root, on the same ports each time that it is started; it polls models.config every second."""
+
+    def __init__(self, root: ProductionRoot, **flags: Any) -> None:
+        rest, port = free_port(), free_port()
+        self.server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{port}")
+        self._command = [
+            sys.executable, "-m", "serving", "serve", f"--model_config_file={root.config_path}",
+            "--model_config_file_poll_wait_seconds=1", "--allow_version_labels_for_unavailable_models=true",
+            f"--port={port}", f"--rest_api_port={rest}", *(f"--{name}={value}" for name, value in flags.items())]
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, f"ended with {self.process.returncode}: {' '.join(self._command)}"
+        try:
+            self.server.states("nothing")
+        except UnreachableError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+
 @contextmanager
 def hosted(root: ProductionRoot, **flags: Any) -> Iterator[Server]:
-    """A server of the root, which polls models.config every second."""
-    rest, port = free_port(), free_port()
-    command = [sys.executable, "-m", "serving", "serve", f"--model_config_file={root.config_path}",
-               "--model_config_file_poll_wait_seconds=1", "--allow_version_labels_for_unavailable_models=true",
-               f"--port={port}", f"--rest_api_port={rest}", *(f"--{name}={value}" for name, value in flags.items())]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            server = Server(f"http://127.0.0.1:{rest}", f"127.0.0.1:{port}")
-
-            def answers() -> bool:
-                assert process.poll() is None, process.stderr and process.stderr.read()
-                try:
-                    server.states("nothing")
-                except UnreachableError:
-                    return False
-                return True
-            until(answers)
-            yield server
-        finally:
-            process.terminate()
-            process.communicate(timeout=60)
+    """A server of the root."""
+    hosting = Hosting(root, **flags)
+    try:
+        yield hosting.server
+    finally:
+        hosting.stop()
 
 
 @dataclass
@@ -53,6 +67,7 @@ class Traffic:
 
     server: Server
     seen: Counter[str] = field(default_factory=Counter)
+    last: str = ""
 
     def __enter__(self) -> "Traffic":
         self._done = threading.Event()
@@ -73,6 +88,7 @@ class Traffic:
                 try:
                     raw = client.send(request)
                     y = client.decode(raw)["y"].tolist()
-                    self.seen[f"version {answered_version(raw)}: {y}"] += 1
+                    self.last = f"version {answered_version(raw)}: {y}"
                 except (AnswerError, UnreachableError) as error:
-                    self.seen[str(error)] += 1
+                    self.last = str(error)
+                self.seen[self.last] += 1

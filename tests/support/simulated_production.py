@@ -4,12 +4,13 @@ Servers behave as TensorFlow Serving does. A reload is refused as a whole if it 
 loaded; it is answered before new versions are loaded; and the configuration file is read again and again, so that what
 a reload said is taken back unless the file says it too.
 """
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 from serving.promotion import plan
-from serving.promotion.plan import STABLE, Operation, Served, Stage
+from serving.promotion.plan import CANARY, STABLE, Operation, Served, Stage
 from serving.promotion.rollout import StageFailedError
 
 MODEL = "mnist"
@@ -59,6 +60,7 @@ class Production:
     journal: Operation | None = None
     history: list[tuple[str, Stage]] = field(default_factory=list)
     holder: str = ""
+    shared: bool = False  # the proxy sends the canary a share of the traffic
     may_be_stable: set[int | None] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
 
@@ -88,6 +90,9 @@ class Production:
         if not self.file.versions <= self.files:
             self.broken.append("the file names a version that has no files")
         for server in self.servers.values():
+            canary = server.told.labels.get(CANARY)
+            if self.shared and server.up and canary not in server.loaded:
+                self.broken.append(f"the proxy sends requests to a canary that a server has not loaded ({canary})")
             answered = server.told.labels.get(STABLE)
             if server.up and answered is not None and answered not in server.loaded:
                 self.broken.append(f"a server has no version for its label stable ({answered})")
@@ -189,17 +194,23 @@ class Promoter:
             self.production.happen()
         raise StageFailedError(f"{server} does not load version {version}")
 
-    def check(self, server: str, model: str, version: int, label: str | None) -> None:
+    def check(self, server: str, operation: Operation, label: str | None) -> None:
         self._does(lambda: None)
-        one = self.production.servers[server]
+        one, version = self.production.servers[server], operation.version
         answered = version if label is None else one.told.labels.get(label)
         if not one.up or answered != version or version not in one.loaded:
             raise StageFailedError(f"{server} answers {answered}, not {version}")
 
-    def bake(self, operation: Operation) -> None:
+    def bake(self, operation: Operation) -> Mapping[str, Any]:
         self._does(lambda: None)
         if not self.bakes_well:
             raise StageFailedError("the canary is slower")
+        return {"watched": True}
+
+    def share(self, operation: Operation, on: bool) -> None:
+        def tell() -> None:
+            self.production.shared = on
+        self._does(tell)
 
     def record(self, operation: Operation) -> None:
         def append() -> None:

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import half_model
 import pytest
 from promotions import MODEL, Traffic, hosted
 
-from serving.promotion.plan import CANARY, STABLE
+from serving.promotion.plan import CANARY, STABLE, Kind, Stage
+from serving.promotion.production import new_operation
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
 
@@ -26,9 +28,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def hosting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ProductionRoot, Server]]:
-    root = ProductionRoot.made(tmp_path_factory.mktemp("root") / "production")
+@pytest.fixture
+def hosting(tmp_path: Path) -> Iterator[tuple[ProductionRoot, Server]]:
+    root = ProductionRoot.made(tmp_path / "production")
     with hosted(root) as server:
         yield root, server
 
@@ -100,8 +102,41 @@ def test_from_the_first_version_to_gc(models: Path, hosting: tuple[ProductionRoo
     assert judged == {"parity": False, "latency": judged["latency"], "accuracy": None, "cost": True}
     assert "ci95" in records[1]["gates"][1]["figures"]["typical"]
 
+    assert "replay" in records[1]
+    assert records[1]["bake"]["passed"] is None
     assert _serving(hosting, "audit", servers=False).returncode == 0
+    kept = root.golden_path(MODEL, 1)
+    was = kept.read_bytes()
+    kept.write_bytes(was + b"more")
+    audited = _serving(hosting, "audit", servers=False)
+    assert audited.returncode == 1
+    assert f"{kept} is not what the version was proven with" in audited.stdout.replace("\n", "")
+    kept.write_bytes(was)
     (root.version_path(MODEL, 1) / "saved_model.pb").write_bytes(b"another")
     audited = _serving(hosting, "audit", servers=False)
     assert audited.returncode == 1
     assert "has other files than were promoted" in audited.stdout
+
+
+def test_who_asks_again_after_an_interrupted_rollback_or_finish_gets_it_once(
+        models: Path, hosting: tuple[ProductionRoot, Server]) -> None:
+    root, server = hosting
+    here = ("--models", str(models), *QUICK, "--force", "--reason", "a test")
+    for variant in ("original", "other", "original"):
+        done = _serving(hosting, "promote", MODEL, variant, *here)
+        assert done.returncode == 0, done.stderr
+    before = root.config().served(MODEL)
+    newest = before.labels[STABLE]
+    # Killed once its label could have moved; then back to the version before, and not to the one before that.
+    root.write_journal(replace(new_operation(Kind.ROLLBACK, MODEL, newest - 1, before), stage=Stage.STABLE))
+    again = _serving(hosting, "rollback", MODEL)
+    assert again.returncode == 0, again.stderr
+    assert f"version {newest - 1} of {MODEL} is stable again" in again.stderr
+    assert server.labelled(MODEL, STABLE) == newest - 1
+
+    assert _serving(hosting, "canary", MODEL, "original", *here).returncode == 0
+    before = root.config().served(MODEL)
+    root.write_journal(new_operation(Kind.FINISH, MODEL, before.labels[CANARY], before))
+    again = _serving(hosting, "promote", MODEL)
+    assert again.returncode == 0, again.stderr
+    assert server.labelled(MODEL, STABLE) == before.labels[CANARY]

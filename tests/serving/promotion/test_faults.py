@@ -3,113 +3,58 @@
 In full: make proof ONLY=promotion_faults (every step with every fault, in turns, 300 of them; half an hour).
 """
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import half_model
-import psutil
 import pytest
-from promotions import MODEL, Traffic, hosted
-from proof import ROOT, Proof
-from waiting import until
+from promotion_rig import ANSWERS, FAULTS, Rig
+from promotions import MODEL, Hosting
+from proof import Proof
 
-from serving.promotion import files, history, rollout
+from serving.promotion import files, rollout
 from serving.promotion.plan import STABLE, Kind, Stage
 from serving.promotion.production import Production, new_operation
 from serving.promotion.root import ProductionRoot
-from serving.promotion.servers import Server
 
-FAULTS = ("kill", "after", "ENOSPC", "EIO", "unanswered")
-ANSWERS = {"a": "[1.5, 3.0]", "b": "[2.5, 4.0]"}
 COUNT = int(os.environ.get("PROMOTION_FAULTS", "300"))
-CODE = ("serving/promotion",)
-
-
-class Rig:
-    """A root whose stable version changes between a and b, its server, and a client that goes on all the time."""
-
-    def __init__(self, folder: Path, server: Server, root: ProductionRoot, traffic: Traffic) -> None:
-        self.folder, self.server, self.root, self.traffic = folder, server, root, traffic
-
-    def run(self, variant: str, at: int = 0, fault: str = "") -> tuple[int, str]:
-        """(exit status, what it printed)."""
-        command = [sys.executable, str(ROOT / "tests/support/faulty_promotion.py"), str(self.root.path),
-                   str(self.server.rest), str(self.server.grpc), str(self.folder / variant / "1")]
-        done = subprocess.run([*command, "--at", str(at), "--fault", fault], capture_output=True, text=True,
-                              timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
-        return done.returncode, done.stdout + done.stderr
-
-    def server_rss(self) -> int:
-        port = int(str(self.server.grpc).rpartition(":")[2])
-        return next(process.memory_info().rss for process in psutil.process_iter(["cmdline"])
-                    if f"--port={port}" in (process.info["cmdline"] or []))
-
-    def stable(self) -> str:
-        """Which variant is stable by the file."""
-        number = self.root.config().served(MODEL).labels[STABLE]
-        source = next(one["source"] for one in history.read(self.root.history_path).records
-                      if one["version"] == number and one["outcome"] == "done")
-        return Path(source).parent.name
-
-    def broken_at(self, at: int, fault: str) -> dict[str, Any]:
-        """Promotes the other variant with a fault, then again without, and checks what must hold."""
-        old = self.stable()
-        new = "b" if old == "a" else "a"
-        status, said = self.run(new, at, fault)
-        assert status in (0, 1, -signal.SIGKILL), said
-        # Whatever was left is taken up by the next command, which is asked to promote the old one: nothing to do, if
-        # the promotion was undone.
-        again, words = self.run(old)
-        assert again == 0, words
-        assert self.stable() == old
-        assert self.root.journal() is None
-        served = self.root.config().served(MODEL)
-        assert set(self.root.versions(MODEL)) == served.versions
-        assert not list(self.root.base_path(MODEL).glob(".*"))
-        until(lambda: self.server.labelled(MODEL, STABLE) == served.labels[STABLE])
-        history.read(self.root.history_path)
-        wrong = {words: count for words, count in self.traffic.seen.items()
-                 if not any(words.endswith(f": {answer}") for answer in ANSWERS.values())}
-        assert wrong == {}, wrong
-        return {"status": status, "ended": said.split("\n")[0][:80], "taken_up": words.split("\n")[0][:120]}
+CODE = ("serving/promotion", "durable.py")
 
 
 @contextmanager
 def _rig(folder: Path) -> Iterator[Rig]:
-    for variant, offset in (("a", 1.0), ("b", 2.0)):
-        half_model.save(folder / variant / "1", offset)
     root = ProductionRoot.made(folder / "production")
-    with hosted(root) as server:
-        first = Rig(folder, server, root, Traffic(server))
-        assert first.run("a")[0] == 0
-        with first.traffic:
-            yield first
+    hosting = Hosting(root)
 
-
-def _steps(rig: Rig) -> int:
-    """How many steps a promotion has; two of them leave the first variant stable again."""
-    old = rig.stable()
-    status, said = rig.run("b" if old == "a" else "a")
-    assert status == 0, said
-    assert rig.run(old)[0] == 0
-    return int(said.split()[0])
+    def start_again() -> None:
+        hosting.process.wait(120)
+        hosting.start()
+    try:
+        rig = Rig(folder, hosting.server, root, lambda: f"kill -9 {hosting.process.pid}", start_again)
+        with rig.traffic:
+            yield rig
+    finally:
+        hosting.stop()
 
 
 @pytest.mark.slow
 def test_a_fault_at_some_steps_leaves_exactly_one_version_stable_and_no_request_fails(tmp_path: Path) -> None:
     random = Random(0)
     with _rig(tmp_path) as rig:
-        steps = _steps(rig)
+        steps = rig.steps()
         assert steps > 20
         for fault in FAULTS:
             for at in sorted(random.sample(range(1, steps + 1), 2)):
                 rig.broken_at(at, fault)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_and_started_again_ends_with_one_version_stable(tmp_path: Path) -> None:
+    with _rig(tmp_path) as rig:
+        for at in sorted(Random(1).sample(range(1, rig.steps() + 1), 4)):
+            rig.server_killed_at(at)
 
 
 def cycles(folder: Path, count: int) -> dict[str, Any]:
@@ -159,13 +104,15 @@ def test_promotion_cycles(tmp_path: Path) -> None:
 def test_promotion_faults_at_every_step(tmp_path: Path) -> None:
     proof = Proof("promotion_faults", seed=0, about=CODE)
     with _rig(tmp_path) as rig:
-        steps = _steps(rig)
+        steps = rig.steps()
         cases = [(at, fault) for at in range(1, steps + 1) for fault in FAULTS]
         Random(0).shuffle(cases)
         for number in range(COUNT):
             at, fault = cases[number % len(cases)]
             proof.row(f"{number:03} {fault} at step {at} of {steps}",
                       lambda at=at, fault=fault: rig.broken_at(at, fault))
+        for at in range(1, steps + 1):
+            proof.row(f"server killed at step {at} of {steps}", lambda at=at: rig.server_killed_at(at))
         sent = sum(rig.traffic.seen.values())
         proof.save("traffic", {"requests": sent, "answers": dict(rig.traffic.seen)})
         assert sent > 0

@@ -1,13 +1,20 @@
 """The history: records follow from each other, and nothing in it changes unnoticed."""
 import json
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.promotion import history
+from serving.promotion import production as production_module
 from serving.promotion.history import BEGINNING, BrokenHistoryError
+from serving.promotion.plan import STABLE, Kind, Served, Stage
+from serving.promotion.production import Production, new_operation
+from serving.promotion.root import ProductionRoot
 from serving.promotion.upkeep import previous
 
 
@@ -87,3 +94,29 @@ def test_the_version_before_is_that_which_a_rollback_would_go_back_to(
     others = (_record("promote", 9, "undone"), _record("promote", 8, model="other"), _record("canary", None))
     assert previous(history.History((*made, *others)), "m") == expected
     assert json.dumps(made)
+
+
+def test_a_clock_that_jumps_back_changes_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = ProductionRoot.made(tmp_path / "production")
+    production = Production(root, [])
+
+    class Clock(datetime):
+        """Each look is a day earlier."""
+
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            cls.looks += 1
+            return datetime(2026, 11, 30, tzinfo=tz) - timedelta(days=cls.looks)
+    monkeypatch.setattr(production_module, "datetime", Clock)
+    for version in (1, 2, 3):
+        before = Served(frozenset({1, 2, 3}), {STABLE: version - 1} if version > 1 else {})
+        made = new_operation(Kind.PROMOTE, "m", version, before)
+        production.record(replace(made, stage=Stage.RECORD))
+        production.record(replace(made, stage=Stage.RECORD))  # taken up after a crash
+    found = history.read(root.history_path)
+    assert [one["version"] for one in found.records] == [1, 2, 3]
+    assert len({one["id"] for one in found.records}) == 3
+    assert found.records[0]["when"] > found.records[2]["when"]
+    assert previous(found, "m") == 2

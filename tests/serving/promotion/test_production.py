@@ -10,9 +10,10 @@ import pytest
 from promotions import MODEL, Traffic, X, hosted
 from waiting import until
 
-from serving.promotion import files, history, plan
+import durable
+from serving.promotion import files, history, plan, state
 from serving.promotion.errors import PromotionError, RolledBackError
-from serving.promotion.golden import Golden
+from serving.promotion.golden import Golden, as_file
 from serving.promotion.options import carried_out, require_done
 from serving.promotion.plan import CANARY, STABLE, Kind, Served, Stage
 from serving.promotion.production import Production, new_operation
@@ -78,6 +79,7 @@ def test_a_version_that_answers_otherwise_than_it_was_proven_to_is_undone(
         ended = _promoted(Production(root, [server], golden), variants[2])
         assert ended.stage is Stage.UNDONE
         assert "golden request 1: not equal: output 'y'" in ended.why
+        assert not root.golden_path(MODEL, 2).exists()
         until(lambda: server.states(MODEL).get(2) in (None, "END"))
     assert root.config().served(MODEL) == Served(frozenset({1}), {STABLE: 1})
     assert sorted(root.versions(MODEL)) == [1]
@@ -175,3 +177,31 @@ def test_an_interrupted_promotion_is_taken_up(variants: dict[int, Path], tmp_pat
         assert server.labelled(MODEL, CANARY) is None
         assert server.labelled(MODEL, STABLE) == 1
     assert root.config().served(MODEL) == Served(frozenset({1}), {STABLE: 1})
+
+
+def test_a_version_is_held_to_the_answers_that_it_was_proven_with(variants: dict[int, Path], tmp_path: Path) -> None:
+    root = ProductionRoot.made(tmp_path / "production")
+    golden = [Golden(X, "", {"y": np.array([1.5, 3.0], np.float32)})]
+    with hosted(root) as server:
+        assert _promoted(Production(root, [server], golden), variants[1]).stage is Stage.RECORD
+        # Another process knows them, too.
+        later = Production(root, [server])
+        shown = state.state(later)["models"][0]
+        assert (shown["ready"], shown["not_ready_because"]) == (True, "")
+        finish = new_operation(Kind.FINISH, MODEL, 1, root.config().served(MODEL))
+        later.check(server.name, finish, STABLE)
+        # They were answered otherwise: the version is not what was proven.
+        durable.write(root.golden_path(MODEL, 1), as_file([replace(golden[0], expected={"y": np.zeros(2, np.float32)})],
+                                                          MODEL))
+        shown = state.state(later)["models"][0]
+        assert not shown["ready"]
+        assert "golden request 1: not equal: output 'y'" in shown["not_ready_because"]
+        with pytest.raises(StageFailedError, match="golden request 1: not equal"):
+            later.check(server.name, finish, STABLE)
+        # Nothing stands in the way of going back, and a file that cannot be read in that of nothing.
+        later.check(server.name, replace(finish, kind=Kind.ROLLBACK), STABLE)
+        said: list[str] = []
+        later.told = said.append
+        root.golden_path(MODEL, 1).write_bytes(b"nothing")
+        later.check(server.name, finish, STABLE)
+        assert "answers are not compared" in said[0]

@@ -15,10 +15,14 @@ from serving.promotion.rollout import STAGES, StageFailedError, carry_out, take_
 OLD, NEW = 2, 3
 
 
-def _production(seed: int, faults: float = 0.0, servers: int = 2) -> Production:
+def _production(seed: int, faults: float = 0.0, servers: int = 2, canary: bool = False) -> Production:
+    """`canary`: NEW is canary, and a proxy sends it a share of the traffic."""
     before = Served(frozenset({1, OLD}), {STABLE: OLD})
-    made = Production(Random(seed), {f"server {number}": Server(before, {1, OLD}) for number in range(servers)}, faults,
-                      before, {1, OLD}, may_be_stable={OLD, NEW})
+    if canary:
+        before = Served(frozenset({1, OLD, NEW}), {STABLE: OLD, CANARY: NEW})
+    made = Production(Random(seed), {f"server {number}": Server(before, set(before.versions))
+                                     for number in range(servers)}, faults, before, set(before.versions),
+                      shared=canary, may_be_stable={OLD, NEW})
     made.check()
     return made
 
@@ -28,7 +32,8 @@ def begun(kind: Kind, model: str, version: int, before: Served, id: str, **more:
 
 
 def _operation(kind: Kind, world: Production, id: str = "a") -> Operation:
-    version = {Kind.PROMOTE: NEW, Kind.CANARY: NEW, Kind.ROLLBACK: 1, Kind.FINISH: NEW, Kind.GC: 0}[kind]
+    version = {Kind.PROMOTE: NEW, Kind.CANARY: NEW, Kind.ROLLBACK: 0 if CANARY in world.file.labels else 1,
+               Kind.FINISH: NEW, Kind.GC: 0}[kind]
     return begun(kind, MODEL, version, world.file, id, dropped=frozenset({1}) if kind is Kind.GC else frozenset())
 
 
@@ -111,11 +116,12 @@ def simulated(seed: int) -> str:
     """One run: a promotion, canary, rollback or gc with faults, another promoter beside, and recovery after each
     death. Returns how the first operation ended; raises AssertionError if something did not hold."""
     random = Random(seed)
-    world = _production(seed, faults=random.choice([0.0, 0.02, 0.1, 0.3]), servers=random.choice([1, 2, 3]))
+    kind, canary = random.choice([(Kind.PROMOTE, False), (Kind.PROMOTE, False), (Kind.CANARY, False),
+                                  (Kind.ROLLBACK, False), (Kind.ROLLBACK, True), (Kind.FINISH, True), (Kind.GC, False)])
+    world = _production(seed, random.choice([0.0, 0.02, 0.1, 0.3]), random.choice([1, 2, 3]), canary)
     world.may_be_stable |= {1}
-    kind = random.choice([Kind.PROMOTE, Kind.PROMOTE, Kind.CANARY, Kind.ROLLBACK, Kind.GC])
     ended: Operation | None = None
-    before = world.file
+    before, operation = world.file, _operation(kind, world)
     for attempt in range(200):
         promoter = Promoter(world, f"process {attempt}", random.random() < 0.8)
         other = Promoter(world, "another")
@@ -126,11 +132,11 @@ def simulated(seed: int) -> str:
                 ended = take_up(world.journal, promoter)
                 break
             if world.history:
-                ended = replace(_operation(kind, world), stage=world.history[-1][1], before=before)
+                ended = replace(operation, stage=world.history[-1][1])
                 break  # it was done, but for its last word
             if attempt and random.random() < 0.5:
                 break  # it died before anything was journalled, and nobody asks again
-            ended = carry_out(_operation(kind, world), promoter)
+            ended = carry_out(operation, promoter)
             break
         except (Killed, StageFailedError, OSError):
             if attempt > 20:
@@ -148,14 +154,16 @@ def simulated(seed: int) -> str:
     assert world.files == world.file.versions, "files and configuration differ"
     assert len({id for id, _ in world.history}) == len(world.history), "an operation is recorded twice"
     if ended is None:
-        assert world.file == Served(frozenset({1, OLD}), {STABLE: OLD})
+        assert world.file == before
         return "nothing"
+    assert not world.shared or CANARY in world.file.labels
     assert world.history[-1] == ("a", ended.stage)
     assert world.file == (plan.served(ended))
     return f"{kind} {'done' if ended.stage is Stage.RECORD else 'undone'}"
 
 
-ENDS = {"promote done", "promote undone", "canary done", "canary undone", "rollback done", "rollback undone", "gc done"}
+ENDS = {f"{kind} {how}" for kind in ("promote", "canary", "rollback", "finish") for how in ("done", "undone")} | {
+    "gc done"}
 
 
 @pytest.mark.parametrize("start", range(0, 2000, 500))

@@ -1,0 +1,102 @@
+"""What is shown of a version: on private servers before production sees it, and in production while it is canary."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from commandline import step
+from serving.client.protocol import AnswerError
+from serving.client.saved_model import metadata_of
+from serving.promotion import bake, gates, golden, preflight, replay
+from serving.promotion.errors import GateFailedError
+from serving.promotion.gates import Agreement, Gate
+from serving.promotion.golden import Golden
+from serving.promotion.options import say
+from serving.promotion.plan import Operation
+from serving.promotion.private_server import private_server
+from serving.promotion.rollout import StageFailedError
+from serving.promotion.servers import Server
+from serving.promotion.settings import Gates
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a version is held to, beside gates.toml. `force`: the reason why a failed gate passes."""
+
+    golden: Path | None = None
+    signature_change: bool = False
+    ops: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    force: str = ""
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What was shown of a version: its golden requests with its answers, and the gates with their figures."""
+
+    requests: Sequence[Golden]
+    gates: Sequence[Gate]
+
+
+def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) -> Proven:
+    """Runs preflight and gates on servers that clients do not know. Raises GateFailedError."""
+    signatures = metadata_of(new).signatures
+    with step("Look for operations that may harm"):
+        preflight.scanned(new, asked.ops)
+    preflight.fits_this_cpu(new)
+    if old is not None and not asked.signature_change:
+        preflight.same_signatures(signatures, metadata_of(old).signatures)
+    requests = golden.of_file(asked.golden) if asked.golden else golden.of_version(new, signatures) or (
+        [] if old is None else golden.of_version(old, signatures))
+    with step(f"Load it on a private server, {len(requests)} golden requests, batches of every size"):
+        both = {gates.NEW: new} | ({} if old is None else {gates.OLD: old})
+        with private_server(both, asked.flags) as server:
+            answered = _answered(requests, server.client(gates.NEW), "the new version")
+            before = [] if old is None else _answered(requests, server.client(gates.OLD), "production's version")
+            preflight.lives(server, gates.NEW, requests, signatures)
+    if old is None:
+        return Proven(answered, [])
+    found = [gates.parity(before, answered, (old, new), limits.parity)]
+    with step(f"Measure it beside production's version, at most {gates.LONGER * limits.latency.seconds:g} s"):
+        try:
+            result = gates.measured(model, old, new, limits.latency, asked.flags)
+        except AnswerError as error:
+            raise GateFailedError(f"it cannot be measured: {error.message}") from None
+    found += [gates.latency(result, limits.latency), gates.accuracy(result, limits.accuracy),
+              gates.cost(result, limits.cost)]
+    for gate in found:
+        say(f"  {'passed' if gate.passed else 'not judged' if gate.passed is None else 'FAILED'}: {gate.name}: "
+            f"{gate.words}")
+    failed = [f"{gate.name}: {gate.words}" for gate in found if gate.passed is False]
+    if failed and not asked.force:
+        raise GateFailedError(f"{'; '.join(failed)} (--force --reason TEXT passes it all the same)")
+    return Proven(answered, found)
+
+
+def _answered(requests: Sequence[Golden], client: Any, whose: str) -> list[Golden]:
+    with client:
+        try:
+            return golden.answered(requests, client)
+        except AnswerError as error:
+            raise GateFailedError(f"{whose} does not answer the golden requests: {error.message}") from None
+
+
+def watch(operation: Operation, hosts: Sequence[Server], recorded: Iterable[Golden], requests: Sequence[Golden],
+          versions: tuple[Path | None, Path], limits: Gates, forced: bool) -> dict[str, Any]:
+    """Replays recorded traffic to stable and canary, then watches both; returns what was seen. Raises StageFailedError
+    if the canary does worse. Answers that differ are allowed where a failed gate was `forced`."""
+    found: dict[str, Any] = {}
+    old, new = versions
+    if old is not None:
+        replayed = replay.replayed(operation, hosts, recorded, Agreement((old, new), limits.parity))
+        found["replay"] = replayed.to_json()
+        say(f"  recorded traffic: {replayed.words}")
+        if replayed.passed is False and not forced:
+            raise StageFailedError(f"recorded traffic is answered otherwise by the canary: {replayed.words}", found)
+    baked = bake.watch(operation, hosts, requests, limits.bake)
+    found["bake"] = baked.to_json()
+    if baked.passed is False:
+        raise StageFailedError(baked.words, found)
+    return found
