@@ -38,7 +38,5 @@ def test_exactly_one_version_is_stable_after_each(host: Run, tmp_path: Path) -> 
     with rig.traffic:
         steps = rig.steps()
         for fault in FAULTS:
-            for at in sorted(random.sample(range(1, steps + 1), 2)):
-                rig.broken_at(at, fault)
-        for at in sorted(random.sample(range(1, steps + 1), 2)):
-            rig.server_killed_at(at)
+            rig.broken_at(random.randrange(1, steps + 1), fault)
+        rig.server_killed_at(random.randrange(1, steps + 1))

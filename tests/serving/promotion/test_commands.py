@@ -11,8 +11,10 @@ import half_model
 import pytest
 from promotions import MODEL, Traffic, hosted
 
+from serving.promotion import files
 from serving.promotion.plan import CANARY, STABLE, Kind, Stage
-from serving.promotion.production import new_operation
+from serving.promotion.production import Production, new_operation
+from serving.promotion.rollout import carry_out
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
 
@@ -121,22 +123,23 @@ def test_from_the_first_version_to_gc(models: Path, hosting: tuple[ProductionRoo
 def test_who_asks_again_after_an_interrupted_rollback_or_finish_gets_it_once(
         models: Path, hosting: tuple[ProductionRoot, Server]) -> None:
     root, server = hosting
-    here = ("--models", str(models), *QUICK, "--force", "--reason", "a test")
-    for variant in ("original", "other", "original"):
-        done = _serving(hosting, "promote", MODEL, variant, *here)
-        assert done.returncode == 0, done.stderr
-    before = root.config().served(MODEL)
-    newest = before.labels[STABLE]
+    production = Production(root, [server])
+
+    def carried_out(kind: Kind, version: int, variant: str) -> None:
+        source = models / MODEL / variant / "1"
+        assert carry_out(new_operation(kind, MODEL, version, root.config().served(MODEL), source=str(source),
+                                       digest=files.whole(files.digests(source))), production).stage is Stage.RECORD
+    for version, variant in enumerate(("original", "other", "original"), 1):
+        carried_out(Kind.PROMOTE, version, variant)
     # Killed once its label could have moved; then back to the version before, and not to the one before that.
-    root.write_journal(replace(new_operation(Kind.ROLLBACK, MODEL, newest - 1, before), stage=Stage.STABLE))
+    root.write_journal(replace(new_operation(Kind.ROLLBACK, MODEL, 2, root.config().served(MODEL)), stage=Stage.STABLE))
     again = _serving(hosting, "rollback", MODEL)
     assert again.returncode == 0, again.stderr
-    assert f"version {newest - 1} of {MODEL} is stable again" in again.stderr
-    assert server.labelled(MODEL, STABLE) == newest - 1
+    assert f"version 2 of {MODEL} is stable again" in again.stderr
+    assert server.labelled(MODEL, STABLE) == 2
 
-    assert _serving(hosting, "canary", MODEL, "original", *here).returncode == 0
-    before = root.config().served(MODEL)
-    root.write_journal(new_operation(Kind.FINISH, MODEL, before.labels[CANARY], before))
+    carried_out(Kind.CANARY, 4, "original")
+    root.write_journal(new_operation(Kind.FINISH, MODEL, 4, root.config().served(MODEL)))
     again = _serving(hosting, "promote", MODEL)
     assert again.returncode == 0, again.stderr
-    assert server.labelled(MODEL, STABLE) == before.labels[CANARY]
+    assert server.labelled(MODEL, STABLE) == 4
