@@ -15,6 +15,7 @@ as it comes is dropped, and counted.
 """
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import queue
@@ -23,8 +24,9 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from io import FileIO
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO
 
 from serving import tfrecord
 from serving.config import Model
@@ -36,7 +38,7 @@ log = logging.getLogger("serving")
 # Requests that wait for the writer.
 _WAITING = 256
 WRITTEN, DROPPED = "written", "dropped"
-_NUMBER = re.compile(r"-(\d{6,})\.tfrecord$")
+_NUMBER = re.compile(r"-(\d{6,})\.tfrecord(?:\.part)?$")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class _File:
 
     prefix: str
     path: Path
-    handle: BinaryIO
+    handle: FileIO
     bytes: int = 0
 
 
@@ -110,8 +112,12 @@ class RequestLogs:  # decision 241
         if file is None:
             file = self._files[prefix] = self._begin(prefix)
         framed = tfrecord.framed(record)
-        file.handle.write(framed)
-        file.handle.flush()
+        try:
+            if file.handle.write(framed) != len(framed):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file.path))
+        except OSError:
+            file.handle.truncate(file.bytes)  # half a record would be the end of what can be read
+            raise
         file.bytes += len(framed)
         if file.bytes >= self._most_bytes:
             self._end(prefix)
@@ -122,9 +128,14 @@ class RequestLogs:  # decision 241
         there = _numbered(prefix)
         for _, path in there[:max(0, len(there) + 1 - self._most_files)]:
             path.unlink(missing_ok=True)
-        number = there[-1][0] + 1 if there else 1
-        path = Path(f"{prefix}-{number:06}.tfrecord")
-        return _File(prefix, path, path.with_suffix(".tfrecord.part").open("wb"))
+        # A number above all that are there: another server may be writing one, or was killed while it did.
+        for number in count(there[-1][0] + 1 if there else 1):
+            path = Path(f"{prefix}-{number:06}.tfrecord")
+            try:
+                return _File(prefix, path, path.with_suffix(".tfrecord.part").open("xb", buffering=0))
+            except FileExistsError:
+                continue
+        raise AssertionError
 
     def _end(self, prefix: str) -> None:
         """The file is whole: it gets its name. An empty one goes."""
@@ -140,9 +151,9 @@ class RequestLogs:  # decision 241
 
 
 def _numbered(prefix: str) -> list[tuple[int, Path]]:
-    """The files of a prefix that are whole, oldest first, each with its number."""
+    """The files of a prefix, whole or not, oldest first, each with its number."""
     name = os.path.basename(prefix)
-    found = [(int(match[1]), path) for path in Path(prefix).parent.glob(f"{_escaped(name)}-*.tfrecord")
+    found = [(int(match[1]), path) for path in Path(prefix).parent.glob(f"{_escaped(name)}-*.tfrecord*")
              if (match := _NUMBER.search(path.name)) and path.name[:match.start()] == name]
     return sorted(found)
 

@@ -32,7 +32,7 @@ def watch(operation: Operation, hosts: Sequence[Server], requests: Sequence[Gold
     if not limits.seconds or not requests:
         return Gate(BAKE, None, "it was not watched" if requests else "there are no golden requests")
     ratios: list[float] = []
-    failed = sent = 0
+    failed = sent = answered = 0
     ends, pause = time.monotonic() + limits.seconds, 1 / limits.requests_per_second
     with ExitStack() as stack:
         pairs = [tuple(stack.enter_context(closing(host.client(operation.model, label=label)))
@@ -50,15 +50,18 @@ def watch(operation: Operation, hosts: Sequence[Server], requests: Sequence[Gold
             if failed >= _LEAST_FAILED and failed > limits.max_error_ratio * sent:
                 return Gate(BAKE, False, f"{failed} of {sent} requests to the canary failed, which stable answered")
             before, now = took[stable], took[canary]
+            answered += now is not None
             if before and now:
                 ratios.append(log(before / now))
             if len(ratios) % _LOOKED == 0 and ratios:
                 found = confidence_sequence.centre(ratios)
-                if found.high < log(limits.least_ratio):
+                if limits.least_ratio and found.high < log(limits.least_ratio):
                     return Gate(BAKE, False, f"the canary is slower: ratio {exp(found.value):.3f}, at most "
                                 f"{exp(found.high):.3f} after {len(ratios)} requests, and {limits.least_ratio:g} is "
                                 "allowed")
             time.sleep(max(0.0, min(pause, ends - time.monotonic())))
+    if not answered:
+        return Gate(BAKE, False, f"neither stable nor the canary answered any of {sent} requests")
     figures: dict[str, Any] = {"requests": sent, "failed": failed}
     if ratios:
         found = confidence_sequence.centre(ratios)

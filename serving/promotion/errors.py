@@ -1,4 +1,7 @@
 """Why production was not changed, each with the exit status of the command that ends with it."""
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from user_error import UserError
 
 
@@ -9,9 +12,13 @@ class PromotionError(UserError):
 
 
 class GateFailedError(PromotionError):
-    """The version was refused before production saw it."""
+    """The version was refused before production saw it. `gates`: what was judged, as JSON."""
 
     exit_status = 3
+
+    def __init__(self, reason: str, gates: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(reason)
+        self.gates = gates
 
 
 class LockedError(PromotionError):

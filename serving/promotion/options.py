@@ -110,7 +110,8 @@ def require_reachable(production: Production, model: str) -> None:
             raise PromotionError(f"{file.path}: the base path of {entry.name}, {entry.base_path}, is not there: a "
                                  "server looks for no version of any model then; make it, or take the model out")
     for host in production.hosts:
-        if model not in file.models and host.states(model):
+        # Of a version that was unloaded a server still knows that it has ended.
+        if model not in file.models and set(host.states(model).values()) - {"END", "UNLOADING"}:
             raise PromotionError(f"{host.name} has a model {model}, which {file.path} does not name: it serves another "
                                  "root or none")
         for known in file.models:

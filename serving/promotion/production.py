@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,7 +94,14 @@ class Production:
                 durable.write(file.path, text.encode())
 
     def reload(self, server: str) -> None:
-        self._of[server].reload(self.root.config().message, self.answer_s, self.load_s)
+        host, file = self._of[server], self.root.config()
+        host.reload(file.message, self.answer_s, self.load_s)
+        if host.grpc is None:
+            # It was not told: nothing goes on, and no file goes away, before it has read the file.
+            for model in file.models:
+                for label, version in file.served(model).labels.items():
+                    if label in (plan.STABLE, plan.CANARY):
+                        host.await_label(model, label, version, self.answer_s)
 
     def await_available(self, server: str, model: str, version: int) -> None:
         self._of[server].await_available(model, version, self.load_s)
@@ -109,7 +117,7 @@ class Production:
     def _proven_with(self, model: str, version: int) -> Sequence[Golden]:  # decision 243
         try:
             return golden.kept(self.root.golden_path(model, version))
-        except UserError as error:
+        except (UserError, OSError) as error:
             self.told(f"{error}; answers are not compared")
             return ()
 
@@ -141,10 +149,17 @@ def _failing(doing: str) -> Iterator[None]:
         raise DiskFailedError(f"{doing}{where}: {remedied(error)}") from error
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"
+
+
 def new_operation(kind: Kind, model: str, version: int, before: Served, facts: Mapping[str, Any] | None = None,
                   **more: Any) -> Operation:
     """An operation of the user who runs this process, with an id of its own, before its first stage."""
-    who = f"{getpass.getuser()} on {socket.gethostname()}"
+    who = f"{_user()} on {socket.gethostname()}"
     # In the order of time, as long as clocks go on.
     made = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{time.monotonic_ns():x}"
     return Operation(made, kind, model, version, before, plan.first(kind), facts={"who": who, **(facts or {})}, **more)

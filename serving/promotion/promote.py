@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import click
 
 from commandline import json_option
 from serving.client.options import server_options
+from serving.client.protocol import UnreachableError
 from serving.promotion import files, golden, history, proving, proxy, settings
-from serving.promotion.errors import PromotionError
+from serving.promotion.errors import GateFailedError, PromotionError, RolledBackError
+from serving.promotion.history import finite
 from serving.promotion.options import (
     carried_out,
     finish_what_was_begun,
@@ -37,6 +41,8 @@ from whole_file import write_json
 def source_of(models: Path, model: str, variant: str) -> Path:
     """The directory of VARIANT or VARIANT/VERSION. Raises PromotionError that says what there is."""
     name, _, wanted = variant.partition("/")
+    if not name:
+        raise click.UsageError("the name of the variant is empty")
     base = models / model / name
     there = versions(base)
     if not there:
@@ -81,7 +87,7 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
     require_reachable(production, model)
     canary = root.versions(model).get(before.labels.get(CANARY, 0))
     if kind is Kind.CANARY and canary is not None and files.whole(files.digests(canary)) == digest:
-        if share == earlier:
+        if share == earlier and proxy.in_force(model, share):
             say(f"{source} is already canary in {root.path}, as version {canary.name}: nothing to do")
             return None
         return carried_out(new_operation(Kind.SHARE, model, int(canary.name), before, {"share": share.to_json()}),
@@ -90,7 +96,7 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
     production.golden = proven.requests
     number = next_version(root, model)
     # An earlier canary's traffic stops before its label moves, and only a canary gets any.
-    facts = {"gates": [gate.to_json() for gate in proven.gates],
+    facts = {"gates": finite([gate.to_json() for gate in proven.gates]),
              "share": (share if kind is Kind.CANARY else replace(share, percent=0, mirror=0)).to_json()}
     if proven.requests:
         facts["golden"] = hashlib.sha256(golden.as_file(proven.requests, model)).hexdigest()
@@ -99,7 +105,7 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
 
     def watched(operation: Operation) -> dict[str, Any]:
         recorded = golden.recorded(asked.golden, limits.bake.replayed) if asked.golden else proven.requests
-        return proving.watch(operation, production.hosts, recorded, proven.requests, (old, source), limits,
+        return proving.watch(operation, production.hosts, recorded, proven.requests, (proven.old, source), limits,
                              bool(asked.force))
     production.watch = watched
     return carried_out(new_operation(kind, model, number, root.config().served(model), facts,
@@ -152,14 +158,16 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
          no_proxy: bool, json_path: str | None, percent: int = 0, mirror: int = 0, proxy: str | None = None) -> None:
     if force and not reason:
         raise click.UsageError("--force needs --reason TEXT: the history says why")
-    source = source_of(models, model, variant) if variant else None
+    if not re.fullmatch(r"[^/.][^/]*", model):
+        raise click.UsageError(f"'{model}' is no name of a model: it is that of a folder")
+    source = None if variant is None else source_of(models, model, variant)
     production = opened(root, rests, grpcs, make=source is not None)
     limits = settings.read(production.root.path)
     if gate_seconds is not None:
         limits = replace(limits, latency=replace(limits.latency, seconds=gate_seconds))
     if bake_s is not None:
         limits = replace(limits, bake=replace(limits.bake, seconds=bake_s))
-    with production.root.locked():
+    with production.root.locked(), _refusals_in(json_path):
         taken_up = finish_what_was_begun(production, no_proxy)
         production.told = lambda line: say(f"  {line}")
         if source is None and taken_up is not None and (taken_up.kind, taken_up.model) == (Kind.FINISH, model):
@@ -177,6 +185,18 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
             require_done(ended)
             label = STABLE if ended.kind in (Kind.PROMOTE, Kind.FINISH) else CANARY
             say(f"version {ended.version} of {model} is {label} on {', '.join(production.servers)}{_gets(ended)}")
+
+
+@contextmanager
+def _refusals_in(json_path: str | None) -> Iterator[None]:
+    """Writes as JSON why nothing was done, with the figures of the gates."""
+    try:
+        yield
+    except (PromotionError, UnreachableError) as error:
+        if json_path and not isinstance(error, RolledBackError):
+            found = error.gates if isinstance(error, GateFailedError) else ()
+            write_json(json_path, {"done": False, "changed": False, "why": str(error), "gates": finite(list(found))})
+        raise
 
 
 def _gets(ended: Operation) -> str:

@@ -34,10 +34,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Proven:
-    """What was shown of a version: its golden requests with its answers, and the gates with their figures."""
+    """What was shown of a version: its golden requests with its answers, the gates with their figures, and the version
+    that it was compared with; None if there was none, or clients have to change."""
 
     requests: Sequence[Golden]
     gates: Sequence[Gate]
+    old: Path | None
 
 
 def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) -> Proven:
@@ -46,8 +48,13 @@ def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) 
     with step("Look for operations that may harm"):
         preflight.scanned(new, asked.ops)
     preflight.fits_this_cpu(new)
-    if old is not None and not asked.signature_change:
-        preflight.same_signatures(signatures, metadata_of(old).signatures)
+    if old is not None:
+        try:
+            preflight.same_signatures(signatures, metadata_of(old).signatures)
+        except GateFailedError:
+            if not asked.signature_change:
+                raise
+            old = None  # what only one of them can be asked cannot be compared
     requests = golden.of_file(asked.golden) if asked.golden else golden.of_version(new, signatures) or (
         [] if old is None else golden.of_version(old, signatures))
     with step(f"Load it on a private server, {len(requests)} golden requests, batches of every size"):
@@ -57,22 +64,31 @@ def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) 
             before = [] if old is None else _answered(requests, server.client(gates.OLD), "production's version")
             preflight.lives(server, gates.NEW, requests, signatures)
     if old is None:
-        return Proven(answered, [])
+        return Proven(answered, [], None)
     found = [gates.parity(before, answered, (old, new), limits.parity)]
+    if found[0].passed is False:
+        _refuse(found, asked.force)  # before its latency is measured, which takes a minute
     with step(f"Measure it beside production's version, at most {gates.LONGER * limits.latency.seconds:g} s"):
         try:
             result = gates.measured(model, old, new, limits.latency, asked.flags)
         except AnswerError as error:
-            raise GateFailedError(f"it cannot be measured: {error.message}") from None
-    found += [gates.latency(result, limits.latency), gates.accuracy(result, limits.accuracy),
-              gates.cost(result, limits.cost)]
+            found.append(Gate("latency", False, f"it cannot be measured: {error.message}"))
+        else:
+            found += [gates.latency(result, limits.latency), gates.accuracy(result, limits.accuracy),
+                      gates.cost(result, limits.cost)]
     for gate in found:
         say(f"  {'passed' if gate.passed else 'not judged' if gate.passed is None else 'FAILED'}: {gate.name}: "
             f"{gate.words}")
+    _refuse(found, asked.force)
+    return Proven(answered, found, old)
+
+
+def _refuse(found: Sequence[Gate], forced: str) -> None:
+    """Raises GateFailedError if a gate failed, unless that is `forced`."""
     failed = [f"{gate.name}: {gate.words}" for gate in found if gate.passed is False]
-    if failed and not asked.force:
-        raise GateFailedError(f"{'; '.join(failed)} (--force --reason TEXT passes it all the same)")
-    return Proven(answered, found)
+    if failed and not forced:
+        raise GateFailedError(f"{'; '.join(failed)} (--force --reason TEXT passes it all the same)",
+                              [gate.to_json() for gate in found])
 
 
 def _answered(requests: Sequence[Golden], client: Any, whose: str) -> list[Golden]:

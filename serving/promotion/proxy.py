@@ -16,11 +16,13 @@ import requests
 
 from serving.promotion.errors import PromotionError, ServerUnreachableError
 from serving.promotion.history import History
-from serving.promotion.plan import CANARY, Operation
+from serving.promotion.plan import CANARY, Operation, Stage
 from serving.promotion.rollout import StageFailedError
 from serving.promotion.servers import polled
 
 _TIMEOUT_S = 5.0
+# An operation that failed here has told the proxy nothing, on its way back neither.
+_UNTOUCHED = (Stage.COPY, Stage.PLACE, Stage.LOAD)
 _GONE = "if it is gone for good, --no-proxy goes on without it"
 
 
@@ -44,7 +46,7 @@ class Share:
 def shared(found: History, model: str) -> Share:
     """What the canary of a model gets, by the history; nothing without a canary."""
     for one in reversed(found.records):
-        if one["model"] == model:
+        if one["model"] == model and one.get("failed_at") not in _UNTOUCHED:
             if CANARY not in one["after"]:
                 break
             if "share" in one:
@@ -89,6 +91,14 @@ def told(url: str, model: str) -> tuple[int, int]:
     entries = answer.json()["entries"]
     canary, mirror = (int(entries.get(key, {}).get("final_value") or 0) for key in (_canary(model), _mirror(model)))
     return canary, mirror
+
+
+def in_force(model: str, share: Share) -> bool:
+    """Whether the share's proxy, if it has one, has these numbers: it forgets them when it starts anew."""
+    try:
+        return share.proxy is None or told(share.proxy, model) == (share.percent, share.mirror)
+    except requests.RequestException:
+        return False
 
 
 def require_routes(model: str, share: Share) -> None:

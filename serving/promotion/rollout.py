@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from serving.promotion import plan
 from serving.promotion.plan import CANARY, STABLE, Kind, Operation, Stage
+from user_error import UserError
 
 
 class StageFailedError(Exception):
@@ -65,6 +66,10 @@ class World(Protocol):
         """Appends what was done to the history, once."""
 
 
+# Whatever goes wrong, with a file that cannot be read or an input that cannot be sent, production is put right.
+_FAILURES = (StageFailedError, UserError, OSError, ValueError, ArithmeticError)
+
+
 def carry_out(operation: Operation, world: World) -> Operation:  # decision 239
     """Does an operation from its stage on, and returns it as it ended: at RECORD, or undone, at UNDONE, with `why`."""
     at: Operation | None = operation
@@ -73,10 +78,11 @@ def carry_out(operation: Operation, world: World) -> Operation:  # decision 239
         world.journal(operation)
         try:
             found = STAGES[operation.stage](operation, world)
-        except StageFailedError as error:
+        except _FAILURES as error:
             if not plan.may_be_undone(operation):
                 raise
-            at = plan.undone(plan.with_facts(operation, error.facts), str(error))
+            facts = error.facts if isinstance(error, StageFailedError) else {}
+            at = plan.undone(plan.with_facts(operation, facts), str(error))
         else:
             at = plan.following(plan.with_facts(operation, found or {}))
     world.journal(None)

@@ -139,6 +139,9 @@ def servers(rest: Sequence[str], grpc_addresses: Sequence[str]) -> list[Server]:
     if rest and grpc_addresses and len(rest) != len(grpc_addresses):
         raise UserError(f"{len(rest)} --rest and {len(grpc_addresses)} --grpc: give both addresses of each server, in "
                         "the same order, or only one kind")
+    for addresses in (rest, grpc_addresses):
+        if twice := sorted({one for one in addresses if addresses.count(one) > 1}):
+            raise UserError(f"{twice[0]} is named twice: each server has addresses of its own")
     count = max(len(rest), len(grpc_addresses))
     return [Server(rest[number] if rest else None, grpc_addresses[number] if grpc_addresses else None)
             for number in range(count)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from serving.promotion.errors import PromotionError
 
+_ABOVE_ZERO = {"latency": ("least_ratio", "seconds", "processes", "batch"), "bake": ("requests_per_second",)}
 DEFAULTS = Path(__file__).with_name("gates.toml")
 
 
@@ -81,6 +82,9 @@ def read(root: Path) -> Gates:
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise PromotionError(f"{own}: {name} in [{table}] is {value!r}, and should be as "
                                      f"{values[table][name]!r}")
+            if kind in (int, float) and (value < 0 or (not value and name in _ABOVE_ZERO.get(table, ()))):
+                raise PromotionError(f"{own}: {name} in [{table}] is {value!r}, and must be "
+                                     f"{'above 0' if not value else '0 or more'}")
             values[table][name] = kind(value)
     return Gates(Parity(**values["parity"]), Accuracy(**values["accuracy"]), Latency(**values["latency"]),
                  Cost(**values["cost"]), Bake(**values["bake"]))

@@ -89,16 +89,21 @@ def _not_ready(production: Production, model: str, served: Served) -> str:
     if all do."""
     stable = served.labels.get(STABLE)
     number = stable or max(served.versions, default=0)
-    if (version := production.root.versions(model).get(number)) is None:
+    entry = production.root.config().entry(model)
+    elsewhere = entry is not None and entry.base_path != str(production.root.base_path(model))
+    version = production.root.versions(model).get(number)
+    if version is None and not elsewhere:
         return f"version {number} has no files" if number else "no version is named"
     try:
-        known = golden.kept(production.root.golden_path(model, number)) or golden.of_files(
-            version, metadata_of(version).signatures)
+        known = [] if version is None or elsewhere else (
+            golden.kept(production.root.golden_path(model, number))
+            or golden.of_files(version, metadata_of(version).signatures))
         for host in production.hosts:
             with closing(host.client(model, label=STABLE if stable else None)) as client:
                 client.metadata()
-            host.check(model, number, STABLE if stable else None, known)
-    except (AnswerError, UnreachableError, UserError, StageFailedError) as error:
+            if known:
+                host.check(model, number, STABLE if stable else None, known)
+    except (AnswerError, UnreachableError, UserError, StageFailedError, OSError) as error:
         return str(error)
     return ""
 

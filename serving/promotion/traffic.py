@@ -1,4 +1,5 @@
 """Traffic by model version, from a server's metrics: the embedded server separates versions, the original does not."""
+import http.client
 import re
 import urllib.error
 import urllib.request
@@ -39,7 +40,7 @@ def of_server(rest: str | None, model: str) -> Mapping[int, Traffic]:
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}{PATH}", timeout=_TIMEOUT_S) as found:
             return of_text(found.read().decode(), model)
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
         return {}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from commandline import EXIT_FAILED, json_option
@@ -37,6 +38,7 @@ def previous(found: History, model: str) -> int | None:
     for one in found.records:
         if one["model"] != model or one["outcome"] != "done" or STABLE not in one["after"]:
             continue
+        before = [version for version in before if version not in one.get("dropped", ())]
         now = one["after"][STABLE]
         if before and before[-1] == now:
             continue
@@ -206,9 +208,10 @@ def history_command(model: str | None, root: str, json_path: str | None) -> None
         for heading in ("when", "what", "model", "version", "labels then", "who", "gates", "why"):
             table.add_column(heading, overflow="fold")
         for one in records:
-            table.add_row(one["when"], f"{one['what']} {one['outcome']}", one["model"], str(one["version"] or ""),
-                          ", ".join(f"{name} {number}" for name, number in one["after"].items()), one.get("who", ""),
-                          _gates(one), one.get("forced") or one["why"])
+            table.add_row(*(escape(cell) for cell in (
+                one["when"], f"{one['what']} {one['outcome']}", one["model"], str(one["version"] or ""),
+                ", ".join(f"{name} {number}" for name, number in one["after"].items()), one.get("who", ""),
+                _gates(one), one.get("forced") or one["why"])))
         Console(highlight=False).print(table)
 
 

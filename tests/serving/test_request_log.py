@@ -2,7 +2,7 @@
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import half_model
 import numpy as np
@@ -123,6 +123,40 @@ def test_a_full_disk_drops_requests_and_says_so_once(tmp_path: Path, monkeypatch
     logs.close()
     assert [one.version for one in recording.read(tmp_path / "m-000001.tfrecord")] == [7]
     assert len([one for one in caplog.records if "No space left" in one.message]) == 1
+
+
+def test_two_servers_and_a_killed_one_write_files_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "m-000003.tfrecord.part").write_bytes(b"of a process that was killed")
+    servers = [_logs(tmp_path / "m"), _logs(tmp_path / "m")]
+    for version, logs in enumerate(servers, 1):
+        logs.answered("m", version, "", X, Y)
+        until(lambda logs=logs: logs.written == 1)
+    for logs in servers:
+        logs.close()
+    assert (tmp_path / "m-000003.tfrecord.part").read_bytes() == b"of a process that was killed"
+    assert sorted(one.version or 0 for path in tmp_path.glob("*.tfrecord") for one in recording.read(path)) == [1, 2]
+
+
+def test_half_a_record_on_a_full_disk_is_taken_away(tmp_path: Path) -> None:
+    logs = _logs(tmp_path / "m")
+    logs.answered("m", 1, "", X, Y)
+    until(lambda: logs.written == 1)
+    file = logs._files[str(tmp_path / "m")]
+    whole = file.handle
+
+    class Full:
+        """Takes a part of what it is given."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(whole, name)
+
+        def write(self, data: bytes) -> int:
+            return whole.write(data[:10])
+    file.handle = cast(Any, Full())
+    logs.answered("m", 2, "", X, Y)
+    until(lambda: logs.dropped == 1)
+    logs.close()
+    assert [one.version for one in recording.read(tmp_path / "m-000001.tfrecord")] == [1]
 
 
 def test_a_configuration_that_does_not_ask_for_it_has_no_log(tmp_path: Path) -> None:

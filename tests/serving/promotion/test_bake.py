@@ -99,6 +99,18 @@ def test_requests_that_fail_for_both_say_nothing_about_the_canary(clock: Clock) 
     assert bake.watch(OPERATION, [host], REQUESTS, LIMITS).passed
 
 
+def test_a_canary_of_which_nothing_was_seen_does_not_pass(clock: Clock) -> None:
+    host: Any = Host(clock, {STABLE: 0.01, CANARY: 0.01}, {STABLE: 1, CANARY: 1})
+    found = bake.watch(OPERATION, [host], REQUESTS, LIMITS)
+    assert found.passed is False
+    assert "neither stable nor the canary answered any" in found.words
+
+
+def test_without_a_limit_a_slow_canary_is_allowed(clock: Clock) -> None:
+    host: Any = Host(clock, {STABLE: 0.01, CANARY: 0.05})
+    assert bake.watch(OPERATION, [host], REQUESTS, Bake(60.0, 20.0, 0.0, 0.0, 0)).passed
+
+
 def test_equal_canaries_are_hardly_ever_taken_back(clock: Clock) -> None:
     exact = Bake(seconds=10.0, requests_per_second=50.0, max_error_ratio=0.0, least_ratio=1.0, replayed=0)
     taken = 0

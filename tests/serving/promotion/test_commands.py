@@ -9,6 +9,7 @@ from typing import Any
 
 import half_model
 import pytest
+import tensorflow as tf
 from promotions import MODEL, Traffic, hosted
 
 from serving.promotion import files
@@ -143,3 +144,25 @@ def test_who_asks_again_after_an_interrupted_rollback_or_finish_gets_it_once(
     again = _serving(hosting, "promote", MODEL)
     assert again.returncode == 0, again.stderr
     assert server.labelled(MODEL, STABLE) == 4
+
+
+class _Renamed(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="z")])
+    def serve(self, z: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": 3 * z}
+
+
+def test_a_version_that_clients_must_change_for_passes_only_if_that_is_allowed(
+        models: Path, hosting: tuple[ProductionRoot, Server], tmp_path: Path) -> None:
+    _, server = hosting
+    module = _Renamed()
+    tf.saved_model.save(module, str(tmp_path / MODEL / "renamed/1"), signatures=module.serve)
+    (tmp_path / MODEL / "original").symlink_to(models / MODEL / "original")
+    here = ("--models", str(tmp_path), "--bake", "1s")
+    assert _serving(hosting, "promote", MODEL, "original", *here).returncode == 0
+    refused = _serving(hosting, "promote", MODEL, "renamed", *here, "--json", str(tmp_path / "result.json"))
+    assert refused.returncode == 3
+    assert "input 'z' of 'serving_default' is new" in json.loads((tmp_path / "result.json").read_text())["why"]
+    allowed = _serving(hosting, "promote", MODEL, "renamed", *here, "--allow-signature-change")
+    assert allowed.returncode == 0, allowed.stderr
+    assert server.labelled(MODEL, STABLE) == 2

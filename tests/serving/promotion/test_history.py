@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.promotion import history
+from serving.promotion import history, upkeep
 from serving.promotion import production as production_module
 from serving.promotion.history import BEGINNING, BrokenHistoryError
 from serving.promotion.plan import STABLE, Kind, Served, Stage
@@ -120,3 +121,23 @@ def test_a_clock_that_jumps_back_changes_no_order(tmp_path: Path, monkeypatch: p
     assert len({one["id"] for one in found.records}) == 3
     assert found.records[0]["when"] > found.records[2]["when"]
     assert previous(found, "m") == 2
+
+
+def test_what_gc_dropped_is_nothing_to_go_back_to() -> None:
+    records = tuple(_record("promote", version) for version in (1, 2, 3))
+    dropped = {**_record("gc", 3), "dropped": [1]}
+    assert previous(history.History((*records, dropped, _record("rollback", 2))), "m") is None
+
+
+def test_numbers_that_json_does_not_have_are_nothing() -> None:
+    assert history.finite({"a": [1.0, float("inf"), (float("nan"), "x")], "b": True}) == {
+        "a": [1.0, None, [None, "x"]], "b": True}
+
+
+def test_a_reason_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    root = ProductionRoot.made(tmp_path / "production")
+    history.append(root.history_path, {
+        **_record("promote", 1), "id": "1", "version": 1, "when": "now", "why": "", "forced": "[jira-12] [/docs/x]"})
+    shown = CliRunner().invoke(upkeep.history_command, ["--root", str(root.path)], terminal_width=300)
+    assert shown.exit_code == 0, shown.output
+    assert "[jira-12]" in shown.output

@@ -1,4 +1,5 @@
 """What is asked of a production root and its servers before anything is changed."""
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,15 @@ from serving.promotion.errors import PromotionError
 from serving.promotion.options import require_reachable
 from serving.promotion.production import Production
 from serving.promotion.root import ProductionRoot
+from serving.promotion.servers import servers
+from user_error import UserError
 
 
 class Host:
     """A server that knows these models, with a version of each label."""
 
     name = "http://one"
+    ended: tuple[str, ...] = ()
 
     def __init__(self, models: dict[str, dict[str, int]], up: bool = True) -> None:
         self.models, self.up = models, up
@@ -24,6 +28,8 @@ class Host:
     def states(self, model: str) -> dict[int, str]:
         if not self.up:
             raise UnreachableError("http://one: cannot connect")
+        if model in self.ended:
+            return {1: "END"}
         return dict.fromkeys(self.models[model].values(), "AVAILABLE") if model in self.models else {}
 
     def labelled(self, model: str, label: str) -> int | None:
@@ -62,6 +68,38 @@ def test_another_root_or_one_that_a_server_would_not_follow_is_refused(
         text: str, host: Host, words: str, tmp_path: Path) -> None:
     with pytest.raises(PromotionError, match=words):
         require_reachable(_production(tmp_path, text, host), "m")
+
+
+def test_a_model_whose_first_version_was_taken_back_may_come_again(tmp_path: Path) -> None:
+    host = Host({})
+    host.ended = ("m",)
+    require_reachable(_production(tmp_path, "", host), "m")
+
+
+def test_a_server_is_named_once() -> None:
+    with pytest.raises(UserError, match="http://lb:8501 is named twice"):
+        servers(["http://lb:8501", "http://lb:8501"], ["a:8500", "b:8500"])
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["promote", "m", ""], "the name of the variant is empty"), (["canary", "m", ""], "variant is empty"),
+    (["promote", "m", "/2"], "the name of the variant is empty"), (["promote", "m/", "a"], "is no name of a model"),
+    (["promote", "..", "a"], "is no name of a model"), (["canary", "m", "a", "--percent", "101"], "not in the range")])
+def test_what_names_nothing_is_no_use_of_the_commands(arguments: list[str], words: str, tmp_path: Path) -> None:
+    done = _serving(*arguments, "--root", str(tmp_path / "new"))
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_why_nothing_was_done_is_in_the_json(tmp_path: Path) -> None:
+    ProductionRoot.made(tmp_path / "production")
+    (tmp_path / "result.json").write_text('{"done": true}')
+    done = _serving("promote", "m", "--root", str(tmp_path / "production"), "--json", str(tmp_path / "result.json"))
+    assert done.returncode == 1
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert (found["done"], found["gates"]) == (False, [])
+    assert "has no canary" in found["why"]
 
 
 @pytest.mark.parametrize("text", ["", M])

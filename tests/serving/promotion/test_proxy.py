@@ -40,6 +40,11 @@ BOTH, TENTH = {STABLE: 1, CANARY: 2}, Share(10, 0, URL)
     ([_record("canary", BOTH, TENTH), _record("share", BOTH, Share(50, 0, URL))], Share(50, 0, URL)),
     # One that was undone has lowered it.
     ([_record("canary", BOTH, TENTH), _record("share", BOTH, Share(50, 0, URL), "undone")], Share(0, 0, URL)),
+    # One that was undone before it came to that has not.
+    ([_record("canary", BOTH, TENTH), {**_record("promote", BOTH, Share(0, 0, URL), "undone"), "failed_at": "load"}],
+     TENTH),
+    ([_record("canary", BOTH, TENTH), {**_record("promote", BOTH, Share(0, 0, URL), "undone"), "failed_at": "bake"}],
+     Share(0, 0, URL)),
     ([_record("canary", BOTH, TENTH), _record("finish", {STABLE: 2}, Share(0, 0, URL))], Share()),
     ([_record("canary", BOTH, TENTH), {**_record("promote", {STABLE: 9}), "model": "other"}], TENTH)])
 def test_what_a_canary_gets_is_what_the_history_says(records: list[dict[str, Any]], expected: Share) -> None:
@@ -60,6 +65,8 @@ def test_a_proxy_that_is_not_there(tmp_path: Path) -> None:
         proxy.require_routes("m", nowhere)
     with pytest.raises(StageFailedError, match="does not take what the canary of m gets"):
         proxy.tell("m", nowhere)
+    assert not proxy.in_force("m", nowhere)
+    assert proxy.in_force("m", Share(10))
     proxy.require_routes("m", Share(10))  # clients share it out
     proxy.tell("m", Share(10))
 
@@ -109,7 +116,9 @@ def test_live_traffic_is_shared_out_and_mirrored_and_stops_before_the_label_goes
         shown = state.state(production)
         assert shown["models"][0]["share"] == {"percent": 30, "mirror": 0, "proxy": admin}
         assert shown["drift"] == []
+        assert proxy.in_force(MODEL, Share(30, 0, admin))
         requests.post(f"{admin}/runtime_modify", params={f"promotion.{MODEL}.canary": "80"}, timeout=5)
+        assert not proxy.in_force(MODEL, Share(30, 0, admin))
         assert "sends 80 of 100 requests to the canary" in state.state(production)["drift"][0]
 
         assert _carried_out(production, Kind.SHARE, share=Share(0, 100, admin)).stage is Stage.RECORD

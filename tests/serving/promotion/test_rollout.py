@@ -60,6 +60,20 @@ def test_a_canary_that_does_worse_is_undone() -> None:
     assert world.history == [("a", Stage.UNDONE)]
 
 
+@pytest.mark.parametrize("error", [ValueError("no such number"), OSError("no such file"), ZeroDivisionError("zero")])
+def test_whatever_goes_wrong_in_a_step_undoes_it(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _production(0)
+    promoter = Promoter(world)
+    assert promoter.lock()
+
+    def bake(operation: Operation) -> Any:
+        raise error
+    monkeypatch.setattr(promoter, "bake", bake)
+    ended = carry_out(_operation(Kind.PROMOTE, world), promoter)
+    assert (ended.stage, ended.why) == (Stage.UNDONE, str(error))
+    assert world.file == Served(frozenset({1, OLD}), {STABLE: OLD})
+
+
 def test_a_canary_is_finished_or_taken_away() -> None:
     world = _production(0)
     promoter = Promoter(world)
