@@ -1,24 +1,23 @@
 """Why production was not changed, each with the exit status of the command that ends with it."""
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from user_error import UserError
 
 
 class PromotionError(UserError):
-    """It could not be run: wrong names, a root that is none, a disk that is full."""
+    """It could not be run: wrong names, a root that is none, a disk that is full. `facts`: what --json says besides."""
 
     exit_status = 1
 
+    def __init__(self, reason: str, **facts: Any) -> None:
+        super().__init__(reason)
+        self.facts = facts
+
 
 class GateFailedError(PromotionError):
-    """The version was refused before production saw it. `gates`: what was judged, as JSON."""
+    """The version was refused before production saw it."""
 
     exit_status = 3
-
-    def __init__(self, reason: str, gates: Sequence[Mapping[str, Any]] = ()) -> None:
-        super().__init__(reason)
-        self.gates = gates
 
 
 class LockedError(PromotionError):

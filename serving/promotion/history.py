@@ -6,7 +6,6 @@ tells that: `audit` prints it.
 """
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,15 +61,6 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
         return
     line = json.dumps({**record, "previous": history.head}, sort_keys=True).encode()
     durable.write(path, b"".join(one + b"\n" for one in (*history.lines, line)))
-
-
-def finite(value: Any) -> Any:
-    """The value with None for each number that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _lines(path: Path) -> list[bytes]:

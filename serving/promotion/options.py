@@ -22,6 +22,7 @@ from serving.promotion.rollout import DiskFailedError, StageFailedError, carry_o
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server, servers
 from user_error import UserError
+from whole_file import write_json
 
 # A model that no server has: asking for it shows whether a server answers.
 _NOBODY = "a-model-that-no-server-has"
@@ -63,11 +64,16 @@ def promotion_errors() -> Iterator[None]:
 
 
 def in_words(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps a command's function in `promotion_errors`."""
+    """Wraps a command's function in `promotion_errors`; with `json_path`, why it did nothing is there."""
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with promotion_errors():
-            return command(*args, **kwargs)
+        try:
+            with promotion_errors():
+                return command(*args, **kwargs)
+        except PromotionError as error:
+            if path := kwargs.get("json_path"):
+                write_json(path, plan.finite({"done": False, "why": str(error), **error.facts}))
+            raise
     return wrapped
 
 
@@ -129,8 +135,8 @@ def require_done(ended: plan.Operation) -> None:
     if ended.stage is Stage.RECORD:
         return
     if not plan.was_in_production(ended):
-        raise PromotionError(f"{ended.why}; production is as it was")
-    raise RolledBackError(f"the {ended.kind} of {ended.model} was taken back: {ended.why}")
+        raise PromotionError(f"{ended.why}; production is as it was", operation=ended.to_json())
+    raise RolledBackError(f"the {ended.kind} of {ended.model} was taken back: {ended.why}", operation=ended.to_json())
 
 
 def carried_out(operation: plan.Operation, production: Production) -> plan.Operation:

@@ -6,6 +6,7 @@ how far it can have come at most, and each stage can be done again: whether it w
 A label moves only in a request of its own, to a version that every server already answers with: TensorFlow Serving
 checks labels against what is loaded before it looks for new versions, and answers a reload before those are loaded.
 """
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -120,8 +121,17 @@ def following(operation: Operation) -> Operation | None:
 
 
 def with_facts(operation: Operation, facts: Mapping[str, Any]) -> Operation:
-    """The operation with more that the history is to say."""
-    return replace(operation, facts={**operation.facts, **facts})
+    """The operation with more that the history is to say: what JSON has no number for is None."""
+    return replace(operation, facts=finite({**operation.facts, **facts}))
+
+
+def finite(value: Any) -> Any:
+    """The value with None for each number that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def undone(operation: Operation, why: str) -> Operation:

@@ -28,13 +28,13 @@ LOAD_S, ANSWER_S = 300.0, 30.0
 
 @dataclass
 class Production:
-    """`golden`: requests with the answers that a new version was proven with, to be kept beside its files.
+    """`golden`: the file of requests and answers that a new version was proven with, to be kept beside its files.
     `watch(operation)` bakes: it returns what was seen, for the history, and raises StageFailedError that says why the
     canary is refused."""
 
     root: ProductionRoot
     hosts: Sequence[Server]
-    golden: Sequence[Golden] = ()
+    golden: bytes = b""
     load_s: float = LOAD_S
     answer_s: float = ANSWER_S
     watch: Callable[[Operation], Mapping[str, Any]] = lambda operation: {}
@@ -63,7 +63,7 @@ class Production:
         if self.golden:
             path = self.root.golden_path(operation.model, operation.version)
             with _failing(f"writing {path}"):
-                durable.write(path, golden.as_file(self.golden, operation.model))
+                durable.write(path, self.golden)
 
     def place(self, operation: Operation) -> None:
         target = self.root.version_path(operation.model, operation.version)
@@ -162,4 +162,5 @@ def new_operation(kind: Kind, model: str, version: int, before: Served, facts: M
     who = f"{_user()} on {socket.gethostname()}"
     # In the order of time, as long as clocks go on.
     made = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{time.monotonic_ns():x}"
-    return Operation(made, kind, model, version, before, plan.first(kind), facts={"who": who, **(facts or {})}, **more)
+    return plan.with_facts(Operation(made, kind, model, version, before, plan.first(kind), **more),
+                           {"who": who, **(facts or {})})

@@ -3,8 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ import click
 
 from commandline import json_option
 from serving.client.options import server_options
-from serving.client.protocol import UnreachableError
 from serving.promotion import files, golden, history, proving, proxy, settings
-from serving.promotion.errors import GateFailedError, PromotionError, RolledBackError
-from serving.promotion.history import finite
+from serving.promotion.errors import PromotionError
 from serving.promotion.options import (
     carried_out,
     finish_what_was_begun,
@@ -93,13 +90,13 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
         return carried_out(new_operation(Kind.SHARE, model, int(canary.name), before, {"share": share.to_json()}),
                            production)
     proven = proving.prove(model, source, old, limits, asked)
-    production.golden = proven.requests
+    production.golden = golden.as_file(proven.requests, model)
     number = next_version(root, model)
     # An earlier canary's traffic stops before its label moves, and only a canary gets any.
-    facts = {"gates": finite([gate.to_json() for gate in proven.gates]),
+    facts = {"gates": [gate.to_json() for gate in proven.gates],
              "share": (share if kind is Kind.CANARY else replace(share, percent=0, mirror=0)).to_json()}
-    if proven.requests:
-        facts["golden"] = hashlib.sha256(golden.as_file(proven.requests, model)).hexdigest()
+    if production.golden:
+        facts["golden"] = hashlib.sha256(production.golden).hexdigest()
     if asked.force:
         facts["forced"] = asked.force
 
@@ -167,7 +164,7 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
         limits = replace(limits, latency=replace(limits.latency, seconds=gate_seconds))
     if bake_s is not None:
         limits = replace(limits, bake=replace(limits.bake, seconds=bake_s))
-    with production.root.locked(), _refusals_in(json_path):
+    with production.root.locked():
         taken_up = finish_what_was_begun(production, no_proxy)
         production.told = lambda line: say(f"  {line}")
         if source is None and taken_up is not None and (taken_up.kind, taken_up.model) == (Kind.FINISH, model):
@@ -178,25 +175,13 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
             ended = bring_in(kind, production, model, source, limits, Asked(
                 golden, allow_signature_change, ops, flags, reason if force else ""), Share(percent, mirror, proxy),
                 no_proxy)
-        if json_path:
-            write_json(json_path, {"done": ended is None or not ended.why, "changed": ended is not None,
-                                   "operation": ended and ended.to_json()})
         if ended is not None:
             require_done(ended)
+        if json_path:
+            write_json(json_path, {"done": True, "changed": ended is not None, "operation": ended and ended.to_json()})
+        if ended is not None:
             label = STABLE if ended.kind in (Kind.PROMOTE, Kind.FINISH) else CANARY
             say(f"version {ended.version} of {model} is {label} on {', '.join(production.servers)}{_gets(ended)}")
-
-
-@contextmanager
-def _refusals_in(json_path: str | None) -> Iterator[None]:
-    """Writes as JSON why nothing was done, with the figures of the gates."""
-    try:
-        yield
-    except (PromotionError, UnreachableError) as error:
-        if json_path and not isinstance(error, RolledBackError):
-            found = error.gates if isinstance(error, GateFailedError) else ()
-            write_json(json_path, {"done": False, "changed": False, "why": str(error), "gates": finite(list(found))})
-        raise
 
 
 def _gets(ended: Operation) -> str:

@@ -88,7 +88,7 @@ def _refuse(found: Sequence[Gate], forced: str) -> None:
     failed = [f"{gate.name}: {gate.words}" for gate in found if gate.passed is False]
     if failed and not forced:
         raise GateFailedError(f"{'; '.join(failed)} (--force --reason TEXT passes it all the same)",
-                              [gate.to_json() for gate in found])
+                              gates=[gate.to_json() for gate in found])
 
 
 def _answered(requests: Sequence[Golden], client: Any, whose: str) -> list[Golden]:

@@ -14,6 +14,7 @@ from commandline import EXIT_FAILED
 from serving.client.protocol import AnswerError, UnreachableError
 from serving.client.saved_model import metadata_of
 from serving.promotion import golden, history, proxy, traffic
+from serving.promotion.config_file import ConfigFile
 from serving.promotion.options import opened
 from serving.promotion.plan import STABLE, Served
 from serving.promotion.production import Production
@@ -44,7 +45,7 @@ def state(production: Production) -> dict[str, Any]:
         promoted = {one["version"]: one for one in past.records if one["model"] == model and one["digest"]}
         versions = sorted({*served.versions, *root.versions(model), *(
             number for seen in states if seen for number, value in seen.items() if value != "END")})
-        asked, why = _traffic(production.hosts, model), _not_ready(production, model, served)
+        asked, why = _traffic(production.hosts, model), _not_ready(production, file, model)
         models.append({
             "name": model, "labels": dict(served.labels), "ready": not why,
             "not_ready_because": why, "share": _share(proxy.shared(past, model), model, drift),
@@ -84,12 +85,12 @@ def _differences(host: Server, model: str, served: Served, seen: Mapping[int, st
     return found
 
 
-def _not_ready(production: Production, model: str, served: Served) -> str:
+def _not_ready(production: Production, file: ConfigFile, model: str) -> str:
     """Why a server does not answer the golden requests of what is stable, or of the newest version without labels; ""
     if all do."""
+    served, entry = file.served(model), file.entry(model)
     stable = served.labels.get(STABLE)
     number = stable or max(served.versions, default=0)
-    entry = production.root.config().entry(model)
     elsewhere = entry is not None and entry.base_path != str(production.root.base_path(model))
     version = production.root.versions(model).get(number)
     if version is None and not elsewhere:

@@ -17,7 +17,7 @@ def _either(context: click.Context, /, root: str | None, rests: tuple[str, ...],
         # Imported here: who asks about one model does not pay for it.
         from serving.promotion.options import in_words
         from serving.promotion.state import show_root
-        return int(in_words(show_root)(root, rests, grpcs, json_path))
+        return int(in_words(show_root)(root, rests, grpcs, json_path=json_path))
     if rests or grpcs:
         raise UserError("--rest and --grpc name the servers of a --root; --address names one server")
     return int(context.invoke(status.command, json_path=json_path, **options))

@@ -69,9 +69,9 @@ def rollback_command(model: str, root: str, no_proxy: bool, rests: tuple[str, ..
         taken_up = finish_what_was_begun(production, no_proxy)
         ended = taken_up if taken_up is not None and (taken_up.kind, taken_up.model) == (Kind.ROLLBACK, model) else (
             _rolled_back(production, model, no_proxy))
-        if json_path:
-            write_json(json_path, {"done": not ended.why, "operation": ended.to_json()})
         require_done(ended)
+        if json_path:
+            write_json(json_path, {"done": True, "operation": ended.to_json()})
         say(f"version {ended.version} of {model} is stable again" if ended.version else
             f"version {ended.before.labels[CANARY]} of {model} is no canary any more")
 

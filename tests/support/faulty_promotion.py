@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from serving.promotion import files, rollout
-from serving.promotion.golden import Golden
+from serving.promotion.golden import Golden, as_file
 from serving.promotion.options import finish_what_was_begun
 from serving.promotion.plan import STABLE, Kind
 from serving.promotion.production import Production, new_operation
@@ -72,7 +72,8 @@ def main() -> None:
     for name in ("reload", "await_available", "await_label", "check"):
         setattr(Server, name, _faulty(getattr(Server, name), given.at, given.fault, given.command, request=True))
     root, source = ProductionRoot.at(given.root), Path(given.source)
-    production = Production(root, [Server(given.rest, given.grpc)], [Golden(X, "", {"y": ANSWERS[source.parent.name]})])
+    production = Production(root, [Server(given.rest, given.grpc)], as_file(
+        [Golden(X, "", {"y": ANSWERS[source.parent.name]})], MODEL))
     with root.locked():
         finish_what_was_begun(production)
         before = root.config().served(MODEL)

@@ -39,15 +39,13 @@ def _rig(folder: Path) -> Iterator[Rig]:
         hosting.stop()
 
 
-@pytest.mark.slow
-def test_a_fault_at_some_steps_leaves_exactly_one_version_stable_and_no_request_fails(tmp_path: Path) -> None:
+def test_a_fault_at_some_step_leaves_exactly_one_version_stable_and_no_request_fails(tmp_path: Path) -> None:
     random = Random(0)
     with _rig(tmp_path) as rig:
         steps = rig.steps()
         assert steps > 20
         for fault in FAULTS:
-            for at in sorted(random.sample(range(1, steps + 1), 2)):
-                rig.broken_at(at, fault)
+            rig.broken_at(random.randrange(1, steps + 1), fault)
 
 
 @pytest.mark.slow

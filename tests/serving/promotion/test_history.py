@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.promotion import history, upkeep
+from serving.promotion import history, plan, upkeep
 from serving.promotion import production as production_module
 from serving.promotion.history import BEGINNING, BrokenHistoryError
 from serving.promotion.plan import STABLE, Kind, Served, Stage
@@ -130,7 +130,7 @@ def test_what_gc_dropped_is_nothing_to_go_back_to() -> None:
 
 
 def test_numbers_that_json_does_not_have_are_nothing() -> None:
-    assert history.finite({"a": [1.0, float("inf"), (float("nan"), "x")], "b": True}) == {
+    assert plan.finite({"a": [1.0, float("inf"), (float("nan"), "x")], "b": True}) == {
         "a": [1.0, None, [None, "x"]], "b": True}
 
 

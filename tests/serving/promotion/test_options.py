@@ -98,8 +98,12 @@ def test_why_nothing_was_done_is_in_the_json(tmp_path: Path) -> None:
     done = _serving("promote", "m", "--root", str(tmp_path / "production"), "--json", str(tmp_path / "result.json"))
     assert done.returncode == 1
     found = json.loads((tmp_path / "result.json").read_text())
-    assert (found["done"], found["gates"]) == (False, [])
+    assert found["done"] is False
     assert "has no canary" in found["why"]
+    # One document, and of each command.
+    for command in (["promote", "m"], ["rollback", "m"], ["gc", "m"]):
+        done = _serving(*command, "--root", str(tmp_path / "production"), "--json", "-")
+        assert (done.returncode, json.loads(done.stdout)["done"]) == (1, False)
 
 
 @pytest.mark.parametrize("text", ["", M])

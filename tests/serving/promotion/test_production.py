@@ -75,7 +75,7 @@ def test_a_version_that_answers_otherwise_than_it_was_proven_to_is_undone(
     root = ProductionRoot.made(tmp_path / "production")
     with hosted(root) as server:
         assert _promoted(Production(root, [server]), variants[1]).stage is Stage.RECORD
-        golden = [Golden(X, "", {"y": np.array([9.0, 9.0], np.float32)})]
+        golden = as_file([Golden(X, "", {"y": np.array([9.0, 9.0], np.float32)})], MODEL)
         ended = _promoted(Production(root, [server], golden), variants[2])
         assert ended.stage is Stage.UNDONE
         assert "golden request 1: not equal: output 'y'" in ended.why
@@ -106,7 +106,7 @@ def test_a_source_that_changed_or_a_full_disk_leaves_production_as_it_was(
         assert "No space left on device; make room there" in ended.why
         assert server.states(MODEL) == {1: "AVAILABLE"}
         # A version that came as far as the servers was rolled back.
-        golden = [Golden(X, "", {"y": np.array([9.0, 9.0], np.float32)})]
+        golden = as_file([Golden(X, "", {"y": np.array([9.0, 9.0], np.float32)})], MODEL)
         with pytest.raises(RolledBackError):
             require_done(_promoted(Production(root, [server], golden), variants[2]))
     assert root.config().served(MODEL) == Served(frozenset({1}), {STABLE: 1})
@@ -139,7 +139,7 @@ def test_a_server_that_is_named_by_rest_alone_follows_the_file(variants: dict[in
     with hosted(root) as server:
         polling = Server(server.rest)
         assert _promoted(Production(root, [polling]), variants[1]).stage is Stage.RECORD
-        golden = [Golden(X, "", {"y": np.array([2.5, 4.0], np.float32)})]
+        golden = as_file([Golden(X, "", {"y": np.array([2.5, 4.0], np.float32)})], MODEL)
         assert _promoted(Production(root, [polling], golden), variants[2]).stage is Stage.RECORD
         assert polling.labelled(MODEL, STABLE) == 2
 
@@ -181,7 +181,7 @@ def test_an_interrupted_promotion_is_taken_up(variants: dict[int, Path], tmp_pat
 
 def test_a_version_is_held_to_the_answers_that_it_was_proven_with(variants: dict[int, Path], tmp_path: Path) -> None:
     root = ProductionRoot.made(tmp_path / "production")
-    golden = [Golden(X, "", {"y": np.array([1.5, 3.0], np.float32)})]
+    golden = as_file([Golden(X, "", {"y": np.array([1.5, 3.0], np.float32)})], MODEL)
     with hosted(root) as server:
         assert _promoted(Production(root, [server], golden), variants[1]).stage is Stage.RECORD
         # Another process knows them, too.
@@ -191,8 +191,8 @@ def test_a_version_is_held_to_the_answers_that_it_was_proven_with(variants: dict
         finish = new_operation(Kind.FINISH, MODEL, 1, root.config().served(MODEL))
         later.check(server.name, finish, STABLE)
         # They were answered otherwise: the version is not what was proven.
-        durable.write(root.golden_path(MODEL, 1), as_file([replace(golden[0], expected={"y": np.zeros(2, np.float32)})],
-                                                          MODEL))
+        durable.write(root.golden_path(MODEL, 1), as_file(
+            [Golden(X, "", {"y": np.zeros(2, np.float32)})], MODEL))
         shown = state.state(later)["models"][0]
         assert not shown["ready"]
         assert "golden request 1: not equal: output 'y'" in shown["not_ready_because"]
