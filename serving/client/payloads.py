@@ -91,10 +91,16 @@ def check_batch(specs: Mapping[str, TensorSpec], batch: int) -> None:
     """Raises UserError unless an input takes any batch size, or all fixed batch sizes are `batch`."""
     if batch < 1:
         raise UserError(f"a batch has at least 1 example, not {batch}")
-    batched = [spec.shape for spec in specs.values() if spec.shape != ()]
-    if batched and all(shape and shape[0] not in (-1, batch) for shape in batched):
-        sizes = sorted({shape[0] for shape in batched if shape})
+    if (sizes := fixed_batches(specs)) and batch not in sizes:
         raise UserError(f"the signature's batch size is fixed at {sizes[0]}: ask for that batch, not {batch}")
+
+
+def fixed_batches(specs: Mapping[str, TensorSpec]) -> list[int]:
+    """The batch sizes that a signature is fixed at, in order; none if one of its inputs takes any."""
+    batched = [spec.shape for spec in specs.values() if spec.shape != ()]
+    if any(not shape or shape[0] == -1 for shape in batched):
+        return []
+    return sorted({shape[0] for shape in batched if shape})
 
 
 def load_samples(path: str | Path) -> dict[str, Array]:

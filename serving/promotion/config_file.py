@@ -6,7 +6,7 @@ and its labels: other models, other fields, the order and all comments stay.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,17 @@ class ConfigFile:
         if entry is None:
             return Served()
         return Served(frozenset(entry.model_version_policy.specific.versions), dict(entry.version_labels))
+
+    def named_by_others(self, model: str, base_path: Path, there: Iterable[int]) -> frozenset[int]:
+        """Of the versions at a base path, those that models of other names serve from it: all of them, if the server
+        chooses."""
+        found: set[int] = set()
+        for entry in self.message.model_config_list.config:
+            if entry.name == model or not entry.base_path or Path(entry.base_path).resolve() != base_path.resolve():
+                continue
+            chosen = entry.model_version_policy.WhichOneof("policy_choice") == "specific"
+            found.update(entry.model_version_policy.specific.versions if chosen else there)
+        return frozenset(found)
 
     def with_served(self, model: str, base_path: Path, served: Served) -> str:  # decision 240
         """The text that names exactly this of the model. Without any version the model is not named."""

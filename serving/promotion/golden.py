@@ -15,7 +15,6 @@ from serving import recording, tfrecord
 from serving.client import payloads
 from serving.client.payloads import Array, Arrays
 from serving.client.protocol import Client, Signature
-from user_error import UserError
 from version_directory import SAMPLES, WARMUP
 
 # So many of a file are used, and so many are made of samples.
@@ -61,8 +60,8 @@ def of_version(version: Path, signatures: Mapping[str, Signature]) -> list[Golde
     if found := of_files(version, signatures):
         return found
     if all(spec.dtype.kind == "f" for one in signatures.values() for spec in one.inputs.values()):
-        return [Golden(payloads.make(one.inputs, batch, batch), name) for name, one in sorted(signatures.items())
-                for batch in BATCHES if one.inputs and _takes(one, batch)]
+        return [Golden(payloads.make(one.inputs, batch, seed), name) for name, one in sorted(signatures.items())
+                for seed, batch in enumerate(_batches(one)) if one.inputs]
     with TemporaryDirectory() as folder:
         made = Path(folder, "made.npz")
         subprocess.run([sys.executable, "-m", "export", "samples", str(version), "--out", str(made)], check=False,
@@ -83,19 +82,16 @@ def _of_samples(path: Path, signatures: Mapping[str, Signature]) -> list[Golden]
     for name, signature in sorted(signatures.items()):
         if not signature.inputs or not set(signature.inputs) <= set(arrays):
             continue
-        for batch in BATCHES:
-            if _takes(signature, batch):
-                found.append(Golden(payloads.pick(arrays, signature.inputs, batch, start), name))
-                start += batch
+        for batch in _batches(signature):
+            found.append(Golden(payloads.pick(arrays, signature.inputs, batch, start), name))
+            start += batch
     return found
 
 
-def _takes(signature: Signature, batch: int) -> bool:
-    try:
-        payloads.check_batch(signature.inputs, batch)
-    except UserError:
-        return False
-    return True
+def _batches(signature: Signature) -> tuple[int, ...]:
+    """As many requests of the only batch size that a signature takes, if it is fixed at one."""
+    fixed = payloads.fixed_batches(signature.inputs)
+    return (fixed[0],) * len(BATCHES) if fixed else BATCHES
 
 
 def answered(requests: Iterable[Golden], client: Client) -> list[Golden]:

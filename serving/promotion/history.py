@@ -15,15 +15,19 @@ import durable
 
 # Before the first line.
 BEGINNING = "0" * 64
+# Of a broken history, a record without one of these cannot be gone by.
+_EVERY = {"id", "what", "outcome", "model", "version", "digest", "before", "after", "dropped"}
 
 
 @dataclass(frozen=True)
 class History:
-    """The records of a file, oldest first, the digest of its last line, and the lines as written."""
+    """The records of a file, oldest first, the digest of its last line, the lines as written, and where the chain does
+    not hold."""
 
     records: tuple[Mapping[str, Any], ...]
     head: str = BEGINNING
     lines: tuple[bytes, ...] = ()
+    broken: "BrokenHistoryError | None" = None
 
 
 class BrokenHistoryError(Exception):
@@ -35,28 +39,44 @@ class BrokenHistoryError(Exception):
 
 
 def read(path: Path) -> History:
-    """Raises BrokenHistoryError at the first line that does not follow from the one before it.
+    """Raises BrokenHistoryError at the first line that does not follow from the one before it."""
+    found = readable(path)
+    if found.broken is not None:
+        raise found.broken
+    return found
+
+
+def readable(path: Path) -> History:
+    """What can be read of a history, whether or not its chain holds: going back must not wait for its repair.
 
     A last line that was not written to its end is no record: its operation is still in the journal.
     """
-    records, head = [], BEGINNING
+    records, head, broken = [], BEGINNING, None
     lines = _lines(path)
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
         except ValueError:
-            raise BrokenHistoryError(number, "it is no JSON") from None
-        if not isinstance(record, dict) or record.get("previous") != head:
-            raise BrokenHistoryError(number, "it does not follow from the line before: that one was altered or removed"
-                                     if number > 1 else "the lines before it were removed")
-        records.append(record)
+            record = None
+        if record is None:
+            broken = broken or BrokenHistoryError(number, "it is no JSON")
+        elif not isinstance(record, dict) or record.get("previous") != head:
+            broken = broken or BrokenHistoryError(
+                number, "it does not follow from the line before: that one was altered or removed" if number > 1
+                else "the lines before it were removed")
+        if isinstance(record, dict):
+            records.append(record)
         head = _digest(line)
-    return History(tuple(records), head, tuple(lines))
+    usable = records if broken is None else [one for one in records if one.keys() >= _EVERY]
+    return History(tuple(usable), head, tuple(lines), broken)
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
-    """Adds a record with an `id`, unless the last one has that id. Raises BrokenHistoryError and OSError."""
-    history = read(path)
+    """Adds a record with an `id`, unless the last one has that id. Raises OSError.
+
+    A chain that is broken goes on from its last line: `audit` says where it broke, as before.
+    """
+    history = readable(path)
     if history.records and history.records[-1].get("id") == record["id"]:
         return
     line = json.dumps({**record, "previous": history.head}, sort_keys=True).encode()

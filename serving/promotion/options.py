@@ -24,6 +24,9 @@ from serving.promotion.servers import Server, servers
 from user_error import UserError
 from whole_file import write_json
 
+# In front of what to do about it.
+BROKEN = ("the history is broken, {}; bring back a copy of history.jsonl, or put it elsewhere: a new one then begins "
+          "with the next promotion")
 # A model that no server has: asking for it shows whether a server answers.
 _NOBODY = "a-model-that-no-server-has"
 
@@ -58,7 +61,7 @@ def promotion_errors() -> Iterator[None]:
     except StageFailedError as error:
         raise ServerUnreachableError(f"{error}; the next command on this root takes up what was under way") from None
     except BrokenHistoryError as error:
-        raise PromotionError(f"the history is broken, {error}; `python -m serving audit` says more") from None
+        raise PromotionError(BROKEN.format(error)) from None
     except (UserError, AnswerError) as error:
         raise PromotionError(str(error)) from None
 

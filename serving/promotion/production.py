@@ -71,9 +71,12 @@ class Production:
             durable.rename(self.root.copy_path(operation.model, operation.version), target)
 
     def remove(self, model: str, versions: Sequence[int]) -> None:
-        named = self.root.config().served(model)
+        file = self.root.config()
+        named = file.served(model)
+        needed = {*named.versions, *named.labels.values(),
+                  *file.named_by_others(model, self.root.base_path(model), versions)}
         for version in versions:
-            if version in named.versions | set(named.labels.values()):
+            if version in needed:
                 continue  # somebody has named it by hand meanwhile
             with _failing(f"removing version {version} of {model}"):
                 # Under a name that servers skip first: a version with half of its files is never seen.
@@ -129,14 +132,20 @@ class Production:
         proxy.tell(operation.model, share if on else replace(share, percent=0, mirror=0))
 
     def record(self, operation: Operation) -> None:
-        done = operation.stage is Stage.RECORD
+        self._append(operation, "done" if operation.stage is Stage.RECORD else "undone", plan.served(operation))
+
+    def refuse(self, operation: Operation) -> None:
+        """Writes down an operation that a gate kept from beginning."""
+        self._append(operation, "refused", operation.before)
+
+    def _append(self, operation: Operation, outcome: str, after: Served) -> None:
         with _failing(f"writing {self.root.history_path}"):
             history.append(self.root.history_path, {
-                "id": operation.id, "what": operation.kind, "outcome": "done" if done else "undone",
+                "id": operation.id, "what": operation.kind, "outcome": outcome,
                 "model": operation.model, "version": operation.version, "source": operation.source,
-                "digest": operation.digest, "before": dict(operation.before.labels),
-                "after": dict(plan.served(operation).labels), "dropped": sorted(operation.dropped),
-                "why": operation.why, "when": datetime.now(UTC).isoformat(timespec="seconds"), **operation.facts})
+                "digest": operation.digest, "before": dict(operation.before.labels), "after": dict(after.labels),
+                "dropped": sorted(operation.dropped), "why": operation.why,
+                "when": datetime.now(UTC).isoformat(timespec="seconds"), **operation.facts})
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import click
 from commandline import json_option
 from serving.client.options import server_options
 from serving.promotion import files, golden, history, proving, proxy, settings
-from serving.promotion.errors import PromotionError
+from serving.promotion.errors import GateFailedError, PromotionError
 from serving.promotion.options import (
     carried_out,
     finish_what_was_begun,
@@ -89,7 +89,12 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
             return None
         return carried_out(new_operation(Kind.SHARE, model, int(canary.name), before, {"share": share.to_json()}),
                            production)
-    proven = proving.prove(model, source, old, limits, asked)
+    try:
+        proven = proving.prove(model, source, old, limits, asked)
+    except GateFailedError as error:
+        production.refuse(new_operation(kind, model, 0, before, {"gates": error.facts.get("gates", [])},
+                                        source=str(source.resolve()), digest=digest, why=str(error)))
+        raise
     production.golden = golden.as_file(proven.requests, model)
     number = next_version(root, model)
     # An earlier canary's traffic stops before its label moves, and only a canary gets any.

@@ -1,24 +1,25 @@
 """What is shown of a version: on private servers before production sees it, and in production while it is canary."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from commandline import step
-from serving.client.protocol import AnswerError
+from serving.client import payloads
+from serving.client.protocol import DEFAULT_SIGNATURE, AnswerError, Signature
 from serving.client.saved_model import metadata_of
-from serving.promotion import bake, gates, golden, preflight, replay
+from serving.promotion import bake, gates, golden, labelled, preflight, replay
 from serving.promotion.errors import GateFailedError
 from serving.promotion.gates import Agreement, Gate
 from serving.promotion.golden import Golden
 from serving.promotion.options import say
 from serving.promotion.plan import Operation
-from serving.promotion.private_server import private_server
+from serving.promotion.private_server import PrivateServer, private_server
 from serving.promotion.rollout import StageFailedError
 from serving.promotion.servers import Server
-from serving.promotion.settings import Gates
+from serving.promotion.settings import Gates, Latency
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,40 @@ def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) 
             answered = _answered(requests, server.client(gates.NEW), "the new version")
             before = [] if old is None else _answered(requests, server.client(gates.OLD), "production's version")
             preflight.lives(server, gates.NEW, requests, signatures)
-    if old is None:
+            right = None if old is None else _right(server, (new, old), signatures, limits)
+    if old is None or right is None:
         return Proven(answered, [], None)
-    found = [gates.parity(before, answered, (old, new), limits.parity)]
-    if found[0].passed is False:
+    found = [gates.parity(before, answered, (old, new), limits.parity), right]
+    if any(gate.passed is False for gate in found):
         _refuse(found, asked.force)  # before its latency is measured, which takes a minute
     with step(f"Measure it beside production's version, at most {gates.LONGER * limits.latency.seconds:g} s"):
         try:
-            result = gates.measured(model, old, new, limits.latency, asked.flags)
+            result = gates.measured(model, old, new, _sendable(limits.latency, signatures), asked.flags)
         except AnswerError as error:
             found.append(Gate("latency", False, f"it cannot be measured: {error.message}"))
         else:
-            found += [gates.latency(result, limits.latency), gates.accuracy(result, limits.accuracy),
-                      gates.cost(result, limits.cost)]
+            found += [gates.latency(result, limits.latency), gates.cost(result, limits.cost)]
     for gate in found:
         say(f"  {'passed' if gate.passed else 'not judged' if gate.passed is None else 'FAILED'}: {gate.name}: "
             f"{gate.words}")
     _refuse(found, asked.force)
     return Proven(answered, found, old)
+
+
+def _right(server: PrivateServer, versions: tuple[Path, Path], signatures: Mapping[str, Signature], limits: Gates
+           ) -> Gate:
+    with server.client(gates.OLD) as before, server.client(gates.NEW) as now:
+        try:
+            return labelled.accuracy(versions, signatures, before, now, limits.accuracy)
+        except AnswerError as error:
+            raise GateFailedError(f"labelled samples are not answered: {error.message}") from None
+
+
+def _sendable(limits: Latency, signatures: Mapping[str, Signature]) -> Latency:
+    """With the batch size that the signature which is measured is fixed at, if it is."""
+    signature = signatures.get(DEFAULT_SIGNATURE)
+    fixed = payloads.fixed_batches(signature.inputs) if signature else []
+    return replace(limits, batch=fixed[0]) if fixed and limits.batch not in fixed else limits
 
 
 def _refuse(found: Sequence[Gate], forced: str) -> None:

@@ -15,7 +15,7 @@ from serving.client.protocol import AnswerError, UnreachableError
 from serving.client.saved_model import metadata_of
 from serving.promotion import golden, history, proxy, traffic
 from serving.promotion.config_file import ConfigFile
-from serving.promotion.options import opened
+from serving.promotion.options import BROKEN, opened
 from serving.promotion.plan import STABLE, Served
 from serving.promotion.production import Production
 from serving.promotion.proxy import Share
@@ -33,8 +33,8 @@ def state(production: Production) -> dict[str, Any]:
     "variant", "digest", "labels", "requests", "errors", "mean_ms"}]}], "drift": [what differs between the file and a
     server], "under_way": an operation that was not finished}."""
     root, file = production.root, production.root.config()
-    past = history.read(root.history_path)
-    drift: list[str] = []
+    past = history.readable(root.history_path)
+    drift = [] if past.broken is None else [BROKEN.format(past.broken)]
     models = []
     for model in file.models:
         served = file.served(model)

@@ -15,6 +15,7 @@ from serving.promotion import files, history, plan, proxy
 from serving.promotion.errors import PromotionError
 from serving.promotion.history import BrokenHistoryError, History
 from serving.promotion.options import (
+    BROKEN,
     carried_out,
     finish_what_was_begun,
     in_words,
@@ -79,7 +80,9 @@ def rollback_command(model: str, root: str, no_proxy: bool, rests: tuple[str, ..
 def _rolled_back(production: Production, model: str, no_proxy: bool) -> Operation:
     """Raises PromotionError if there is nothing to go back to."""
     root = production.root
-    before, records = root.config().served(model), history.read(root.history_path)
+    before, records = root.config().served(model), history.readable(root.history_path)
+    if records.broken is not None:
+        say(f"warning: {BROKEN.format(records.broken)}; what can be read of it says where to go back to")
     if CANARY in before.labels:
         version = 0
     elif (found := previous(records, model)) is None:
@@ -116,8 +119,10 @@ def gc_command(model: str, dry_run: bool, root: str, rests: tuple[str, ...], grp
         before = production.root.config().served(model)
         if STABLE not in before.labels:
             raise PromotionError(f"{model} has no stable version in {production.root.path}, so nothing is dropped")
-        kept = plan.needed(before, previous(history.read(production.root.history_path), model))
-        dropped = frozenset({*before.versions, *production.root.versions(model)} - kept)
+        there = {*before.versions, *production.root.versions(model)}
+        kept = plan.needed(before, previous(history.read(production.root.history_path), model)) | (
+            production.root.config().named_by_others(model, production.root.base_path(model), there))
+        dropped = frozenset(there - kept)
         ended = None
         if dropped and not dry_run:
             require_reachable(production, model)
@@ -199,8 +204,8 @@ Examples:
 @in_words
 def history_command(model: str | None, root: str, json_path: str | None) -> None:
     """Who promoted what, when, with which figures, and why."""
-    records = [one for one in history.read(ProductionRoot.at(root).history_path).records
-               if model in (None, one["model"])]
+    found = history.readable(ProductionRoot.at(root).history_path)
+    records = [one for one in found.records if model in (None, one["model"])]
     if json_path:
         write_json(json_path, records)
     if json_path != "-":
@@ -213,6 +218,8 @@ def history_command(model: str | None, root: str, json_path: str | None) -> None
                 ", ".join(f"{name} {number}" for name, number in one["after"].items()), one.get("who", ""),
                 _gates(one), one.get("forced") or one["why"])))
         Console(highlight=False).print(table)
+    if found.broken is not None:
+        raise found.broken
 
 
 def _gates(record: Mapping[str, Any]) -> str:

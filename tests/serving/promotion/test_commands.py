@@ -97,13 +97,16 @@ def test_from_the_first_version_to_gc(models: Path, hosting: tuple[ProductionRoo
 
     records = _json(_serving(hosting, "history", MODEL, "--json", "-", servers=False))
     assert [(one["what"], one["outcome"], one["after"]) for one in records] == [
-        ("promote", "done", {"stable": 1}), ("canary", "done", {"stable": 1, "canary": 2}),
-        ("finish", "done", {"stable": 2}), ("rollback", "done", {"stable": 1}), ("gc", "done", {"stable": 1})]
+        ("promote", "done", {"stable": 1}), ("promote", "refused", {"stable": 1}),
+        ("canary", "done", {"stable": 1, "canary": 2}), ("finish", "done", {"stable": 2}),
+        ("rollback", "done", {"stable": 1}), ("gc", "done", {"stable": 1})]
+    assert [(gate["name"], gate["passed"]) for gate in records[1]["gates"]] == [("parity", False), ("accuracy", None)]
+    del records[1]
     assert records[1]["forced"] == "trained anew"
     # So short a measurement on a busy machine may leave the latency open.
     judged = {gate["name"]: gate["passed"] for gate in records[1]["gates"]}
-    assert judged == {"parity": False, "latency": judged["latency"], "accuracy": None, "cost": True}
-    assert "ci95" in records[1]["gates"][1]["figures"]["typical"]
+    assert judged == {"parity": False, "accuracy": None, "latency": judged["latency"], "cost": True}
+    assert "ci95" in records[1]["gates"][2]["figures"]["typical"]
 
     assert "replay" in records[1]
     assert records[1]["bake"]["passed"] is None
@@ -115,6 +118,13 @@ def test_from_the_first_version_to_gc(models: Path, hosting: tuple[ProductionRoo
     assert audited.returncode == 1
     assert f"{kept} is not what the version was proven with" in audited.stdout.replace("\n", "")
     kept.write_bytes(was)
+    lines = root.history_path.read_bytes().splitlines(keepends=True)
+    root.history_path.write_bytes(b"".join([*lines[:2], b"damaged\n", *lines[3:]]))
+    assert "line 3: it is no JSON; bring back a copy" in _serving(hosting, "gc", MODEL).stderr
+    assert "the history is broken, line 3" in json.loads(_serving(hosting, "status", "--json", "-").stdout)["drift"][0]
+    shown = _serving(hosting, "history", "--json", "-", servers=False)
+    assert (shown.returncode, len(json.loads(shown.stdout.split("\n]")[0] + "\n]"))) == (1, len(lines) - 1)
+    root.history_path.write_bytes(b"".join(lines))
     (root.version_path(MODEL, 1) / "saved_model.pb").write_bytes(b"another")
     audited = _serving(hosting, "audit", servers=False)
     assert audited.returncode == 1
@@ -144,6 +154,15 @@ def test_who_asks_again_after_an_interrupted_rollback_or_finish_gets_it_once(
     again = _serving(hosting, "promote", MODEL)
     assert again.returncode == 0, again.stderr
     assert server.labelled(MODEL, STABLE) == 4
+
+    # Going back does not wait until a history that was damaged is whole again.
+    lines = root.history_path.read_bytes().splitlines(keepends=True)
+    root.history_path.write_bytes(b"".join([b"damaged\n", *lines[1:]]))
+    back = _serving(hosting, "rollback", MODEL)
+    assert back.returncode == 0, back.stderr
+    assert "the history is broken, line 1" in back.stderr
+    assert server.labelled(MODEL, STABLE) == 2
+    assert _serving(hosting, "audit", servers=False).returncode == 1
 
 
 class _Renamed(tf.Module):

@@ -114,3 +114,19 @@ def test_whatever_the_names_are_one_model_changes(models: list, in_a_line: bool,
     assert [after.entry(model.name) for model in models if model.name != name] == [
         model for model in models if model.name != name]
     assert len(after.models) == len(models) + (which >= len(models) or not models)
+
+
+@pytest.mark.parametrize(("policy", "kept"), [
+    ("specific { versions: 3 versions: 9 }", {3, 9}), ("latest { num_versions: 1 }", {1, 2, 3}), ("all { }", {1, 2, 3})])
+def test_versions_that_a_model_of_another_name_serves_are_known(policy: str, kept: set[int], tmp_path: Path) -> None:
+    base = tmp_path / "mnist"
+    base.mkdir()
+    (tmp_path / "link").symlink_to(base)
+    for path in (base, tmp_path / "link", f"{base}/"):
+        file = _file(f"""model_config_list {{
+            config {{ name: "mnist" base_path: "{base}" model_version_policy {{ specific {{ versions: 1 }} }} }}
+            config {{ name: "alias" base_path: "{path}" model_version_policy {{ {policy} }} }}
+            config {{ name: "other" base_path: "{tmp_path}" }} }}""")
+        assert file.named_by_others("mnist", base, {1, 2, 3}) == kept
+        assert file.named_by_others("alias", base, {1, 2, 3}) == {1}
+        assert file.named_by_others("other", tmp_path, {1}) == set()

@@ -123,6 +123,25 @@ def test_a_clock_that_jumps_back_changes_no_order(tmp_path: Path, monkeypatch: p
     assert previous(found, "m") == 2
 
 
+@pytest.mark.parametrize("damage", [b"not JSON\n", b"[1]\n", b"{}\n"])
+def test_a_broken_history_says_what_it_can_and_goes_on(damage: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    whole = {"version": 0, "digest": "", "before": {}, "dropped": []}
+    for number in (1, 2, 3):
+        history.append(path, {**_record("promote", number), **whole, "id": f"{number}"})
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], damage, lines[2]]))
+    found = history.readable(path)
+    assert found.broken is not None
+    assert found.broken.line == 2
+    assert [one["id"] for one in found.records] == ["1", "3"]
+    assert previous(found, "m") == 1
+    history.append(path, {**_record("rollback", 1), **whole, "id": "4"})
+    assert [one["id"] for one in history.readable(path).records] == ["1", "3", "4"]
+    with pytest.raises(BrokenHistoryError, match="line 2"):
+        history.read(path)
+
+
 def test_what_gc_dropped_is_nothing_to_go_back_to() -> None:
     records = tuple(_record("promote", version) for version in (1, 2, 3))
     dropped = {**_record("gc", 3), "dropped": [1]}

@@ -205,3 +205,23 @@ def test_a_version_is_held_to_the_answers_that_it_was_proven_with(variants: dict
         root.golden_path(MODEL, 1).write_bytes(b"nothing")
         later.check(server.name, finish, STABLE)
         assert "answers are not compared" in said[0]
+
+
+def test_files_that_a_model_of_another_name_serves_stay(variants: dict[int, Path], tmp_path: Path) -> None:
+    root = ProductionRoot.made(tmp_path / "production")
+    shutil.copytree(variants[1], root.version_path(MODEL, 1))
+    shutil.copytree(variants[2], root.version_path(MODEL, 2))
+    root.config_path.write_text(f"""model_config_list {{
+        config {{ name: "alias" base_path: "{root.base_path(MODEL)}" model_version_policy {{ specific {{ versions: 2 }} }} }}
+    }}""")
+    Production(root, []).remove(MODEL, [1, 2])
+    assert sorted(root.versions(MODEL)) == [2]
+
+
+def test_a_refused_version_is_in_the_history_and_changes_nothing_else(tmp_path: Path) -> None:
+    production = Production(ProductionRoot.made(tmp_path / "production"), [])
+    before = Served(frozenset({1, 2}), {STABLE: 1, CANARY: 2})
+    production.refuse(new_operation(Kind.PROMOTE, MODEL, 0, before, {"gates": []}, source="/here", why="it is slower"))
+    found = history.read(production.root.history_path)
+    assert [(one["outcome"], one["after"], one["why"]) for one in found.records] == [
+        ("refused", {STABLE: 1, CANARY: 2}, "it is slower")]
