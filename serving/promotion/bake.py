@@ -1,82 +1,118 @@
-"""Watches a canary: the same requests through `stable` and through `canary`, in turns, until its time is over."""
+"""Lets the judge see a canary: the same requests to stable, to the canary and to both of the control."""
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
-from itertools import count
-from math import exp, isfinite, log
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
-import confidence_sequence
+from serving.client.payloads import Arrays
 from serving.client.protocol import AnswerError, Client, UnreachableError
+from serving.promotion.errors import GateFailedError
 from serving.promotion.gates import Gate
 from serving.promotion.golden import Golden
+from serving.promotion.judge import Bench, Judgement, Trial, Verdict
+from serving.promotion.options import say
 from serving.promotion.plan import CANARY, STABLE, Operation
+from serving.promotion.private_server import PrivateServer, private_server
 from serving.promotion.servers import Server
 from serving.promotion.settings import Bake
 
-# A request must fail twice to count: one connection may break by itself.
-_LEAST_FAILED = 2
-# Pairs of requests between two looks at the latency.
-_LOOKED = 5
 BAKE = "bake"
+_HERE = ("localhost", "127.", "::1", "[::1]")
+# The names of the control's two.
+_CONTROLS = ("first", "second")
 
 
-def watch(operation: Operation, hosts: Sequence[Server], requests: Sequence[Golden], limits: Bake) -> Gate:
-    """Whether anything is seen against the canary.
+@dataclass(frozen=True)
+class Answered:
+    """Seconds and outputs of a request; None: it failed."""
 
-    Its latency is refused when a confidence sequence of the ratios of neighbouring requests excludes what is allowed,
-    so that looking after each of them is right.
+    seconds: float | None = None
+    outputs: Arrays | None = None
+
+
+def watch(operation: Operation, hosts: Sequence[Server], requests: Iterator[Golden], limits: Bake,
+          agree: Callable[[str, Arrays, Arrays], bool], control: PrivateServer | None = None) -> Gate:
+    """Asks until the judge is certain or the time of the bake is over. The gate's `passed` is None if nothing was
+    certain, or there was no traffic.
+
+    requests: endless, or empty. agree(signature, stable's answer, another's). control: serves the stable version.
     """
-    if not limits.seconds or not requests:
-        return Gate(BAKE, None, "it was not watched" if requests else "there are no golden requests")
-    ratios: list[float] = []
-    failed = sent = answered = 0
-    ends, pause = time.monotonic() + limits.seconds, 1 / limits.requests_per_second
+    bench, ends = Bench(limits), time.monotonic() + limits.seconds
+    shuffled, pause = random.Random(0), 1 / limits.requests_per_second
     with ExitStack() as stack:
-        pairs = [tuple(stack.enter_context(closing(host.client(operation.model, label=label)))
-                       for label in ((STABLE, CANARY) if STABLE in operation.before.labels else (CANARY, CANARY)))
-                 for host in hosts]
-        for number in count():
-            if time.monotonic() >= ends:
+        groups = [{label: stack.enter_context(closing(host.client(operation.model, label=label)))
+                   for label in (STABLE, CANARY)} for host in hosts]
+        controls = {name: stack.enter_context(closing(control.client(name))) for name in _CONTROLS} if control else {}
+        for number, one in enumerate(requests):
+            if (began := time.monotonic()) >= ends:
                 break
-            turn, host = divmod(number, len(pairs))
-            # Each request is sent in both orders before the next one.
-            (stable, canary), one = pairs[host], requests[turn // 2 % len(requests)]
-            first, second = (canary, stable) if turn % 2 else (stable, canary)
-            took = {client: _seconds(client, one) for client in (first, second)}
-            sent, failed = sent + 1, failed + (took[canary] is None and took[stable] is not None)
-            if failed >= _LEAST_FAILED and failed > limits.max_error_ratio * sent:
-                return Gate(BAKE, False, f"{failed} of {sent} requests to the canary failed, which stable answered")
-            before, now = took[stable], took[canary]
-            answered += now is not None
-            if before and now:
-                ratios.append(log(before / now))
-            if len(ratios) % _LOOKED == 0 and ratios:
-                found = confidence_sequence.centre(ratios)
-                if limits.least_ratio and found.high < log(limits.least_ratio):
-                    return Gate(BAKE, False, f"the canary is slower: ratio {exp(found.value):.3f}, at most "
-                                f"{exp(found.high):.3f} after {len(ratios)} requests, and {limits.least_ratio:g} is "
-                                "allowed")
-            time.sleep(max(0.0, min(pause, ends - time.monotonic())))
-    if not answered:
-        return Gate(BAKE, False, f"neither stable nor the canary answered any of {sent} requests")
-    figures: dict[str, Any] = {"requests": sent, "failed": failed}
-    if ratios:
-        found = confidence_sequence.centre(ratios)
-        figures |= {"ratio": exp(found.value), "ci95": [exp(end) if isfinite(end) else None
-                                                        for end in (found.low, found.high)]}
-    return Gate(BAKE, True, f"{sent} requests, {failed} failed", figures)
+            lost = control is not None and control.process.poll() is not None
+            asked = {**groups[number % len(groups)], **({} if lost else controls)}
+            if bench.look(_trial(asked, one, shuffled, agree)) is not Verdict.LOOK:
+                break
+            time.sleep(max(0.0, min(began + pause, ends) - time.monotonic()))
+    return _gate(bench.judgement())
 
 
-def _seconds(client: Client, one: Golden) -> float | None:
-    """How long a request takes; None if it is not answered."""
+def _gate(found: Judgement) -> Gate:
+    passed = {Verdict.PROMOTE: True, Verdict.ABORT: False, Verdict.LOOK: None}[found.verdict]
+    return Gate(BAKE, passed, found.words, found.figures)
+
+
+def _trial(clients: Mapping[str, Client], one: Golden, shuffled: random.Random,
+           agree: Callable[[str, Arrays, Arrays], bool]) -> Trial:
+    order = list(clients)
+    shuffled.shuffle(order)
+    seen = {name: _asked(clients[name], one) for name in order}
+
+    def agrees(*names: str) -> bool | None:
+        its, other = (seen[name].outputs for name in names)
+        return None if its is None or other is None else agree(one.signature, its, other)
+    stable, canary = (seen[name].seconds for name in (STABLE, CANARY))
+    if not seen.keys() >= set(_CONTROLS):
+        return Trial(stable, canary, None, agrees(STABLE, CANARY), None)
+    first, second = (seen[name].seconds for name in _CONTROLS)
+    return Trial(stable, canary, (first, second), agrees(STABLE, CANARY), agrees(*_CONTROLS))
+
+
+def _asked(client: Client, one: Golden) -> Answered:
     request = client.prepare(one.inputs, one.signature)
     began = time.perf_counter()
     try:
-        client.send(request)
+        raw = client.send(request)
+        took = time.perf_counter() - began
+        return Answered(took, client.decode(raw, one.signature))
     except (AnswerError, UnreachableError):
-        return None
-    return time.perf_counter() - began
+        return Answered()
 
+
+@contextmanager
+def control_of(old: Path, hosts: Sequence[Server], limits: Bake, flags: Sequence[str]
+               ) -> Iterator[PrivateServer | None]:
+    """A fresh process that serves the stable version twice, where the servers are on this machine: on another one it
+    would say nothing of them."""
+    if not limits.control:
+        yield None
+        return
+    if away := [host.name for host in hosts if not _is_here(host)]:
+        say(f"  no control: {away[0]} is another machine; the canary is compared with stable alone")
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            found: PrivateServer | None = stack.enter_context(private_server(dict.fromkeys(_CONTROLS, old), flags))
+        except GateFailedError as error:
+            say(f"  no control: {error}; the canary is compared with stable alone")
+            found = None
+        yield found
+
+
+def _is_here(host: Server) -> bool:
+    addresses = [address for address in (host.rest, host.grpc) if address]
+    return all(address.startswith("unix:") or (urlsplit(address if "://" in address else f"//{address}").hostname or ""
+                                               ).startswith(_HERE) for address in addresses)

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 STABLE, CANARY = "stable", "canary"
+# Of an operation's facts, why the bake leaves it to people whether the canary becomes stable.
+PAUSED = "paused"
 
 
 class Kind(StrEnum):
@@ -114,7 +116,9 @@ def first(kind: Kind) -> Stage:
 
 
 def following(operation: Operation) -> Operation | None:
-    """The operation at its next stage; None after the last."""
+    """The operation at its next stage; None after the last. A promotion that was paused goes on as a canary."""
+    if operation.stage is Stage.BAKE and PAUSED in operation.facts:
+        operation = replace(operation, kind=Kind.CANARY)
     course = _BACK if operation.undoing else _FORWARD[operation.kind]
     place = course.index(operation.stage) + 1
     return replace(operation, stage=course[place]) if place < len(course) else None

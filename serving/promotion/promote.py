@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from commandline import json_option
 from serving.client.options import server_options
 from serving.promotion import files, golden, history, proving, proxy, settings
 from serving.promotion.errors import GateFailedError, PromotionError
+from serving.promotion.golden import Golden
 from serving.promotion.options import (
     carried_out,
     finish_what_was_begun,
@@ -25,7 +26,7 @@ from serving.promotion.options import (
     root_option,
     say,
 )
-from serving.promotion.plan import CANARY, STABLE, Kind, Operation
+from serving.promotion.plan import CANARY, PAUSED, STABLE, Kind, Operation
 from serving.promotion.production import Production, new_operation
 from serving.promotion.proving import Asked
 from serving.promotion.proxy import Share
@@ -105,10 +106,11 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
     if asked.force:
         facts["forced"] = asked.force
 
+    def recorded() -> Iterable[Golden]:
+        return golden.recorded(asked.golden, limits.bake.replayed) if asked.golden else proven.requests
+
     def watched(operation: Operation) -> dict[str, Any]:
-        recorded = golden.recorded(asked.golden, limits.bake.replayed) if asked.golden else proven.requests
-        return proving.watch(operation, production.hosts, recorded, proven.requests, (proven.old, source), limits,
-                             bool(asked.force))
+        return proving.watch(operation, production.hosts, recorded, (proven.old, source), limits, asked)
     production.watch = watched
     return carried_out(new_operation(kind, model, number, root.config().served(model), facts,
                                      source=str(source.resolve()), digest=digest), production)
@@ -182,6 +184,10 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
                 no_proxy)
         if ended is not None:
             require_done(ended)
+        if ended is not None and kind is Kind.PROMOTE and PAUSED in ended.facts:
+            raise GateFailedError(f"version {ended.version} of {model} stays canary: {ended.facts[PAUSED]}; `python -m "
+                                  f"serving promote {model}` makes it stable, `rollback {model}` takes it away",
+                                  operation=ended.to_json())
         if json_path:
             write_json(json_path, {"done": True, "changed": ended is not None, "operation": ended and ended.to_json()})
         if ended is not None:

@@ -1,25 +1,26 @@
 """What is shown of a version: on private servers before production sees it, and in production while it is canary."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from commandline import step
 from serving.client import payloads
+from serving.client.payloads import Arrays
 from serving.client.protocol import DEFAULT_SIGNATURE, AnswerError, Signature
 from serving.client.saved_model import metadata_of
-from serving.promotion import bake, gates, golden, labelled, preflight, replay
+from serving.promotion import bake, gates, golden, labelled, preflight, replay, settings
 from serving.promotion.errors import GateFailedError
 from serving.promotion.gates import Agreement, Gate
 from serving.promotion.golden import Golden
 from serving.promotion.options import say
-from serving.promotion.plan import Operation
+from serving.promotion.plan import PAUSED, Operation
 from serving.promotion.private_server import PrivateServer, private_server
 from serving.promotion.rollout import StageFailedError
 from serving.promotion.servers import Server
-from serving.promotion.settings import Gates, Latency
+from serving.promotion.settings import Gates, Latency, Parity
 
 
 @dataclass(frozen=True)
@@ -116,20 +117,52 @@ def _answered(requests: Sequence[Golden], client: Any, whose: str) -> list[Golde
             raise GateFailedError(f"{whose} does not answer the golden requests: {error.message}") from None
 
 
-def watch(operation: Operation, hosts: Sequence[Server], recorded: Iterable[Golden], requests: Sequence[Golden],
-          versions: tuple[Path | None, Path], limits: Gates, forced: bool) -> dict[str, Any]:
-    """Replays recorded traffic to stable and canary, then watches both; returns what was seen. Raises StageFailedError
-    if the canary does worse. Answers that differ are allowed where a failed gate was `forced`."""
-    found: dict[str, Any] = {}
+def watch(operation: Operation, hosts: Sequence[Server], recorded: Callable[[], Iterable[Golden]],
+          versions: tuple[Path | None, Path], limits: Gates, asked: Asked) -> dict[str, Any]:
+    """Replays recorded traffic to stable and canary, then lets the judge see them; returns what was seen, and why the
+    operation is paused if it is. Raises StageFailedError if the canary does worse. Where a failed gate was forced, only
+    its errors count."""
     old, new = versions
-    if old is not None:
-        replayed = replay.replayed(operation, hosts, recorded, Agreement((old, new), limits.parity))
-        found["replay"] = replayed.to_json()
-        say(f"  recorded traffic: {replayed.words}")
-        if replayed.passed is False and not forced:
-            raise StageFailedError(f"recorded traffic is answered otherwise by the canary: {replayed.words}", found)
-    baked = bake.watch(operation, hosts, requests, limits.bake)
+    if old is None:
+        return {"bake": Gate(bake.BAKE, None, "there is nothing to compare it with").to_json()}
+    replayed = replay.replayed(operation, hosts, recorded(), Agreement((old, new), limits.parity))
+    found = {"replay": replayed.to_json()}
+    say(f"  recorded traffic: {replayed.words}")
+    if replayed.passed is False and not asked.force:
+        raise StageFailedError(f"recorded traffic is answered otherwise by the canary: {replayed.words}", found)
+    if not limits.bake.seconds:
+        return {**found, "bake": Gate(bake.BAKE, None, "it was not watched").to_json()}
+    held_to = replace(limits.bake, least_ratio=0.0) if asked.force else limits.bake
+    with step(f"Watch it beside stable, at most {held_to.seconds:g} s"), bake.control_of(
+            old, hosts, held_to, asked.flags) as control:
+        baked = bake.watch(operation, hosts, _endless(recorded), held_to, _agreeing((old, new), limits.parity, asked),
+                           control)
     found["bake"] = baked.to_json()
+    say(f"  {baked.words}")
     if baked.passed is False:
         raise StageFailedError(baked.words, found)
+    if baked.passed is None and (not baked.figures or held_to.undecided == settings.PAUSE):
+        return {**found, PAUSED: baked.words}
     return found
+
+
+def _agreeing(versions: tuple[Path, Path], limits: Parity, asked: Asked) -> Callable[[str, Arrays, Arrays], bool]:
+    """Whether two answers to a request are alike, by the budget of the parity gate. The top class is judged over many
+    requests there, and may be another one here."""
+    held_to = replace(limits, top1_agreement=0.0)
+
+    def agree(signature: str, old: Arrays, new: Arrays) -> bool:
+        agreement = Agreement(versions, held_to)
+        agreement.add(signature, old, new)
+        return agreement.gate("").passed is True
+    return (lambda signature, old, new: True) if asked.force else agree
+
+
+def _endless(recorded: Callable[[], Iterable[Golden]]) -> Iterator[Golden]:
+    """The requests again and again, if there are any."""
+    some = True
+    while some:
+        some = False
+        for one in recorded():
+            some = True
+            yield one

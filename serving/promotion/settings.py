@@ -6,7 +6,12 @@ from typing import Any
 
 from serving.promotion.errors import PromotionError
 
-_ABOVE_ZERO = {"latency": ("least_ratio", "seconds", "processes", "batch"), "bake": ("requests_per_second",)}
+_ABOVE_ZERO = {"latency": ("least_ratio", "seconds", "processes", "batch"),
+               "bake": ("requests_per_second", "certain_ratio", "worst_ratio")}
+# Shares of requests, of which more than half are no limit.
+_SHARES = {"bake": ("max_error_ratio", "certain_ratio")}
+PAUSE = "pause"
+UNDECIDED = ("pass", PAUSE)
 DEFAULTS = Path(__file__).with_name("gates.toml")
 
 
@@ -54,7 +59,11 @@ class Bake:
     seconds: float
     requests_per_second: float
     max_error_ratio: float
+    certain_ratio: float
     least_ratio: float
+    worst_ratio: float
+    control: bool
+    undecided: str
     replayed: int
 
 
@@ -85,6 +94,11 @@ def read(root: Path) -> Gates:
             if kind in (int, float) and (value < 0 or (not value and name in _ABOVE_ZERO.get(table, ()))):
                 raise PromotionError(f"{own}: {name} in [{table}] is {value!r}, and must be "
                                      f"{'above 0' if not value else '0 or more'}")
+            if name in _SHARES.get(table, ()) and value > 0.5:
+                raise PromotionError(f"{own}: {name} in [{table}] is {value!r}, and must be 0.5 or less")
+            if (table, name) == ("bake", "undecided") and value not in UNDECIDED:
+                raise PromotionError(f"{own}: {name} in [{table}] is {value!r}, and must be one of "
+                                     f"{', '.join(UNDECIDED)}")
             values[table][name] = kind(value)
     return Gates(Parity(**values["parity"]), Accuracy(**values["accuracy"]), Latency(**values["latency"]),
                  Cost(**values["cost"]), Bake(**values["bake"]))

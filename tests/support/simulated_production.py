@@ -116,6 +116,7 @@ class Promoter:
     production: Production
     name: str = "one"
     bakes_well: bool = True
+    pauses: bool = False
     deaths: bool = True
 
     @property
@@ -205,7 +206,7 @@ class Promoter:
         self._does(lambda: None)
         if not self.bakes_well:
             raise StageFailedError("the canary is slower")
-        return {"watched": True}
+        return {plan.PAUSED: "nothing is certain"} if self.pauses else {"watched": True}
 
     def share(self, operation: Operation, on: bool) -> None:
         def tell() -> None:

@@ -117,7 +117,8 @@ def test_whatever_the_names_are_one_model_changes(models: list, in_a_line: bool,
 
 
 @pytest.mark.parametrize(("policy", "kept"), [
-    ("specific { versions: 3 versions: 9 }", {3, 9}), ("latest { num_versions: 1 }", {1, 2, 3}), ("all { }", {1, 2, 3})])
+    ("specific { versions: 3 versions: 9 }", {3, 9}), ("latest { num_versions: 1 }", {1, 2, 3}),
+    ("all { }", {1, 2, 3})])
 def test_versions_that_a_model_of_another_name_serves_are_known(policy: str, kept: set[int], tmp_path: Path) -> None:
     base = tmp_path / "mnist"
     base.mkdir()

@@ -20,7 +20,8 @@ from serving.promotion.production import Production, new_operation
 from serving.promotion.root import ProductionRoot
 
 COUNT = int(os.environ.get("PROMOTION_FAULTS", "300"))
-CODE = ("serving/promotion", "durable.py")
+CODE = (*(f"serving/promotion/{name}.py" for name in (
+    "plan", "rollout", "production", "root", "config_file", "files", "servers", "history")), "durable.py")
 
 
 @contextmanager

@@ -211,9 +211,8 @@ def test_files_that_a_model_of_another_name_serves_stay(variants: dict[int, Path
     root = ProductionRoot.made(tmp_path / "production")
     shutil.copytree(variants[1], root.version_path(MODEL, 1))
     shutil.copytree(variants[2], root.version_path(MODEL, 2))
-    root.config_path.write_text(f"""model_config_list {{
-        config {{ name: "alias" base_path: "{root.base_path(MODEL)}" model_version_policy {{ specific {{ versions: 2 }} }} }}
-    }}""")
+    root.config_path.write_text(f"""model_config_list {{ config {{ name: "alias"
+        base_path: "{root.base_path(MODEL)}" model_version_policy {{ specific {{ versions: 2 }} }} }} }}""")
     Production(root, []).remove(MODEL, [1, 2])
     assert sorted(root.versions(MODEL)) == [2]
 

@@ -60,6 +60,19 @@ def test_a_canary_that_does_worse_is_undone() -> None:
     assert world.history == [("a", Stage.UNDONE)]
 
 
+@pytest.mark.parametrize("kind", [Kind.PROMOTE, Kind.CANARY])
+def test_a_promotion_that_is_paused_ends_as_a_canary(kind: Kind) -> None:
+    world = _production(0)
+    promoter = Promoter(world, pauses=True)
+    assert promoter.lock()
+    ended = carry_out(_operation(kind, world), promoter)
+    assert (ended.kind, ended.stage, ended.facts[plan.PAUSED]) == (Kind.CANARY, Stage.RECORD, "nothing is certain")
+    assert world.file == Served(frozenset({1, OLD, NEW}), {STABLE: OLD, CANARY: NEW})
+    assert plan.served(ended) == world.file
+    carry_out(_operation(Kind.FINISH, world, "b"), promoter)
+    assert world.file.labels == {STABLE: NEW}
+
+
 @pytest.mark.parametrize("error", [ValueError("no such number"), OSError("no such file"), ZeroDivisionError("zero")])
 def test_whatever_goes_wrong_in_a_step_undoes_it(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     world = _production(0)
@@ -137,7 +150,7 @@ def simulated(seed: int) -> str:
     ended: Operation | None = None
     before, operation = world.file, _operation(kind, world)
     for attempt in range(200):
-        promoter = Promoter(world, f"process {attempt}", random.random() < 0.8)
+        promoter = Promoter(world, f"process {attempt}", random.random() < 0.8, random.random() < 0.3)
         other = Promoter(world, "another")
         assert promoter.lock()
         assert not other.lock(), "two hold the lock"
@@ -173,11 +186,12 @@ def simulated(seed: int) -> str:
     assert not world.shared or CANARY in world.file.labels
     assert world.history[-1] == ("a", ended.stage)
     assert world.file == (plan.served(ended))
-    return f"{kind} {'done' if ended.stage is Stage.RECORD else 'undone'}"
+    paused = ended.kind is not kind and ended.stage is Stage.RECORD
+    return f"{kind} {'paused' if paused else 'done' if ended.stage is Stage.RECORD else 'undone'}"
 
 
 ENDS = {f"{kind} {how}" for kind in ("promote", "canary", "rollback", "finish") for how in ("done", "undone")} | {
-    "gc done"}
+    "promote paused", "gc done"}
 
 
 @pytest.mark.parametrize("start", range(0, 2000, 500))
