@@ -29,7 +29,7 @@ from serving.heap import keep_freed_memory
 from serving.memory import MemoryLimit, longest_message
 from serving.metrics import AccessLog, Call, Metrics
 from serving.model_store import ModelStore, Retries
-from serving.startup import channel_arguments, check, did_not_load
+from serving.startup import channel_arguments, check, did_not_load, signed_only
 
 log = logging.getLogger("serving")
 # gRPC's own log lines about a port say less than this server's. Setting the variable shows them.
@@ -68,7 +68,7 @@ class Server:
             flags.enable_per_model_batching_parameters, self._metrics.batching) if flags.enable_batching else None
         loader = VersionLoader(
             engines.load, self._metrics, self._batching,
-            max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0)
+            max(flags.num_request_iterations_for_warmup, 1) if flags.enable_model_warmup else 0, signed_only(flags))
         self._store = ModelStore(
             loader.load, flags.file_system_poll_wait_seconds,
             Retries(flags.max_num_load_retries, flags.load_retry_interval_micros / 1e6), flags.num_load_threads,

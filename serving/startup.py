@@ -3,7 +3,7 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from other_engines import LITERT
@@ -11,8 +11,10 @@ from serving import text_proto
 from serving.config import Flags, Model, check_platforms, read_models, tags_of
 from serving.engines.wanted import engines_wanted
 from serving.errors import Code, ServingError, invalid
+from serving.remote_path import RemotePath
 from serving.saved_model_file import read_meta_graph
 from serving.version_files import Failure, unservable
+from user_error import UserError
 
 # A day: longer than any request, and a time that every timer can take.
 _LONGEST_DRAIN_S = 86_400
@@ -20,6 +22,7 @@ _LONGEST_DRAIN_S = 86_400
 _MAX_SOCKET_PATH = 107
 # The options of gRPC that are numbers are 32-bit.
 _NUMBER = re.compile("-?[0-9]+")
+SIGNING_PACKAGES = "pip install -e '.[signing]' installs what signatures need."
 _FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform_config_file", "ssl_config_file",
           "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
 
@@ -57,6 +60,7 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     _refuse_unusable_socket(flags.grpc_socket_path)
     _refuse_unwritable(flags.access_log)
     channel_arguments(flags)
+    require = signed_only(flags)
     for name in _FILES:
         if getattr(flags, name):
             text_proto.read_text(getattr(flags, name))
@@ -65,8 +69,13 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     check_platforms(models)
     # If loads are retried, a version that is broken now may be complete at the next try.
     final = flags.max_num_load_retries <= 0
-    failures = unservable(models, lambda path: read_meta_graph(path, tags) if final and not (
-        LITERT.name in engines.all() and (path / LITERT.file).is_file()) else None)
+
+    def refuse_broken(path: Path) -> None:
+        if require is not None and final:
+            require(path)
+        if final and not (LITERT.name in engines.all() and (path / LITERT.file).is_file()):
+            read_meta_graph(path, tags)
+    failures = unservable(models, refuse_broken)
     if failures:
         raise did_not_load("servable", failures)
     return models
@@ -123,6 +132,27 @@ def did_not_load(kind: str, failures: Mapping[str, Failure]) -> ServingError:
     whole = Failure.joined(failures.values())
     return ServingError(Code.UNKNOWN, f"{len(failures)} {kind}(s) did not become available: {{{whole}, }}",
                         whole.advice)
+
+
+def signed_only(flags: Flags) -> Callable[[Path], None] | None:
+    """What raises ServingError for a version that --require_signature does not allow; None if all are allowed."""
+    if not flags.require_signature:
+        return None
+    try:
+        from serving.signing import Verifier
+        verifier = Verifier.at(Path(flags.require_signature))
+    except (UserError, ImportError) as error:
+        raise invalid(f"--require_signature: {error}", SIGNING_PACKAGES if isinstance(error, ImportError) else ""
+                      ) from None
+
+    def require(path: Path) -> None:
+        if isinstance(path, RemotePath):
+            raise ServingError(Code.PERMISSION_DENIED, f"{path}: --require_signature is for versions on this machine")
+        try:
+            verifier.require(path)
+        except UserError as error:
+            raise ServingError(Code.PERMISSION_DENIED, str(error), "Promote it with --sign, or sign it.") from None
+    return require
 
 
 def channel_arguments(flags: Flags) -> list[tuple[str, str | int]]:

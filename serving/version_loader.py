@@ -20,7 +20,8 @@ log = logging.getLogger("serving")
 
 @dataclass
 class VersionLoader:
-    """Loads versions for a ModelStore. `engine` loads one, not yet tried; `warm_up_runs` 0: no warm-up.
+    """Loads versions for a ModelStore. `engine` loads one, not yet tried; `warm_up_runs` 0: no warm-up; `require`
+    raises ServingError for a directory that may not be loaded.
 
     `predictor` answers the warm-up requests. It needs the store, which needs this object, so it is set last.
     """
@@ -29,6 +30,7 @@ class VersionLoader:
     metrics: Metrics
     batching: Batching | None = None
     warm_up_runs: int = 1
+    require: Callable[[Path], None] | None = None
     predictor: Predictor | None = field(default=None, init=False)
 
     def load(self, name: str, number: int, path: Path) -> Loaded:
@@ -39,6 +41,8 @@ class VersionLoader:
             raise ServingError(error.code, f"{error.filename}; {error.strerror}", error.advice) from None
 
     def _load(self, name: str, number: int, path: Path) -> Loaded:
+        if self.require is not None:
+            self.require(path)
         if line := of_version(name, path):  # before the first run, which may end the process
             log.warning("%s", line)
         loaded = self._loaded(name, number, path)

@@ -6,7 +6,7 @@ tells that: `audit` prints it.
 """
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,24 @@ def readable(path: Path) -> History:
     return History(tuple(usable), head, tuple(lines), broken)
 
 
-def append(path: Path, record: Mapping[str, Any]) -> None:
-    """Adds a record with an `id`, unless the last one has that id. Raises OSError.
+def append(path: Path, record: Mapping[str, Any], sign: Callable[[bytes], str] | None = None) -> None:
+    """Adds a record with an `id`, unless the last one has that id; with its signature by `sign`. Raises OSError.
 
     A chain that is broken goes on from its last line: `audit` says where it broke, as before.
     """
     history = readable(path)
     if history.records and history.records[-1].get("id") == record["id"]:
         return
-    line = json.dumps({**record, "previous": history.head}, sort_keys=True).encode()
+    whole = {**record, "previous": history.head}
+    if sign is not None:
+        whole["signature"] = sign(signed_content(whole))
+    line = json.dumps(whole, sort_keys=True).encode()
     durable.write(path, b"".join(one + b"\n" for one in (*history.lines, line)))
+
+
+def signed_content(record: Mapping[str, Any]) -> bytes:
+    """What the signature of a record is of: all the rest of it, so also its place in the chain."""
+    return json.dumps({name: value for name, value in record.items() if name != "signature"}, sort_keys=True).encode()
 
 
 def _lines(path: Path) -> list[bytes]:

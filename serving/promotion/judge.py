@@ -83,7 +83,7 @@ class Judgement:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-def judge(trials: Iterable[Trial], limits: Bake) -> Judgement:
+def judge(trials: Iterable[Trial], limits: Bake) -> Judgement:  # decision 244
     """The first verdict that is certain; without one, to keep looking."""
     bench = Bench(limits)
     for trial in trials:

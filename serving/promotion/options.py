@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -21,8 +22,12 @@ from serving.promotion.proxy import Share
 from serving.promotion.rollout import DiskFailedError, StageFailedError, carry_out, take_up
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server, servers
+from serving.startup import SIGNING_PACKAGES
 from user_error import UserError
 from whole_file import write_json
+
+if TYPE_CHECKING:
+    from serving.signing import Signer, Verifier
 
 # In front of what to do about it.
 BROKEN = ("the history is broken, {}; bring back a copy of history.jsonl, or put it elsewhere: a new one then begins "
@@ -35,6 +40,37 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 no_proxy_option = click.option(
     "--no-proxy", is_flag=True, help="Go on without the proxy that shares out the traffic: it is gone for good.")
+
+
+sign_option = click.option(
+    "--sign", type=click.Path(path_type=Path), metavar="KEY",
+    help="Sign what is done with this private key (PEM, P-256), which only you may read.")
+
+
+def signer_of(key: Path | None) -> Signer | None:
+    """Raises PromotionError for a key that cannot be used."""
+    if key is None:
+        return None
+    with _packages():
+        from serving.signing import Signer
+        return Signer.at(key)
+
+
+def verifier_of(key: Path | None) -> Verifier | None:
+    """Raises PromotionError for a key that cannot be used."""
+    if key is None:
+        return None
+    with _packages():
+        from serving.signing import Verifier
+        return Verifier.at(key)
+
+
+@contextmanager
+def _packages() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise PromotionError(f"{error}: {SIGNING_PACKAGES}") from None
 
 
 def root_option(command: Command) -> Command:
@@ -154,6 +190,9 @@ def carried_out(operation: plan.Operation, production: Production) -> plan.Opera
         raise
 
 
-def opened(root: str, rests: Sequence[str], grpcs: Sequence[str], make: bool = False) -> Production:
-    """The root with its servers."""
-    return Production(ProductionRoot.made(root) if make else ProductionRoot.at(root), hosts_of(rests, grpcs))
+def opened(root: str, rests: Sequence[str], grpcs: Sequence[str], make: bool = False, sign: Path | None = None
+           ) -> Production:
+    """The root with its servers; `sign`: the private key that what is done is signed with."""
+    signer = signer_of(sign)
+    return Production(ProductionRoot.made(root) if make else ProductionRoot.at(root), hosts_of(rests, grpcs),
+                      signer=signer)

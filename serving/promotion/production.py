@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import durable
 from serving.promotion import files, golden, history, plan, proxy
@@ -23,18 +23,24 @@ from serving.promotion.servers import Server
 from user_error import UserError
 from whole_file import remedied
 
+if TYPE_CHECKING:  # it needs packages that only who signs has
+    from serving.signing import Signer
+
 LOAD_S, ANSWER_S = 300.0, 30.0
 
 
 @dataclass
 class Production:
     """`golden`: the file of requests and answers that a new version was proven with, to be kept beside its files.
+    `signer` signs versions that are placed, with what was `proven` of them, and records of the history.
     `watch(operation)` bakes: it returns what was seen, for the history, and raises StageFailedError that says why the
     canary is refused."""
 
     root: ProductionRoot
     hosts: Sequence[Server]
     golden: bytes = b""
+    signer: Signer | None = None
+    proven: Mapping[str, Any] = field(default_factory=dict)
     load_s: float = LOAD_S
     answer_s: float = ANSWER_S
     watch: Callable[[Operation], Mapping[str, Any]] = lambda operation: {}
@@ -43,6 +49,7 @@ class Production:
 
     def __post_init__(self) -> None:
         self._of = {host.name: host for host in self.hosts}
+        self._sign = None if self.signer is None else self.signer.signature
         self.servers = list(self._of)
 
     def journal(self, operation: Operation | None) -> None:
@@ -69,6 +76,9 @@ class Production:
         target = self.root.version_path(operation.model, operation.version)
         with _failing(f"placing {target}"):
             durable.rename(self.root.copy_path(operation.model, operation.version), target)
+            if self.signer is not None:
+                self.signer.sign_version(target)
+                self.signer.state(target, operation.model, self.proven)
 
     def remove(self, model: str, versions: Sequence[int]) -> None:
         file = self.root.config()
@@ -85,8 +95,9 @@ class Production:
                     durable.remove(hidden)
                     durable.rename(path, hidden)
                 durable.remove(hidden)
-                durable.sweep(self.root.golden_path(model, version))
-                durable.remove(self.root.golden_path(model, version))
+                for beside in self.root.beside(model, version):
+                    durable.sweep(beside)
+                    durable.remove(beside)
 
     def configure(self, operation: Operation) -> None:
         model, file = operation.model, self.root.config()
@@ -145,7 +156,7 @@ class Production:
                 "model": operation.model, "version": operation.version, "source": operation.source,
                 "digest": operation.digest, "before": dict(operation.before.labels), "after": dict(after.labels),
                 "dropped": sorted(operation.dropped), "why": operation.why,
-                "when": datetime.now(UTC).isoformat(timespec="seconds"), **operation.facts})
+                "when": datetime.now(UTC).isoformat(timespec="seconds"), **operation.facts}, self._sign)
 
 
 @contextmanager

@@ -25,6 +25,8 @@ from serving.promotion.options import (
     require_reachable,
     root_option,
     say,
+    sign_option,
+    verifier_of,
 )
 from serving.promotion.plan import CANARY, PAUSED, STABLE, Kind, Operation
 from serving.promotion.production import Production, new_operation
@@ -97,6 +99,7 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
                                         source=str(source.resolve()), digest=digest, why=str(error)))
         raise
     production.golden = golden.as_file(proven.requests, model)
+    production.proven = proving.statement(source, digest, proven, asked)
     number = next_version(root, model)
     # An earlier canary's traffic stops before its label moves, and only a canary gets any.
     facts = {"gates": [gate.to_json() for gate in proven.gates],
@@ -118,7 +121,9 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-            json_option, server_options, no_proxy_option, root_option,
+            json_option, server_options, no_proxy_option, root_option, sign_option,
+            click.option("--require-signature", "require", type=click.Path(path_type=Path), metavar="KEY",
+                         help="Go on only if VARIANT's version is signed with this public key (PEM)."),
             click.option("--reason", default="", metavar="TEXT", help="Why --force; it is written to the history."),
             click.option("--force", is_flag=True, help="Go on although a gate failed; needs --reason."),
             click.option("--server-flag", "flags", multiple=True, metavar="--FLAG=VALUE",
@@ -159,13 +164,15 @@ SECONDS = _Seconds()
 def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[str, ...], grpcs: tuple[str, ...],
          models: Path, golden: Path | None, gate_seconds: float | None, bake_s: float | None,
          allow_signature_change: bool, ops: tuple[str, ...], flags: tuple[str, ...], force: bool, reason: str,
-         no_proxy: bool, json_path: str | None, percent: int = 0, mirror: int = 0, proxy: str | None = None) -> None:
+         no_proxy: bool, sign: Path | None, require: Path | None, json_path: str | None,
+         percent: int = 0, mirror: int = 0, proxy: str | None = None) -> None:
     if force and not reason:
         raise click.UsageError("--force needs --reason TEXT: the history says why")
     if not re.fullmatch(r"[^/.][^/]*", model):
         raise click.UsageError(f"'{model}' is no name of a model: it is that of a folder")
     source = None if variant is None else source_of(models, model, variant)
-    production = opened(root, rests, grpcs, make=source is not None)
+    verifier = verifier_of(require)
+    production = opened(root, rests, grpcs, make=source is not None, sign=sign)
     limits = settings.read(production.root.path)
     if gate_seconds is not None:
         limits = replace(limits, latency=replace(limits.latency, seconds=gate_seconds))
@@ -179,9 +186,8 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
         elif source is None:
             ended = finished(production, model, no_proxy)
         else:
-            ended = bring_in(kind, production, model, source, limits, Asked(
-                golden, allow_signature_change, ops, flags, reason if force else ""), Share(percent, mirror, proxy),
-                no_proxy)
+            asked = Asked(golden, allow_signature_change, ops, flags, reason if force else "", verifier)
+            ended = bring_in(kind, production, model, source, limits, asked, Share(percent, mirror, proxy), no_proxy)
         if ended is not None:
             require_done(ended)
         if ended is not None and kind is Kind.PROMOTE and PAUSED in ended.facts:

@@ -4,8 +4,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import cpu_class
 from commandline import step
 from serving.client import payloads
 from serving.client.payloads import Arrays
@@ -16,22 +17,29 @@ from serving.promotion.errors import GateFailedError
 from serving.promotion.gates import Agreement, Gate
 from serving.promotion.golden import Golden
 from serving.promotion.options import say
-from serving.promotion.plan import PAUSED, Operation
+from serving.promotion.plan import PAUSED, Operation, finite
 from serving.promotion.private_server import PrivateServer, private_server
 from serving.promotion.rollout import StageFailedError
 from serving.promotion.servers import Server
 from serving.promotion.settings import Gates, Latency, Parity
+from user_error import UserError
+from version_directory import read_manifest
+
+if TYPE_CHECKING:
+    from serving.signing import Verifier
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a version is held to, beside gates.toml. `force`: the reason why a failed gate passes."""
+    """What a version is held to, beside gates.toml. `force`: the reason why a failed gate passes. `verifier`: that of
+    the key that it must be signed with."""
 
     golden: Path | None = None
     signature_change: bool = False
     ops: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     force: str = ""
+    verifier: Verifier | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,9 @@ class Proven:
 
 def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) -> Proven:
     """Runs preflight and gates on servers that clients do not know. Raises GateFailedError."""
+    if asked.verifier is not None:
+        with step("Verify its signature"):
+            _verified(asked.verifier, new)
     signatures = metadata_of(new).signatures
     with step("Look for operations that may harm"):
         preflight.scanned(new, asked.ops)
@@ -83,6 +94,23 @@ def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) 
             f"{gate.words}")
     _refuse(found, asked.force)
     return Proven(answered, found, old)
+
+
+def _verified(verifier: Verifier, version: Path) -> None:
+    try:
+        verifier.require(version)
+    except UserError as error:
+        raise GateFailedError(str(error)) from None
+
+
+def statement(source: Path, digest: str, proven: Proven, asked: Asked) -> dict[str, Any]:
+    """What is signed beside a version: where it is from, what made it, and what was shown of it."""
+    manifest = read_manifest(source) or {}
+    return finite({"source": str(source.resolve()), "sourceDigest": {"sha256": digest},
+                   "recipe": manifest.get("recipe"), "precision": manifest.get("precision"),
+                   "scan": {"passed": True, "allowed": list(asked.ops)}, "forced": asked.force or None,
+                   "comparedWith": proven.old and str(proven.old), "gates": [gate.to_json() for gate in proven.gates],
+                   "goldenRequests": len(proven.requests), "cpuClass": str(cpu_class.current())})
 
 
 def _right(server: PrivateServer, versions: tuple[Path, Path], signatures: Mapping[str, Signature], limits: Gates

@@ -5,6 +5,7 @@
         MODEL/VERSION/          versions, only ever added under a new number
         MODEL/.VERSION.copy     a version that is being copied: servers skip the name
         MODEL/.VERSION.golden   the requests that it was proven with, and its answers
+        MODEL/.VERSION.sig      its signature, and what was proven of it (.VERSION.intoto), if it was signed
         history.jsonl           what was done
         .journal                the operation that is under way, or was when its process ended
         .lock                   held by the process that changes the root
@@ -81,6 +82,11 @@ class ProductionRoot:
 
     def golden_path(self, model: str, version: int) -> Path:
         return self.path / model / f".{version}.golden"
+
+    def beside(self, model: str, version: int) -> tuple[Path, ...]:
+        """The files beside a version that go when it goes."""
+        return self.golden_path(model, version), *(
+            self.path / model / f".{version}.{kind}" for kind in ("sig", "intoto"))
 
     def versions(self, model: str) -> dict[int, Path]:
         """The versions of a model that have files, lowest first."""

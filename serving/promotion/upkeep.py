@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -25,12 +26,18 @@ from serving.promotion.options import (
     require_reachable,
     root_option,
     say,
+    sign_option,
+    verifier_of,
 )
 from serving.promotion.plan import CANARY, STABLE, Kind, Operation
 from serving.promotion.production import Production, new_operation
 from serving.promotion.proxy import Share
 from serving.promotion.root import ProductionRoot
+from user_error import UserError
 from whole_file import write_json
+
+if TYPE_CHECKING:
+    from serving.signing import Verifier
 
 
 def previous(found: History, model: str) -> int | None:
@@ -59,13 +66,14 @@ Examples:
 @click.argument("model")
 @root_option
 @no_proxy_option
+@sign_option
 @server_options
 @json_option
 @in_words
 def rollback_command(model: str, root: str, no_proxy: bool, rests: tuple[str, ...], grpcs: tuple[str, ...],
-                     json_path: str | None) -> None:
+                     sign: Path | None, json_path: str | None) -> None:
     """Take the canary of MODEL away, or without one move stable back to the version before: a label move, no load."""
-    production = opened(root, rests, grpcs)
+    production = opened(root, rests, grpcs, sign=sign)
     with production.root.locked():
         taken_up = finish_what_was_begun(production, no_proxy)
         ended = taken_up if taken_up is not None and (taken_up.kind, taken_up.model) == (Kind.ROLLBACK, model) else (
@@ -107,13 +115,14 @@ Examples:
 @click.argument("model")
 @click.option("--dry-run", is_flag=True, help="Only say which versions would go.")
 @root_option
+@sign_option
 @server_options
 @json_option
 @in_words
 def gc_command(model: str, dry_run: bool, root: str, rests: tuple[str, ...], grpcs: tuple[str, ...],
-               json_path: str | None) -> None:
+               sign: Path | None, json_path: str | None) -> None:
     """Drop the versions of MODEL that have no label and that a rollback would not go back to."""
-    production = opened(root, rests, grpcs)
+    production = opened(root, rests, grpcs, sign=sign)
     with production.root.locked():
         finish_what_was_begun(production)
         before = production.root.config().served(model)
@@ -138,14 +147,17 @@ def gc_command(model: str, dry_run: bool, root: str, rests: tuple[str, ...], grp
 Examples:
   python -m serving audit
   python -m serving audit --root /srv/production --json -
+  python -m serving audit --require-signature key.pub
 """)
+@click.option("--require-signature", "key", type=click.Path(path_type=Path), metavar="KEY",
+              help="Every version, what was proven of it, and every record must be signed with this public key (PEM).")
 @root_option
 @json_option
 @in_words
-def audit_command(root: str, json_path: str | None) -> int:
+def audit_command(root: str, key: Path | None, json_path: str | None) -> int:
     """Check every version's files, and the chain of the history, against what was recorded."""
-    found = ProductionRoot.at(root)
-    wrong, head = audit(found)
+    verifier, found = verifier_of(key), ProductionRoot.at(root)
+    wrong, head = audit(found, verifier)
     if json_path:
         write_json(json_path, {"right": not wrong, "wrong": wrong, "head": head})
     if json_path != "-":
@@ -155,8 +167,8 @@ def audit_command(root: str, json_path: str | None) -> int:
     return EXIT_FAILED if wrong else 0
 
 
-def audit(root: ProductionRoot) -> tuple[list[str], str]:
-    """(what is not as recorded, the digest of the history's last line)."""
+def audit(root: ProductionRoot, verifier: Verifier | None = None) -> tuple[list[str], str]:
+    """(what is not as recorded, or not as it was signed, the digest of the history's last line)."""
     try:
         found = history.read(root.history_path)
     except BrokenHistoryError as error:
@@ -175,6 +187,8 @@ def audit(root: ProductionRoot) -> tuple[list[str], str]:
             wrong.append(f"{path} is not there")
         elif files.whole(files.digests(path)) != digest:
             wrong.append(f"{path} has other files than were promoted")
+        elif verifier is not None:
+            wrong += _unsigned(verifier, path, model)
         if golden and (not (kept := root.golden_path(model, version)).is_file() or files.digest(kept) != golden):
             wrong.append(f"{kept} is not what the version was proven with")
     for model in file.models:
@@ -189,7 +203,20 @@ def audit(root: ProductionRoot) -> tuple[list[str], str]:
             expected = {name: number for name, number in last["after"].items() if name in (STABLE, CANARY)}
             if labels != expected:
                 wrong.append(f"models.config has the labels {labels} of {model}, and the history says {expected}")
+    if verifier is not None:
+        wrong += [f"record {number} of the history ({one['what']} {one['model']}) was not signed with {verifier.path}"
+                  for number, one in enumerate(found.records, 1)
+                  if not verifier.verifies(history.signed_content(one), str(one.get("signature", "")))]
     return wrong, found.head
+
+
+def _unsigned(verifier: Verifier, version: Path, model: str) -> list[str]:
+    try:
+        verifier.require(version)
+        verifier.statement(version, model)
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 @click.command("history", epilog="""

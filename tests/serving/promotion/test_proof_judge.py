@@ -41,8 +41,8 @@ WORSE = {"p50 10 % worse": Canary(slower=1.1), "p99 25 % worse: all above the mi
          "p99 25 % worse: the slowest twentieth": Canary(tail="top"),
          "p99 25 % worse: one request in fifty": Canary(tail="share"), "1 % errors": Canary(fails=0.01),
          "1 % other answers": Canary(differs=0.01)}
-# Most of the real ones' time; trials follow one another.
-SECONDS = 45.0
+# Of a real one at most; trials follow one another.
+SECONDS = 20.0
 
 
 def _simulated(canary: Canary, each: int) -> dict[str, Any]:
