@@ -60,6 +60,10 @@ class Flags:
     grpc_channel_arguments: str = flag("", "gRPC server arguments: name=value,name=value.")
     enable_grpc_healthcheck_service: bool = flag(False, "Serve grpc.health.v1.Health.")
     enable_grpc_reflection: bool = flag(False, "Serve gRPC reflection, so that grpcurl can list methods.", ours=True)
+    enable_status_page: bool = flag(
+        False, "GET / on the REST port shows models, versions, traffic and promotions.", ours=True)
+    allow_public_status_page: bool = flag(
+        False, "That also without TLS on an address that other machines reach.", ours=True)
     enable_profiler: bool = flag(True, "Serve tensorflow.ProfilerService to clients on this machine.")
     model_name: str = flag("default", "Name of the model at --model_base_path.")
     model_base_path: str = flag("", "Directory of a model's version directories: absolute, or a URI.")

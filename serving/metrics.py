@@ -14,11 +14,12 @@ from typing import TextIO
 
 from serving.errors import Code
 from serving.readiness import Readiness
+from serving.recent_traffic import Counts
 from serving.servable import DEFAULT_SIGNATURE, Servable
 from serving.timing import Stopwatch, Watched
 
 # Microseconds, and numbers of examples: the original's buckets.
-_LATENCY = [10.0 * 1.8 ** k for k in range(33)]
+LATENCY = [10.0 * 1.8 ** k for k in range(33)]
 _EXAMPLES = [2.0 ** k for k in range(15)]
 _QUEUING = [100.0 * 1.2 ** k for k in range(52)]
 _BATCH_SIZES = [2.0 ** k for k in range(14)]
@@ -75,6 +76,9 @@ class Counter:
         copied._values = self._values.copy()
         return copied
 
+    def values(self) -> Iterable[tuple[Labels, float]]:
+        return self._values.items()
+
     def lines(self) -> Iterable[str]:
         for labels, value in sorted(self._values.items()):
             yield f"{self.name}{_braces(self.labels, labels)} {_number(value)}"
@@ -109,6 +113,10 @@ class Histogram:
         copied._counts = {labels: counts.copy() for labels, counts in self._counts.items()}
         copied._sums = self._sums.copy()
         return copied
+
+    def counts(self) -> Iterable[tuple[Labels, list[int]]]:
+        """For each combination of labels, how many observations lie below each bound and above the one before."""
+        return self._counts.items()
 
     def lines(self) -> Iterable[str]:
         edges = [*(f"{bound:.6g}" for bound in self._bounds), "+Inf"]
@@ -203,17 +211,17 @@ class Metrics:
                                  ("model_name", "status"))
         self._latency = Histogram(":tensorflow:serving:request_latency",
                                   "Distribution of wall time (in microseconds) for Tensorflow Serving request.",
-                                  ("API", "entrypoint", "model_name"), _LATENCY)
+                                  ("API", "entrypoint", "model_name"), LATENCY)
         self._runtime = Histogram(":tensorflow:serving:runtime_latency",
                                   "Distribution of wall time (in microseconds) for Tensorflow runtime.",
-                                  ("API", "model_name", "runtime"), _LATENCY)
+                                  ("API", "model_name", "runtime"), LATENCY)
         self._examples = Counter(":tensorflow:serving:request_example_count_total",
                                  "The total number of tensorflow.Examples.", ("model",))
         self._example_counts = Histogram(":tensorflow:serving:request_example_counts",
                                          "The number of tensorflow.Examples per request.", ("model",), _EXAMPLES)
         self._warm_ups = Histogram(":tensorflow:serving:model_warmup_latency",
                                    "Distribution of wall time (in microseconds) for warming up the model.",
-                                   ("model_path", "status"), _LATENCY)
+                                   ("model_path", "status"), LATENCY)
         self._warm_up_records = Counter(":tensorflow:serving:model_warmup_records_read",
                                         "Total number of warmup records read during model warmup.",
                                         ("model_path", "status"))
@@ -222,7 +230,7 @@ class Metrics:
                               ("entrypoint", "api", "model_name", "version", "signature_name", "status"))
         self._call_time = Histogram("embedded_serving_request_latency_microseconds",
                                     "Wall time of requests that were answered, by model version and signature.",
-                                    ("entrypoint", "api", "model_name", "version", "signature_name"), _LATENCY)
+                                    ("entrypoint", "api", "model_name", "version", "signature_name"), LATENCY)
         self._logged = Counter("embedded_serving_logged_requests",
                                "Requests that were chosen for the request log, by what became of them.",
                                ("model_name", "outcome"))
@@ -269,6 +277,21 @@ class Metrics:
             self._calls.add((*ours, code.name))
             if code is Code.OK:
                 self._call_time.observe(ours, microseconds)
+
+    def by_version(self) -> dict[tuple[str, int], Counts]:
+        """{(model, version): what was counted of it}."""
+        with self._lock:
+            calls, times = self._calls.copy(), self._call_time.copy()
+        found: dict[tuple[str, int], Counts] = {}
+        for (_, _, model, version, _, status), amount in calls.values():
+            if version.isdecimal():
+                one = found.setdefault((model, int(version)), Counts())
+                one.requests, one.errors = one.requests + int(amount), one.errors + int(amount) * (status != "OK")
+        for (_, _, model, version, _), counts in times.counts():
+            if version.isdecimal() and (model, int(version)) in found:
+                one = found[model, int(version)]
+                one.answers = list(map(sum, zip(one.answers, counts, strict=True))) if one.answers else counts
+        return found
 
     def text(self, readiness: Readiness | None = None) -> str:
         """All series in Prometheus' text format, with gauges of the models' readiness."""

@@ -125,6 +125,11 @@ class ModelStore:
         with self._lock:
             return sorted(name for name, model in self._models.items() if not model.removed)
 
+    def labels(self) -> dict[str, dict[str, int]]:
+        """{model: {label: version}}."""
+        with self._lock:
+            return {name: dict(labels) for name, labels in self._labels.items()}
+
     def readiness(self) -> Readiness:
         """Which of the configured models can answer, and which wanted versions cannot."""
         with self._lock:

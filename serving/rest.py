@@ -3,7 +3,7 @@
     POST /v1/models/NAME[/versions/N|/labels/LABEL]:predict|classify|regress
     GET  /v1/models/NAME[/versions/N|/labels/LABEL][/metadata]
 
-and, not part of that API: GET /models, /health/live, /health/ready, and the metrics.
+and, not part of that API: GET /models, /health/live, /health/ready, the metrics, and the status page at /.
 
 Handlers only translate: JSON to values, the predictor's answer to JSON. They run in worker threads; small requests that
 have proven quick are answered on the event loop. One wrapper turns exceptions into answers; one table gives the HTTP
@@ -64,7 +64,9 @@ class RestApi:
 
     def __init__(self, predictor: Predictor, *, timeout_ms: int, cors: bool, max_body_bytes: int,
                  observe: Observer, monitoring: tuple[str, Callable[[], str]] | None,
-                 ready: Callable[[], Readiness] | None, on_event_loop: bool = True) -> None:
+                 ready: Callable[[], Readiness] | None, on_event_loop: bool = True,
+                 pages: Callable[[str], Response | None] | None = None) -> None:
+        self._pages = pages
         self._predictor = predictor
         self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
         self._headers = _CORS if cors else ()
@@ -174,6 +176,8 @@ class RestApi:
             readiness = self._ready()
             return self._json(answer.models(
                 {name: self._predictor.known(name) for name in sorted(readiness.models)}, readiness))
+        if self._pages and request.method == "GET" and (found := self._pages(path)):
+            return found
         return self._health(path)
 
     def _health(self, path: str) -> Response | None:
@@ -231,10 +235,12 @@ class RestServer(HttpServer):
                  cors: bool = False, max_body_bytes: int = 1 << 30, tls: ssl.SSLContext | None = None,
                  observe: Observer = lambda call, code: None,
                  monitoring: tuple[str, Callable[[], str]] | None = None,
-                 ready: Callable[[], Readiness] | None = None, on_event_loop: bool = True) -> None:
-        """`on_event_loop`: quick requests may be answered on the event loop; `observe` must then not block."""
+                 ready: Callable[[], Readiness] | None = None, on_event_loop: bool = True,
+                 pages: Callable[[str], Response | None] | None = None) -> None:
+        """`on_event_loop`: quick requests may be answered on the event loop; `observe` must then not block. `pages`
+        answers paths of its own."""
         api = RestApi(predictor, timeout_ms=timeout_ms, cors=cors, max_body_bytes=max_body_bytes, observe=observe,
-                      monitoring=monitoring, ready=ready, on_event_loop=on_event_loop)
+                      monitoring=monitoring, ready=ready, on_event_loop=on_event_loop, pages=pages)
         super().__init__(api, host, port, threads=threads, max_body_bytes=max_body_bytes, tls=tls)
 
 

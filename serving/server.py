@@ -27,8 +27,9 @@ from serving.config import (
 from serving.errors import Code, ServingError, invalid
 from serving.heap import keep_freed_memory
 from serving.memory import MemoryLimit, longest_message
-from serving.metrics import AccessLog, Call, Metrics
+from serving.metrics import LATENCY, AccessLog, Call, Metrics
 from serving.model_store import ModelStore, Retries
+from serving.recent_traffic import RecentTraffic
 from serving.startup import channel_arguments, check, did_not_load, signed_only
 
 log = logging.getLogger("serving")
@@ -172,11 +173,18 @@ class Server:
             tls=tls.rest_context(flags.rest_api_ssl_config_file),
             monitoring=(self._metrics_path, lambda: self._metrics.text(self._store.readiness()))
             if self._metrics_path else None,
-            ready=self._store.readiness,
+            ready=self._store.readiness, pages=self._pages(),
             on_event_loop=self._access_log is None)  # writing a log may block: a full pipe, a slow disk
 
+    def _pages(self) -> Any:
+        if not self._flags.enable_status_page:
+            return None
+        from serving.status_values import StatusPages
+        return StatusPages(self._store, RecentTraffic(self._metrics.by_version, LATENCY),
+                           self._flags.model_config_file).answer
+
     def _observe(self, call: Call, code: Code) -> None:
-        if self._metrics_path:
+        if self._metrics_path or self._flags.enable_status_page:
             self._metrics.answered(call, code)
         if self._access_log is not None:
             self._access_log.answered(call, code)

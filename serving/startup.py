@@ -4,6 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 from other_engines import LITERT
@@ -60,6 +61,7 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     _refuse_unusable_socket(flags.grpc_socket_path)
     _refuse_unwritable(flags.access_log)
     channel_arguments(flags)
+    _refuse_public_page(flags)
     require = signed_only(flags)
     for name in _FILES:
         if getattr(flags, name):
@@ -115,6 +117,19 @@ def _refuse_unusable_socket(path: str) -> None:
         reason = "there is a file of that name which is no socket"
     if reason:
         raise invalid(f"Failed to BuildAndStart gRPC server: --grpc_socket_path={path}: {reason}")
+
+
+def _refuse_public_page(flags: Flags) -> None:
+    """The page shows who promoted what, and asks models: no stranger should read it on the way, or at all."""
+    if not flags.enable_status_page or flags.allow_public_status_page or flags.rest_api_ssl_config_file:
+        return
+    try:
+        private = ip_address(flags.bind_address).is_loopback
+    except ValueError:
+        private = flags.bind_address == "localhost"
+    if not private:
+        raise invalid(f"--enable_status_page: --bind_address={flags.bind_address} is reached by other machines, and "
+                      "without TLS", "Set --rest_api_ssl_config_file, or --allow_public_status_page if that is meant.")
 
 
 def _refuse_unwritable(access_log: str) -> None:

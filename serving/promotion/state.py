@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commandline import EXIT_FAILED
+from serving import status_page
 from serving.client.protocol import AnswerError, UnreachableError
 from serving.client.saved_model import metadata_of
 from serving.promotion import golden, history, proxy, traffic
@@ -23,7 +25,7 @@ from serving.promotion.rollout import StageFailedError
 from serving.promotion.servers import Server
 from serving.promotion.traffic import Traffic
 from user_error import UserError
-from whole_file import write_json
+from whole_file import write_json, write_text
 
 AVAILABLE = "AVAILABLE"
 
@@ -166,11 +168,17 @@ def show(found: Mapping[str, Any], where: str) -> None:
         console.print(f"{where} has no model yet: python -m serving promote MODEL VARIANT")
 
 
-def show_root(root: str, rests: Sequence[str], grpcs: Sequence[str], json_path: str | None) -> int:
-    """Prints the state of a root, or writes it as JSON; the exit status: 0 if every model is ready and nothing differs.
-    """
+def show_root(root: str, rests: Sequence[str], grpcs: Sequence[str], html_path: str | None, json_path: str | None
+              ) -> int:
+    """Prints the state of a root, or writes it as JSON or as a page; the exit status: 0 if every model is ready and
+    nothing differs."""
     production = opened(root, rests, grpcs)
     found = state(production)
+    if html_path:
+        when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        records = history.readable(production.root.history_path).records
+        write_text(html_path, status_page.page(status_page.values_of(
+            found, str(production.root.path), when, records[-status_page.MOST_PROMOTIONS:])))
     if json_path:
         write_json(json_path, found)
     if json_path != "-":

@@ -78,7 +78,9 @@ def test_from_the_first_version_to_gc(models: Path, hosting: tuple[ProductionRoo
     assert forced.returncode == 0, forced.stderr
     assert (server.labelled(MODEL, STABLE), server.labelled(MODEL, CANARY)) == (1, 2)
 
-    state = _json(_serving(hosting, "status", "--json", "-"))
+    page = root.path.parent / "status.html"
+    state = _json(_serving(hosting, "status", "--json", "-", "--html", str(page)))
+    assert all(shown in page.read_text() for shown in (MODEL, "trained anew", 'class="label">canary', "refused"))
     assert state["drift"] == []
     listed = state["models"][0]["versions"]
     assert [(one["version"], one["state"], one["variant"], one["labels"]) for one in listed] == [
