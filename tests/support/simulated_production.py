@@ -59,6 +59,7 @@ class Production:
     copies: set[int] = field(default_factory=set)
     journal: Operation | None = None
     history: list[tuple[str, Stage]] = field(default_factory=list)
+    recorded: Operation | None = None  # the last of the history, as it ended
     holder: str = ""
     shared: bool = False  # the proxy sends the canary a share of the traffic
     may_be_stable: set[int | None] = field(default_factory=set)
@@ -217,4 +218,5 @@ class Promoter:
         def append() -> None:
             if (operation.id, operation.stage) not in self.production.history:
                 self.production.history.append((operation.id, operation.stage))
+                self.production.recorded = operation
         self._does(append)

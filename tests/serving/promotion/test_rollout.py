@@ -159,7 +159,7 @@ def simulated(seed: int) -> str:
                 ended = take_up(world.journal, promoter)
                 break
             if world.history:
-                ended = replace(operation, stage=world.history[-1][1])
+                ended = world.recorded
                 break  # it was done, but for its last word
             if attempt and random.random() < 0.5:
                 break  # it died before anything was journalled, and nobody asks again
