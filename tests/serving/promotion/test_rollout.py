@@ -1,6 +1,5 @@
 """A promotion on a simulated production root, with faults everywhere: what must hold always, and at its end."""
 from collections import Counter
-from dataclasses import replace
 from random import Random
 from typing import Any
 
