@@ -26,6 +26,7 @@ _BATCH_SIZES = [2.0 ** k for k in range(14)]
 # The gRPC methods that the original counts. Of its REST API it counts every request, and labels those with a verb.
 _COUNTED = {"Predict", "Classify", "Regress"}
 _VERBS = {"predict", "classify", "regress"}
+_INFERS = _COUNTED | _VERBS | {"MultiInference"}
 
 # Clients choose the model names in their requests: so many combinations get their own series, the rest share one.
 _MOST_COMBINATIONS = 5000
@@ -279,16 +280,16 @@ class Metrics:
                 self._call_time.observe(ours, microseconds)
 
     def by_version(self) -> dict[tuple[str, int], Counts]:
-        """{(model, version): what was counted of it}."""
+        """{(model, version): what was counted of requests that ran it}."""
         with self._lock:
             calls, times = self._calls.copy(), self._call_time.copy()
         found: dict[tuple[str, int], Counts] = {}
-        for (_, _, model, version, _, status), amount in calls.values():
-            if version.isdecimal():
+        for (_, api, model, version, _, status), amount in calls.values():
+            if version.isdecimal() and api in _INFERS:
                 one = found.setdefault((model, int(version)), Counts())
                 one.requests, one.errors = one.requests + int(amount), one.errors + int(amount) * (status != "OK")
-        for (_, _, model, version, _), counts in times.counts():
-            if version.isdecimal() and (model, int(version)) in found:
+        for (_, api, model, version, _), counts in times.counts():
+            if version.isdecimal() and api in _INFERS and (model, int(version)) in found:
                 one = found[model, int(version)]
                 one.answers = list(map(sum, zip(one.answers, counts, strict=True))) if one.answers else counts
         return found

@@ -12,6 +12,7 @@ from typing import Any
 
 # What is shown covers the last half minute, if somebody has looked then.
 WINDOW_S = 30.0
+_APART_S = 0.5
 
 Key = tuple[str, int]  # model, version
 
@@ -39,18 +40,24 @@ class RecentTraffic:
                  now: Callable[[], float] = monotonic) -> None:
         self._counts, self._bounds, self._now = counts, bounds, now
         self._lock, self._looks = Lock(), deque[tuple[float, Mapping[Key, Counts]]]()
+        self._last: dict[Key, dict[str, Any]] = {}
 
     def look(self) -> dict[Key, dict[str, Any]]:
         """{(model, version): {"requests", "errors" since the server started, "p50_ms", "p99_ms" of the last seconds}}.
         """
-        found, now = self._counts(), self._now()
+        now = self._now()
         with self._lock:
+            # Whoever looks more often gets the same again: each look copies all counts, and is kept.
+            if self._looks and now - self._looks[-1][0] < _APART_S:
+                return self._last
+            found = self._counts()
             while len(self._looks) > 1 and self._looks[1][0] <= now - WINDOW_S:
                 self._looks.popleft()
             earlier = self._looks[0][1] if self._looks else {}
             self._looks.append((now, found))
-        return {key: {"requests": one.requests, "errors": one.errors, **self._percentiles(one.since(earlier.get(key)))}
-                for key, one in found.items()}
+            self._last = {key: {"requests": one.requests, "errors": one.errors,
+                                **self._percentiles(one.since(earlier.get(key)))} for key, one in found.items()}
+            return self._last
 
     def _percentiles(self, counts: Counts) -> dict[str, float | None]:
         return {f"p{share}_ms": self._percentile(counts.answers, share / 100) for share in (50, 99)}

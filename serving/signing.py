@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -52,14 +53,15 @@ class Signer:
 
     path: Path
     key: ec.EllipticCurvePrivateKey
+    pem: bytes
 
     @classmethod
     def at(cls, path: Path) -> Signer:
         """Raises SigningError for a file that is no such key, or that others can read; ImportError without the extra
         `signing`."""
-        content = _read(path, stat.S_IRWXG | stat.S_IRWXO, "read or change")
+        pem = _read(path, stat.S_IRWXG | stat.S_IRWXO, "read or change")
         try:
-            key = serialization.load_pem_private_key(content, None)
+            key = serialization.load_pem_private_key(pem, None)
         except TypeError:
             raise SigningError(f"{path}: the key has a password, which cannot be asked for here: `openssl ec -in KEY "
                                "-out PLAIN` takes it off") from None
@@ -68,17 +70,26 @@ class Signer:
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
             raise SigningError(f"{path} is a key of another kind: P-256, P-384 or P-521 is needed; {_MAKE_KEYS}")
         _hashing()
-        return cls(path, key)
+        return cls(path, key, pem)
 
-    def sign_version(self, version: Path) -> None:  # decision 245
-        """Writes the signature of all files below a directory beside it. Raises OSError."""
+    @property
+    def verifier(self) -> Verifier:
+        """Of what this key signs."""
+        public = self.key.public_key()
+        return Verifier(self.path, public, public.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+
+    def sign_version(self, version: Path) -> dict[str, str]:  # decision 245
+        """Writes the signature of all files below a directory beside it. Returns what was signed, {name: SHA-256}.
+        Raises OSError."""
         from model_signing import signing
         config: Any = signing.Config
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder, "signature")
-            config().use_elliptic_key_signer(private_key=self.path).set_hashing_config(_hashing()).sign(
-                version, made)
-            durable.write(signature_path(version), made.read_bytes())
+        with TemporaryDirectory() as folder:
+            key, made = _copy(folder, "key", self.pem), Path(folder, "signature")
+            config().use_elliptic_key_signer(private_key=key).set_hashing_config(_hashing()).sign(version, made)
+            content = made.read_bytes()
+            durable.write(signature_path(version), content)
+        return _resources(_payload(content))
 
     def state(self, version: Path, model: str, proven: Mapping[str, Any]) -> None:
         """Writes what was proven of a version that is signed beside it. Raises OSError."""
@@ -99,38 +110,56 @@ class Verifier:
 
     path: Path
     key: ec.EllipticCurvePublicKey
+    pem: bytes
 
     @classmethod
     def at(cls, path: Path) -> Verifier:
         """Raises SigningError for a file that is no such key, or that others can change; ImportError without the extra
         `signing`."""
-        content = _read(path, stat.S_IWGRP | stat.S_IWOTH, "change")
+        pem = _read(path, stat.S_IWGRP | stat.S_IWOTH, "change")
         try:
-            key = serialization.load_pem_public_key(content)
+            key = serialization.load_pem_public_key(pem)
         except (ValueError, UnsupportedAlgorithm):
             raise SigningError(f"{path} is no public key in PEM; {_MAKE_KEYS}") from None
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
             raise SigningError(f"{path} is a key of another kind: P-256, P-384 or P-521 is needed; {_MAKE_KEYS}")
         _hashing()
-        return cls(path, key)
+        return cls(path, key, pem)
 
-    def require(self, version: Path) -> None:
-        """Raises SigningError unless the files of a version are exactly those that the key's owner signed as a version
-        of this number."""
+    def require(self, version: Path) -> dict[str, str]:
+        """Returns the files of a version, {name: SHA-256}. Raises SigningError unless they are exactly those that the
+        key's owner signed as a version of this number."""
         from model_signing import verifying
         config: Any = verifying.Config
         signature = signature_path(version)
-        if not signature.is_file():
-            raise SigningError(f"{version} is not signed: there is no {signature}")
         try:
-            config().use_elliptic_key_verifier(public_key=self.path).set_hashing_config(_hashing()).verify(
-                version, signature)
-            name = str(_payload(signature)["subject"][0]["name"])
+            # Read once: what is verified must be what is looked at afterwards.
+            content = signature.read_bytes()
+        except OSError as error:
+            raise SigningError(f"{version} is not signed: {signature}: {error.strerror}") from None
+        try:
+            if not json.loads(content)["verificationMaterial"]["publicKey"]["hint"]:
+                raise ValueError("it does not name its key, as before version 1.0")
+            with TemporaryDirectory() as folder:
+                key, copy = _copy(folder, "key", self.pem), _copy(folder, "signature", content)
+                config().use_elliptic_key_verifier(public_key=key).set_hashing_config(_hashing()).verify(version, copy)
+            payload = _payload(content)
+            name, signed = str(payload["subject"][0]["name"]), _resources(payload)
         except Exception as error:  # noqa: BLE001 - whatever the library raises for half a signature, or a forged one
             raise SigningError(f"{version} is not what was signed with the key of {self.path}: "
                                f"{_first_line(error)}") from None
+        # A signature may say which files it leaves out.
+        if unsigned := sorted(_names(version) - signed.keys()):
+            raise SigningError(f"{version} is not what was signed: {unsigned[0]} was added")
         if name != version.name:
             raise SigningError(f"{signature} is the signature of version {name}, and not of {version.name}")
+        return signed
+
+    def require_proven(self, version: Path, model: str) -> dict[str, Any]:
+        """The statement on what was proven of a version. Raises SigningError unless both are signed: the files, and
+        that they were proven as this version of this model."""
+        self.require(version)
+        return self.statement(version, model)
 
     def statement(self, version: Path, model: str) -> dict[str, Any]:
         """What was proven of a version. Raises SigningError if the key's owner did not state that."""
@@ -141,11 +170,11 @@ class Verifier:
             signed = self.verifies(_authenticated(content), envelope["signatures"][0]["sig"])
             statement: dict[str, Any] = json.loads(content)
             subject = statement["subject"][0]
-            is_of = (subject["name"], subject["digest"]["sha256"]) == (
-                f"{model}/{version.name}", _root(signature_path(version)))
+            is_of = (statement["_type"], statement["predicateType"], subject["name"], subject["digest"]["sha256"]) == (
+                _STATEMENT, PREDICATE, f"{model}/{version.name}", _root(signature_path(version)))
         except FileNotFoundError:
             raise SigningError(f"{version} has no statement on what was proven: there is no {path}") from None
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             raise SigningError(f"{path} cannot be read: {_first_line(error)}") from None
         if not signed or envelope["payloadType"] != _PAYLOAD:
             raise SigningError(f"{path} was not signed with the key of {self.path}")
@@ -170,15 +199,35 @@ def _hashing() -> Any:
     return config().set_ignored_paths(paths=[], ignore_git_paths=False)
 
 
-def _payload(signature: Path) -> dict[str, Any]:
-    bundle = json.loads(signature.read_bytes())
-    found: dict[str, Any] = json.loads(base64.b64decode(bundle["dsseEnvelope"]["payload"]))
+def _names(version: Path) -> set[str]:
+    """The paths of all files below a version."""
+    return {Path(folder, name).relative_to(version).as_posix()
+            for folder, _, names in os.walk(version, followlinks=True) for name in names}
+
+
+def _copy(folder: str, name: str, content: bytes) -> Path:
+    """A file that only this user can read: who can change the original cannot change this one."""
+    path = Path(folder, name)
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
+def _payload(signature: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(base64.b64decode(json.loads(signature)["dsseEnvelope"]["payload"]))
+    return found
+
+
+def _resources(payload: Mapping[str, Any]) -> dict[str, str]:
+    found = {str(one["name"]): str(one["digest"]) for one in payload["predicate"]["resources"]}
+    if any(one["algorithm"] != "sha256" for one in payload["predicate"]["resources"]):
+        raise ValueError("its digests are of another kind than SHA-256")
     return found
 
 
 def _root(signature: Path) -> str:
     """The digest of all files, as the signature has it."""
-    return str(_payload(signature)["subject"][0]["digest"]["sha256"])
+    return str(_payload(signature.read_bytes())["subject"][0]["digest"]["sha256"])
 
 
 def _authenticated(content: bytes) -> bytes:

@@ -72,9 +72,9 @@ def check(flags: Flags) -> list[Model]:  # decision 33
     # If loads are retried, a version that is broken now may be complete at the next try.
     final = flags.max_num_load_retries <= 0
 
-    def refuse_broken(path: Path) -> None:
+    def refuse_broken(model: str, path: Path) -> None:
         if require is not None and final:
-            require(path)
+            require(model, path)
         if final and not (LITERT.name in engines.all() and (path / LITERT.file).is_file()):
             read_meta_graph(path, tags)
     failures = unservable(models, refuse_broken)
@@ -120,7 +120,7 @@ def _refuse_unusable_socket(path: str) -> None:
 
 
 def _refuse_public_page(flags: Flags) -> None:
-    """The page shows who promoted what, and asks models: no stranger should read it on the way, or at all."""
+    """The page shows who promoted what, which nobody should read on its way."""
     if not flags.enable_status_page or flags.allow_public_status_page or flags.rest_api_ssl_config_file:
         return
     try:
@@ -149,8 +149,8 @@ def did_not_load(kind: str, failures: Mapping[str, Failure]) -> ServingError:
                         whole.advice)
 
 
-def signed_only(flags: Flags) -> Callable[[Path], None] | None:
-    """What raises ServingError for a version that --require_signature does not allow; None if all are allowed."""
+def signed_only(flags: Flags) -> Callable[[str, Path], None] | None:
+    """What raises ServingError for a version of a model that --require_signature does not allow; None if all are."""
     if not flags.require_signature:
         return None
     try:
@@ -160,13 +160,13 @@ def signed_only(flags: Flags) -> Callable[[Path], None] | None:
         raise invalid(f"--require_signature: {error}", SIGNING_PACKAGES if isinstance(error, ImportError) else ""
                       ) from None
 
-    def require(path: Path) -> None:
+    def require(model: str, path: Path) -> None:
         if isinstance(path, RemotePath):
             raise ServingError(Code.PERMISSION_DENIED, f"{path}: --require_signature is for versions on this machine")
         try:
-            verifier.require(path)
+            verifier.require_proven(path, model)
         except UserError as error:
-            raise ServingError(Code.PERMISSION_DENIED, str(error), "Promote it with --sign, or sign it.") from None
+            raise ServingError(Code.PERMISSION_DENIED, str(error), "Promote it with --sign.") from None
     return require
 
 

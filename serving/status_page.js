@@ -26,6 +26,7 @@ async function look() {
   } catch (error) {
     said.textContent = `The server does not answer (${error.message}); this is what it said last.`;
   }
+  setTimeout(look, 2000);
 }
 
 async function ask(event) {
@@ -42,4 +43,4 @@ async function ask(event) {
 
 for (const form of document.querySelectorAll("form")) form.addEventListener("submit", ask);
 draw();
-if (document.body.dataset.live) setInterval(look, 2000);
+if (document.body.dataset.live) setTimeout(look, 2000);

@@ -20,7 +20,8 @@ _SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 # Nothing from elsewhere, and no script but this one, whatever names models have.
 _ALLOWED = ("default-src 'none'; base-uri 'none'; form-action 'none'; connect-src 'self'; style-src 'unsafe-inline'; "
             f"script-src 'sha256-{base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'")
-HEADERS = (("Content-Security-Policy", _ALLOWED), ("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
+HEADERS = (("Content-Security-Policy", f"{_ALLOWED}; frame-ancestors 'none'"), ("X-Content-Type-Options", "nosniff"),
+           ("Cache-Control", "no-store"))
 TYPE = "text/html; charset=utf-8"
 MOST_PROMOTIONS = 6
 # Ratios that a chart shows.
@@ -55,7 +56,7 @@ def _model(model: Mapping[str, Any]) -> str:
         f'<span class="bad">not ready{": " if model.get("not_ready_because") else ""}'
         f'{escape(model.get("not_ready_because") or "")}</span>')
     share = model.get("share") or {}
-    shared = (f'<p class="soft">canary: {share["percent"]} of 100 requests, copies of {share["mirror"]}, by '
+    shared = (f'<p class="soft">canary: {share["percent"]:d} of 100 requests, copies of {share["mirror"]:d}, by '
               f'{escape(share["proxy"] or "clients")}</p>') if share.get("percent") or share.get("mirror") else ""
     columns = [("version", "number"), ("labels", ""), ("state", ""), ("variant", ""), ("engine", ""),
                ("digest", ""), ("requests", "number"), ("errors", "number"), ("mean ms", "number"),
@@ -92,7 +93,7 @@ def _cell(model: str, version: Mapping[str, Any], title: str) -> str:
 
 
 def _promotion(record: Mapping[str, Any]) -> str:
-    outcome, version = str(record["outcome"]), record.get("version") or ""
+    outcome, version = str(record["outcome"]), escape(str(record.get("version") or ""))
     kind = "good" if outcome == "done" else "bad"
     said = "".join(f'<p class="soft">{escape(str(record[name]))}</p>' for name in ("why", "forced", "paused")
                    if record.get(name))
@@ -104,8 +105,9 @@ def _promotion(record: Mapping[str, Any]) -> str:
 
 
 def _gate(gate: Mapping[str, Any]) -> str:
-    kind, said = {True: ("good", "passed"), False: ("bad", "failed")}.get(gate["passed"], ("unsure", "not judged"))
-    return (f'<li><span class="{kind}">{said}</span> {escape(str(gate["name"]))}: {escape(str(gate["words"]))}'
+    passed = gate.get("passed")
+    kind, said = ("unsure", "not judged") if passed is None else ("good", "passed") if passed else ("bad", "failed")
+    return (f'<li><span class="{kind}">{said}</span> {escape(str(gate.get("name")))}: {escape(str(gate.get("words")))}'
             f"{_chart(gate.get('figures') or {})}</li>")
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from serving.promotion import history
 from serving.recent_traffic import RecentTraffic
 from serving.servable import DEFAULT_SIGNATURE, ModelSpec
 from serving.tensor_proto import numpy_dtype
+from user_error import UserError
 
 log = logging.getLogger("serving")
 # A larger request is nothing to edit in a page.
@@ -30,6 +32,7 @@ class StatusPages:
         self._store, self._traffic = store, traffic
         self._history = Path(config_file).with_name("history.jsonl") if config_file else None
         self._examples: dict[tuple[str, int], dict[str, str] | None] = {}
+        self._read: tuple[tuple[int, int], Sequence[Mapping[str, Any]]] = (0, 0), ()
 
     def answer(self, path: str) -> Response | None:
         """None for another path."""
@@ -63,7 +66,11 @@ class StatusPages:
         if self._history is None or not self._history.is_file():
             return ()
         try:
-            return history.readable(self._history).records[-status_page.MOST_PROMOTIONS:]
+            now = self._history.stat()
+            if self._read[0] != (now.st_mtime_ns, now.st_size):
+                records = history.readable(self._history).records[-status_page.MOST_PROMOTIONS:]
+                self._read = (now.st_mtime_ns, now.st_size), records
+            return self._read[1]
         except OSError as error:
             log.warning("%s: %s", self._history, error.strerror)
             return ()
@@ -83,11 +90,14 @@ class StatusPages:
 
 
 def _made(name: str, inputs: Mapping[str, Any]) -> dict[str, str] | None:
+    # A number takes a few characters: no large input is made only to be thrown away.
+    if sum(math.prod(max(1, size) for size in one.shape or (1,)) for one in inputs.values()) > _LONGEST_EXAMPLE // 4:
+        return None
     try:
         specs = {alias: payloads.TensorSpec(numpy_dtype(one.dtype), one.shape) for alias, one in inputs.items()}
         fixed = payloads.fixed_batches(specs)
         body = json_codec.request_body(payloads.make(specs, fixed[0] if fixed else 1)).decode()
-    except (ValueError, TypeError, KeyError, MemoryError) as error:
+    except (ValueError, TypeError, KeyError, UserError) as error:
         log.info("no example of a request to %s: %s", name, error)
         return None
     if len(body) > _LONGEST_EXAMPLE:

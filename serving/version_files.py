@@ -35,11 +35,11 @@ class Failure:
         return Failure(", ".join(one.text for one in each), " ".join(dict.fromkeys(one.advice for one in each)))
 
 
-def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict[str, Failure]:
+def unservable(models: Iterable[Model], check: Callable[[str, Path], object]) -> dict[str, Failure]:
     """Why no model can be served, judging by the files: name -> reasons. Empty if any model could be served.
 
     Args:
-        check: raises ServingError for a version's directory that is not a SavedModel.
+        check: raises ServingError for a version of the named model whose directory is not a SavedModel.
     """
     reasons: dict[str, Failure] = {}
     for model in models:
@@ -52,7 +52,7 @@ def unservable(models: Iterable[Model], check: Callable[[Path], object]) -> dict
         found_wrong = []
         for number in sorted(wanted(model.policy, seen), reverse=True):
             try:
-                check(directory(model) / seen[number])
+                check(model.name, directory(model) / seen[number])
             except ServingError as error:
                 found_wrong.append(failure(model.name, number, error))
             else:

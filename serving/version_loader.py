@@ -21,7 +21,7 @@ log = logging.getLogger("serving")
 @dataclass
 class VersionLoader:
     """Loads versions for a ModelStore. `engine` loads one, not yet tried; `warm_up_runs` 0: no warm-up; `require`
-    raises ServingError for a directory that may not be loaded.
+    raises ServingError for a model's directory that may not be loaded.
 
     `predictor` answers the warm-up requests. It needs the store, which needs this object, so it is set last.
     """
@@ -30,7 +30,7 @@ class VersionLoader:
     metrics: Metrics
     batching: Batching | None = None
     warm_up_runs: int = 1
-    require: Callable[[Path], None] | None = None
+    require: Callable[[str, Path], None] | None = None
     predictor: Predictor | None = field(default=None, init=False)
 
     def load(self, name: str, number: int, path: Path) -> Loaded:
@@ -42,7 +42,7 @@ class VersionLoader:
 
     def _load(self, name: str, number: int, path: Path) -> Loaded:
         if self.require is not None:
-            self.require(path)
+            self.require(name, path)
         if line := of_version(name, path):  # before the first run, which may end the process
             log.warning("%s", line)
         loaded = self._loaded(name, number, path)

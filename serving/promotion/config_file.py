@@ -66,12 +66,18 @@ class ConfigFile:
         """Of the versions at a base path, those that models of other names serve from it: all of them, if the server
         chooses."""
         found: set[int] = set()
-        for entry in self.message.model_config_list.config:
-            if entry.name == model or not entry.base_path or Path(entry.base_path).resolve() != base_path.resolve():
-                continue
-            chosen = entry.model_version_policy.WhichOneof("policy_choice") == "specific"
-            found.update(entry.model_version_policy.specific.versions if chosen else there)
+        for entry in self._others_at(model, base_path):
+            found.update(entry.model_version_policy.specific.versions if _is_specific(entry) else there)
         return frozenset(found)
+
+    def chooses_among(self, model: str, base_path: Path) -> str:
+        """The name of another model for which a server chooses among the versions at a base path; "" if there is none.
+        """
+        return next((entry.name for entry in self._others_at(model, base_path) if not _is_specific(entry)), "")
+
+    def _others_at(self, model: str, base_path: Path) -> list[Any]:
+        return [entry for entry in self.message.model_config_list.config if entry.name != model and entry.base_path
+                and Path(entry.base_path).resolve() == base_path.resolve()]
 
     def with_served(self, model: str, base_path: Path, served: Served) -> str:  # decision 240
         """The text that names exactly this of the model. Without any version the model is not named."""
@@ -105,6 +111,10 @@ class ConfigFile:
         at = lists[-1].end - 1
         before = self.text[:at].rstrip(" ")
         return f"{before}{'' if before.endswith(chr(10)) else chr(10)}  {block}\n{self.text[at:]}"
+
+
+def _is_specific(entry: Any) -> bool:
+    return bool(entry.model_version_policy.WhichOneof("policy_choice") == "specific")
 
 
 @dataclass(frozen=True)

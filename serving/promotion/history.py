@@ -16,7 +16,8 @@ import durable
 # Before the first line.
 BEGINNING = "0" * 64
 # Of a broken history, a record without one of these cannot be gone by.
-_EVERY = {"id", "what", "outcome", "model", "version", "digest", "before", "after", "dropped"}
+_EVERY = {"id": str, "what": str, "outcome": str, "model": str, "version": int, "digest": str, "before": dict,
+          "after": dict, "dropped": list, "why": str, "when": str}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def readable(path: Path) -> History:
         if isinstance(record, dict):
             records.append(record)
         head = _digest(line)
-    usable = records if broken is None else [one for one in records if one.keys() >= _EVERY]
+    usable = records if broken is None else [one for one in records if all(
+        isinstance(one.get(name), kind) for name, kind in _EVERY.items())]
     return History(tuple(usable), head, tuple(lines), broken)
 
 

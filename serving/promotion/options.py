@@ -14,7 +14,7 @@ from commandline import Terminated, progress_console
 from serving.client.options import GRPC_ADDRESS, REST_ADDRESS
 from serving.client.protocol import AnswerError, UnreachableError
 from serving.promotion import plan
-from serving.promotion.errors import PromotionError, RolledBackError, ServerUnreachableError
+from serving.promotion.errors import GateFailedError, PromotionError, RolledBackError, ServerUnreachableError
 from serving.promotion.history import BrokenHistoryError
 from serving.promotion.plan import Stage
 from serving.promotion.production import Production
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # In front of what to do about it.
 BROKEN = ("the history is broken, {}; bring back a copy of history.jsonl, or put it elsewhere: a new one then begins "
-          "with the next promotion")
+          "with the next promotion, which knows no version to go back to")
 # A model that no server has: asking for it shows whether a server answers.
 _NOBODY = "a-model-that-no-server-has"
 
@@ -63,6 +63,19 @@ def verifier_of(key: Path | None) -> Verifier | None:
     with _packages():
         from serving.signing import Verifier
         return Verifier.at(key)
+
+
+def signed_here(version: Path) -> bool:
+    """Whether there is a signature beside a version of a production root."""
+    return (version.parent / f".{version.name}.sig").exists()
+
+
+def refuse_forged(verifier: Verifier, version: Path, model: str) -> None:
+    """Raises GateFailedError unless a production version, and what was proven of it, are what was signed."""
+    try:
+        verifier.require_proven(version, model)
+    except UserError as error:
+        raise GateFailedError(str(error)) from None
 
 
 @contextmanager
@@ -150,6 +163,10 @@ def require_reachable(production: Production, model: str) -> None:
         if own.model_version_policy.WhichOneof("policy_choice") != "specific":
             raise PromotionError(f"{file.path}: the version policy of {model} lets a server load what it finds, before "
                                  "it is checked: name its versions, model_version_policy { specific { versions: 1 } }")
+    if alias := file.chooses_among(model, production.root.base_path(model)):
+        raise PromotionError(f"{file.path}: {alias} serves the versions of {model} too, and lets a server load what it "
+                             "finds, before it is checked: name its versions, model_version_policy { specific { "
+                             "versions: 1 } }")
     for entry in file.message.model_config_list.config:
         if entry.base_path.startswith("/") and not production.root.path.joinpath(entry.base_path).is_dir():
             raise PromotionError(f"{file.path}: the base path of {entry.name}, {entry.base_path}, is not there: a "

@@ -77,7 +77,8 @@ class Production:
         with _failing(f"placing {target}"):
             durable.rename(self.root.copy_path(operation.model, operation.version), target)
             if self.signer is not None:
-                self.signer.sign_version(target)
+                if operation.digest and files.whole(self.signer.sign_version(target)) != operation.digest:
+                    raise StageFailedError(f"{target} was changed while it was promoted")
                 self.signer.state(target, operation.model, self.proven)
 
     def remove(self, model: str, versions: Sequence[int]) -> None:
@@ -86,13 +87,13 @@ class Production:
         needed = {*named.versions, *named.labels.values(),
                   *file.named_by_others(model, self.root.base_path(model), versions)}
         for version in versions:
-            if version in needed:
-                continue  # somebody has named it by hand meanwhile
+            path, hidden = self.root.version_path(model, version), self.root.copy_path(model, version)
             with _failing(f"removing version {version} of {model}"):
+                durable.remove(hidden)
+                if version in needed:
+                    continue  # somebody has named it by hand meanwhile
                 # Under a name that servers skip first: a version with half of its files is never seen.
-                path, hidden = self.root.version_path(model, version), self.root.copy_path(model, version)
                 if path.exists():
-                    durable.remove(hidden)
                     durable.rename(path, hidden)
                 durable.remove(hidden)
                 for beside in self.root.beside(model, version):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,11 +21,13 @@ from serving.promotion.options import (
     in_words,
     no_proxy_option,
     opened,
+    refuse_forged,
     require_done,
     require_reachable,
     root_option,
     say,
     sign_option,
+    signed_here,
     verifier_of,
 )
 from serving.promotion.plan import CANARY, PAUSED, STABLE, Kind, Operation
@@ -36,6 +38,9 @@ from serving.promotion.root import ProductionRoot
 from serving.promotion.settings import Gates
 from version_directory import newest, versions
 from whole_file import write_json
+
+if TYPE_CHECKING:
+    from serving.signing import Verifier
 
 
 def source_of(models: Path, model: str, variant: str) -> Path:
@@ -81,6 +86,10 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
         raise PromotionError(f"version {current} of {model} is stable, and {root.version_path(model, current)} is not "
                              "there: `python -m serving audit` says what else is missing")
     digest = files.whole(files.digests(source))
+    if asked.verifier is not None:
+        proving.verified(asked.verifier, source, digest)
+    if old is not None and production.signer is not None and signed_here(old):
+        refuse_forged(production.signer.verifier, old, model)
     if old is not None and files.whole(files.digests(old)) == digest:
         say(f"{source} is already stable in {root.path}, as version {current}: nothing to do")
         return None
@@ -184,7 +193,7 @@ def _run(kind: Kind, model: str, variant: str | None, root: str, rests: tuple[st
         if source is None and taken_up is not None and (taken_up.kind, taken_up.model) == (Kind.FINISH, model):
             ended: Operation | None = taken_up
         elif source is None:
-            ended = finished(production, model, no_proxy)
+            ended = finished(production, model, no_proxy, verifier)
         else:
             asked = Asked(golden, allow_signature_change, ops, flags, reason if force else "", verifier)
             ended = bring_in(kind, production, model, source, limits, asked, Share(percent, mirror, proxy), no_proxy)
@@ -211,8 +220,8 @@ def _gets(ended: Operation) -> str:
     return f"; of 100 requests, the proxy sends {share.percent} to it, and copies of {share.mirror}"
 
 
-def finished(production: Production, model: str, no_proxy: bool) -> Operation:
-    """The canary becomes stable. Raises PromotionError without one."""
+def finished(production: Production, model: str, no_proxy: bool, verifier: Verifier | None) -> Operation:
+    """The canary becomes stable. Raises PromotionError without one, GateFailedError for one that is not as signed."""
     before = production.root.config().served(model)
     if CANARY not in before.labels:
         raise PromotionError(f"{model} has no canary in {production.root.path} that could become stable: name a "
@@ -221,6 +230,8 @@ def finished(production: Production, model: str, no_proxy: bool) -> Operation:
     share = proxy.following(proxy.shared(history.read(production.root.history_path), model), Share(), no_proxy)
     proxy.require_routes(model, share)
     version = before.labels[CANARY]
+    if verifier is not None:
+        refuse_forged(verifier, production.root.version_path(model, version), model)
     return carried_out(new_operation(Kind.FINISH, model, version, before, {"share": share.to_json()}), production)
 
 

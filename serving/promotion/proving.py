@@ -12,7 +12,7 @@ from serving.client import payloads
 from serving.client.payloads import Arrays
 from serving.client.protocol import DEFAULT_SIGNATURE, AnswerError, Signature
 from serving.client.saved_model import metadata_of
-from serving.promotion import bake, gates, golden, labelled, preflight, replay, settings
+from serving.promotion import bake, files, gates, golden, labelled, preflight, replay, settings
 from serving.promotion.errors import GateFailedError
 from serving.promotion.gates import Agreement, Gate
 from serving.promotion.golden import Golden
@@ -54,9 +54,6 @@ class Proven:
 
 def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) -> Proven:
     """Runs preflight and gates on servers that clients do not know. Raises GateFailedError."""
-    if asked.verifier is not None:
-        with step("Verify its signature"):
-            _verified(asked.verifier, new)
     signatures = metadata_of(new).signatures
     with step("Look for operations that may harm"):
         preflight.scanned(new, asked.ops)
@@ -96,11 +93,14 @@ def prove(model: str, new: Path, old: Path | None, limits: Gates, asked: Asked) 
     return Proven(answered, found, old)
 
 
-def _verified(verifier: Verifier, version: Path) -> None:
+def verified(verifier: Verifier, version: Path, digest: str) -> None:
+    """Raises GateFailedError unless a version is signed, with the files that the digest is of."""
     try:
-        verifier.require(version)
+        signed = verifier.require(version)
     except UserError as error:
         raise GateFailedError(str(error)) from None
+    if files.whole(signed) != digest:
+        raise GateFailedError(f"{version} was changed while it was looked at")
 
 
 def statement(source: Path, digest: str, proven: Proven, asked: Asked) -> dict[str, Any]:

@@ -169,6 +169,31 @@ def audit_command(root: str, key: Path | None, json_path: str | None) -> int:
 
 def audit(root: ProductionRoot, verifier: Verifier | None = None) -> tuple[list[str], str]:
     """(what is not as recorded, or not as it was signed, the digest of the history's last line)."""
+    wrong, head = _unlike_records(root)
+    return wrong if verifier is None else [*wrong, *_unsigned(root, verifier)], head
+
+
+def _unsigned(root: ProductionRoot, verifier: Verifier) -> list[str]:
+    """Of all that is served, and of all records: what the key's owner did not sign."""
+    wrong, file = [], root.config()
+    for model in file.models:
+        entry = file.entry(model)
+        versions = sorted(file.served(model).versions)
+        if not versions:
+            wrong.append(f"models.config lets servers choose versions of {model}, so nobody can say whether they are "
+                         "signed")
+        for version in versions:
+            try:
+                verifier.require_proven(Path(entry.base_path if entry else "", str(version)), model)
+            except UserError as error:
+                wrong.append(str(error))
+    return wrong + [
+        f"record {number} of the history ({one['what']} {one['model']}) was not signed with {verifier.path}"
+        for number, one in enumerate(history.readable(root.history_path).records, 1)
+        if not verifier.verifies(history.signed_content(one), str(one.get("signature", "")))]
+
+
+def _unlike_records(root: ProductionRoot) -> tuple[list[str], str]:
     try:
         found = history.read(root.history_path)
     except BrokenHistoryError as error:
@@ -187,8 +212,6 @@ def audit(root: ProductionRoot, verifier: Verifier | None = None) -> tuple[list[
             wrong.append(f"{path} is not there")
         elif files.whole(files.digests(path)) != digest:
             wrong.append(f"{path} has other files than were promoted")
-        elif verifier is not None:
-            wrong += _unsigned(verifier, path, model)
         if golden and (not (kept := root.golden_path(model, version)).is_file() or files.digest(kept) != golden):
             wrong.append(f"{kept} is not what the version was proven with")
     for model in file.models:
@@ -203,20 +226,7 @@ def audit(root: ProductionRoot, verifier: Verifier | None = None) -> tuple[list[
             expected = {name: number for name, number in last["after"].items() if name in (STABLE, CANARY)}
             if labels != expected:
                 wrong.append(f"models.config has the labels {labels} of {model}, and the history says {expected}")
-    if verifier is not None:
-        wrong += [f"record {number} of the history ({one['what']} {one['model']}) was not signed with {verifier.path}"
-                  for number, one in enumerate(found.records, 1)
-                  if not verifier.verifies(history.signed_content(one), str(one.get("signature", "")))]
     return wrong, found.head
-
-
-def _unsigned(verifier: Verifier, version: Path, model: str) -> list[str]:
-    try:
-        verifier.require(version)
-        verifier.statement(version, model)
-    except UserError as error:
-        return [str(error)]
-    return []
 
 
 @click.command("history", epilog="""

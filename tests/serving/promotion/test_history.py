@@ -126,7 +126,7 @@ def test_a_clock_that_jumps_back_changes_no_order(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("damage", [b"not JSON\n", b"[1]\n", b"{}\n"])
 def test_a_broken_history_says_what_it_can_and_goes_on(damage: bytes, tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    whole = {"version": 0, "digest": "", "before": {}, "dropped": []}
+    whole = {"version": 0, "digest": "", "before": {}, "dropped": [], "why": "", "when": ""}
     for number in (1, 2, 3):
         history.append(path, {**_record("promote", number), **whole, "id": f"{number}"})
     lines = path.read_bytes().splitlines(keepends=True)
