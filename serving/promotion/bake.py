@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from serving.client.protocol import AnswerError, Client, UnreachableError
 from serving.promotion.errors import GateFailedError
 from serving.promotion.gates import Gate
 from serving.promotion.golden import Golden
-from serving.promotion.judge import Bench, Judgement, Trial, Verdict
+from serving.promotion.judge import Again, Bench, Judgement, Trial, Verdict
 from serving.promotion.options import say
 from serving.promotion.plan import CANARY, STABLE, Operation
 from serving.promotion.private_server import PrivateServer, private_server
@@ -22,7 +23,6 @@ from serving.promotion.servers import Server
 from serving.promotion.settings import Bake
 
 BAKE = "bake"
-_HERE = ("localhost", "127.", "::1", "[::1]")
 # The names of the control's two.
 _CONTROLS = ("first", "second")
 
@@ -36,24 +36,26 @@ class Answered:
 
 
 def watch(operation: Operation, hosts: Sequence[Server], requests: Iterator[Golden], limits: Bake,
-          agree: Callable[[str, Arrays, Arrays], bool], control: PrivateServer | None = None) -> Gate:
+          agree: Callable[[str, Arrays, Arrays], bool], control: PrivateServer | None = None, seed: int | None = None
+          ) -> Gate:
     """Asks until the judge is certain or the time of the bake is over. The gate's `passed` is None if nothing was
     certain, or there was no traffic.
 
     requests: endless, or empty. agree(signature, stable's answer, another's). control: serves the stable version.
     """
-    bench, ends = Bench(limits), time.monotonic() + limits.seconds
-    shuffled, pause = random.Random(0), 1 / limits.requests_per_second
+    bench, ends, pause = Bench(limits), time.monotonic() + limits.seconds, 1 / limits.requests_per_second
+    shuffled = random.Random(seed)
     with ExitStack() as stack:
         groups = [{label: stack.enter_context(closing(host.client(operation.model, label=label)))
                    for label in (STABLE, CANARY)} for host in hosts]
         controls = {name: stack.enter_context(closing(control.client(name))) for name in _CONTROLS} if control else {}
-        for number, one in enumerate(requests):
+        for one in requests:
             if (began := time.monotonic()) >= ends:
                 break
             lost = control is not None and control.process.poll() is not None
-            asked = {**groups[number % len(groups)], **({} if lost else controls)}
-            if bench.look(_trial(asked, one, shuffled, agree)) is not Verdict.LOOK:
+            # Not in turns: requests take turns too, and a server would see only some of them.
+            asked = {**shuffled.choice(groups), **({} if lost else controls)}
+            if bench.look(_trial(asked, one, shuffled, bench.stable_times, agree)) is not Verdict.LOOK:
                 break
             time.sleep(max(0.0, min(began + pause, ends) - time.monotonic()))
     return _gate(bench.judgement())
@@ -61,23 +63,26 @@ def watch(operation: Operation, hosts: Sequence[Server], requests: Iterator[Gold
 
 def _gate(found: Judgement) -> Gate:
     passed = {Verdict.PROMOTE: True, Verdict.ABORT: False, Verdict.LOOK: None}[found.verdict]
-    return Gate(BAKE, passed, found.words, found.figures)
+    return Gate(BAKE, passed, found.words, {**found.figures, "doubtful": found.doubtful})
 
 
-def _trial(clients: Mapping[str, Client], one: Golden, shuffled: random.Random,
+def _trial(clients: Mapping[str, Client], one: Golden, shuffled: random.Random, stable_times: int,
            agree: Callable[[str, Arrays, Arrays], bool]) -> Trial:
-    order = list(clients)
+    order = [*clients, *[STABLE] * (stable_times - 1)]
     shuffled.shuffle(order)
-    seen = {name: _asked(clients[name], one) for name in order}
+    seen: dict[str, list[Answered]] = {name: [] for name in clients}
+    for name in order:
+        seen[name].append(_asked(clients[name], one))
+    stable, *more = seen[STABLE]
+    canary = seen[CANARY][0]
 
-    def agrees(*names: str) -> bool | None:
-        its, other = (seen[name].outputs for name in names)
-        return None if its is None or other is None else agree(one.signature, its, other)
-    stable, canary = (seen[name].seconds for name in (STABLE, CANARY))
-    if not seen.keys() >= set(_CONTROLS):
-        return Trial(stable, canary, None, agrees(STABLE, CANARY), None)
-    first, second = (seen[name].seconds for name in _CONTROLS)
-    return Trial(stable, canary, (first, second), agrees(STABLE, CANARY), agrees(*_CONTROLS))
+    def agrees(other: Answered) -> bool | None:
+        if stable.outputs is None or other.outputs is None:
+            return None
+        return agree(one.signature, stable.outputs, other.outputs)
+    first, second = (seen[name][0].seconds if name in seen else None for name in _CONTROLS)
+    return Trial(stable.seconds, canary.seconds, (first, second), agrees(canary),
+                 tuple(Again(other.outputs is None, agrees(other)) for other in more))
 
 
 def _asked(client: Client, one: Golden) -> Answered:
@@ -114,5 +119,12 @@ def control_of(old: Path, hosts: Sequence[Server], limits: Bake, flags: Sequence
 
 def _is_here(host: Server) -> bool:
     addresses = [address for address in (host.rest, host.grpc) if address]
-    return all(address.startswith("unix:") or (urlsplit(address if "://" in address else f"//{address}").hostname or ""
-                                               ).startswith(_HERE) for address in addresses)
+    return all(address.startswith("unix:") or _is_loopback(
+        urlsplit(address if "://" in address else f"//{address}").hostname or "") for address in addresses)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -4,9 +4,9 @@ Each trial is one request that is sent, in random order, to `stable`, to the can
 that serves the stable version twice. Four things are judged, each by e-processes (evidence.py), so that the trials may
 stop at any time:
 
-errors    The share of requests that the canary alone fails: above `max_error_ratio`, and not as often as each of the
-          others alone fails some.
-answers   The share of answers that differ from stable's, while both of the control agree: likewise.
+errors    The share of requests that the canary fails and stable answers: above `max_error_ratio`, and more often than
+          stable alone fails some. Once the canary has failed one, stable is asked ten times, so that few more say it.
+answers   The share of answers that are not stable's: likewise, beside how often stable's own differ.
 typical   The centre of the log ratios of latencies within a trial: below `least_ratio`.
 slowest   How often the canary alone is beyond a threshold: times that 4, 1 or half of 100 requests exceeded so far, and
           ratios within a trial likewise. With equal versions each is the one equally often, whatever the machine does,
@@ -15,7 +15,7 @@ slowest   How often the canary alone is beyond a threshold: times that 4, 1 or h
 Latency is a reason to refuse the canary only if it is certainly worse than stable, and if one of the control is not as
 much worse than the other: what differs between equals, of which one was loaded last, is no reason. That the control's
 process as a whole may be quicker or slower than the server plays no part. An equal canary is refused at most once in
-100 times: for its slowest requests once in 140, for errors once in 600, for each of the others once in 2,000.
+100 times: for its slowest requests once in 150, for errors and for answers once in 800, for the typical once in 2,000.
 
 The canary passes before the bake ends when the shares of errors and of other answers are certainly below
 `certain_ratio`, the typical ratio above `least_ratio`, and its 99th percentile not over stable's / `worst_ratio`.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -35,15 +35,16 @@ import confidence_sequence
 from serving.promotion.evidence import Centre, Share, mean
 from serving.promotion.settings import Bake
 
-FAILING, DIFFERING, SLOWER, SLOWEST = map(math.log, (600, 2000, 2000, 140))
+ALONE, SLOWER, SLOWEST = map(math.log, (800, 2000, 150))
 PASSING = math.log(100)
 # That the control shows less of it: it matters only where versions that were just loaded differ from older ones.
 _UNLIKE_CONTROL = math.log(40)
 # The first trials of a version that was just loaded say how warm it is, and not how fast.
 WARMING = 10
-# Of failures of one alone while nobody else fails any: so certain that it is no chance that all are the canary's.
-_ONLY_ONE = math.log(40)
-# A limit of 0 counts as this.
+# How often stable is asked again, and what is bet on: that so much more than its fair share is the canary's.
+_AGAIN = 9
+_ITS_SHARE = (0.25, 0.75, 1.0, 1.0)
+# A share of 0 counts as this.
 _NONE = 1e-5
 _RARE = (0.96, 0.99, 0.995)
 # Values before a threshold is drawn from them.
@@ -60,27 +61,37 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
+class Again:
+    """Whether stable failed, and whether its answer was its first one; None where one of both failed."""
+
+    failed: bool
+    agrees: bool | None
+
+
+@dataclass(frozen=True)
 class Trial:
     """Seconds that one request took; None: it failed. `control`: both of the control's, or None without a control.
 
-    agrees: whether the canary's answer is stable's; control_agrees: whether the control's are equal; None where one of
-    them failed.
+    agrees: whether the canary's answer is stable's; None where one of them failed. again: the same request, asked of
+    stable once more each time.
     """
 
     stable: float | None
     canary: float | None
     control: tuple[float | None, float | None] | None = None
     agrees: bool | None = True
-    control_agrees: bool | None = True
+    again: tuple[Again, ...] = ()
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, why, and what it rests on."""
+    """A verdict, why, and what it rests on. `doubtful`: there is no reason to refuse the canary, and none to trust it.
+    """
 
     verdict: Verdict
     words: str
     figures: Mapping[str, Any] = field(default_factory=dict)
+    doubtful: bool = False
 
 
 def judge(trials: Iterable[Trial], limits: Bake) -> Judgement:  # decision 244
@@ -97,30 +108,33 @@ class Bench:
 
     def __init__(self, limits: Bake) -> None:
         self._limits, self._trials, self._answered = limits, 0, 0
-        self._failing, self._differing = (_Alone(limits, certain) for certain in (FAILING, DIFFERING))
+        self._failing, self._differing = _Alone(limits, ALONE), _Alone(limits, ALONE)
         self._latency = _Latency(limits)
         self._found = Verdict.LOOK, "nothing is certain yet"
 
     def look(self, trial: Trial) -> Verdict:
         """What is to be done after one more trial."""
         self._trials += 1
-        control = trial.control or ()
-        others = [seconds is None for seconds in (trial.stable, *control)]
-        self._failing.add(trial.canary is None, others)
-        self._answered += trial.stable is not None or trial.canary is not None
+        again = trial.again if self.stable_times > 1 else ()
+        self._failing.add(trial.canary is None, [trial.stable is None, *(one.failed for one in again)])
+        self._answered += trial.canary is not None
         if trial.agrees is not None:
-            self._differing.add(not trial.agrees, [trial.control_agrees is False] if control else [])
+            self._differing.add(not trial.agrees, [not one.agrees for one in again if one.agrees is not None])
+        first, second = trial.control or (None, None)
         if self._trials > WARMING and trial.stable and trial.canary:
-            if not control:
-                self._latency.add(trial.stable, trial.canary, None)
-            elif control[0] and control[1]:
-                self._latency.add(trial.stable, trial.canary, (control[0], control[1]))
+            self._latency.add(trial.stable, trial.canary, (first, second) if first and second else None)
         self._found = self._decided()
         return self._found[0]
 
+    @property
+    def stable_times(self) -> int:
+        """How often stable is to be asked in the next trial: once, until something has befallen the canary. What then
+        does not befall stable in many more requests is not chance."""
+        return 1 if not self._failing.count and not self._differing.count else 1 + _AGAIN
+
     def _decided(self) -> tuple[Verdict, str]:
         if self._failing.certain:
-            return Verdict.ABORT, f"the canary fails requests that others answer: {self._failing.words}"
+            return Verdict.ABORT, f"the canary fails requests that stable answers: {self._failing.words}"
         if self._differing.certain:
             return Verdict.ABORT, f"the canary answers otherwise: {self._differing.words}"
         if why := self._latency.worse:
@@ -134,48 +148,52 @@ class Bench:
         """The verdict, with all figures."""
         verdict, words = self._found
         if not self._answered:
-            return Judgement(Verdict.LOOK, f"neither stable nor the canary answered any of {self._trials} requests"
-                             if self._trials else "there was no traffic to judge by")
+            return Judgement(Verdict.LOOK, f"the canary answered none of {self._trials} requests" if self._trials else
+                             "there was no traffic to judge by", doubtful=True)
+        doubts = [f"{said}: {found.words}" for said, found in (
+            ("it failed requests", self._failing), ("it answered otherwise", self._differing)) if found.doubtful]
+        if doubts and verdict is Verdict.LOOK:
+            words = f"{words}, but {' and '.join(doubts)}"
         return Judgement(verdict, words, {
-            "requests": self._trials, "failed_alone": self._failing.count, "others_failed_alone": self._failing.others,
-            "answered_otherwise": self._differing.count, **self._latency.figures()})
+            "requests": self._trials, "failed_alone": self._failing.count, "stable_failed_alone": self._failing.others,
+            "answered_otherwise": self._differing.count, **self._latency.figures()}, bool(doubts))
 
 
 class _Alone:
-    """How often something befalls the canary and none of the others."""
+    """How often something befalls the canary and not stable, over what is allowed and over what is chance."""
 
     def __init__(self, limits: Bake, certainly: float) -> None:
         self.count = self.others = 0
-        self._certainly, self._trials, self._fellows = certainly, 0, 0
-        most, certain = max(limits.max_error_ratio, _NONE), limits.certain_ratio
-        self._above = Share(most, [min(0.9, factor * most) for factor in (4, 20, 100, 1000)])
+        self._certainly, self._trials = certainly, 0
+        self._most, certain = max(limits.max_error_ratio, _NONE), limits.certain_ratio
+        self._above = Share(self._most, [min(0.9, factor * self._most) for factor in (4, 20, 100, 1000)])
         self._below = Share(certain, [certain / 20, certain / 4])
-        self._it: Share | None = None
+        # That it is the canary's, as bets on its share of all that befalls one alone: half of them on all of it.
+        self._bets = [0.0] * len(_ITS_SHARE)
 
-    def add(self, canary: bool, others: list[bool]) -> None:
-        self._trials, alone = self._trials + 1, canary and not any(others)
+    def add(self, canary: bool, stable: Sequence[bool]) -> None:
+        """`stable`: whether it befell stable, each time that it was asked; empty if there is nothing to compare."""
+        alone = canary and not any(stable)
+        self._trials += 1
         self._above.add(alone)
         self._below.add(alone)
         self.count += alone
-        self._fellows = len(others)
-        if not others:
-            return
-        if self._it is None:
-            # Of equals each is the only one equally often.
-            fair = 1 / (1 + len(others))
-            self._it = Share(fair, [fair + part * (1 - fair) for part in (0.25, 0.5, 0.75)])
-        if canary + sum(others) == 1:
-            self._it.add(alone)
+        if stable and canary + sum(stable) == 1:
+            fair = 1 / (1 + len(stable))
+            shares = [fair + part * (1 - fair) for part in _ITS_SHARE]
+            self._bets = [bet + (math.log(share / fair) if alone else math.log1p(-share) - math.log1p(-fair)
+                                 if share < 1 else -math.inf) for bet, share in zip(self._bets, shares, strict=True)]
             self.others += not alone
 
     @property
     def certain(self) -> bool:
-        """More often than allowed, and not as often as the others alone."""
-        if self._above.log < self._certainly:
-            return False
-        if self.others and self._it is not None:
-            return self._it.log > self._certainly
-        return not self._fellows or self.count * math.log(1 + self._fellows) > _ONLY_ONE + math.log(2)
+        """More often than allowed, and not by chance."""
+        return self._above.log > self._certainly and mean(self._bets) > self._certainly
+
+    @property
+    def doubtful(self) -> bool:
+        """Seen more than once, oftener than allowed, and oftener than of stable."""
+        return self.count > max(1, self.others, self._most * self._trials)
 
     @property
     def passes(self) -> bool:
@@ -184,23 +202,25 @@ class _Alone:
 
     @property
     def words(self) -> str:
-        return f"{self.count} of {self._trials} alone" + (f", others {self.others} alone" if self.others else "")
+        return f"{self.count} of {self._trials} alone" + (f", stable {self.others}" if self.others else "")
 
 
 class _Latency:
     """The typical and the slowest requests of the canary, beside stable's, and the control's beside each other."""
 
     def __init__(self, limits: Bake) -> None:
-        self._limits, least = limits, max(limits.least_ratio, _NONE)
+        self._limits, least = limits, limits.least_ratio or 1.0
         self._typical, self._typical_beyond = Centre(math.log(least)), Centre(math.log(least))
         self._slowest, self._slowest_beyond = _Slowest(least), _Slowest(least)
         self._within = _Within(1 / limits.worst_ratio)
         self._seconds: list[tuple[float, ...]] = []
         self._process = _Middle()
-        self._controlled = False
+        self._answered = 0
 
     def add(self, stable: float, canary: float, control: tuple[float, float] | None) -> None:
-        ratio, self._controlled = math.log(stable / canary), control is not None
+        ratio = math.log(stable / canary)
+        # A control that answers now and then only is none.
+        self._answered += control is not None
         self._typical.add(ratio)
         self._slowest.add(canary, stable, canary / stable, stable / canary)
         self._within.add(canary, stable)
@@ -216,6 +236,8 @@ class _Latency:
     @property
     def worse(self) -> str:
         """Why the canary is refused, or ""."""
+        if not self._limits.least_ratio:
+            return ""
         if self._typical.below > SLOWER and self._unlike_control(self._typical_beyond.below):
             ratio, low, high = self._ratio()
             return (f"the canary is slower: ratio {ratio:.3f} [{low:.3f}-{high:.3f}] after {len(self._seconds)} "
@@ -226,12 +248,12 @@ class _Latency:
         return ""
 
     def _unlike_control(self, evidence: float) -> bool:
-        return not self._controlled or evidence > _UNLIKE_CONTROL
+        return 2 * self._answered < len(self._seconds) or evidence > _UNLIKE_CONTROL
 
     @property
     def passes(self) -> bool:
         """Certainly within what is allowed."""
-        return self._typical.above > PASSING and self._within.log > PASSING
+        return not self._limits.least_ratio or (self._typical.above > PASSING and self._within.log > PASSING)
 
     def figures(self) -> dict[str, Any]:
         if not self._seconds:

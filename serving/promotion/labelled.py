@@ -61,7 +61,7 @@ def _counted(name: str, signature: Signature, arrays: Arrays, labels: Array, cli
         request, own = payloads.pick(arrays, signature.inputs, batch, start), labels[start:start + batch]
         for whose, client in clients.items():
             for output, array in client.predict(request, name).items():
-                if array.dtype.kind == "f" and array.ndim == 2 and array.shape[1] > 1:
+                if array.dtype.kind == "f" and array.ndim == 2 and array.shape[1] > 1 and len(array) == batch:
                     right[whose, output] += int((np.argmax(array, 1)[:len(own)] == own).sum())
     outputs = sorted(output for whose, output in right if whose == OLD)
     if not outputs:

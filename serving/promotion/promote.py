@@ -34,6 +34,7 @@ from serving.promotion.plan import CANARY, PAUSED, STABLE, Kind, Operation
 from serving.promotion.production import Production, new_operation
 from serving.promotion.proving import Asked
 from serving.promotion.proxy import Share
+from serving.promotion.rollout import StageFailedError
 from serving.promotion.root import ProductionRoot
 from serving.promotion.settings import Gates
 from version_directory import newest, versions
@@ -104,8 +105,11 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
     try:
         proven = proving.prove(model, source, old, limits, asked)
     except GateFailedError as error:
-        production.refuse(new_operation(kind, model, 0, before, {"gates": error.facts.get("gates", [])},
-                                        source=str(source.resolve()), digest=digest, why=str(error)))
+        try:
+            production.refuse(new_operation(kind, model, 0, before, {"gates": error.facts.get("gates", [])},
+                                            source=str(source.resolve()), digest=digest, why=str(error)))
+        except StageFailedError as unwritten:
+            say(f"warning: it is not in the history: {unwritten}")
         raise
     production.golden = golden.as_file(proven.requests, model)
     production.proven = proving.statement(source, digest, proven, asked)

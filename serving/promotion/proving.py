@@ -10,7 +10,7 @@ import cpu_class
 from commandline import step
 from serving.client import payloads
 from serving.client.payloads import Arrays
-from serving.client.protocol import DEFAULT_SIGNATURE, AnswerError, Signature
+from serving.client.protocol import DEFAULT_SIGNATURE, AnswerError, Signature, UnreachableError
 from serving.client.saved_model import metadata_of
 from serving.promotion import bake, files, gates, golden, labelled, preflight, replay, settings
 from serving.promotion.errors import GateFailedError
@@ -118,8 +118,9 @@ def _right(server: PrivateServer, versions: tuple[Path, Path], signatures: Mappi
     with server.client(gates.OLD) as before, server.client(gates.NEW) as now:
         try:
             return labelled.accuracy(versions, signatures, before, now, limits.accuracy)
-        except AnswerError as error:
-            raise GateFailedError(f"labelled samples are not answered: {error.message}") from None
+        except (AnswerError, UnreachableError) as error:
+            server.refuse_dead("when it was asked about labelled samples")
+            raise GateFailedError(f"labelled samples are not answered: {error}") from None
 
 
 def _sendable(limits: Latency, signatures: Mapping[str, Signature]) -> Latency:
@@ -141,8 +142,8 @@ def _answered(requests: Sequence[Golden], client: Any, whose: str) -> list[Golde
     with client:
         try:
             return golden.answered(requests, client)
-        except AnswerError as error:
-            raise GateFailedError(f"{whose} does not answer the golden requests: {error.message}") from None
+        except (AnswerError, UnreachableError) as error:
+            raise GateFailedError(f"{whose} does not answer the golden requests: {error}") from None
 
 
 def watch(operation: Operation, hosts: Sequence[Server], recorded: Callable[[], Iterable[Golden]],
@@ -169,7 +170,7 @@ def watch(operation: Operation, hosts: Sequence[Server], recorded: Callable[[], 
     say(f"  {baked.words}")
     if baked.passed is False:
         raise StageFailedError(baked.words, found)
-    if baked.passed is None and (not baked.figures or held_to.undecided == settings.PAUSE):
+    if baked.passed is None and (baked.figures["doubtful"] or held_to.undecided == settings.PAUSE):
         return {**found, PAUSED: baked.words}
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 from serving.promotion.errors import PromotionError
 
 _ABOVE_ZERO = {"latency": ("least_ratio", "seconds", "processes", "batch"),
-               "bake": ("requests_per_second", "certain_ratio", "worst_ratio")}
+               "bake": ("requests_per_second", "certain_ratio", "worst_ratio", "replayed")}
 # Shares of requests, of which more than half are no limit.
 _SHARES = {"bake": ("max_error_ratio", "certain_ratio")}
 PAUSE = "pause"

@@ -220,7 +220,8 @@ def _unlike_records(root: ProductionRoot) -> tuple[list[str], str]:
             continue  # it was added by hand, and its versions are elsewhere
         wrong += [f"{root.version_path(model, version)} was never promoted, and models.config names it"
                   for version in sorted(served.versions) if (model, version) not in recorded]
-        last = next((one for one in reversed(found.records) if one["model"] == model), None)
+        last = next((one for one in reversed(found.records) if one["model"] == model and one["outcome"] != "refused"),
+                    None)
         if last is not None:
             labels = {name: number for name, number in served.labels.items() if name in (STABLE, CANARY)}
             expected = {name: number for name, number in last["after"].items() if name in (STABLE, CANARY)}

@@ -40,8 +40,17 @@ def test_what_is_older_than_the_window_does_not_count() -> None:
     assert (found["requests"], found["p50_ms"]) == (110, None)
 
 
+def test_who_looks_more_often_gets_the_same_again() -> None:
+    rig = _Rig()
+    first = rig.traffic.look()
+    rig.now, rig.counts = 0.1, Counts(5, 0, [5, 0, 0, 0])
+    assert rig.traffic.look() is first
+    rig.now = 1.0
+    assert rig.traffic.look()[KEY]["requests"] == 5
+
+
 def test_a_version_without_answers_and_one_beyond_all_bounds() -> None:
     rig = _Rig()
     assert rig.traffic.look()[KEY]["p50_ms"] is None
-    rig.counts = Counts(1, 0, [0, 0, 0, 1])
+    rig.now, rig.counts = 1.0, Counts(1, 0, [0, 0, 0, 1])
     assert rig.traffic.look()[KEY]["p50_ms"] == pytest.approx(4.0)

@@ -79,6 +79,14 @@ def test_the_librarys_own_command_accepts_it_and_we_accept_its(pair: tuple[Signe
     signature_path(version).unlink()
     ran("sign", "key", str(version), "--signature", path, "--private_key", str(signer.path))
     verifier.require(version)
+    # It leaves out git's files, and says so in what it signs: they are no files of a version here.
+    for name in (".gitignore", ".git/config"):
+        path = version / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"added later")
+        with pytest.raises(SigningError, match="was added"):
+            verifier.require(version)
+        path.unlink()
 
 
 # What happens to a version's files, each of which must be noticed.
@@ -227,7 +235,8 @@ def _with_another_payload(signer: Signer, version: Path) -> None:
     (lambda signer, version: signature_path(version).write_bytes(b""), "is not what was signed"),
     (lambda signer, version: signature_path(version).write_bytes(b"[]"), "is not what was signed"),
     (lambda signer, version: signature_path(version).write_bytes(b"\xff" * 100), "is not what was signed"),
-    (lambda signer, version: signature_path(version).write_text("{}"), "is not what was signed")])
+    (lambda signer, version: signature_path(version).write_text("{}"), "is not what was signed"),
+    (lambda signer, version: signature_path(version).write_text("[" * 100_000), "is not what was signed")])
 def test_a_signature_that_is_not_this_versions_is_refused(
         forge: Callable[[Signer, Path], None], words: str, pair: tuple[Signer, Verifier], tmp_path: Path) -> None:
     signer, verifier = pair
@@ -246,6 +255,7 @@ def _changed_statement(version: Path, **changes: object) -> None:
 @pytest.mark.parametrize(("forge", "words"), [
     (lambda signer, version: statement_path(version).unlink(), "has no statement"),
     (lambda signer, version: statement_path(version).write_text("{"), "cannot be read"),
+    (lambda signer, version: statement_path(version).write_text("[" * 100_000), "cannot be read"),
     (lambda signer, version: _changed_statement(version, payload="e30="), "cannot be read"),
     (lambda signer, version: _changed_statement(version, signatures=[]), "cannot be read"),
     (lambda signer, version: _changed_statement(version, signatures=[{"sig": "AAAA"}]), "was not signed with"),
@@ -263,6 +273,28 @@ def test_a_statement_that_is_not_on_this_version_is_refused(
 
 
 # Keys.
+
+def test_a_key_that_is_replaced_while_it_is_used_changes_nothing(
+        pair: tuple[Signer, Verifier], tmp_path: Path) -> None:
+    signer, verifier = pair
+    private, public = keys.written(tmp_path, "other")
+    shutil.copy(private, signer.path)
+    shutil.copy(public, verifier.path)
+    version = _signed(signer, tmp_path / "mnist")
+    assert verifier.require_proven(version, "mnist")["predicate"] == PROVEN
+    assert signer.verifier.require_proven(version, "mnist")
+    with pytest.raises(SigningError, match="Key mismatch"):
+        Verifier.at(public).require(version)
+
+
+def test_what_was_proven_of_one_model_is_not_proven_of_another(pair: tuple[Signer, Verifier], tmp_path: Path) -> None:
+    signer, verifier = pair
+    version = _signed(signer, tmp_path / "mnist")
+    shutil.copytree(tmp_path / "mnist", tmp_path / "other")
+    verifier.require_proven(version, "mnist")
+    with pytest.raises(SigningError, match="on something else"):
+        verifier.require_proven(tmp_path / "other/2", "other")
+
 
 def test_keys_that_others_could_use_or_replace_are_refused(tmp_path: Path) -> None:
     private, public = keys.written(tmp_path)

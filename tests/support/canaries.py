@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.promotion.judge import Trial
+from serving.promotion.judge import Again, Trial
 
 RECORDED = Path(__file__).parents[1] / "serving/promotion/recorded_bakes"
 # The columns of a recording, whose rows are trials.
 STABLE, CANARY, FIRST, SECOND = range(4)
+# As often as stable is asked again.
+AGAIN = 9
 Array = npt.NDArray[Any]
 
 
@@ -24,8 +26,9 @@ class Canary:
     middle are farther from it. "top": the slowest twentieth takes a quarter longer. "fresh": as "wide", of both that
     were loaded last.
 
-    fails: the share of requests that it fails; all_fail: that each of the four fails by itself; differs: the share of
-    its answers that are others; all_differ: of the second's too.
+    fails: the share of requests that it fails; all_fail: that each of the server's two fails by itself, and none of the
+    control; no_control: that the control fails. differs: the share of its answers that are others; all_differ: of all
+    answers, stable's too.
     """
 
     slower: float = 1.0
@@ -36,6 +39,7 @@ class Canary:
     all_fail: float = 0.0
     differs: float = 0.0
     all_differ: float = 0.0
+    no_control: float = 0.0
     controlled: bool = True
 
 
@@ -57,15 +61,18 @@ def trials(recorded: Array, canary: Canary, count: int, seed: int) -> Iterator[T
         found[swapped, one], found[swapped, other] = found[swapped, other], found[swapped, one]
     _make_tail(found, recorded[:, [STABLE, CANARY]].ravel(), canary.tail, random)
     found *= np.array([1, canary.slower * canary.fresh, canary.process, canary.process * canary.fresh])
-    failed = random.random(found.shape) < canary.all_fail
+    failed = random.random((count, 2 + AGAIN)) < canary.all_fail
     failed[:, CANARY] |= random.random(count) < canary.fails
-    differs = random.random((count, 2)) < canary.all_differ
+    differs = random.random((count, 1 + AGAIN)) < canary.all_differ
     differs[:, 0] |= random.random(count) < canary.differs
-    for row, gone, (its, seconds) in zip(found.tolist(), failed.tolist(), differs.tolist(), strict=True):
-        stable, other, *control = (None if fails else took for took, fails in zip(row, gone, strict=True))
-        both = stable is not None and other is not None
-        yield Trial(stable, other, (control[0], control[1]) if canary.controlled else None,
-                    not its if both else None, not seconds if canary.controlled and None not in control else None)
+    lost = random.random(count) < canary.no_control
+    for row, (gone, its_gone, *more_gone), (other, *more), no_control in zip(
+            found.tolist(), failed.tolist(), differs.tolist(), lost.tolist(), strict=True):
+        stable, its = None if gone else row[STABLE], None if its_gone else row[CANARY]
+        control = None if not canary.controlled else (None, None) if no_control else (row[FIRST], row[SECOND])
+        again = tuple(Again(fails, None if gone or fails else not one)
+                      for fails, one in zip(more_gone, more, strict=True))
+        yield Trial(stable, its, control, None if gone or its_gone else not other, again)
 
 
 def _make_tail(found: Array, usual: Array, tail: str, random: np.random.Generator) -> None:

@@ -131,3 +131,4 @@ def test_versions_that_a_model_of_another_name_serves_are_known(policy: str, kep
         assert file.named_by_others("mnist", base, {1, 2, 3}) == kept
         assert file.named_by_others("alias", base, {1, 2, 3}) == {1}
         assert file.named_by_others("other", tmp_path, {1}) == set()
+        assert (file.chooses_among("mnist", base) == "alias") is ("specific" not in policy)

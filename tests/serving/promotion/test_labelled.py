@@ -34,7 +34,8 @@ class _Client:
             self.seen += 1
             if self.wrong and self.seen % self.wrong == 0:
                 scores[row] = np.roll(scores[row], 1)
-        return {"noise": np.zeros((len(scores), CLASSES), np.float32), "scores": scores, "ids": np.zeros(len(scores))}
+        return {"noise": np.zeros((len(scores), CLASSES), np.float32), "scores": scores, "ids": np.zeros(len(scores)),
+                "table": np.ones((10, 16), np.float32), "one": np.ones((1, CLASSES), np.float32)}
 
 
 def _version(folder: Path, **arrays: Any) -> Path:

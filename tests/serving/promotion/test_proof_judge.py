@@ -36,7 +36,10 @@ LONGEST = 3000
 # {what is true of it: (the canary, of each recording so many)}
 EQUALS = {"equal": (Canary(), 250), "equal, loaded last is 15 % slower": (Canary(fresh=1.15), 100),
           "equal, loaded last has a wider tail": (Canary(tail="fresh"), 100),
-          "equal, all fail 1 %": (Canary(all_fail=0.01), 100), "equal, no control": (Canary(controlled=False), 100)}
+          "equal, the server fails 1 %": (Canary(all_fail=0.01), 100),
+          "equal, the server fails 5 %": (Canary(all_fail=0.05), 100),
+          "equal, 2 % of answers differ each time": (Canary(all_differ=0.02), 100),
+          "equal, no control": (Canary(controlled=False), 100)}
 WORSE = {"p50 10 % worse": Canary(slower=1.1), "p99 25 % worse: all above the middle": Canary(tail="wide"),
          "p99 25 % worse: the slowest twentieth": Canary(tail="top"),
          "p99 25 % worse: one request in fifty": Canary(tail="share"), "1 % errors": Canary(fails=0.01),

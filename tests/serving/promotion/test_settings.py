@@ -28,6 +28,7 @@ def test_a_roots_own_values_replace_single_ones(tmp_path: Path) -> None:
     ("[latency]\nbatch = true", "should be as 1"), ("latency = 1", "no table"), ("[latency", "gates.toml: "),
     ("[bake]\nrequests_per_second = 0", "must be above 0"), ("[bake]\nreplayed = -1", "must be 0 or more"),
     ("[latency]\nleast_ratio = 0.0", "must be above 0"), ("[bake]\nworst_ratio = 0", "must be above 0"),
+    ("[bake]\nreplayed = 0", "must be above 0"),
     ("[bake]\nmax_error_ratio = 0.7", "must be 0.5 or less"), ("[bake]\ncontrol = 1", "should be as True"),
     ("[bake]\nundecided = 'wait'", "must be one of pass, pause")])
 def test_what_cannot_be_meant_is_refused(text: str, words: str, tmp_path: Path) -> None:
