@@ -79,7 +79,7 @@ class Flags:
     force_allow_any_version_labels_for_unavailable_models: bool = flag(
         False, "Any label may name a version that is not loaded.")
     require_signature: str = flag(
-        "", "Public key (PEM); a version that its owner did not sign is not loaded.", ours=True)
+        "", "Public key (PEM): only versions that `promote --sign` has signed are loaded.", ours=True)
     saved_model_tags: str = flag("serve", "Tags of the MetaGraphDef to load, with commas.")
     tensorflow_op_libraries: str = flag(
         "", "Libraries (.so) of further operations, with commas; loaded first.", ours=True)

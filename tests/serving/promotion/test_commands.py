@@ -204,7 +204,7 @@ def test_what_is_signed_is_served_and_nothing_else(models: Path, tmp_path: Path)
         hosting = (root, server)
         unsigned = _serving(hosting, "promote", MODEL, "original", *here, "--sign", str(private))
         assert unsigned.returncode == 3
-        assert "is not signed: there is no" in unsigned.stderr
+        assert "is not signed: " in unsigned.stderr
         for variant in ("original", "same"):
             Signer.at(private).sign_version(mine / MODEL / variant / "1")
         # The server holds to its key: a version that nobody signs in production never gets there.
@@ -226,6 +226,18 @@ def test_what_is_signed_is_served_and_nothing_else(models: Path, tmp_path: Path)
         assert forged.returncode == 3
         assert "is not what was signed" in forged.stderr
         assert server.labelled(MODEL, STABLE) == number
+
+        # Proven and signed as a version of one model, it is none of another.
+        statement_path = root.version_path(MODEL, number).with_name(f".{number}.intoto")
+        kept = statement_path.read_bytes()
+        Signer.at(private).state(root.version_path(MODEL, number), "another", {})
+        audited = _serving(hosting, "audit", "--require-signature", str(public), servers=False)
+        assert "is a statement on something else" in audited.stdout.replace("\n", "")
+        Signer.at(private).sign_version(mine / MODEL / "same/1")
+        compared = _serving(hosting, "promote", MODEL, "same", *here, "--sign", str(private))
+        assert compared.returncode == 3
+        assert "is a statement on something else" in compared.stderr
+        statement_path.write_bytes(kept)
     with (root.version_path(MODEL, number) / "saved_model.pb").open("ab") as file:
         file.write(b"x")
     started = subprocess.run([
