@@ -43,6 +43,8 @@ _UNLIKE_CONTROL = math.log(40)
 WARMING = 10
 # How often stable is asked again, and what is bet on: that so much more than its fair share is the canary's.
 _AGAIN = 9
+# Times what is allowed: half of the bets are on one in a hundred, with the default limit.
+_SO_MUCH_MORE = (4, 20, 20, 200)
 _ITS_SHARE = (0.25, 0.75, 1.0, 1.0)
 # A share of 0 counts as this.
 _NONE = 1e-5
@@ -166,7 +168,7 @@ class _Alone:
         self.count = self.others = 0
         self._certainly, self._trials = certainly, 0
         self._most, certain = max(limits.max_error_ratio, _NONE), limits.certain_ratio
-        self._above = Share(self._most, [min(0.9, factor * self._most) for factor in (4, 20, 100, 1000)])
+        self._above = Share(self._most, [min(0.9, factor * self._most) for factor in _SO_MUCH_MORE])
         self._below = Share(certain, [certain / 20, certain / 4])
         # That it is the canary's, as bets on its share of all that befalls one alone: half of them on all of it.
         self._bets = [0.0] * len(_ITS_SHARE)

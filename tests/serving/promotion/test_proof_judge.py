@@ -49,8 +49,8 @@ SECONDS = 20.0
 
 
 def _simulated(canary: Canary, each: int) -> dict[str, Any]:
-    found = {name: [judge(trials(recorded, canary, LONGEST, seed), LIMITS) for seed in range(each)]
-             for name, recorded in recordings().items()}
+    found = {name: [judge(trials(recorded, canary, LONGEST, 1000 * number + seed), LIMITS) for seed in range(each)]
+             for number, (name, recorded) in enumerate(recordings().items())}
     return {"verdicts": Counter(one.verdict for judged in found.values() for one in judged),
             "median_requests_until_refused": {
                 name: _median([one.figures["requests"] if one.verdict is Verdict.ABORT else LONGEST for one in judged])
