@@ -16,8 +16,8 @@ def missing_path(model: Model) -> Failure:
     return failure(model.name, None, seen)
 
 
-def refuse(error: ServingError) -> Callable[[Path], object]:
-    def read(path: Path) -> object:
+def refuse(error: ServingError) -> Callable[[str, Path], object]:
+    def read(model: str, path: Path) -> object:
         raise error
     return read
 
