@@ -29,6 +29,16 @@ WARMUP = Path(EXTRA, "tf_serving_warmup_requests")
 SAMPLES = Path(EXTRA, "samples.npz")
 # The sources that the version was made from, and the results of its checks.
 MANIFEST = Path(EXTRA, "manifest.json")
+
+
+def signature_path(version: Path) -> Path:
+    """Where the signature of a version directory is: beside it, under a name that servers skip."""
+    return version.with_name(f".{version.name}.sig")
+
+
+def statement_path(version: Path) -> Path:
+    """Where the statement on what was proven of a version directory is, likewise."""
+    return version.with_name(f".{version.name}.intoto")
 # The Keras model that a version was exported from, if `build --keras` wrote it.
 KERAS = Path(EXTRA, "model.keras")
 # The same model for OpenVINO.

@@ -14,10 +14,9 @@ from export.samples import Maker, Manner
 from export.tensors import Array
 from serving.client import payloads
 from serving.client.answers import Answer, Budget
-from serving.client.payloads import TensorSpec
+from serving.client.payloads import LABELS, TensorSpec
 from user_error import FailedError, UserError
 
-LABELS = "labels"
 _TURN = 1000  # between the seeds of one scale of made-up inputs and the next, so that each has other examples
 _MOST_SILENT = 2  # ways of making inputs that get no answer
 

@@ -7,6 +7,7 @@ from enum import Enum
 
 # Advice for a file or directory that the system does not let the server read.
 UNREADABLE = "Make it readable for the user that the server runs as."
+SIGNING_PACKAGES = "pip install -e '.[signing]' installs what signatures need."
 
 
 class Code(Enum):

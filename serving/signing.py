@@ -19,11 +19,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 import durable
 from user_error import UserError
+from version_directory import signature_path, statement_path
 
 _STATEMENT, _PAYLOAD = "https://in-toto.io/Statement/v1", "application/vnd.in-toto+json"
 PREDICATE = "urn:tfserving-kit:proven:v1"
@@ -35,16 +42,6 @@ _MAKE_KEYS = ("openssl ecparam -name prime256v1 -genkey -noout -out key.pem && c
 
 class SigningError(UserError):
     """A key that cannot be used, or something that its owner did not sign."""
-
-
-def signature_path(version: Path) -> Path:
-    """Where the signature of a version directory is."""
-    return version.parent / f".{version.name}.sig"
-
-
-def statement_path(version: Path) -> Path:
-    """Where the statement on a version directory is."""
-    return version.parent / f".{version.name}.intoto"
 
 
 @dataclass(frozen=True)
@@ -61,15 +58,10 @@ class Signer:
         `signing`."""
         pem = _read(path, stat.S_IRWXG | stat.S_IRWXO, "read or change")
         try:
-            key = serialization.load_pem_private_key(pem, None)
+            key = _loaded(path, "private", ec.EllipticCurvePrivateKey, lambda: load_pem_private_key(pem, None))
         except TypeError:
             raise SigningError(f"{path}: the key has a password, which cannot be asked for here: `openssl ec -in KEY "
                                "-out PLAIN` takes it off") from None
-        except (ValueError, UnsupportedAlgorithm):
-            raise SigningError(f"{path} is no private key in PEM; {_MAKE_KEYS}") from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
-            raise SigningError(f"{path} is a key of another kind: P-256, P-384 or P-521 is needed; {_MAKE_KEYS}")
-        _hashing()
         return cls(path, key, pem)
 
     @property
@@ -77,7 +69,7 @@ class Signer:
         """Of what this key signs."""
         public = self.key.public_key()
         return Verifier(self.path, public, public.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
     def sign_version(self, version: Path) -> dict[str, str]:  # decision 245
         """Writes the signature of all files below a directory beside it. Returns what was signed, {name: SHA-256}.
@@ -117,13 +109,7 @@ class Verifier:
         """Raises SigningError for a file that is no such key, or that others can change; ImportError without the extra
         `signing`."""
         pem = _read(path, stat.S_IWGRP | stat.S_IWOTH, "change")
-        try:
-            key = serialization.load_pem_public_key(pem)
-        except (ValueError, UnsupportedAlgorithm):
-            raise SigningError(f"{path} is no public key in PEM; {_MAKE_KEYS}") from None
-        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
-            raise SigningError(f"{path} is a key of another kind: P-256, P-384 or P-521 is needed; {_MAKE_KEYS}")
-        _hashing()
+        key = _loaded(path, "public", ec.EllipticCurvePublicKey, lambda: load_pem_public_key(pem))
         return cls(path, key, pem)
 
     def require(self, version: Path) -> dict[str, str]:
@@ -190,6 +176,17 @@ class Verifier:
         except (InvalidSignature, ValueError, TypeError):
             return False
         return True
+
+
+def _loaded(path: Path, name: str, kind: Any, load: Callable[[], Any]) -> Any:
+    try:
+        key = load()
+    except (ValueError, UnsupportedAlgorithm):
+        raise SigningError(f"{path} is no {name} key in PEM; {_MAKE_KEYS}") from None
+    if not isinstance(key, kind) or key.curve.name not in _CURVES:
+        raise SigningError(f"{path} is a key of another kind: P-256, P-384 or P-521 is needed; {_MAKE_KEYS}")
+    _hashing()  # without the library nothing can be signed or verified
+    return key
 
 
 def _hashing() -> Any:

@@ -11,7 +11,7 @@ from other_engines import LITERT
 from serving import text_proto
 from serving.config import Flags, Model, check_platforms, read_models, tags_of
 from serving.engines.wanted import engines_wanted
-from serving.errors import Code, ServingError, invalid
+from serving.errors import SIGNING_PACKAGES, Code, ServingError, invalid
 from serving.remote_path import RemotePath
 from serving.saved_model_file import read_meta_graph
 from serving.version_files import Failure, unservable
@@ -23,7 +23,6 @@ _LONGEST_DRAIN_S = 86_400
 _MAX_SOCKET_PATH = 107
 # The options of gRPC that are numbers are 32-bit.
 _NUMBER = re.compile("-?[0-9]+")
-SIGNING_PACKAGES = "pip install -e '.[signing]' installs what signatures need."
 _FILES = ("monitoring_config_file", "thread_pool_factory_config_file", "platform_config_file", "ssl_config_file",
           "rest_api_ssl_config_file", "batching_parameters_file", "tensorflow_session_config_file")
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,9 @@ def _form(model: Mapping[str, Any]) -> str:
             "<p><button>Send</button></p><pre></pre></form>")
 
 
-def values_of(state: Mapping[str, Any], title: str, when: str, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The values for a page, from a state with models and perhaps drift. Only what JSON has is shown."""
+def values_of(state: Mapping[str, Any], title: str, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The values for a page, from a state of now with models and perhaps drift. Only what JSON has is shown."""
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     found: dict[str, Any] = json.loads(json.dumps({**state, "title": title, "when": when, "history": list(records)},
                                                   default=str))
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -58,8 +57,7 @@ class StatusPages:
                                          if number == one.version],
                               **traffic.get((name, one.version), {})} for one in known],
                 "example": self._example(name) if with_examples else None})
-        when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        return status_page.values_of({"models": models}, "Models of this server", when, self._past())
+        return status_page.values_of({"models": models}, "Models of this server", self._past())
 
     def _past(self) -> Sequence[Mapping[str, Any]]:
         """The last records of a production root, if its models.config is the one that is served."""

@@ -21,7 +21,6 @@ from version_directory import SAMPLES
 
 MOST_RECORDED = 2000
 DISTINCT = 4
-LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -92,12 +91,8 @@ class Inputs:
         path = self.samples or self._own(signature, version)
         if path is None or path.suffix != ".npz" or batch in self._exported:
             return None
-        arrays = payloads.load_samples(path)
-        labels = arrays.get(LABELS)
-        if (labels is None or labels.dtype.kind not in "iu" or payloads.is_whole(arrays, signature.inputs)
-                or labels.shape != (payloads.examples(arrays, signature.inputs),)):
-            return None
-        return [labels[index * batch:(index + 1) * batch] for index in range(count)]
+        labels = payloads.labels_of(payloads.load_samples(path), signature.inputs)
+        return None if labels is None else [labels[index * batch:(index + 1) * batch] for index in range(count)]
 
 
 def recorded(path: Path, names: Iterable[str]) -> dict[str, Array]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from export import diagnosis, manifest, samples, saved_model
-from export.asking import LABELS, Asked, Plan, constant_answer, manner_for, outcomes
+from export.asking import Asked, Plan, constant_answer, manner_for, outcomes
 from export.equivalence import Report, SignatureReport, interface, refuse_unknown
 from export.graph import normal
 from export.loaded import DiedError, LoadedModel, RunError
@@ -22,6 +22,7 @@ from export.signatures import main_signature
 from export.tensors import Array
 from serving.client import payloads
 from serving.client.answers import Answer, Budget, combine, compare, is_float, prove
+from serving.client.payloads import LABELS
 from user_error import UserError
 
 # Real examples in one request: enough to keep the cores busy, few enough for the activations of large images.

@@ -16,6 +16,8 @@ from user_error import UserError
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = Mapping[str, Array]
 
+# The array of the samples that is no input: the right class of each example.
+LABELS = "labels"
 UNKNOWN_SIZE = 16
 INTEGERS_BELOW = 10
 _PADDED = ("bytes", "length")
@@ -207,7 +209,16 @@ def examples(samples: Arrays, specs: Mapping[str, TensorSpec]) -> int:
     return min(lengths, default=1)
 
 
-def refuse_strangers(samples: Arrays, inputs: Iterable[str], besides: Sequence[str] = ("labels",)) -> None:
+def labels_of(samples: Arrays, specs: Mapping[str, TensorSpec]) -> Array | None:
+    """The right class of each example; None unless the samples have one integer for each."""
+    labels = samples.get(LABELS)
+    if (labels is None or labels.dtype.kind not in "iu" or is_whole(samples, specs)
+            or labels.shape != (examples(samples, specs),)):
+        return None
+    return labels
+
+
+def refuse_strangers(samples: Arrays, inputs: Iterable[str], besides: Sequence[str] = (LABELS,)) -> None:
     """Raises UserError for an array that is named like no input: a mistyped name would leave its input random."""
     known = sorted(set(inputs))
     strangers = [name for name in samples if name not in known and name not in besides]

@@ -21,7 +21,7 @@ _SHARPEST = 300
 
 
 class Share:
-    """Evidence that events are more frequent than a share `null`, or less frequent: than all of `alternatives`' side.
+    """Evidence that events are more frequent than a share `null`, or less frequent: whatever the alternatives are.
 
     The likelihood ratio to `null`, as the mean over the alternatives, which must all lie on one side of it.
     """

@@ -41,17 +41,20 @@ PASSING = math.log(100)
 _UNLIKE_CONTROL = math.log(40)
 # The first trials of a version that was just loaded say how warm it is, and not how fast.
 WARMING = 10
-# How often stable is asked again, and what is bet on: that so much more than its fair share is the canary's.
-_AGAIN = 9
-# Times what is allowed: half of the bets are on one in a hundred, with the default limit.
+# How often stable is asked again.
+AGAIN = 9
+# Times what is allowed that is bet on: half of the bets are on one in a hundred, with the default limit.
 _SO_MUCH_MORE = (4, 20, 20, 200)
+# What else is bet on: that so much more than its fair share of all that befalls one alone is the canary's.
 _ITS_SHARE = (0.25, 0.75, 1.0, 1.0)
 # A share of 0 counts as this.
 _NONE = 1e-5
+# The shares of what was seen so far that thresholds for the slowest are above, and the share of all that are beyond one
+# alone that is bet on.
 _RARE = (0.96, 0.99, 0.995)
+_MORE_OFTEN = (0.75,)
 # Values before a threshold is drawn from them.
 _BEFORE = 100
-_MORE_OFTEN = (0.75,)
 
 
 class Verdict(StrEnum):
@@ -72,7 +75,7 @@ class Again:
 
 @dataclass(frozen=True)
 class Trial:
-    """Seconds that one request took; None: it failed. `control`: both of the control's, or None without a control.
+    """Seconds that one request took; None: it failed, or without a control was not sent to its two.
 
     agrees: whether the canary's answer is stable's; None where one of them failed. again: the same request, asked of
     stable once more each time.
@@ -80,7 +83,7 @@ class Trial:
 
     stable: float | None
     canary: float | None
-    control: tuple[float | None, float | None] | None = None
+    control: tuple[float | None, float | None] = (None, None)
     agrees: bool | None = True
     again: tuple[Again, ...] = ()
 
@@ -110,7 +113,7 @@ class Bench:
 
     def __init__(self, limits: Bake) -> None:
         self._limits, self._trials, self._answered = limits, 0, 0
-        self._failing, self._differing = _Alone(limits, ALONE), _Alone(limits, ALONE)
+        self._failing, self._differing = _Alone(limits), _Alone(limits)
         self._latency = _Latency(limits)
         self._found = Verdict.LOOK, "nothing is certain yet"
 
@@ -122,7 +125,7 @@ class Bench:
         self._answered += trial.canary is not None
         if trial.agrees is not None:
             self._differing.add(not trial.agrees, [not one.agrees for one in again if one.agrees is not None])
-        first, second = trial.control or (None, None)
+        first, second = trial.control
         if self._trials > WARMING and trial.stable and trial.canary:
             self._latency.add(trial.stable, trial.canary, (first, second) if first and second else None)
         self._found = self._decided()
@@ -132,7 +135,7 @@ class Bench:
     def stable_times(self) -> int:
         """How often stable is to be asked in the next trial: once, until something has befallen the canary. What then
         does not befall stable in many more requests is not chance."""
-        return 1 if not self._failing.count and not self._differing.count else 1 + _AGAIN
+        return 1 if not self._failing.count and not self._differing.count else 1 + AGAIN
 
     def _decided(self) -> tuple[Verdict, str]:
         if self._failing.certain:
@@ -142,7 +145,7 @@ class Bench:
         if why := self._latency.worse:
             return Verdict.ABORT, why
         if self._failing.passes and self._differing.passes and self._latency.passes:
-            return Verdict.PROMOTE, (f"errors, answers and latency are certainly within what is allowed, after "
+            return Verdict.PROMOTE, ("errors, answers and latency are certainly within what is allowed, after "
                                      f"{self._trials} requests")
         return Verdict.LOOK, f"nothing is certain after {self._trials} requests"
 
@@ -164,9 +167,8 @@ class Bench:
 class _Alone:
     """How often something befalls the canary and not stable, over what is allowed and over what is chance."""
 
-    def __init__(self, limits: Bake, certainly: float) -> None:
-        self.count = self.others = 0
-        self._certainly, self._trials = certainly, 0
+    def __init__(self, limits: Bake) -> None:
+        self.count = self.others = self._trials = 0
         self._most, certain = max(limits.max_error_ratio, _NONE), limits.certain_ratio
         self._above = Share(self._most, [min(0.9, factor * self._most) for factor in _SO_MUCH_MORE])
         self._below = Share(certain, [certain / 20, certain / 4])
@@ -190,7 +192,7 @@ class _Alone:
     @property
     def certain(self) -> bool:
         """More often than allowed, and not by chance."""
-        return self._above.log > self._certainly and mean(self._bets) > self._certainly
+        return self._above.log > ALONE and mean(self._bets) > ALONE
 
     @property
     def doubtful(self) -> bool:
@@ -215,7 +217,7 @@ class _Latency:
         self._typical, self._typical_beyond = Centre(math.log(least)), Centre(math.log(least))
         self._slowest, self._slowest_beyond = _Slowest(least), _Slowest(least)
         self._within = _Within(1 / limits.worst_ratio)
-        self._seconds: list[tuple[float, ...]] = []
+        self._seconds: list[tuple[float, float]] = []
         self._process = _Middle()
         self._answered = 0
 
@@ -233,7 +235,7 @@ class _Latency:
             level = math.exp(self._process.value)
             self._slowest_beyond.add(canary, second * level, canary / stable, second / first)
             self._process.add(math.log(stable / first))
-        self._seconds.append((stable, canary, *(control or ())))
+        self._seconds.append((stable, canary))
 
     @property
     def worse(self) -> str:

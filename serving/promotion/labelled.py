@@ -14,7 +14,6 @@ from serving.promotion.gates import NEW, OLD, Gate
 from serving.promotion.settings import Accuracy
 from version_directory import SAMPLES
 
-LABELS = "labels"
 # A request has so many examples, or fewer, if it would have more bytes.
 _EXAMPLES, _BYTES = 64, 4 * 2**20
 
@@ -37,12 +36,9 @@ def _labelled(version: Path, signatures: Mapping[str, Signature]) -> tuple[str, 
     """The signature that the version's samples are of, the samples and their labels."""
     path = version / SAMPLES
     arrays = payloads.load_samples(path) if path.is_file() else {}
-    labels = arrays.get(LABELS)
-    if labels is None or labels.dtype.kind not in "iu":
-        return None
     for name, signature in sorted(signatures.items()):
-        if signature.inputs and set(signature.inputs) <= set(arrays) and not payloads.is_whole(
-                arrays, signature.inputs) and labels.shape == (payloads.examples(arrays, signature.inputs),):
+        if signature.inputs and set(signature.inputs) <= set(arrays) and (
+                labels := payloads.labels_of(arrays, signature.inputs)) is not None:
             return name, signature, arrays, labels
     return None
 
@@ -53,9 +49,10 @@ def _counted(name: str, signature: Signature, arrays: Arrays, labels: Array, cli
     """
     if not len(labels):
         return {}
-    one = payloads.pick(arrays, signature.inputs, min(payloads.fixed_batches(signature.inputs), default=1))
-    size = sum(array.nbytes for array in one.values()) // max(map(len, one.values()), default=1)
-    batch = min(payloads.fixed_batches(signature.inputs), default=max(1, min(_EXAMPLES, _BYTES // max(1, size))))
+    batch = min(payloads.fixed_batches(signature.inputs), default=0)
+    if not batch:
+        one = payloads.pick(arrays, signature.inputs)
+        batch = max(1, min(_EXAMPLES, _BYTES // max(1, sum(array.nbytes for array in one.values()))))
     right: Counter[tuple[str, str]] = Counter()
     for start in range(0, len(labels), batch):
         request, own = payloads.pick(arrays, signature.inputs, batch, start), labels[start:start + batch]

@@ -13,6 +13,7 @@ import click
 from commandline import Terminated, progress_console
 from serving.client.options import GRPC_ADDRESS, REST_ADDRESS
 from serving.client.protocol import AnswerError, UnreachableError
+from serving.errors import SIGNING_PACKAGES
 from serving.promotion import plan
 from serving.promotion.errors import GateFailedError, PromotionError, RolledBackError, ServerUnreachableError
 from serving.promotion.history import BrokenHistoryError
@@ -22,7 +23,6 @@ from serving.promotion.proxy import Share
 from serving.promotion.rollout import DiskFailedError, StageFailedError, carry_out, take_up
 from serving.promotion.root import ProductionRoot
 from serving.promotion.servers import Server, servers
-from serving.startup import SIGNING_PACKAGES
 from user_error import UserError
 from whole_file import write_json
 
@@ -63,11 +63,6 @@ def verifier_of(key: Path | None) -> Verifier | None:
     with _packages():
         from serving.signing import Verifier
         return Verifier.at(key)
-
-
-def signed_here(version: Path) -> bool:
-    """Whether there is a signature beside a version of a production root."""
-    return (version.parent / f".{version.name}.sig").exists()
 
 
 def refuse_forged(verifier: Verifier, version: Path, model: str) -> None:

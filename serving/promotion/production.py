@@ -77,7 +77,7 @@ class Production:
         with _failing(f"placing {target}"):
             durable.rename(self.root.copy_path(operation.model, operation.version), target)
             if self.signer is not None:
-                if operation.digest and files.whole(self.signer.sign_version(target)) != operation.digest:
+                if files.whole(self.signer.sign_version(target)) != operation.digest:
                     raise StageFailedError(f"{target} was changed while it was promoted")
                 self.signer.state(target, operation.model, self.proven)
 

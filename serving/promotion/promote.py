@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +28,16 @@ from serving.promotion.options import (
     root_option,
     say,
     sign_option,
-    signed_here,
     verifier_of,
 )
-from serving.promotion.plan import CANARY, PAUSED, STABLE, Kind, Operation
+from serving.promotion.plan import CANARY, PAUSED, STABLE, Kind, Operation, with_facts
 from serving.promotion.production import Production, new_operation
 from serving.promotion.proving import Asked
 from serving.promotion.proxy import Share
 from serving.promotion.rollout import StageFailedError
 from serving.promotion.root import ProductionRoot
 from serving.promotion.settings import Gates
-from version_directory import newest, versions
+from version_directory import newest, signature_path, versions
 from whole_file import write_json
 
 if TYPE_CHECKING:
@@ -87,10 +87,12 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
         raise PromotionError(f"version {current} of {model} is stable, and {root.version_path(model, current)} is not "
                              "there: `python -m serving audit` says what else is missing")
     digest = files.whole(files.digests(source))
-    if asked.verifier is not None:
-        proving.verified(asked.verifier, source, digest)
-    if old is not None and production.signer is not None and signed_here(old):
-        refuse_forged(production.signer.verifier, old, model)
+    refused = new_operation(kind, model, 0, before, source=str(source.resolve()), digest=digest)
+    with _written_down(refused, production):
+        if asked.verifier is not None:
+            proving.verified(asked.verifier, source, digest)
+        if old is not None and production.signer is not None and signature_path(old).exists():
+            refuse_forged(production.signer.verifier, old, model)
     if old is not None and files.whole(files.digests(old)) == digest:
         say(f"{source} is already stable in {root.path}, as version {current}: nothing to do")
         return None
@@ -102,15 +104,8 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
             return None
         return carried_out(new_operation(Kind.SHARE, model, int(canary.name), before, {"share": share.to_json()}),
                            production)
-    try:
+    with _written_down(refused, production):
         proven = proving.prove(model, source, old, limits, asked)
-    except GateFailedError as error:
-        try:
-            production.refuse(new_operation(kind, model, 0, before, {"gates": error.facts.get("gates", [])},
-                                            source=str(source.resolve()), digest=digest, why=str(error)))
-        except StageFailedError as unwritten:
-            say(f"warning: it is not in the history: {unwritten}")
-        raise
     production.golden = golden.as_file(proven.requests, model)
     production.proven = proving.statement(source, digest, proven, asked)
     number = next_version(root, model)
@@ -130,6 +125,20 @@ def bring_in(kind: Kind, production: Production, model: str, source: Path, limit
     production.watch = watched
     return carried_out(new_operation(kind, model, number, root.config().served(model), facts,
                                      source=str(source.resolve()), digest=digest), production)
+
+
+@contextmanager
+def _written_down(refused: Operation, production: Production) -> Iterator[None]:
+    """If a gate keeps the version of an operation out, the history says why."""
+    try:
+        yield
+    except GateFailedError as error:
+        facts = {"gates": error.facts.get("gates", [])}
+        try:
+            production.refuse(replace(with_facts(refused, facts), why=str(error)))
+        except StageFailedError as unwritten:
+            say(f"warning: it is not in the history: {unwritten}")
+        raise
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:

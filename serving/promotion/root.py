@@ -27,7 +27,7 @@ from serving.promotion import config_file
 from serving.promotion.config_file import ConfigFile
 from serving.promotion.errors import LockedError, PromotionError
 from serving.promotion.plan import Operation
-from version_directory import versions
+from version_directory import signature_path, statement_path, versions
 from whole_file import remedied
 
 
@@ -85,8 +85,8 @@ class ProductionRoot:
 
     def beside(self, model: str, version: int) -> tuple[Path, ...]:
         """The files beside a version that go when it goes."""
-        return self.golden_path(model, version), *(
-            self.path / model / f".{version}.{kind}" for kind in ("sig", "intoto"))
+        path = self.version_path(model, version)
+        return self.golden_path(model, version), signature_path(path), statement_path(path)
 
     def versions(self, model: str) -> dict[int, Path]:
         """The versions of a model that have files, lowest first."""

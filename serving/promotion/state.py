@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +174,9 @@ def show_root(root: str, rests: Sequence[str], grpcs: Sequence[str], html_path: 
     production = opened(root, rests, grpcs)
     found = state(production)
     if html_path:
-        when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         records = history.readable(production.root.history_path).records
         write_text(html_path, status_page.page(status_page.values_of(
-            found, str(production.root.path), when, records[-status_page.MOST_PROMOTIONS:])))
+            found, str(production.root.path), records[-status_page.MOST_PROMOTIONS:])))
     if json_path:
         write_json(json_path, found)
     if json_path != "-":

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.promotion.judge import Again, Trial
+from serving.promotion.judge import AGAIN, Again, Trial
 
 RECORDED = Path(__file__).parents[1] / "serving/promotion/recorded_bakes"
 # The columns of a recording, whose rows are trials.
 STABLE, CANARY, FIRST, SECOND = range(4)
-# As often as stable is asked again.
-AGAIN = 9
 Array = npt.NDArray[Any]
 
 
@@ -69,7 +67,7 @@ def trials(recorded: Array, canary: Canary, count: int, seed: int) -> Iterator[T
     for row, (gone, its_gone, *more_gone), (other, *more), no_control in zip(
             found.tolist(), failed.tolist(), differs.tolist(), lost.tolist(), strict=True):
         stable, its = None if gone else row[STABLE], None if its_gone else row[CANARY]
-        control = None if not canary.controlled else (None, None) if no_control else (row[FIRST], row[SECOND])
+        control = (row[FIRST], row[SECOND]) if canary.controlled and not no_control else (None, None)
         again = tuple(Again(fails, None if gone or fails else not one)
                       for fails, one in zip(more_gone, more, strict=True))
         yield Trial(stable, its, control, None if gone or its_gone else not other, again)

@@ -205,6 +205,8 @@ def test_what_is_signed_is_served_and_nothing_else(models: Path, tmp_path: Path)
         unsigned = _serving(hosting, "promote", MODEL, "original", *here, "--sign", str(private))
         assert unsigned.returncode == 3
         assert "is not signed: " in unsigned.stderr
+        record = _json(_serving(hosting, "history", MODEL, "--json", "-", servers=False))[0]
+        assert (record["outcome"], "is not signed: " in record["why"]) == ("refused", True)
         for variant in ("original", "same"):
             Signer.at(private).sign_version(mine / MODEL / variant / "1")
         # The server holds to its key: a version that nobody signs in production never gets there.
